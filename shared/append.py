@@ -1,0 +1,68 @@
+"""Append: what a worker writes to a job's stream, and the store's answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from shared.events import (
+    Completed,
+    Failed,
+    Incomplete,
+    Output,
+    decode_positions,
+    encode_event,
+    encode_positions,
+    event_type,
+)
+from shared.job import ResolvedRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """What one job's worker wants to write: output that became final, the resolved request, the end.
+
+    With none of the three it is a check: is the job still mine?
+    """
+
+    job_id: str
+    holder: str
+    #: Positions at which the worker believes the stream to end.
+    start: tuple[int, ...]
+    #: Positions after this.
+    end: tuple[int, ...]
+    output: Output | None = None
+    resolved: ResolvedRequest | None = None
+    terminal: Completed | Incomplete | Failed | None = None
+
+    def args(self) -> tuple[str | int, ...]:
+        """As the script `append` reads it."""
+        resolved = self.resolved
+        return (
+            self.job_id,
+            self.holder,
+            encode_positions(self.start),
+            encode_positions(self.end),
+            "" if self.output is None else encode_event(self.output),
+            "" if resolved is None else resolved.encode(),
+            "" if resolved is None else resolved.model_revision,
+            0 if resolved is None else len(resolved.prompt_token_ids),
+            "" if self.terminal is None else event_type(self.terminal),
+            "" if self.terminal is None else encode_event(self.terminal),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AppendAnswer:
+    """`end`: the stream ends at `positions`, go on from there; `closed`: the job is over by this holder;
+    `not yours` and `gone`: drop the job."""
+
+    kind: Literal["end", "closed", "not yours", "gone"]
+    positions: tuple[int, ...] = ()
+
+    @classmethod
+    def decode(
+        cls, kind: Literal["end", "closed", "not yours", "gone"], positions: str | None = None
+    ) -> AppendAnswer:
+        """Read one answer of the script. Raises DecodeError."""
+        return cls(kind, () if positions is None else decode_positions(positions))

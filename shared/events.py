@@ -1,0 +1,217 @@
+"""Events: what a job's stream is made of. Readers learn of a job through these and nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from shared.errors import DecodeError, ErrorInfo
+
+FinishReason = Literal["stop", "length"]
+CancelReason = Literal["client", "deadline", "reader_gone"]
+RequeueReason = Literal["drain", "parked", "worker_died", "given_back"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceOutput:
+    """Consecutive final tokens of one choice, with the text of each, so that it can be cut anywhere."""
+
+    index: int
+    #: Position of the first token: how many tokens of this choice came before.
+    start: int
+    token_ids: tuple[int, ...]
+    #: Text per token, as many as token_ids. A token may have none; a character belongs to its last token.
+    texts: tuple[str, ...]
+    finish: FinishReason | None = None
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.token_ids)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+    def since(self, position: int) -> ChoiceOutput:
+        """The part from `position` on (which is not before `start`); empty when it lies behind the end."""
+        assert position >= self.start
+        cut = min(position, self.end) - self.start
+        return ChoiceOutput(self.index, self.start + cut, self.token_ids[cut:], self.texts[cut:], self.finish)
+
+    def joined(self, other: ChoiceOutput) -> ChoiceOutput:
+        """This and what directly follows it, as one."""
+        assert other.index == self.index and other.start == self.end and self.finish is None
+        return ChoiceOutput(
+            self.index, self.start, self.token_ids + other.token_ids, self.texts + other.texts, other.finish
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The job was accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A worker took the job for the first time."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """Another worker, or the same one again, goes on with the job; `attempt` counts from 1."""
+
+    worker: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """The job waits again, with all that it has released."""
+
+    reason: RequeueReason
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Final tokens of one or more choices."""
+
+    choices: tuple[ChoiceOutput, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """Every choice ended by itself."""
+
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Incomplete:
+    """Every choice ended, at least one of them at its token limit."""
+
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The job cannot be finished."""
+
+    error: ErrorInfo
+    prompt_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The job was ended before its time."""
+
+    reason: CancelReason
+    prompt_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The job was not started in time."""
+
+
+TerminalEvent = Completed | Incomplete | Failed | Cancelled | Expired
+Event = Queued | Started | Resumed | Requeued | Output | TerminalEvent
+EventType = Literal[
+    "queued", "started", "resumed", "requeued", "output",
+    "completed", "incomplete", "failed", "cancelled", "expired",
+]  # fmt: skip
+
+_PLAIN: dict[
+    str, type[Queued | Started | Resumed | Requeued | Completed | Incomplete | Cancelled | Expired]
+] = {
+    "queued": Queued,
+    "started": Started,
+    "resumed": Resumed,
+    "requeued": Requeued,
+    "completed": Completed,
+    "incomplete": Incomplete,
+    "cancelled": Cancelled,
+    "expired": Expired,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event at its place in a job's stream."""
+
+    #: Stream id `<fence>-<n>`.
+    id: str
+    #: Per choice, how many tokens have been released up to and including this event.
+    end: tuple[int, ...]
+    event: Event
+
+    @property
+    def is_terminal(self) -> bool:
+        return isinstance(self.event, get_args(TerminalEvent))
+
+    @property
+    def completion_tokens(self) -> int:
+        return sum(self.end)
+
+
+def event_type(event: Event) -> EventType:
+    """The event's name, as in its JSON and in `event: job.<name>`."""
+    return type(event).__name__.lower()  # type: ignore[return-value]  # the class names are the literals
+
+
+def encode_event(event: Event) -> str:
+    """Compact JSON. The scripts write the same form for the events that they make."""
+    return json.dumps({"type": event_type(event), **_fields(event)}, separators=(",", ":"))
+
+
+def _fields(event: Event) -> dict[str, Any]:
+    match event:
+        case Output(choices):
+            return {"choices": [[c.index, c.start, c.token_ids, c.texts, c.finish] for c in choices]}
+        case Failed(error, prompt_tokens):
+            return {"error": {**error.to_json(), "status": error.status}, "prompt_tokens": prompt_tokens}
+        case _:
+            return {name: getattr(event, name) for name in event.__slots__}
+
+
+def decode_event(raw: str) -> Event:
+    """The inverse of `encode_event`. Raises DecodeError."""
+    try:
+        fields = json.loads(raw)
+        kind = fields.pop("type")
+        if kind == "output":
+            return Output(tuple(_decode_choice(*choice) for choice in fields["choices"]))
+        if kind == "failed":
+            return Failed(ErrorInfo(**fields["error"]), fields["prompt_tokens"])
+        return _PLAIN[kind](**fields)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DecodeError("event", raw) from error
+
+
+def _decode_choice(
+    index: int, start: int, token_ids: list[int], texts: list[str], finish: FinishReason | None
+) -> ChoiceOutput:
+    return ChoiceOutput(index, start, tuple(token_ids), tuple(texts), finish)
+
+
+def encode_positions(positions: tuple[int, ...]) -> str:
+    """Positions as the scripts compare them: `12,7`."""
+    return ",".join(map(str, positions))
+
+
+def decode_positions(raw: str) -> tuple[int, ...]:
+    """The inverse of `encode_positions`. Raises DecodeError."""
+    try:
+        return tuple(int(part) for part in raw.split(","))
+    except ValueError as error:
+        raise DecodeError("positions", raw) from error
+
+
+def decode_entry(stream_id: str, fields: dict[str, str]) -> Entry:
+    """An entry of `job:<id>:events`. Raises DecodeError."""
+    try:
+        return Entry(stream_id, decode_positions(fields["end"]), decode_event(fields["e"]))
+    except KeyError as error:
+        raise DecodeError("stream entry", fields) from error

@@ -1,0 +1,171 @@
+"""Job: one request, accepted and durable, and what is stored with it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import string
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, cast, get_args
+
+from shared.errors import DecodeError, ErrorInfo
+from shared.events import CancelReason
+from shared.sampling import SamplingParams
+
+JobStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled", "expired"]
+TERMINAL_STATUSES: frozenset[JobStatus] = frozenset(
+    {"completed", "incomplete", "failed", "cancelled", "expired"}
+)
+Priority = Literal["high", "normal", "low"]
+OnDisconnect = Literal["continue", "cancel"]
+DeadlineKind = Literal["expires", "cancel", "reader", "retention"]
+Endpoint = Literal["/v1/chat/completions"]
+
+_ID_ALPHABET = string.ascii_letters + string.digits
+_ID_LENGTH = 24
+
+
+def new_job_id() -> str:
+    """`job_` and 24 random letters and digits (143 bits)."""
+    return "job_" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
+
+
+def is_job_id(text: str) -> bool:
+    """Whether `text` has the form of an id; no Redis key is made of anything else."""
+    return (
+        text.startswith("job_") and len(text) == 4 + _ID_LENGTH and all(c in _ID_ALPHABET for c in text[4:])
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What `JobStore.create` writes. Durations are seconds from the moment of creation."""
+
+    id: str
+    model: str
+    owner: str
+    #: The request's body as validated JSON.
+    body: dict[str, Any]
+    endpoint: Endpoint = "/v1/chat/completions"
+    #: Number of choices that the body asks for.
+    n: int = 1
+    priority: Priority = "normal"
+    on_disconnect: OnDisconnect = "continue"
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    #: Not started within this: `expired`.
+    expires_after_s: float | None = None
+    #: Not ended within this: `cancelled` with the reason `deadline`.
+    cancel_after_s: float | None = None
+    #: With `on_disconnect: cancel`: without a reader for this long, `cancelled` with `reader_gone`.
+    reader_grace_s: float = 15.0
+    #: How long the job is kept after its end.
+    retention_s: float = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedRequest:
+    """What a request means once a worker has read it. Stored at the first claim, used by all later ones."""
+
+    prompt_token_ids: tuple[int, ...]
+    sampling: SamplingParams
+    #: Tokens that end a choice (end of sequence and turn).
+    stop_token_ids: tuple[int, ...]
+    #: Fingerprint of the model's weights and tokenizer.
+    model_revision: str
+
+    def encode(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def decode(cls, raw: str) -> ResolvedRequest:
+        """Raises DecodeError."""
+        try:
+            fields = json.loads(raw)
+            sampling = fields["sampling"]
+            return cls(
+                prompt_token_ids=tuple(fields["prompt_token_ids"]),
+                sampling=SamplingParams(**{**sampling, "stop": tuple(sampling["stop"])}),
+                stop_token_ids=tuple(fields["stop_token_ids"]),
+                model_revision=fields["model_revision"],
+            )
+        except (ValueError, KeyError, TypeError) as cause:
+            raise DecodeError("resolved request", raw) from cause
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it stands in Redis. Times are seconds since the epoch, by Redis's clock."""
+
+    id: str
+    endpoint: Endpoint
+    model: str
+    owner: str
+    body: dict[str, Any]
+    n: int
+    priority: Priority
+    on_disconnect: OnDisconnect
+    metadata: dict[str, str]
+    status: JobStatus
+    created_at: float
+    fence: int
+    attempts: int
+    deaths: int
+    #: Per choice, tokens released.
+    end: tuple[int, ...]
+    holder: str | None = None
+    #: The name of the worker that has the job, or had it last.
+    worker: str | None = None
+    reason: CancelReason | None = None
+    started_at: float | None = None
+    completed_at: float | None = None
+    prompt_tokens: int = 0
+    resolved: ResolvedRequest | None = None
+    #: Why it failed.
+    error: ErrorInfo | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status in TERMINAL_STATUSES
+
+    @classmethod
+    def decode(cls, fields: Mapping[str, str], end: tuple[int, ...], error: ErrorInfo | None = None) -> Job:
+        """Read the hash `job:<id>`; `end` and `error` are its stream's last entry's. Raises DecodeError."""
+        try:
+            return cls(
+                id=fields["id"],
+                endpoint=cast(Endpoint, fields["endpoint"]),
+                model=fields["model"],
+                owner=fields["owner"],
+                body=json.loads(fields["body"]),
+                n=int(fields["n"]),
+                priority=_member(fields["priority"], Priority),
+                on_disconnect=_member(fields["on_disconnect"], OnDisconnect),
+                metadata=json.loads(fields["metadata"]),
+                status=_member(fields["status"], JobStatus),
+                created_at=int(fields["created_ms"]) / 1000,
+                fence=int(fields["fence"]),
+                attempts=int(fields["attempts"]),
+                deaths=int(fields["deaths"]),
+                end=end,
+                holder=fields.get("holder") or None,
+                worker=fields.get("worker"),
+                reason=_member(fields["reason"], CancelReason) if fields.get("reason") else None,
+                started_at=_seconds(fields.get("started_ms")),
+                completed_at=_seconds(fields.get("completed_ms")),
+                prompt_tokens=int(fields.get("prompt_tokens", 0)),
+                resolved=ResolvedRequest.decode(fields["resolved"]) if "resolved" in fields else None,
+                error=error,
+            )
+        except (ValueError, KeyError, TypeError) as cause:
+            raise DecodeError("job", dict(fields)) from cause
+
+
+def _seconds(milliseconds: str | None) -> float | None:
+    return None if milliseconds is None else int(milliseconds) / 1000
+
+
+def _member(value: str, literal: Any) -> Any:
+    if value not in get_args(literal):
+        raise ValueError(value)
+    return value

@@ -1,0 +1,70 @@
+"""Lease: a worker's sign of life, and what the store knows of a living worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.errors import DecodeError
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker's registration: what `register` writes."""
+
+    incarnation: str
+    #: The worker's name, as `baton ps` shows it; the same after a restart.
+    name: str
+    model: str
+    host: str
+    pid: int
+    device: str
+    slots: int
+    model_revision: str
+    #: Whether a continuation by this worker equals the undisturbed answer.
+    is_exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """A living incarnation, as the store knows it."""
+
+    incarnation: str
+    name: str
+    model: str
+    host: str
+    pid: int
+    device: str
+    slots: int
+    is_exact: bool
+    #: Rises with every sign of life.
+    beat: int
+    steps: int
+    #: Celery messages that the worker has taken and not yet acknowledged.
+    bells: int
+    jobs: int
+    stats: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def decode(cls, incarnation: str, record: Mapping[str, str], jobs: int) -> WorkerState:
+        """Read the hash `worker:<incarnation>`. Raises DecodeError."""
+        try:
+            return cls(
+                incarnation=incarnation,
+                name=record["name"],
+                model=record["model"],
+                host=record["host"],
+                pid=int(record["pid"]),
+                device=record["device"],
+                slots=int(record["slots"]),
+                is_exact=record["exact"] == "1",
+                beat=int(record["beat"]),
+                steps=int(record.get("steps", 0)),
+                bells=int(record.get("bells", 0)),
+                jobs=jobs,
+                stats=json.loads(record.get("stats", "{}")),
+            )
+        except (KeyError, ValueError) as error:
+            raise DecodeError("worker", dict(record)) from error

@@ -1,0 +1,148 @@
+"""Reaper: gives dead workers' jobs back, rings lost bells, keeps deadlines.
+
+A duty of each API replica and worker. Any number may run at once: every act compares what it saw. Death
+and absence are judged by change on this process's own monotonic clock, never by Redis's, and patience
+begins anew after each failure to reach Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable
+
+from shared.bell import Bell
+from shared.deadline import Deadline
+from shared.errors import StoreUnavailable
+from shared.job_store import JobStore
+from shared.lease import WorkerState
+from shared.ringer import Ringer
+
+logger = logging.getLogger(__name__)
+
+_TICK_S = 0.5
+#: A bell may be on its way for this long before it counts as lost.
+_BELL_PATIENCE_S = 2.0
+#: A reader that is there renews every 5 s.
+_READER_PATIENCE_S = 6.0
+_BATCH = 500
+
+
+class Patience:
+    """How long things have been seen unchanged, on this process's clock."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._seen: dict[Hashable, tuple[object, float]] = {}
+
+    def unchanged_s(self, thing: Hashable, value: object) -> float:
+        """Seconds since `thing` was first seen to be `value`, without another value since."""
+        now = self._clock()
+        if thing not in self._seen or self._seen[thing][0] != value:
+            self._seen[thing] = (value, now)
+        return now - self._seen[thing][1]
+
+    def keep_only(self, kind: str, things: set[Hashable]) -> None:
+        """Forget the things (tuples that begin with `kind`) that are not among these."""
+        for thing in [t for t in self._seen if isinstance(t, tuple) and t[0] == kind and t not in things]:
+            del self._seen[thing]
+
+    def start_anew(self) -> None:
+        self._seen.clear()
+
+
+class Reaper:
+    """One reaper. `run` until cancelled, or `tick` by hand."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        ringer: Ringer,
+        *,
+        lease_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._ringer = ringer
+        self._lease_s = lease_s
+        self._clock = clock
+        self._patience = Patience(clock)
+        self._audited = 0
+
+    async def run(self) -> None:
+        """Tick twice a second, for ever."""
+        while True:
+            started = self._clock()
+            try:
+                await self.tick()
+            except StoreUnavailable as error:
+                logger.warning("reaper: %s", error)
+                self._patience.start_anew()
+            await asyncio.sleep(_TICK_S)
+            if self._clock() - started > self._lease_s:
+                # This process itself stood still: what it saw before says nothing about others.
+                self._patience.start_anew()
+
+    async def tick(self) -> None:
+        """One round of all duties. Raises StoreUnavailable."""
+        workers = await self._store.workers()
+        bells = await self._bury_dead(workers)
+        bells += await self._audit()
+        await self._keep_deadlines()
+        await self._ringer.ring(bells)
+        await self._ringer.ring(await self._lost_bells(workers))
+
+    async def _bury_dead(self, workers: list[WorkerState]) -> list[Bell]:
+        bells: list[Bell] = []
+        for worker in workers:
+            if self._patience.unchanged_s(("worker", worker.incarnation), worker.beat) > self._lease_s:
+                logger.warning("worker %s gave no sign for %s s", worker.incarnation, self._lease_s)
+                bells += await self._store.release(worker.incarnation, "worker_died", died=True)
+        self._patience.keep_only("worker", {("worker", worker.incarnation) for worker in workers})
+        return bells
+
+    async def _audit(self) -> list[Bell]:
+        ids = await self._store.active_ids(first=self._audited, limit=_BATCH)
+        self._audited = self._audited + len(ids) if len(ids) == _BATCH else 0
+        return await self._store.audit(ids) if ids else []
+
+    async def _lost_bells(self, workers: list[WorkerState]) -> list[Bell]:
+        """Bells for the jobs that wait while fewer bells than jobs are under way."""
+        held = Counter[str]()
+        for worker in workers:
+            # Each running job has a bell of its own: those beyond are free to claim another.
+            held[worker.model] += max(0, worker.bells - worker.jobs)
+        lost: list[Bell] = []
+        for model in sorted(await self._store.models()):
+            waiting = await self._store.num_queued(model)
+            missing = waiting - await self._ringer.num_waiting(model) - held[model]
+            thing = ("bells", model)
+            if self._patience.unchanged_s(thing, missing > 0) > _BELL_PATIENCE_S and missing > 0:
+                head = await self._store.first_queued(model)
+                lost += [Bell(head, model)] * min(missing, _BATCH) if head else []
+                logger.warning("%d bells for %s were lost", missing, model)
+        return lost
+
+    async def _keep_deadlines(self) -> None:
+        due = await self._store.due(limit=_BATCH)
+        for deadline in due:
+            await self._keep(deadline)
+        readers: set[Hashable] = {d for d in due if d.kind == "reader"}
+        self._patience.keep_only(
+            "reader", {("reader", *reader) for reader in readers if isinstance(reader, tuple)}
+        )
+
+    async def _keep(self, deadline: Deadline) -> None:
+        match deadline.kind:
+            case "expires":
+                await self._store.expire(deadline.job_id, seen=deadline)
+            case "cancel":
+                await self._store.cancel(deadline.job_id, "deadline", seen=deadline)
+            case "reader":
+                thing = ("reader", deadline.job_id)
+                if self._patience.unchanged_s(thing, deadline.due_ms) > _READER_PATIENCE_S:
+                    await self._store.cancel(deadline.job_id, "reader_gone", seen=deadline)
+            case "retention":
+                await self._store.forget(deadline.job_id)

