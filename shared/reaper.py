@@ -75,15 +75,19 @@ class Reaper:
         """Tick twice a second, for ever."""
         while True:
             started = self._clock()
-            try:
-                await self.tick()
-            except StoreUnavailable as error:
-                logger.warning("reaper: %s", error)
-                self._patience.start_anew()
+            await self.try_tick()
             await asyncio.sleep(_TICK_S)
             if self._clock() - started > self._lease_s:
                 # This process itself stood still: what it saw before says nothing about others.
                 self._patience.start_anew()
+
+    async def try_tick(self) -> None:
+        """A tick; when Redis does not answer, nobody is judged and patience begins anew."""
+        try:
+            await self.tick()
+        except StoreUnavailable as error:
+            logger.warning("no round of duties: %s", error)
+            self._patience.start_anew()
 
     async def tick(self) -> None:
         """One round of all duties. Raises StoreUnavailable."""
@@ -129,10 +133,7 @@ class Reaper:
         due = await self._store.due(limit=_BATCH)
         for deadline in due:
             await self._keep(deadline)
-        readers: set[Hashable] = {d for d in due if d.kind == "reader"}
-        self._patience.keep_only(
-            "reader", {("reader", *reader) for reader in readers if isinstance(reader, tuple)}
-        )
+        self._patience.keep_only("reader", {("reader", d.job_id) for d in due if d.kind == "reader"})
 
     async def _keep(self, deadline: Deadline) -> None:
         match deadline.kind:

@@ -1,0 +1,374 @@
+"""The scripts against real Redis: each does its part, and the same again when its reply was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+
+import pytest
+from redis.asyncio import Redis
+
+from shared import keys
+from shared.append import Append, AppendAnswer
+from shared.bell import Bell
+from shared.errors import ErrorInfo
+from shared.events import (
+    Cancelled,
+    ChoiceOutput,
+    Completed,
+    Entry,
+    Event,
+    Expired,
+    Failed,
+    Output,
+    Queued,
+    Requeued,
+    Resumed,
+    Started,
+)
+from shared.job import Job, NewJob, ResolvedRequest, new_job_id
+from shared.job_store import JobStore
+from shared.lease import Lease
+from shared.sampling import SamplingParams
+
+MODEL = "org/model"
+LEASE = Lease("w1.a", "w1", MODEL, "host", 1, "cpu", 4, "rev")
+OTHER = replace(LEASE, incarnation="w2.b", name="w2")
+RESOLVED = ResolvedRequest((5, 6, 7), SamplingParams(8, 1), (0,), "rev")
+
+
+def new_job(**changes: object) -> NewJob:
+    return replace(NewJob(new_job_id(), MODEL, "owner", {"messages": []}), **changes)  # type: ignore[arg-type]
+
+
+def words(*texts: str, start: int = 0) -> Output:
+    return Output((ChoiceOutput(0, start, tuple(range(len(texts))), texts),))
+
+
+async def claimed(store: JobStore, lease: Lease, holder: str) -> Job:
+    job = await store.claim(lease, holder)
+    assert isinstance(job, Job)
+    return job
+
+
+async def running(store: JobStore, **changes: object) -> Job:
+    await store.create(new_job(**changes))
+    await store.register(LEASE)
+    return await claimed(store, LEASE, "h1")
+
+
+async def stream(store: JobStore, job_id: str) -> list[Event]:
+    return [entry.event for entry in await store.entries(job_id)]
+
+
+async def test_a_created_job_waits_with_its_first_event(store: JobStore) -> None:
+    job = new_job(metadata={"a": "b"}, n=2, priority="high")
+    assert await store.create(job)
+    found = await store.get(job.id)
+    assert found is not None
+    assert (found.status, found.body, found.metadata, found.end) == ("queued", job.body, {"a": "b"}, (0, 0))
+    assert await store.entries(job.id) == [Entry("1-0", (0, 0), Queued())]
+    assert await store.queue_position(found) == 0
+    assert await store.list_ids("owner", before=None, limit=9) == [job.id]
+
+
+async def test_creating_again_changes_nothing(store: JobStore) -> None:
+    job = new_job()
+    await store.create(job)
+    assert not await store.create(replace(job, body={"other": 1}))
+    assert (await store.get(job.id)).body == job.body  # type: ignore[union-attr]
+    assert len(await store.entries(job.id)) == 1
+
+
+async def test_priority_comes_first_then_age(store: JobStore) -> None:
+    jobs = [new_job(priority=p) for p in ("low", "normal", "high", "normal")]
+    for job in jobs:
+        await store.create(job)
+        await asyncio.sleep(0.002)  # the score's unit is a millisecond
+    await store.register(LEASE)
+    order = [(await claimed(store, LEASE, f"h{i}")).id for i in range(4)]
+    assert order == [jobs[2].id, jobs[1].id, jobs[3].id, jobs[0].id]
+
+
+async def test_a_claim_starts_the_job(store: JobStore) -> None:
+    job = await running(store)
+    assert (job.status, job.holder, job.worker, job.attempts, job.fence) == ("in_progress", "h1", "w1", 1, 2)
+    assert await stream(store, job.id) == [Queued(), Started("w1")]
+    assert await store.claim(LEASE, "h2") == "empty"
+
+
+async def test_a_claim_called_again_answers_the_same_job(store: JobStore) -> None:
+    job = await running(store)
+    await store.create(new_job())
+    again = await claimed(store, LEASE, "h1")
+    assert (again.id, again.fence, again.attempts) == (job.id, job.fence, 1)
+    assert await stream(store, job.id) == [Queued(), Started("w1")]
+
+
+async def test_no_lease_no_claim(store: JobStore) -> None:
+    await store.create(new_job())
+    assert await store.claim(LEASE, "h") == "unknown"
+
+
+async def test_a_job_resolved_for_another_revision_is_passed_over(store: JobStore) -> None:
+    job = await running(store)
+    await store.append(LEASE.incarnation, [Append(job.id, "h1", (0,), (1,), words("a"), RESOLVED)])
+    await store.requeue(job.id, "h1", "drain")
+    second = new_job()
+    await store.create(second)
+    await store.register(replace(OTHER, model_revision="new"))
+    assert (await claimed(store, replace(OTHER, model_revision="new"), "h2")).id == second.id
+    assert (await claimed(store, LEASE, "h3")).id == job.id
+
+
+async def test_append_writes_and_says_where_the_stream_ends(store: JobStore) -> None:
+    job = await running(store)
+    answers = await store.append("w1.a", [Append(job.id, "h1", (0,), (2,), words("a", "b"), RESOLVED)])
+    assert answers == [AppendAnswer("end", (2,))]
+    assert (await store.entries(job.id))[-1] == Entry("2-1", (2,), words("a", "b"))
+    stored = await store.get(job.id)
+    assert stored is not None and stored.resolved == RESOLVED and stored.prompt_tokens == 3
+
+
+async def test_append_called_again_writes_nothing(store: JobStore) -> None:
+    job = await running(store)
+    append = Append(job.id, "h1", (0,), (1,), words("a"))
+    await store.append("w1.a", [append])
+    # The retry has coalesced more: the store says where to go on.
+    more = Append(job.id, "h1", (0,), (3,), words("a", "b", "c"))
+    assert await store.append("w1.a", [append, more]) == [AppendAnswer("end", (1,))] * 2
+    assert len(await store.entries(job.id)) == 3
+
+
+async def test_a_check_writes_nothing(store: JobStore) -> None:
+    job = await running(store)
+    assert await store.append("w1.a", [Append(job.id, "h1", (0,), (0,))]) == [AppendAnswer("end", (0,))]
+    assert len(await store.entries(job.id)) == 2
+
+
+async def test_a_stream_that_is_gone_stays_gone(store: JobStore, redis_client: Redis) -> None:
+    job = await running(store)
+    await redis_client.delete(keys.events(job.id))
+    assert await store.append("w1.a", [Append(job.id, "h1", (0,), (1,), words("a"))]) == [
+        AppendAnswer("gone")
+    ]
+    assert not await redis_client.exists(keys.events(job.id))
+
+
+async def test_another_holder_may_not_write(store: JobStore) -> None:
+    job = await running(store)
+    await store.requeue(job.id, "h1", "drain")
+    await store.register(OTHER)
+    await claimed(store, OTHER, "h2")
+    append = Append(job.id, "h1", (0,), (1,), words("zombie"), RESOLVED, Completed(3))
+    assert await store.append("w1.a", [append]) == [AppendAnswer("not yours")]
+    assert await stream(store, job.id) == [Queued(), Started("w1"), Requeued("drain"), Resumed("w2", 2)]
+
+
+async def test_the_end_is_written_with_the_last_output_and_once(store: JobStore, redis_client: Redis) -> None:
+    job = await running(store)
+    last = Append(job.id, "h1", (0,), (1,), words("a"), RESOLVED, Completed(3))
+    for _ in range(2):
+        assert await store.append("w1.a", [last]) == [AppendAnswer("closed", (1,))]
+    assert (await stream(store, job.id))[-2:] == [words("a"), Completed(3)]
+    found = await store.get(job.id)
+    assert found is not None and found.status == "completed" and found.completed_at is not None
+    assert await redis_client.zscore(keys.ACTIVE, job.id) is None
+    assert await redis_client.hlen(keys.worker_jobs("w1.a")) == 0
+    assert await redis_client.zrange(keys.DEADLINES, 0, -1) == [f"retention:{job.id}"]
+
+
+async def test_cancelling_fences_the_holder(store: JobStore) -> None:
+    job = await running(store)
+    await store.append("w1.a", [Append(job.id, "h1", (0,), (1,), words("a"), RESOLVED)])
+    for _ in range(2):
+        assert await store.cancel(job.id, "client") == "cancelled"
+    assert await store.append("w1.a", [Append(job.id, "h1", (1,), (2,), words("b", start=1))]) == [
+        AppendAnswer("not yours")
+    ]
+    assert (await store.entries(job.id))[-1] == Entry("3-0", (1,), Cancelled("client", 3))
+
+
+async def test_a_cancelled_job_that_waited_is_never_claimed(store: JobStore) -> None:
+    job = new_job()
+    await store.create(job)
+    await store.cancel(job.id, "client")
+    await store.register(LEASE)
+    assert await store.claim(LEASE, "h") == "empty"
+    assert await stream(store, job.id) == [Queued(), Cancelled("client")]
+
+
+async def test_what_is_over_cannot_be_cancelled(store: JobStore) -> None:
+    job = await running(store)
+    await store.append("w1.a", [Append(job.id, "h1", (0,), (0,), None, None, Completed(3))])
+    assert await store.cancel(job.id, "client") == "completed"
+    assert await store.cancel(new_job_id(), "client") is None
+
+
+async def test_a_job_that_was_started_does_not_expire(store: JobStore) -> None:
+    job = await running(store, expires_after_s=1)
+    assert await store.expire(job.id) == "in_progress"
+    waiting = new_job()
+    await store.create(waiting)
+    assert await store.expire(waiting.id) == "expired"
+    assert (await stream(store, waiting.id))[-1] == Expired()
+
+
+async def test_failing_tells_the_error(store: JobStore) -> None:
+    job = await running(store)
+    error = ErrorInfo("no", code="model_changed")
+    assert await store.fail(job.id, error) == "failed"
+    assert (await stream(store, job.id))[-1] == Failed(error)
+    found = await store.get(job.id)
+    assert found is not None and found.error == error
+
+
+async def test_a_deadline_that_moved_is_not_kept(store: JobStore) -> None:
+    job = new_job(on_disconnect="cancel", reader_grace_s=0)
+    await store.create(job)
+    (seen,) = await store.due(limit=9)
+    await store.renew_readers([job.id], grace_s=60)
+    assert await store.cancel(job.id, "reader_gone", seen=seen) == "queued"
+    assert await store.due(limit=9) == []
+
+
+async def test_renewing_makes_no_deadline(store: JobStore, redis_client: Redis) -> None:
+    await store.renew_readers([new_job_id()], grace_s=60)
+    assert await redis_client.zcard(keys.DEADLINES) == 0
+
+
+async def test_requeued_it_keeps_place_and_output(store: JobStore) -> None:
+    job = await running(store)
+    later = new_job()
+    await store.create(later)
+    await store.append("w1.a", [Append(job.id, "h1", (0,), (1,), words("a"))])
+    assert await store.requeue(job.id, "h1", "parked") == "requeued"
+    assert await store.requeue(job.id, "h1", "parked") == "not yours"
+    again = await claimed(store, LEASE, "h2")
+    assert (again.id, again.end, again.attempts, again.deaths) == (job.id, (1,), 2, 0)
+
+
+async def test_release_gives_everything_back_and_ends_the_lease(store: JobStore) -> None:
+    job = await running(store)
+    assert await store.release("w1.a", "worker_died", died=True) == [Bell(job.id, MODEL)]
+    assert await store.release("w1.a", "worker_died", died=True) == []
+    assert await store.workers() == []
+    assert await store.beat("w1.a", steps=1, bells=0, running={}, stats={}) is None
+    assert (await stream(store, job.id))[-1] == Requeued("worker_died")
+
+
+async def test_three_deaths_without_progress_end_a_job(store: JobStore) -> None:
+    job = await running(store)
+    for attempt in range(2):
+        await store.release("w1.a", "worker_died", died=True)
+        await store.register(LEASE)
+        await claimed(store, LEASE, f"again{attempt}")
+    await store.release("w1.a", "worker_died", died=True)
+    found = await store.get(job.id)
+    assert found is not None and found.status == "failed"
+    assert found.error is not None and found.error.code == "worker_lost"
+
+
+async def test_a_token_gained_forgives_the_deaths(store: JobStore) -> None:
+    job = await running(store)
+    for attempt in range(4):
+        holder = "h1" if attempt == 0 else f"again{attempt}"
+        await store.append(
+            "w1.a", [Append(job.id, holder, (attempt,), (attempt + 1,), words("a", start=attempt))]
+        )
+        await store.release("w1.a", "worker_died", died=True)
+        await store.register(LEASE)
+        assert (await claimed(store, LEASE, f"again{attempt + 1}")).deaths == 0
+
+
+async def test_after_two_deaths_a_job_runs_alone(store: JobStore) -> None:
+    job = await running(store)
+    await store.release("w1.a", "worker_died", died=True)
+    await store.register(LEASE)
+    await claimed(store, LEASE, "second")
+    await store.release("w1.a", "worker_died", died=True)
+    neighbour, third = new_job(priority="high"), new_job()
+    await store.create(neighbour)
+    await store.create(third)
+    await store.register(LEASE)
+    assert (await claimed(store, LEASE, "a")).id == neighbour.id
+    assert (await claimed(store, LEASE, "b")).id == third.id  # the poisoned one is passed over
+    for holder, other in (("a", neighbour), ("b", third)):
+        await store.append("w1.a", [Append(other.id, holder, (0,), (0,), None, None, Completed(1))])
+    assert (await claimed(store, LEASE, "c")).id == job.id
+    await store.create(new_job())
+    assert await store.claim(LEASE, "d") == "wait"
+    await store.append("w1.a", [Append(job.id, "c", (0,), (1,), words("a"))])
+    assert isinstance(await store.claim(LEASE, "d"), Job)
+
+
+async def test_a_beat_names_what_the_worker_does_not_know(store: JobStore) -> None:
+    job = await running(store)
+    known = {"steps": 3, "bells": 1, "stats": {"x": 1}}
+    assert await store.beat("w1.a", running={job.id: "h1"}, **known) == {}  # type: ignore[arg-type]
+    assert await store.beat("w1.a", running={}, **known) == {job.id: "h1"}  # type: ignore[arg-type]
+    (worker,) = await store.workers()
+    assert (worker.beat, worker.steps, worker.bells, worker.jobs, worker.stats) == (2, 3, 1, 1, {"x": 1})
+
+
+@pytest.mark.parametrize("damage", ["no worker", "not named", "not queued"])
+async def test_the_audit_mends_what_nobody_has(store: JobStore, redis_client: Redis, damage: str) -> None:
+    if damage == "not queued":
+        job_id = new_job().id
+        await store.create(replace(new_job(), id=job_id))
+        await redis_client.zrem(keys.queued(MODEL), job_id)
+    else:
+        job_id = (await running(store)).id
+    if damage == "no worker":
+        await redis_client.delete(keys.WORKERS)
+    if damage == "not named":
+        await redis_client.delete(keys.worker_jobs("w1.a"))
+    await store.audit(await store.active_ids(first=0, limit=9))
+    await store.register(OTHER)
+    assert (await claimed(store, OTHER, "h")).id == job_id
+
+
+async def test_the_audit_leaves_alone_what_is_well(store: JobStore) -> None:
+    job = await running(store)
+    await store.create(new_job())
+    assert await store.audit(await store.active_ids(first=0, limit=9)) == []
+    assert await store.append("w1.a", [Append(job.id, "h1", (0,), (0,))]) == [AppendAnswer("end", (0,))]
+
+
+async def test_a_forgotten_job_leaves_nothing(store: JobStore, redis_client: Redis) -> None:
+    job = await running(store)
+    await store.forget(job.id)
+    assert await store.get(job.id) is not None  # it is not over
+    await store.cancel(job.id, "client")
+    await store.forget(job.id)
+    await store.forget(job.id)
+    await store.release("w1.a", "drain", died=False)
+    assert await redis_client.keys("*") == [keys.MODELS]
+
+
+async def test_every_written_event_is_published(store: JobStore, redis_client: Redis) -> None:
+    heard = redis_client.pubsub()
+    await heard.psubscribe(keys.CHANNELS)
+    job = await running(store)
+    await store.append("w1.a", [Append(job.id, "h1", (0,), (1,), words("a"))])
+    await store.cancel(job.id, "client")
+    found: list[tuple[str, str]] = []
+    while len(found) < 3:
+        message = await heard.get_message(ignore_subscribe_messages=True, timeout=5)
+        if message is not None:
+            found += [(message["channel"], stream_id) for _, stream_id, *_ in json.loads(message["data"])]
+    assert found == [("events:w1.a", "2-0"), ("events:w1.a", "2-1"), ("events:store", "3-0")]
+    await heard.aclose()  # type: ignore[no-untyped-call]
+
+
+async def test_what_a_reader_misses_reaches_back_to_its_position(store: JobStore) -> None:
+    job = await running(store)
+    for start in range(0, 200, 2):
+        await store.append(
+            "w1.a", [Append(job.id, "h1", (start,), (start + 2,), words("a", "b", start=start))]
+        )
+    tail = await store.entries_until(job.id, (101,))
+    assert tail[0].end == (100,)
+    assert tail[-1].end == (200,)
+    assert await store.entries_until(job.id, (0,)) != []

@@ -1,0 +1,177 @@
+"""The reaper against real Redis, with a clock of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+
+import pytest
+from redis.asyncio import Redis
+
+from shared import keys
+from shared.bell import Bell
+from shared.celery_app import make_celery
+from shared.errors import StoreUnavailable
+from shared.events import Cancelled, Expired, Requeued
+from shared.job import Job, NewJob, new_job_id
+from shared.job_store import JobStore
+from shared.lease import Lease
+from shared.reaper import Reaper
+from shared.ringer import Ringer
+from tests.redis_server import RedisServer
+
+MODEL = "model"
+LEASE = Lease("w1.a", "w1", MODEL, "host", 1, "cpu", 4, "rev")
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def ringer(redis_server: RedisServer, redis_client: Redis) -> AsyncIterator[Ringer]:
+    celery = make_celery(redis_server.url)
+    ringer = Ringer(celery, redis_client)
+    yield ringer
+    ringer.close()
+    celery.close()
+
+
+@pytest.fixture
+def reaper(store: JobStore, ringer: Ringer, clock: Clock) -> Reaper:
+    return Reaper(store, ringer, lease_s=3, clock=clock)
+
+
+async def create(store: JobStore, **changes: float | str) -> str:
+    job = NewJob(new_job_id(), MODEL, "owner", {}, **changes)  # type: ignore[arg-type]
+    await store.create(job)
+    return job.id
+
+
+async def last_event(store: JobStore, job_id: str) -> object:
+    return (await store.entries(job_id))[-1].event
+
+
+async def beat(store: JobStore, running: Iterable[tuple[str, str]] = (), bells: int = 0) -> None:
+    await store.beat("w1.a", steps=0, bells=bells, running=dict(running), stats={})
+
+
+async def test_a_worker_without_a_sign_of_life_loses_its_jobs(
+    store: JobStore, reaper: Reaper, ringer: Ringer, clock: Clock
+) -> None:
+    job_id = await create(store)
+    await store.register(LEASE)
+    await store.claim(LEASE, "h")
+    await reaper.tick()
+    clock.now = 3.1
+    await reaper.tick()
+    assert await last_event(store, job_id) == Requeued("worker_died")
+    assert await store.workers() == []
+    assert await ringer.num_waiting(MODEL) == 1
+
+
+async def test_a_worker_that_beats_keeps_them(store: JobStore, reaper: Reaper, clock: Clock) -> None:
+    job_id = await create(store)
+    await store.register(LEASE)
+    claimed = await store.claim(LEASE, "h")
+    for now in range(0, 10, 2):
+        clock.now = now
+        await beat(store, [(job_id, "h")])
+        await reaper.tick()
+    assert isinstance(claimed, Job)
+    assert len(await store.workers()) == 1
+
+
+async def test_lost_bells_are_rung_again_after_a_while(
+    store: JobStore, reaper: Reaper, ringer: Ringer, clock: Clock
+) -> None:
+    for _ in range(3):
+        await create(store)
+    await store.register(LEASE)
+    await ringer.ring([Bell("job_x", MODEL)])
+    await reaper.tick()
+    assert await ringer.num_waiting(MODEL) == 1  # they may be on their way
+    clock.now = 2.1
+    await beat(store)
+    await reaper.tick()
+    assert await ringer.num_waiting(MODEL) == 3
+    clock.now = 4.3
+    await beat(store)
+    await reaper.tick()
+    assert await ringer.num_waiting(MODEL) == 3
+
+
+async def test_a_bell_that_a_worker_holds_is_not_lost(
+    store: JobStore, reaper: Reaper, ringer: Ringer, clock: Clock
+) -> None:
+    await create(store)
+    await store.register(LEASE)
+    for now in (0.0, 2.1, 4.2):
+        clock.now = now
+        await beat(store, bells=1)
+        await reaper.tick()
+    assert await ringer.num_waiting(MODEL) == 0
+
+
+async def test_deadlines_are_kept(store: JobStore, reaper: Reaper) -> None:
+    expired = await create(store, expires_after_s=0)
+    late = await create(store, cancel_after_s=0)
+    await reaper.tick()
+    assert await last_event(store, expired) == Expired()
+    assert await last_event(store, late) == Cancelled("deadline")
+
+
+async def test_a_job_without_a_reader_is_cancelled_with_patience(
+    store: JobStore, reaper: Reaper, clock: Clock
+) -> None:
+    left = await create(store, on_disconnect="cancel", reader_grace_s=0)
+    kept = await create(store, on_disconnect="cancel", reader_grace_s=0)
+    await reaper.tick()
+    clock.now = 5
+    await store.renew_readers([kept], grace_s=0)
+    await reaper.tick()
+    clock.now = 7
+    await reaper.tick()
+    assert await last_event(store, left) == Cancelled("reader_gone")
+    kept_job = await store.get(kept)
+    assert kept_job is not None and kept_job.status == "queued"
+
+
+async def test_what_is_kept_long_enough_is_forgotten(
+    store: JobStore, reaper: Reaper, redis_client: Redis
+) -> None:
+    job_id = await create(store, retention_s=0)
+    await store.cancel(job_id, "client")
+    await reaper.tick()
+    assert await redis_client.keys(f"{keys.job(job_id)}*") == []
+
+
+async def test_a_reaper_that_cannot_reach_redis_judges_nobody(
+    store: JobStore, ringer: Ringer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.register(LEASE)
+    reaper = Reaper(store, ringer, lease_s=3, clock=clock)
+    await reaper.tick()
+
+    async def unreachable() -> None:
+        raise StoreUnavailable("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "workers", unreachable)
+        clock.now = 60
+        await reaper.try_tick()
+    await reaper.try_tick()
+    assert len(await store.workers()) == 1
+    clock.now = 64
+    await reaper.try_tick()
+    assert await store.workers() == []

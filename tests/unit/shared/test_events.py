@@ -1,0 +1,89 @@
+"""Events survive the way through Redis; anything else is a DecodeError."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import DecodeError, ErrorInfo
+from shared.events import (
+    Cancelled,
+    ChoiceOutput,
+    Completed,
+    Entry,
+    Event,
+    Expired,
+    Failed,
+    Incomplete,
+    Output,
+    Queued,
+    Requeued,
+    Resumed,
+    Started,
+    decode_entry,
+    decode_event,
+    decode_positions,
+    encode_event,
+    encode_positions,
+    event_type,
+)
+
+EVENTS: list[Event] = [
+    Queued(),
+    Started("worker-1"),
+    Resumed("worker-2", 3),
+    Requeued("drain"),
+    Output((ChoiceOutput(0, 4, (1, 2), ("a", 'b"\n'), "stop"), ChoiceOutput(1, 0, (), ()))),
+    Completed(7),
+    Incomplete(7),
+    Failed(ErrorInfo("too long", "invalid_request_error", "messages", "context_length_exceeded", 400), 9),
+    Cancelled("reader_gone", 7),
+    Expired(),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=event_type)
+def test_an_event_decodes_to_itself(event: Event) -> None:
+    assert decode_event(encode_event(event)) == event
+
+
+@pytest.mark.parametrize(
+    "raw", ["", "{", "[]", "{}", '{"type":"nothing"}', '{"type":"output"}', '{"type":"started"}']
+)
+def test_anything_else_is_a_decode_error_that_holds_it(raw: str) -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode_event(raw)
+    assert caught.value.raw == raw
+
+
+def test_terminal_events_end_a_stream() -> None:
+    ends = [event_type(event) for event in EVENTS if Entry("1-0", (0,), event).is_terminal]
+    assert ends == ["completed", "incomplete", "failed", "cancelled", "expired"]
+
+
+def test_an_entry_is_its_id_its_positions_and_its_event() -> None:
+    entry = decode_entry("2-5", {"end": "12,7", "e": '{"type":"queued"}'})
+    assert entry == Entry("2-5", (12, 7), Queued())
+    assert entry.completion_tokens == 19
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1).map(tuple))
+def test_positions_survive_their_text(positions: tuple[int, ...]) -> None:
+    assert decode_positions(encode_positions(positions)) == positions
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.text(max_size=3))), st.integers(0, 20), st.data())
+def test_an_output_cut_anywhere_joins_again(
+    tokens: list[tuple[int, str]], start: int, data: st.DataObject
+) -> None:
+    whole = ChoiceOutput(0, start, tuple(t for t, _ in tokens), tuple(x for _, x in tokens), "length")
+    cut = data.draw(st.integers(start, whole.end))
+    rest = whole.since(cut)
+    head = ChoiceOutput(0, start, whole.token_ids[: cut - start], whole.texts[: cut - start])
+    assert rest.start == cut
+    assert head.joined(rest) == whole
+
+
+def test_what_lies_behind_the_end_is_empty() -> None:
+    assert ChoiceOutput(0, 3, (1,), ("a",), "stop").since(9) == ChoiceOutput(0, 4, (), (), "stop")

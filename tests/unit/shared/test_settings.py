@@ -1,0 +1,50 @@
+"""Settings: what is unknown, unusable or left as a placeholder stops the start, by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared import settings
+from shared.errors import SettingsError
+from shared.settings import Environment
+
+
+def test_a_default_stands_for_what_is_not_set() -> None:
+    env = Environment({"PATH": "/bin", "BATON_PORT": " "})
+    assert env.read(settings.PORT) == 8000
+    assert env.read(settings.DEVICES) == ("auto",)
+    assert env.read(settings.THREADS) is None
+
+
+def test_every_default_can_be_read() -> None:
+    env = Environment({})
+    for variable in settings.VARIABLES:
+        env.read(variable)
+
+
+def test_lists_are_split_and_trimmed() -> None:
+    assert Environment({"BATON_DEVICES": "cuda:0, cpu"}).read(settings.DEVICES) == ("cuda:0", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BATON_PORT", "0"),
+        ("BATON_PORT", "many"),
+        ("BATON_DEVICES", "gpu"),
+        ("BATON_DEVICES", "auto,cpu"),
+        ("BATON_DTYPE", "int4"),
+        ("BATON_MAX_SLOTS", "0"),
+        ("BATON_PING_S", "-1"),
+        ("BATON_API_KEYS", "changeme"),
+    ],
+)
+def test_an_unusable_value_is_refused_with_its_name(name: str, value: str) -> None:
+    variable = next(v for v in settings.VARIABLES if v.name == name)
+    with pytest.raises(SettingsError, match=name):
+        Environment({name: value}).read(variable)
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(SettingsError, match=r"BATON_PROT is not a setting; is BATON_PORT meant\?"):
+        Environment({"BATON_PROT": "1"})
