@@ -1,4 +1,4 @@
-"""A model directory as users bring one, made on the spot: tiny random Llama, trained tokenizer, ChatML template."""
+"""A model directory as users bring one, made on the spot: a tiny random Llama, a tokenizer, a chat template."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 #: Words that the tokenizer knows; every other text is spelt in bytes.
-TEXT = ["count from one to thirty and tell me what comes after the last number of them all", "0123456789 " * 4]
+TEXT = ["count from one to thirty and tell me what comes after the last number", "0123456789 " * 4]
 CONTEXT = 4096
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
@@ -73,8 +73,9 @@ def _loaded(directory: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]
 def reference_answer(directory: Path, prompt: str, num_tokens: int) -> str:
     """What transformers' own `generate` answers to the prompt alone, greedily."""
     model, tokenizer = _loaded(directory)
+    messages = [{"role": "user", "content": prompt}]
     inputs = tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+        messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
     output = model.generate(**inputs, max_new_tokens=num_tokens, do_sample=False)
     text = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)

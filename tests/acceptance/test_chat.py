@@ -68,7 +68,9 @@ def metric(system: System, name: str) -> float:
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 1.0])
 def test_a_cut_stream_goes_on_at_another_replica(system: System, share: float) -> None:
-    ask = body(max_tokens=120, n=2, stream=True, stream_options={"include_usage": True}, seed=3, temperature=1)
+    ask = body(
+        max_tokens=120, n=2, stream=True, stream_options={"include_usage": True}, seed=3, temperature=1
+    )
     found = read_stream(system, 0, "/v1/chat/completions", "POST", json=ask)
     complete = Answer.of(found)
     assert complete.is_done and complete.usage is not None
@@ -111,7 +113,9 @@ def test_a_late_reader_gets_everything(system: System) -> None:
 
 def test_polling_gives_the_same(system: System) -> None:
     with system.http(0) as http, system.http(1) as other:
-        job = http.post("/v1/jobs", json={"endpoint": "/v1/chat/completions", "body": body(max_tokens=200)}).json()
+        job = http.post(
+            "/v1/jobs", json={"endpoint": "/v1/chat/completions", "body": body(max_tokens=200)}
+        ).json()
         events: list[dict[str, Any]] = []
         cursor, done, polls = "", False, 0
         while not done:
@@ -187,11 +191,16 @@ def test_bad_requests_disturb_nobody(system: System, tiny_model: Path) -> None:
 
 def test_a_chat_that_nobody_reads_is_given_up(system: System) -> None:
     with system.http() as http:
-        with http.stream("POST", "/v1/chat/completions", json=body(max_tokens=3900, stream=True)) as response:
-            chat_id = next(blocks(response)).json["id"]
-        job_id = chat_id.removeprefix("chatcmpl-")
-        found = wait_for(http, job_id, lambda found: found["status"] not in ("queued", "in_progress"))
-    assert found["status"] in ("cancelled", "incomplete")
+        busy = [submit(http, max_tokens=3900) for _ in range(32)]
+        with pytest.raises(httpx.ReadTimeout):
+            http.post("/v1/chat/completions", json=body(max_tokens=5, stream=True), timeout=1)
+        left = http.get("/v1/jobs", params={"limit": 1}).json()["data"][0]
+        assert left["status"] == "queued"
+        ended = wait_for(http, left["id"], lambda found: found["status"] != "queued")
+        for job in busy:
+            http.post(f"/v1/jobs/{job['id']}/cancel")
+        assert (ended["status"], ended["attempts"]) == ("cancelled", 0)
+        assert terminal_events(http, left["id"]) == ["job.cancelled"]
 
 
 def submit(http: httpx.Client, **fields: Any) -> dict[str, Any]:
@@ -216,4 +225,8 @@ def wait_for(http: httpx.Client, job_id: str, condition: Any, within_s: float = 
 def terminal_events(http: httpx.Client, job_id: str) -> list[str]:
     page = http.get(f"/v1/jobs/{job_id}/events", headers={"Accept": "application/json"}).json()
     names = [event["event"] for event in page["events"]]
-    return [n for n in names if n not in ("job.queued", "job.started", "job.output", "job.resumed", "job.requeued")]
+    return [
+        n
+        for n in names
+        if n not in ("job.queued", "job.started", "job.output", "job.resumed", "job.requeued")
+    ]

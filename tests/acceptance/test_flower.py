@@ -33,7 +33,8 @@ def test_flower_lists_tasks_with_state_and_run_time(system: System) -> None:
     def all_shown() -> bool:
         shown = tasks()
         return all(
-            any(job["id"] in args and task["state"] == "SUCCESS" for args, task in shown.items()) for job in jobs
+            any(job["id"] in args and task["state"] == "SUCCESS" for args, task in shown.items())
+            for job in jobs
         )
 
     system.wait_until(all_shown, 20)

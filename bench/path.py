@@ -1,0 +1,150 @@
+"""What the path costs: HTTP client to HTTP client through the queue, against the bare engine, in one run.
+
+Tokens a second at 1, 8 and 32 streams, and what the path adds to the first token with Redis's `everysec` and
+`always`. Both sides serve the same prompts with the same weights and threads, in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from bench.stream_client import stream_all, stream_chat
+from tests.acceptance.system import System
+
+NUM_TOKENS = 128
+STREAMS = (1, 8, 32)
+
+
+class BareEngine:
+    """The process of bench.bare_engine."""
+
+    def __init__(self, model: Path, dtype: str, threads: int) -> None:
+        command = [sys.executable, "-m", "bench.bare_engine", "--model", str(model), "--dtype", dtype]
+        self._process = subprocess.Popen(
+            [*command, "--threads", str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._read()
+
+    def run(self, bodies: list[dict[str, Any]]) -> dict[str, float]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(bodies) + "\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def _read(self) -> dict[str, float]:
+        assert self._process.stdout is not None
+        answer = json.loads(self._process.stdout.readline())
+        assert isinstance(answer, dict)
+        return answer
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def bodies(count: int, round_: int, num_tokens: int = NUM_TOKENS) -> list[dict[str, Any]]:
+    """Chats that differ in their first words, all answered with `num_tokens` tokens."""
+    text = "Count from {} upwards, one number after the other, and do not stop before you reach one thousand."
+    return [
+        {
+            "model": "tiny",
+            "messages": [{"role": "user", "content": text.format(1 + index + 40 * round_)}],
+            "max_tokens": num_tokens,
+            "temperature": 0,
+        }
+        for index in range(count)
+    ]
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """min / median / max."""
+    figures = (min(values), statistics.median(values), max(values))
+    return " / ".join(f"{figure:.{digits}f}" for figure in figures)
+
+
+def throughput(system: System, bare: BareEngine, rounds: int) -> None:
+    """Tokens a second of both, pair by pair."""
+    print(f"\ntokens a second, {NUM_TOKENS} tokens a stream, {rounds} rounds: min / median / max")
+    print(f"{'streams':>8}{'whole path':>26}{'bare engine':>26}{'path / engine':>24}")
+    for count in STREAMS:
+        path_rates, bare_rates = [], []
+        for round_ in range(rounds):
+            ask = bodies(count, round_)
+            tokens, seconds = asyncio.run(stream_all(system.urls[0], ask))
+            path_rates.append(tokens / seconds)
+            figures = bare.run(ask)
+            assert figures["tokens"] == tokens, (figures["tokens"], tokens)
+            bare_rates.append(figures["tokens"] / figures["seconds"])
+        ratios = [path / engine for path, engine in zip(path_rates, bare_rates, strict=True)]
+        print(
+            f"{count:>8}{spread(path_rates, 1):>26}{spread(bare_rates, 1):>26}{spread(ratios):>24}",
+            flush=True,
+        )
+
+
+def first_token(system: System, bare: BareEngine, rounds: int, fsync: str) -> None:
+    """What the path adds to the first token, alone and idle, pair by pair."""
+    added = []
+    for round_ in range(rounds + 2):
+        (ask,) = bodies(1, round_, num_tokens=4)
+        path_s = asyncio.run(stream_chat(system.urls[0], ask)).first_s
+        engine_s = bare.run([ask])["first_s"]
+        if round_ >= 2:  # the first two warm caches and connections
+            added.append(1000 * (path_s - engine_s))
+    commit = commit_ms(system)
+    print(f"first token, {fsync:>8}: path adds {spread(added, 1)} ms; one commit {commit:.2f} ms", flush=True)
+
+
+def commit_ms(system: System) -> float:
+    """Median time of one write to the system's Redis, from a client on this machine."""
+    redis_url = next(part["url"] for part in system.parts() if part["role"] == "redis")
+    with redis.Redis.from_url(redis_url) as client:
+        times = []
+        for _ in range(100):
+            started = time.perf_counter()
+            client.set("bench:commit", "1", px=1000)
+            times.append(1000 * (time.perf_counter() - started))
+    return statistics.median(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=Path(".baton/models/SmolLM2-135M-Instruct"))
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    bare = BareEngine(options.model.absolute(), options.dtype, options.threads)
+    try:
+        for fsync in ("everysec", "always"):
+            system = System(
+                options.model.absolute(),
+                DTYPE=options.dtype,
+                THREADS=str(options.threads),
+                API_REPLICAS="1",
+                APPENDFSYNC=fsync,
+            )
+            try:
+                system.start()
+                first_token(system, bare, 7 * options.rounds, fsync)
+                if fsync == "always":
+                    throughput(system, bare, options.rounds)
+            finally:
+                system.remove()
+    finally:
+        bare.close()
+
+
+if __name__ == "__main__":
+    main()
