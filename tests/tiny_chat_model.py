@@ -1,4 +1,4 @@
-"""A model directory as users bring one, made on the spot: a tiny random Llama, a tokenizer, a chat template."""
+"""A model directory as users bring one: a tiny random Llama, a trained tokenizer, a chat template."""
 
 from __future__ import annotations
 
