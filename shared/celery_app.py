@@ -24,6 +24,8 @@ def make_celery(broker_url: str) -> Celery:
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
+        # After a broken connection the bells of running jobs are delivered again and take up their share.
+        worker_enable_prefetch_count_reduction=False,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,

@@ -180,6 +180,14 @@ def decode_event(raw: str) -> Event:
     """The inverse of `encode_event`. Raises DecodeError."""
     try:
         fields = json.loads(raw)
+    except ValueError as error:
+        raise DecodeError("event", raw) from error
+    return read_event(fields)
+
+
+def read_event(fields: dict[str, Any]) -> Event:
+    """The same, of JSON that was parsed already (`fields` is used up). Raises DecodeError."""
+    try:
         kind = fields.pop("type")
         if kind == "output":
             return Output(tuple(_decode_choice(*choice) for choice in fields["choices"]))
@@ -187,7 +195,7 @@ def decode_event(raw: str) -> Event:
             return Failed(ErrorInfo(**fields["error"]), fields["prompt_tokens"])
         return _PLAIN[kind](**fields)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DecodeError("event", raw) from error
+        raise DecodeError("event", fields) from error
 
 
 def _decode_choice(

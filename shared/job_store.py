@@ -111,6 +111,17 @@ class JobStore:
                 first = rank + 1
             return await cast(Awaitable[list[str]], self._redis.zrevrange(key, first, first + limit - 1))
 
+    async def created_at(self, job_id: str) -> float | None:
+        """When the job was accepted, by Redis's clock; None when there is none."""
+        with unavailable_as_error():
+            raw = await cast(Awaitable[str | None], self._redis.hget(keys.job(job_id), "created_ms"))
+        return None if raw is None else int(raw) / 1000
+
+    async def owner(self, job_id: str) -> str | None:
+        """Whose job it is, also when its stream is gone already; None when there is no such job."""
+        with unavailable_as_error():
+            return await cast(Awaitable[str | None], self._redis.hget(keys.job(job_id), "owner"))
+
     async def queue_position(self, job: Job) -> int | None:
         """How many jobs of its model come first; None when it does not wait."""
         with unavailable_as_error():
@@ -121,6 +132,15 @@ class JobStore:
         with unavailable_as_error():
             found = cast(_Found, await self._redis.xrange(keys.events(job_id), min=first))
         return [decode_entry(stream_id, fields) for stream_id, fields in found]
+
+    async def last_entries(self, job_ids: Sequence[str]) -> list[Entry | None]:
+        """The last entry of each stream, in the order of the ids; None for a stream that is not there."""
+        with unavailable_as_error():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for job_id in job_ids:
+                    pipe.xrevrange(keys.events(job_id), count=1)
+                replies = cast(list[_Found], await pipe.execute())
+        return [decode_entry(*found[0]) if found else None for found in replies]
 
     async def entries_until(self, job_id: str, positions: tuple[int, ...]) -> list[Entry]:
         """The end of the job's stream: back to an entry that lies at or before `positions` in every choice.

@@ -1,0 +1,57 @@
+# Needs Python 3.11 or later with pip and venv, and make. `make help` lists the targets.
+#
+#   make run ARGS="--port 9000"      flags of `baton up`; BATON_* variables of the environment count as well
+#   make run TORCH=cuda              which build of torch: cpu or cuda (default: cuda where nvidia-smi is found)
+#   make run TORCH_INDEX=            install torch from pip's own index alone
+
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || echo python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+TORCH ?= $(if $(shell command -v nvidia-smi),cuda,cpu)
+# PyPI's torch for Linux on x86 is a CUDA build of several gigabytes; the CPU builds have an index of their own.
+# One that cannot be reached is left out: the pinned version then comes from pip's own index.
+TORCH_INDEX ?= $(if $(filter cpu,$(TORCH)),https://download.pytorch.org/whl/cpu)
+REACHABLE = $(PYTHON) -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=3)' $(TORCH_INDEX) 2>/dev/null
+INDEX = $(if $(TORCH_INDEX),$$($(REACHABLE) && echo --extra-index-url $(TORCH_INDEX)))
+
+.PHONY: help run test check bench clean venv venv-dev
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+run: venv ## install what is missing, then start everything (ARGS: flags of `baton up`)
+	@$(BIN)/baton up $(ARGS)
+
+test: venv-dev ## all tests (ARGS: of pytest)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: venv-dev ## style, types, import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: venv-dev ## the whole path against the bare engine, and the engine against others
+	@$(BIN)/python -m bench $(ARGS)
+
+clean: ## remove what was installed and built; models and data in .baton stay
+	rm -rf $(VENV) *.egg-info build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# A stamp says that these pins are installed, and which build of torch.
+STAMP := $(VENV)/installed-$(TORCH)
+venv: $(STAMP)
+venv-dev: $(STAMP)-dev
+
+$(STAMP): EXTRAS = api,worker,cli
+$(STAMP)-dev: EXTRAS = api,worker,cli,dev
+$(STAMP) $(STAMP)-dev: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=…" if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned requirements into $(VENV) (torch for $(TORCH)); the first time takes minutes."
+	@if ls $(VENV)/installed-* 2>/dev/null | grep -qv installed-$(TORCH); then $(BIN)/python -m pip uninstall -q -y torch; fi
+	@rm -f $(VENV)/installed-*
+	@$(BIN)/python -m pip install -q --disable-pip-version-check $(INDEX) -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $(STAMP) $@

@@ -1,0 +1,1 @@
+"""The API: takes requests as jobs, relays their streams to any number of clients. No torch."""

@@ -1,0 +1,82 @@
+"""Cursor: how far a reader has come in a job's events. The `id:` of every SSE block, opaque to clients."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NamedTuple
+
+from shared.errors import BatonError
+
+Stage = Literal["nothing", "begun", "finished"]
+Ending = Literal["open", "usage", "over"]
+
+_STAGES: dict[str, Stage] = {"n": "nothing", "b": "begun", "f": "finished"}
+_STAGE_LETTERS = {stage: letter for letter, stage in _STAGES.items()}
+_ENDINGS: dict[str, Ending] = {"o": "open", "u": "usage", "x": "over"}
+_ENDING_LETTERS = {ending: letter for letter, ending in _ENDINGS.items()}
+
+_NUMBER = r"(?:0|[1-9][0-9]{0,9})"
+_FORM = re.compile(rf"1\.([A-Za-z0-9]{{8}})\.({_NUMBER})\.([oux])((?:\.{_NUMBER}[nbf]){{1,64}})")
+#: No cursor is longer; a longer text is not even looked at.
+_MAX_LENGTH = 1024
+
+
+class InvalidCursor(BatonError):
+    """Raised when a text is not a cursor of this job."""
+
+
+class ChoiceCursor(NamedTuple):
+    """How far a reader has come in one choice."""
+
+    tokens: int = 0
+    stage: Stage = "nothing"
+
+
+class Cursor(NamedTuple):
+    """A place between two events. It names positions, not stream ids: it holds on every replica, when a
+    job changes hands, however events were coalesced, and when Redis lost the end of its file."""
+
+    #: The first letters of the job's id: a cursor of another job is refused.
+    check: str
+    #: Fence of the last life-cycle event that was read (queued has 1); 0: none.
+    marker: int
+    choices: tuple[ChoiceCursor, ...]
+    #: `usage`: the usage chunk was sent; `over`: so was the end itself.
+    ending: Ending = "open"
+
+    @classmethod
+    def start(cls, job_id: str, n: int) -> Cursor:
+        """Before everything, for a job of `n` choices."""
+        return cls(_check(job_id), 0, (ChoiceCursor(),) * n)
+
+    def encode(self) -> str:
+        """As it stands in `id:`: letters, digits and points."""
+        choices = ".".join([f"{tokens}{_STAGE_LETTERS[stage]}" for tokens, stage in self.choices])
+        return f"1.{self.check}.{self.marker}.{_ENDING_LETTERS[self.ending]}.{choices}"
+
+    @classmethod
+    def decode(cls, text: str, job_id: str, n: int | None = None) -> Cursor:
+        """The inverse of `encode`, for a job of `n` choices. Raises InvalidCursor."""
+        match = _FORM.fullmatch(text) if len(text) <= _MAX_LENGTH else None
+        if match is None or match[1] != _check(job_id):
+            raise InvalidCursor(f"not an event id of {job_id}")
+        choices = tuple(ChoiceCursor(int(part[:-1]), _STAGES[part[-1]]) for part in match[4].split(".")[1:])
+        if n is not None and len(choices) != n:
+            raise InvalidCursor(f"not an event id of {job_id}")
+        if any(choice.stage == "nothing" and choice.tokens for choice in choices):
+            raise InvalidCursor(f"not an event id of {job_id}")
+        return cls(match[1], int(match[2]), choices, _ENDINGS[match[3]])
+
+    def with_choice(self, index: int, choice: ChoiceCursor) -> Cursor:
+        """The same place, but for one choice."""
+        choices = (*self.choices[:index], choice, *self.choices[index + 1 :])
+        return Cursor(self.check, self.marker, choices, self.ending)
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Tokens read, per choice."""
+        return tuple([choice.tokens for choice in self.choices])
+
+
+def _check(job_id: str) -> str:
+    return job_id[4:12]

@@ -1,0 +1,73 @@
+"""Dependencies of the routes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Request
+
+from api.auth import Keys
+from api.errors import StreamExpired
+from api.metrics import Metrics
+from api.services import Services
+from api.settings import ApiSettings
+from api.strict_json import parse_object
+from shared.errors import RequestError, invalid_request
+from shared.job import Job, is_job_id
+
+
+def _services(request: Request) -> Services:
+    return cast(Services, request.app.state.services)
+
+
+def _settings(request: Request) -> ApiSettings:
+    return cast(ApiSettings, request.app.state.settings)
+
+
+def _metrics(request: Request) -> Metrics:
+    return cast(Metrics, request.app.state.metrics)
+
+
+def _owner(request: Request) -> str:
+    keys = cast(Keys, request.app.state.keys)
+    return keys.owner(request.headers.get("authorization"))
+
+
+ServicesDep = Annotated[Services, Depends(_services)]
+SettingsDep = Annotated[ApiSettings, Depends(_settings)]
+MetricsDep = Annotated[Metrics, Depends(_metrics)]
+Owner = Annotated[str, Depends(_owner)]
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """The request's body as a JSON object. Raises RequestError (400, 413, 415)."""
+    content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if content_type != "application/json":
+        raise invalid_request("The content type must be application/json.", status=415)
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise invalid_request("Encoded bodies are not accepted.", status=415)
+    return parse_object(await request.body())
+
+
+def name_job(request: Request, job_id: str) -> None:
+    """Let the answer carry `x-job-id`."""
+    request.state.job_id = job_id
+
+
+async def find_job(request: Request, services: Services, owner: str, job_id: str) -> Job:
+    """The owner's job. Raises RequestError: 404 for an unknown or foreign one, 410 for one whose events
+    are gone."""
+    if not is_job_id(job_id):
+        raise unknown_job(job_id)
+    job = await services.store.get(job_id)
+    if job is None and await services.store.owner(job_id) == owner:
+        raise StreamExpired(job_id)
+    if job is None or job.owner != owner:
+        raise unknown_job(job_id)
+    name_job(request, job_id)
+    return job
+
+
+def unknown_job(job_id: str) -> RequestError:
+    """404, the same for an unknown id and for a foreign one."""
+    return invalid_request(f"No job with id '{job_id[:64]}' found.", code="job_not_found", status=404)

@@ -1,0 +1,61 @@
+"""Dispatcher: makes a request into a job that is followed, queued and rung for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from api.cursor import Cursor
+from api.follower import Follower
+from api.relay import Relay
+from api.translate import Facts
+from shared.bell import Bell
+from shared.errors import BatonError
+from shared.job import NewJob
+from shared.job_store import JobStore
+
+logger = logging.getLogger(__name__)
+
+
+class Rings(Protocol):
+    """`shared.ringer.Ringer`, as far as it is needed here."""
+
+    async def ring(self, bells: list[Bell]) -> None: ...
+
+
+class Dispatcher:
+    """Accepts jobs."""
+
+    def __init__(self, store: JobStore, ringer: Rings, relay: Relay) -> None:
+        self._store = store
+        self._ringer = ringer
+        self._relay = relay
+        self._ringing: set[asyncio.Task[None]] = set()
+
+    async def accept(self, job: NewJob) -> None:
+        """Write the job and ring for it. Raises StoreUnavailable; the job may then have been written."""
+        await self._store.create(job)
+        # Off the request's way, and never waited for: the reaper rings again for a bell that is lost.
+        task = asyncio.create_task(self._ring(Bell(job.id, job.model)))
+        self._ringing.add(task)
+        task.add_done_callback(self._ringing.discard)
+
+    async def accept_and_follow(self, job: NewJob) -> tuple[Follower, Facts]:
+        """The same, heard of from the first event on. Raises StoreUnavailable."""
+        # First heard of, then written: nothing can be missed and nothing need be read.
+        follower = self._relay.follow(job.id, Cursor.start(job.id, job.n)._replace(marker=1))
+        try:
+            await self.accept(job)
+            created = await self._store.created_at(job.id)
+            assert created is not None
+        except BaseException:
+            follower.close()
+            raise
+        return follower, Facts(job.id, job.model, int(created), job.n)
+
+    async def _ring(self, bell: Bell) -> None:
+        try:
+            await self._ringer.ring([bell])
+        except (BatonError, OSError) as error:
+            logger.warning("bell for %s not rung: %s", bell.job_id, type(error).__name__)

@@ -1,0 +1,56 @@
+"""BodyLimit: a request's body is counted while it is received, whatever its headers say."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.errors import ErrorInfo, RequestError, invalid_request
+
+#: A body that has not come in whole after this is not waited for.
+_RECEIVE_S = 30.0
+
+
+class BodyLimit:
+    """Pure ASGI: refuses, inside `receive`, a body over the limit (413) or one that dribbles in (408)."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            receive = _Counted(scope, receive, self._limit).receive
+        await self._app(scope, receive, send)
+
+
+class _Counted:
+    def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
+        self._receive = receive
+        self._limit = limit
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        self._size = 0
+        self._is_too_large = len(declared) > 18 or int(declared) > limit
+        self._is_whole = False
+
+    async def receive(self) -> Message:
+        if self._is_whole:
+            return await self._receive()
+        if self._is_too_large:
+            raise self._refusal()
+        try:
+            async with asyncio.timeout(_RECEIVE_S):
+                message = await self._receive()
+        except TimeoutError as error:
+            info = ErrorInfo("The body did not arrive in time.", "invalid_request_error", status=408)
+            raise RequestError(info) from error
+        self._size += len(message.get("body", b""))
+        self._is_whole = not message.get("more_body", False)
+        if self._size > self._limit:
+            raise self._refusal()
+        return message
+
+    def _refusal(self) -> RequestError:
+        message = f"The body is larger than {self._limit} bytes."
+        return invalid_request(message, code="request_too_large", status=413)

@@ -1,0 +1,213 @@
+"""Relay: the one listener of this process, for all that its clients follow.
+
+Channels are for speed, the jobs' streams for truth: on joining, on a gap, after each reconnect and after
+two seconds of silence the stream is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from api.cursor import Cursor
+from api.errors import ShuttingDown, StreamCorrupt, StreamExpired
+from api.follower import Follower
+from api.join import read_on
+from api.listener import Heard
+from shared.errors import DecodeError, StoreUnavailable
+from shared.events import Entry, decode_positions, read_event
+from shared.job_store import JobStore
+
+logger = logging.getLogger(__name__)
+
+#: A followed job of which nothing is heard for this long is looked up.
+SILENCE_S = 2.0
+#: Readers are renewed this often, or three times in their grace time if that is more often.
+_RENEW_S = 5.0
+_TICK_S = 0.25
+
+
+class Source(Protocol):
+    """Where events are heard: `api.listener.Listener`."""
+
+    def messages(self) -> AsyncIterator[list[Heard] | Literal["connected"]]: ...
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A job that somebody follows."""
+
+    heard_at: float
+    followers: list[Follower] = field(default_factory=list)
+
+
+class Relay:
+    """Hands each event to those who follow its job, in order, without a gap."""
+
+    def __init__(
+        self, store: JobStore, source: Source, *, grace_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store = store
+        self._source = source
+        self._grace_s = grace_s
+        self._clock = clock
+        self._followed: dict[str, _Followed] = {}
+        self._stale: set[Follower] = set()
+        self._work = asyncio.Event()
+        self._renewed_at = clock()
+        self._is_stopping = False
+
+    @property
+    def num_followers(self) -> int:
+        return sum(len(followed.followers) for followed in self._followed.values())
+
+    # Following
+
+    def follow(self, job_id: str, cursor: Cursor) -> Follower:
+        """Hear of this job from now on. What came before is read by `catch_up`. Raises ShuttingDown."""
+        if self._is_stopping:
+            raise ShuttingDown
+        follower = Follower(job_id, cursor)
+        self._followed.setdefault(job_id, _Followed(self._clock())).followers.append(follower)
+        follower.on_close(lambda: self._leave(follower))
+        return follower
+
+    def _leave(self, follower: Follower) -> None:
+        followed = self._followed[follower.job_id]
+        followed.followers.remove(follower)
+        if not followed.followers:
+            del self._followed[follower.job_id]
+        self._stale.discard(follower)
+
+    async def catch_up(self, follower: Follower) -> Entry:
+        """Read the stream as far as the follower lacks it and join. Answers the stream's last entry.
+
+        Raises StreamExpired, StoreUnavailable.
+        """
+        follower.hold()
+        entries: list[Entry] = []
+        try:
+            entries = await self._read(follower)
+            if not entries:
+                raise StreamExpired(follower.job_id)
+        finally:
+            is_joined = follower.join(entries)
+            if not is_joined or not entries:
+                self._stale.add(follower)
+        return entries[-1]
+
+    async def _read(self, follower: Follower) -> list[Entry]:
+        cursor = follower.cursor
+        if any(cursor.positions):
+            # One token further back than needed: a choice may have ended without another token.
+            before = tuple(position - 1 for position in cursor.positions)
+            entries = await self._store.entries_until(follower.job_id, before)
+            if entries and read_on(cursor, entries[0]) is not None:
+                return entries
+        return await self._store.entries(follower.job_id)
+
+    # Stopping
+
+    def stop(self) -> None:
+        """End all following: this process goes, the jobs stay."""
+        self._is_stopping = True
+        for followed in self._followed.values():
+            for follower in followed.followers:
+                follower.fail(ShuttingDown())
+
+    # Working
+
+    async def run(self) -> None:
+        """Listen and look after silent jobs, for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen())
+            group.create_task(self._look_after())
+
+    async def _listen(self) -> None:
+        async for message in self._source.messages():
+            if message == "connected":
+                self._look_up_all()
+                continue
+            for heard in message:
+                followed = self._followed.get(heard.job_id)
+                if followed is not None:
+                    self._hear(followed, heard)
+
+    def _hear(self, followed: _Followed, heard: Heard) -> None:
+        followed.heard_at = self._clock()
+        try:
+            entry = Entry(heard.stream_id, decode_positions(heard.end), read_event(heard.event))
+        except DecodeError as error:
+            logger.error("%s: %s", heard.job_id, error)
+            return
+        self._offer(followed, entry)
+
+    def _offer(self, followed: _Followed, entry: Entry) -> None:
+        for follower in followed.followers:
+            if not follower.offer(entry):
+                self._stale.add(follower)
+                self._work.set()
+
+    def _look_up_all(self) -> None:
+        for followed in self._followed.values():
+            followed.heard_at = float("-inf")
+        self._work.set()
+
+    async def _look_after(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TICK_S):
+                    await self._work.wait()
+            self._work.clear()
+            try:
+                await self._mend()
+                await self._look_up_silent()
+                await self._renew()
+            except StoreUnavailable as error:
+                logger.warning("relay: %s", error)
+                await asyncio.sleep(_TICK_S)
+
+    async def _mend(self) -> None:
+        while self._stale:
+            follower = self._stale.pop()
+            if follower.is_reading:
+                continue
+            try:
+                await self.catch_up(follower)
+            except StreamExpired as error:
+                self._stale.discard(follower)
+                follower.fail(error)
+            except DecodeError as error:
+                logger.error("%s: %s", follower.job_id, error)
+                self._stale.discard(follower)
+                follower.fail(StreamCorrupt(follower.job_id))
+
+    async def _look_up_silent(self) -> None:
+        """Read the last entry of every job that was silent, all in one call."""
+        before = self._clock() - SILENCE_S
+        silent = [job_id for job_id, followed in self._followed.items() if followed.heard_at < before]
+        if not silent:
+            return
+        for job_id, last in zip(silent, await self._store.last_entries(silent), strict=True):
+            followed = self._followed.get(job_id)
+            if followed is None:
+                continue
+            followed.heard_at = self._clock()
+            if last is not None:
+                self._offer(followed, last)
+            else:
+                self._stale.update(followed.followers)
+                self._work.set()
+
+    async def _renew(self) -> None:
+        """Say that all these jobs have readers, in one call."""
+        if self._clock() - self._renewed_at < min(_RENEW_S, self._grace_s / 3):
+            return
+        if self._followed:
+            await self._store.renew_readers(list(self._followed), grace_s=self._grace_s)
+        self._renewed_at = self._clock()

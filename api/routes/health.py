@@ -1,0 +1,39 @@
+"""/health: whether this process lives, and whether a chat would be answered. Open, without a key."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+
+from api.deps import ServicesDep
+from api.errors import RETRY_AFTER_S
+from api.services import Services
+from shared.errors import ErrorInfo, StoreUnavailable
+
+router = APIRouter()
+
+
+@router.get("/health/live")
+async def live() -> dict[str, str]:
+    """This process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/health")
+@router.get("/health/ready")
+async def ready(services: ServicesDep) -> Response:
+    """Redis answers and a worker serves the configured model; else 503 with the part that is missing."""
+    checks = await _checks(services)
+    missing = [part for part, is_there in checks.items() if not is_there]
+    if not missing:
+        return JSONResponse({"status": "ok", "checks": checks})
+    error = ErrorInfo(f"Not ready: no {' and no '.join(missing)}.", code="not_ready", status=503)
+    body = {"error": error.to_json(), "status": "unavailable", "missing": missing, "checks": checks}
+    return JSONResponse(body, 503, {"retry-after": str(RETRY_AFTER_S)})
+
+
+async def _checks(services: Services) -> dict[str, bool]:
+    try:
+        return {"redis": True, "worker": await services.models.is_served(services.models.configured)}
+    except StoreUnavailable:
+        return {"redis": False, "worker": False}

@@ -1,0 +1,103 @@
+"""Validation: pydantic's findings as OpenAI's errors."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from shared.errors import RequestError, invalid_request
+
+Model = TypeVar("Model", bound="Schema")
+
+_TYPE_NAMES = {
+    "string_type": "a string",
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "bool_type": "a boolean",
+    "list_type": "an array",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+_BOUNDS = {
+    "greater_than": ("below_min_value", "below minimum value", ">", "gt"),
+    "greater_than_equal": ("below_min_value", "below minimum value", ">=", "ge"),
+    "less_than": ("above_max_value", "above maximum value", "<", "lt"),
+    "less_than_equal": ("above_max_value", "above maximum value", "<=", "le"),
+}
+_LENGTHS = {
+    "too_short": ("array", "min_length", "below_min"),
+    "too_long": ("array", "max_length", "above_max"),
+    "string_too_short": ("string", "min_length", "below_min"),
+    "string_too_long": ("string", "max_length", "above_max"),
+}
+
+
+class Schema(BaseModel):
+    """A request's object. No value is converted, no unknown field passes."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def validate(model: type[Model], fields: dict[str, Any], *, prefix: str = "") -> Model:
+    """Read `fields` as `model`. Raises RequestError (400) that names the first fault."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise _request_error(error.errors(include_url=False)[0], prefix) from error
+
+
+def _request_error(fault: ErrorDetails, prefix: str) -> RequestError:
+    param = prefix + _path(fault["loc"])
+    code, message = _describe(fault, param)
+    return invalid_request(message, param=param or None, code=code)
+
+
+def _path(loc: tuple[int | str, ...]) -> str:
+    path = ""
+    for part in loc:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    return path
+
+
+def _describe(fault: ErrorDetails, param: str) -> tuple[str, str]:
+    kind, given, context = fault["type"], fault["input"], fault.get("ctx", {})
+    if kind == "missing":
+        return "missing_required_parameter", f"Missing required parameter: '{param}'."
+    if kind == "extra_forbidden":
+        return "unknown_parameter", f"Unknown parameter: '{param}'."
+    if kind in _TYPE_NAMES:
+        expected = f"expected {_TYPE_NAMES[kind]}, but got {_type_name(given)} instead"
+        return "invalid_type", f"Invalid type for '{param}': {expected}."
+    if kind in _BOUNDS:
+        return _describe_bound(kind, given, context, param)
+    if kind in _LENGTHS:
+        return _describe_length(kind, given, context, param)
+    why = context["error"] if kind == "value_error" else fault["msg"]
+    return "invalid_value", f"Invalid value for '{param}': {why}."
+
+
+def _describe_bound(kind: str, given: Any, context: dict[str, Any], param: str) -> tuple[str, str]:
+    code, words, sign, key = _BOUNDS[kind]
+    number = "integer" if isinstance(given, int) and isinstance(context[key], int) else "decimal"
+    expected = f"Expected a value {sign} {context[key]}, but got {given} instead"
+    return f"{number}_{code}", f"Invalid '{param}': {number} {words}. {expected}."
+
+
+def _describe_length(kind: str, given: Any, context: dict[str, Any], param: str) -> tuple[str, str]:
+    what, key, end = _LENGTHS[kind]
+    if not given:
+        return f"empty_{what}", f"Invalid '{param}': empty {what}. The least length is {context[key]}."
+    bound = "least" if key == "min_length" else "greatest"
+    return f"{what}_{end}_length", f"Invalid '{param}': the {bound} length is {context[key]}."
+
+
+def _type_name(value: Any) -> str:
+    names: dict[type, str] = {
+        str: "a string", bool: "a boolean", int: "an integer", float: "a decimal",
+        list: "an array", dict: "an object", type(None): "null",
+    }  # fmt: skip
+    return names.get(type(value), type(value).__name__)

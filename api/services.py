@@ -1,0 +1,79 @@
+"""Services: what the routes of one replica work with, opened for the app's life."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from api.dispatcher import Dispatcher
+from api.listener import Listener
+from api.models import Models
+from api.relay import Relay
+from api.settings import ApiSettings
+from shared.celery_app import make_celery
+from shared.job_store import JobStore
+from shared.reaper import Reaper
+from shared.redis_client import connect
+from shared.ringer import Ringer
+
+logger = logging.getLogger(__name__)
+
+#: A call of Redis is tried twice: within two seconds a client knows that Redis is down.
+REDIS_TIMEOUT_S = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The collaborators of the routes."""
+
+    store: JobStore
+    relay: Relay
+    dispatcher: Dispatcher
+    models: Models
+
+
+OpenServices = Callable[[ApiSettings], AbstractAsyncContextManager[Services]]
+
+
+@asynccontextmanager
+async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
+    """Connect to Redis and run the relay and the reaper. Redis need not be there yet."""
+    async with AsyncExitStack() as stack:
+        redis = connect(settings.redis_url, timeout_s=REDIS_TIMEOUT_S)
+        stack.push_async_callback(redis.aclose)
+        broker = connect(settings.broker_url, timeout_s=REDIS_TIMEOUT_S)
+        stack.push_async_callback(broker.aclose)
+        celery = make_celery(settings.broker_url)
+        stack.callback(celery.close)
+        ringer = Ringer(celery, broker)
+        stack.callback(ringer.close)
+        store = JobStore(redis)
+        relay = Relay(store, Listener(redis), grace_s=settings.reader_grace_s)
+        dispatcher = Dispatcher(store, ringer, relay)
+        reaper = Reaper(store, ringer, lease_s=settings.lease_s)
+        await stack.enter_async_context(_running(relay.run, reaper.run))
+        yield Services(store, relay, dispatcher, Models(store, settings.model))
+
+
+@asynccontextmanager
+async def _running(*duties: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Run duties that never end. One that fails is a fault of ours: it is logged and begins anew."""
+    tasks = [asyncio.create_task(_forever(duty)) for duty in duties]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _forever(duty: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await duty()
+        except Exception:
+            logger.exception("a duty failed")
+        await asyncio.sleep(1)

@@ -1,0 +1,71 @@
+"""ApiSettings: what one API replica reads from the environment."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from shared import settings
+from shared.errors import SettingsError
+from shared.settings import Environment
+
+_DEFAULT_MODEL_NAME = "SmolLM2-135M-Instruct"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """The settings of one replica. Times in seconds."""
+
+    redis_url: str
+    broker_url: str
+    #: The model that is served by configuration; others are known once a worker registered them.
+    model: str
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_keys: tuple[str, ...] = ()
+    ping_s: float = 15.0
+    first_output_wait_s: float = 10.0
+    body_limit: int = 4_194_304
+    reader_grace_s: float = 15.0
+    retention_s: float = 86_400.0
+    lease_s: float = 3.0
+    drain_s: float = 5.0
+    log_level: str = "info"
+
+    @classmethod
+    def from_environment(cls, environment: Environment) -> ApiSettings:
+        """Raises SettingsError with the variable's name."""
+        redis_url = environment.read(settings.REDIS_URL)
+        if not redis_url:
+            raise SettingsError("BATON_REDIS_URL is not set; `baton up` sets it to its own Redis")
+        host, api_keys = environment.read(settings.HOST), environment.read(settings.API_KEYS)
+        if not api_keys and not _is_loopback(host):
+            raise SettingsError(f"BATON_API_KEYS is empty, which BATON_HOST={host} does not allow")
+        return cls(
+            redis_url=redis_url,
+            broker_url=environment.read(settings.BROKER_URL) or redis_url,
+            model=_model_name(environment),
+            host=host,
+            port=environment.read(settings.PORT),
+            api_keys=api_keys,
+            ping_s=environment.read(settings.PING_S),
+            first_output_wait_s=environment.read(settings.FIRST_OUTPUT_WAIT_S),
+            body_limit=environment.read(settings.BODY_LIMIT),
+            reader_grace_s=environment.read(settings.READER_GRACE_S),
+            retention_s=environment.read(settings.RETENTION_S),
+            lease_s=environment.read(settings.LEASE_S),
+            drain_s=environment.read(settings.DRAIN_S),
+            log_level=environment.read(settings.LOG_LEVEL),
+        )
+
+
+def _model_name(environment: Environment) -> str:
+    named = environment.read(settings.MODEL_NAME)
+    return named or environment.read(settings.MODEL).rstrip("/").rpartition("/")[2] or _DEFAULT_MODEL_NAME
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

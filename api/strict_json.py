@@ -1,0 +1,87 @@
+"""StrictJson: bodies as RFC 8259 has them, with bounds. Python's reader alone takes NaN, lone surrogates
+and any depth."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+from shared.errors import RequestError, invalid_request
+
+MAX_DEPTH = 64
+#: Digits of the longest integer: beyond them no field has a use for one.
+_MAX_DIGITS = 40
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """The JSON object in a request's body. A name that occurs twice counts with its last value.
+
+    Raises RequestError (400).
+    """
+    try:
+        text = raw.decode()
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_short)
+        _check(value, text)
+    except (ValueError, RecursionError) as error:
+        raise _malformed(error) from error
+    if not isinstance(value, dict):
+        raise _malformed(ValueError("the top level is not an object"))
+    return value
+
+
+def _malformed(error: Exception) -> RequestError:
+    why = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+    if isinstance(error, UnicodeDecodeError):
+        why = "not UTF-8"
+    return invalid_request(f"We could not parse the JSON body of your request: {why}.")
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number is out of range")
+    return value
+
+
+def _short(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise ValueError("a number is out of range")
+    return int(text)
+
+
+def _check(value: Any, text: str) -> None:
+    """Depth, surrogates and NUL. The walk is for those few bodies that may hold one of them."""
+    is_escaped = "\\u" in text
+    if not is_escaped and text.count("[") + text.count("{") <= MAX_DEPTH:
+        return
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH + 1:
+            raise ValueError("nested too deeply")
+        if is_escaped:
+            for one in level:
+                _check_strings(one)
+        level = [child for one in level for child in _children(one)]
+
+
+def _children(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def _check_strings(value: Any) -> None:
+    for text in (value,) if isinstance(value, str) else value if isinstance(value, dict) else ():
+        if "\0" in text:
+            raise ValueError("a string holds NUL")
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise ValueError("a string holds half a surrogate pair") from error

@@ -1,0 +1,50 @@
+"""Waiting: what a request waits for before it can be answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from api.follower import Follower
+from api.join import News
+from shared.events import ChoiceOutput
+
+
+def is_output_or_end(news: News) -> bool:
+    return isinstance(news.event, ChoiceOutput) or news.is_end
+
+
+async def _collect(follower: Follower, wait_s: float, is_enough: Callable[[News], bool]) -> list[News]:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait_s
+    timer = loop.call_at(deadline, follower.wake)
+    news = follower.take_ready()
+    try:
+        while not any(map(is_enough, news)) and loop.time() < deadline:
+            news += await follower.take()
+        return news
+    finally:
+        timer.cancel()
+
+
+async def until_output(follower: Follower, wait_s: float) -> list[News]:
+    """News up to the first output or the end, or all that came in `wait_s`."""
+    return await _collect(follower, wait_s, is_output_or_end)
+
+
+async def until_any(follower: Follower, wait_s: float) -> list[News]:
+    """The next news, whatever they are; nothing when none came in `wait_s`."""
+    return await _collect(follower, wait_s, lambda _: True)
+
+
+async def until_end_within(follower: Follower, wait_s: float) -> list[News]:
+    """News up to the end, or all that came in `wait_s`."""
+    return await _collect(follower, wait_s, lambda news: news.is_end)
+
+
+async def until_end(follower: Follower, before: list[News]) -> list[News]:
+    """News up to the end, after those that came before."""
+    news = list(before)
+    while not (news and news[-1].is_end):
+        news += await follower.take()
+    return news

@@ -1,0 +1,222 @@
+"""Decode speed of the engine against transformers' own: continuous batching, and `generate` on a padded batch.
+
+    python -m bench.engine [--quick] [--model DIR] [--threads N] [--rows 1 8 32]
+
+All three compute the same rows, greedily, in one process and in rotating order, so that whatever else the
+machine does hits them alike. Decoding is timed from the moment at which every row has its first token.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    ContinuousBatchingConfig,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+from transformers.utils import logging as transformers_logging
+
+from shared.events import ChoiceOutput
+from shared.job import ResolvedRequest
+from shared.sampling import SamplingParams
+from workers.engine.engine import Engine
+from workers.engine.loader import available_cores, prepare_model
+from workers.engine.model_runner import ModelRunner
+from workers.engine.sampler import Sampler
+from workers.engine.scheduler import Scheduler
+
+NUM_PROMPT = 64
+
+#: Per row, when each of its tokens was there (seconds of time.perf_counter).
+Times = list[list[float]]
+Contestant = Callable[[list[list[int]], int], Times]
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    #: Output tokens per second once every row has its first one.
+    decode: float
+    #: Output tokens per second from the start, reading prompts included.
+    whole: float
+
+
+def speed_of(times: Times, start: float) -> Speed:
+    first, last = max(row[0] for row in times), max(row[-1] for row in times)
+    decoded = sum(moment > first for row in times for moment in row)
+    return Speed(decoded / (last - first), sum(map(len, times)) / (last - start))
+
+
+def random_model() -> PreTrainedModel:
+    """A Llama of SmolLM2-135M's shape with random weights."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=49152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def read_model(directory: Path | None, dtype: torch.dtype) -> PreTrainedModel:
+    if directory is None:
+        return random_model().to(dtype)
+    return AutoModelForCausalLM.from_pretrained(directory, dtype=dtype).eval()
+
+
+class TokenOutput:
+    """Stands in for the OutputBuilder: a random model has no tokenizer."""
+
+    def __init__(self, request: ResolvedRequest, choice: int) -> None:
+        self._choice = choice
+        self._max_tokens = request.sampling.max_tokens
+        self._position = 0
+
+    def push(self, token_id: int) -> ChoiceOutput:
+        self._position += 1
+        finish = "length" if self._position == self._max_tokens else None
+        return ChoiceOutput(self._choice, self._position - 1, (token_id,), ("",), finish)
+
+    def replay(self, so_far: ChoiceOutput) -> None:
+        self._position = so_far.end
+
+
+def baton(model: PreTrainedModel) -> Contestant:
+    prepare_model(model)
+
+    def run(prompts: list[list[int]], num_output: int) -> Times:
+        engine = Engine(
+            ModelRunner(model, max_slots=32, max_len=NUM_PROMPT + num_output),
+            Scheduler(max_slots=32, prefill_chunk=128, max_step_tokens=256),
+            Sampler(),
+            TokenOutput,
+            max_model_len=2048,
+        )
+        sampling = SamplingParams(max_tokens=num_output, seed=0, temperature=0)
+        for index, prompt in enumerate(prompts):
+            engine.add(str(index), ResolvedRequest(tuple(prompt), sampling, (), "bench"))
+        times: Times = [[] for _ in prompts]
+        while engine.has_work:
+            outputs = engine.step()
+            now = time.perf_counter()
+            for output in outputs:
+                times[int(output.request_id)] += [now] * len(output.choices[0].token_ids)
+        return times
+
+    return run
+
+
+def continuous_batching(model: PreTrainedModel) -> Contestant:
+    def run(prompts: list[list[int]], num_output: int) -> Times:
+        outputs = model.generate_batch(
+            prompts,
+            generation_config=_greedy(num_output),
+            continuous_batching_config=ContinuousBatchingConfig(
+                num_blocks=4 * len(prompts), max_batch_tokens=max(256, NUM_PROMPT * len(prompts))
+            ),
+            record_timestamps=True,
+            max_new_tokens=num_output,
+        )
+        return [output.timestamps for output in outputs.values()]
+
+    return run
+
+
+class _Clock(StoppingCriteria):  # type: ignore[misc]  # transformers is untyped
+    """Notes the time of each step and stops nothing."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def __call__(self, input_ids: torch.Tensor, _scores: object, **_kwargs: object) -> torch.Tensor:
+        self.times.append(time.perf_counter())
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+def padded_generate(model: PreTrainedModel) -> Contestant:
+    def run(prompts: list[list[int]], num_output: int) -> Times:
+        clock = _Clock()
+        input_ids = torch.tensor(prompts)
+        model.generate(
+            input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            generation_config=_greedy(num_output),
+            stopping_criteria=StoppingCriteriaList([clock]),
+        )
+        return [clock.times] * len(prompts)
+
+    return run
+
+
+def _greedy(num_output: int) -> GenerationConfig:
+    return GenerationConfig(max_new_tokens=num_output, do_sample=False, eos_token_id=-1, pad_token_id=0)
+
+
+def measure(contestants: dict[str, Contestant], num_rows: int, num_output: int, num_runs: int) -> None:
+    generator = torch.Generator().manual_seed(num_rows)
+    prompts = torch.randint(1000, 40_000, (num_rows, NUM_PROMPT), generator=generator).tolist()
+    speeds: dict[str, list[Speed]] = {name: [] for name in contestants}
+    names = list(contestants)
+    for number in range(num_runs):
+        shift = number % len(names)
+        for name in names[shift:] + names[:shift]:
+            start = time.perf_counter()
+            times = contestants[name](prompts, num_output)
+            speeds[name].append(speed_of(times, start))
+    report(num_rows, speeds)
+
+
+def report(num_rows: int, speeds: dict[str, list[Speed]]) -> None:
+    medians = {}
+    for name, runs in speeds.items():
+        decode = [run.decode for run in runs]
+        whole = statistics.median(run.whole for run in runs)
+        medians[name] = statistics.median(decode)
+        spread = f"{min(decode):7.1f} {medians[name]:7.1f} {max(decode):7.1f}"
+        print(f"{num_rows:4} {name:24} {spread}   {whole:7.1f}", flush=True)
+    rival = max(speed for name, speed in medians.items() if name != "baton")
+    print(f"{num_rows:4} baton / better rival      {medians['baton'] / rival:.2f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", type=Path, help="directory of a model; default: random, like SmolLM2-135M")
+    parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--threads", type=int, default=available_cores())
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--quick", action="store_true", help="32 output tokens instead of 128, one run")
+    options = parser.parse_args()
+    transformers_logging.set_verbosity_error()
+    torch.set_num_threads(options.threads)
+    dtype = getattr(torch, options.dtype)
+    theirs = read_model(options.model, dtype)
+    contestants = {
+        "baton": baton(read_model(options.model, dtype)),
+        "continuous batching": continuous_batching(theirs),
+        "generate": padded_generate(theirs),
+    }
+    print(f"{options.model or 'random 135M'}, {options.dtype}, {options.threads} threads")
+    print("rows                           decode tok/s: min median max   with prompts")
+    for num_rows in options.rows:
+        num_output, num_runs = (32, 1) if options.quick else (128, 3)
+        measure(contestants, num_rows, num_output, num_runs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Exit codes of the `baton` command."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a script may rely on."""
+
+    #: Done; with --wait or watch: the job ended as it should.
+    OK = 0
+    #: The job failed, expired or was cancelled; of `up`: a part could not be started.
+    FAILED = 1
+    #: The command line or the request was wrong.
+    USAGE = 2
+    #: No server answers at any of the URLs.
+    UNREACHABLE = 3
+    #: There is no such job (any more).
+    NOT_FOUND = 4
+    #: The API key was refused.
+    UNAUTHORIZED = 5
+    #: A setting, or the machine, does not allow a start (sysexits.h: EX_CONFIG).
+    CONFIG = 78
+    #: Ended by Ctrl-C.
+    INTERRUPTED = 130
+
+
+EPILOG = "Exit codes: " + ", ".join(
+    f"{code.value} {code.name.lower().replace('_', ' ')}" for code in ExitCode
+)

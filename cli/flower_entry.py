@@ -1,0 +1,54 @@
+"""Starts Flower (https://flower.readthedocs.io) on Baton's broker: `python -m cli.flower_entry`.
+
+Everything comes from BATON_* variables; the password travels in the environment, never on a command line.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+from cli.exit_codes import ExitCode
+from shared import settings
+from shared.celery_app import make_celery
+from shared.errors import SettingsError
+
+
+def flower_environment(env: settings.Environment) -> dict[str, str]:
+    """Flower's own variables. Raises SettingsError without a password: Flower would be open to everybody."""
+    auth = env.read(settings.FLOWER_BASIC_AUTH)
+    if not all(auth.partition(":")):
+        raise SettingsError("BATON_FLOWER_AUTH must be user:password")
+    return {
+        "FLOWER_BASIC_AUTH": auth,
+        "FLOWER_ADDRESS": env.read(settings.HOST),
+        "FLOWER_PORT": str(env.read(settings.FLOWER_PORT)),
+        "FLOWER_PERSISTENT": "false",
+        "FLOWER_MAX_TASKS": "10000",
+        # A worker that was killed comes back under another incarnation's name: forget the old one.
+        "FLOWER_PURGE_OFFLINE_WORKERS": "60",
+    }
+
+
+def broker_url(env: settings.Environment) -> str:
+    """Raises SettingsError when no Redis is named."""
+    url = env.read(settings.BROKER_URL) or env.read(settings.REDIS_URL)
+    if not url:
+        raise SettingsError("BATON_REDIS_URL must name the Redis of the jobs")
+    return url
+
+
+def main(environ: Mapping[str, str] = os.environ) -> None:
+    try:
+        env = settings.Environment(environ)
+        variables, url = flower_environment(env), broker_url(env)
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(ExitCode.CONFIG)
+    os.environ.update(variables)
+    make_celery(url).start(["flower"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""`baton ps` and `baton workers`: what runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from dataclasses import asdict, replace
+from typing import Annotated
+
+import psutil
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cli.endpoint import JsonOption, home_of
+from cli.errors import CommandError
+from cli.exit_codes import ExitCode
+from cli.supervisor.state_file import ChildState, StateFile
+from shared.errors import StoreUnavailable
+from shared.job_store import JobStore
+from shared.lease import WorkerState
+from shared.redis_client import connect
+
+RedisOption = Annotated[
+    str | None, typer.Option("--redis-url", help="Default: BATON_REDIS_URL, else this home's own Redis.")
+]
+HomeOption = Annotated[str | None, typer.Option("--home", help="Default: BATON_HOME, else .baton.")]
+
+
+def ps(as_json: JsonOption = False, home: HomeOption = None, redis_url: RedisOption = None) -> None:
+    """List what `baton up` runs here, and the workers that other machines run on the same Redis.
+
+    Exit code 3 when nothing runs.
+    """
+    parts = local_parts(home)
+    remote = remote_parts(_workers_if_reachable(_redis_url(redis_url, parts)), parts)
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(part) for part in [*parts, *remote]]) + "\n")
+    else:
+        _print(
+            ("role", "id", "pid", "url", "device", "state"),
+            [[part.role, part.id, part.pid, part.url, part.device, part.state] for part in [*parts, *remote]],
+        )
+    if not remote and all(part.pid is None for part in parts):
+        raise typer.Exit(ExitCode.UNREACHABLE)
+
+
+def workers(as_json: JsonOption = False, home: HomeOption = None, redis_url: RedisOption = None) -> None:
+    """List the living workers, with what they do."""
+    url = _redis_url(redis_url, local_parts(home))
+    if url is None:
+        raise CommandError("no Redis is known here: `baton up`, or --redis-url", ExitCode.UNREACHABLE)
+    try:
+        found = asyncio.run(_read_workers(url))
+    except StoreUnavailable as error:
+        raise CommandError(f"Redis does not answer: {error}", ExitCode.UNREACHABLE) from error
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(worker) for worker in found]) + "\n")
+        return
+    _print(
+        ("name", "host", "pid", "device", "model", "jobs", "slots", "tokens/s"),
+        [
+            [w.name, w.host, w.pid, w.device, w.model, w.jobs, w.slots, w.stats.get("tokens_per_second")]
+            for w in found
+        ],
+    )
+
+
+def local_parts(home: str | None) -> list[ChildState]:
+    """What `up.json` says, without processes that are no more."""
+    place = home_of({"BATON_HOME": home} if home else os.environ)
+    parts = StateFile(place.path).read()
+    is_up = place.is_locked
+    return [part if is_up and _is_running(part) else _without_process(part, is_up) for part in parts]
+
+
+def remote_parts(found: list[WorkerState], local: list[ChildState]) -> list[ChildState]:
+    """Workers that are not of this home, by `name@host`."""
+    own = {(socket.gethostname(), part.pid) for part in local}
+    return [
+        ChildState("worker", f"{worker.name}@{worker.host}", worker.pid, None, worker.device, "ready")
+        for worker in found
+        if (worker.host, worker.pid) not in own
+    ]
+
+
+def _is_running(part: ChildState) -> bool:
+    return part.pid is not None and psutil.pid_exists(part.pid)
+
+
+def _without_process(part: ChildState, is_up: bool) -> ChildState:
+    is_being_started = is_up and part.state in ("starting", "restarting")
+    return replace(part, pid=None, state=part.state if is_being_started else "stopped")
+
+
+def _redis_url(given: str | None, parts: list[ChildState]) -> str | None:
+    local = [part.url for part in parts if part.role == "redis" and part.pid is not None]
+    return given or os.environ.get("BATON_REDIS_URL") or (local[0] if local else None)
+
+
+def _workers_if_reachable(url: str | None) -> list[WorkerState]:
+    if url is None:
+        return []
+    try:
+        return asyncio.run(_read_workers(url))
+    except StoreUnavailable:
+        return []
+
+
+async def _read_workers(url: str) -> list[WorkerState]:
+    redis = connect(url, timeout_s=2)
+    try:
+        return await JobStore(redis).workers()
+    finally:
+        await redis.aclose()
+
+
+def _print(headings: tuple[str, ...], rows: list[list[object]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    Console().print(table)

@@ -1,0 +1,108 @@
+"""Child: one process that `baton up` started, with its log."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cli.leash import leashed
+from cli.supervisor.plan import ChildPlan
+from cli.supervisor.state_file import ChildState, State
+
+#: A log that is larger than this when its process starts becomes `<id>.log.1`.
+_LOG_LIMIT = 10 << 20
+_TAIL_BYTES = 16_384
+
+
+class Child:
+    """One part in one of its lives.
+
+    It leads its own process group, so that Ctrl-C in a terminal reaches `baton up` alone.
+    """
+
+    def __init__(self, plan: ChildPlan, logs: Path, lock: int) -> None:
+        self.plan = plan
+        self.state: State = "starting"
+        #: Why the latest life ended, and when the next begins.
+        self.obituary = ""
+        self.log = logs / f"{plan.id}.log"
+        self._lock = lock
+        self._log_start = 0
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """None when it does not run."""
+        return self._process.pid if self._process and self._process.returncode is None else None
+
+    @property
+    def last_pid(self) -> int | None:
+        """The process of the latest life, over or not."""
+        return self._process.pid if self._process else None
+
+    @property
+    def report(self) -> ChildState:
+        plan = self.plan
+        return ChildState(plan.role, plan.id, self.pid, plan.url, plan.device, self.state)
+
+    async def start(self) -> None:
+        """Begin a life. Its output goes to the log."""
+        with self._open_log() as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *leashed(self.plan.command),
+                env=dict(self.plan.environ),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=(self._lock,),
+            )
+        self.state = "starting"
+
+    async def wait(self) -> int:
+        """The exit status of this life; negative: the signal that ended it."""
+        assert self._process is not None
+        return await self._process.wait()
+
+    async def stop(self, grace_s: float) -> None:
+        """SIGTERM, and SIGKILL when it is still there after `grace_s`."""
+        if self._process is not None and self.pid is not None:
+            self._process.terminate()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), grace_s)
+            self.kill()
+            await self._process.wait()
+        if self.state != "failed":
+            self.state = "stopped"
+
+    def kill(self) -> None:
+        """SIGKILL for it and whatever it started. To be called while it runs or just after its end."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def last_lines(self, limit: int) -> list[str]:
+        """What this life wrote last."""
+        try:
+            with self.log.open("rb") as log:
+                size = log.seek(0, os.SEEK_END)
+                log.seek(max(self._log_start, size - _TAIL_BYTES))
+                text = log.read().decode(errors="replace")
+        except FileNotFoundError:
+            return []
+        return [line for line in text.splitlines() if line.strip()][-limit:]
+
+    @contextmanager
+    def _open_log(self) -> Iterator[int]:
+        if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT:
+            self.log.replace(self.log.with_name(self.log.name + ".1"))
+        log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            self._log_start = os.fstat(log).st_size
+            yield log
+        finally:
+            os.close(log)

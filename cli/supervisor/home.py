@@ -1,0 +1,77 @@
+"""Home: the directory of one `baton up`, with the lock that keeps a second one away."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cli.errors import StartRefused
+
+#: How long the children of a killed `baton up` may take to end.
+_LOCK_WAIT_S = 3.0
+
+
+class Home:
+    """Raises StartRefused when the directory cannot be made."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().resolve()
+        self.redis = self.path / "redis"
+        self.logs = self.path / "logs"
+        self.models = self.path / "models"
+        self._run = self.path / "run"
+        self.flower_password = self.path / "flower.password"
+
+    def make(self) -> None:
+        """Make the directories, for this user alone: they hold prompts and passwords."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for directory in (self.redis, self.logs, self.models, self._run):
+                directory.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise StartRefused(f"BATON_HOME={self.path} cannot be used: {error.strerror}") from error
+
+    @contextmanager
+    def locked(self) -> Iterator[int]:
+        """Hold the home; yields the lock's file descriptor. Raises StartRefused.
+
+        Children inherit the descriptor, so that the home stays locked until the last of them has ended.
+        """
+        lock = os.open(self._run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if not _try_lock(lock, _LOCK_WAIT_S):
+                owner = os.pread(lock, 32, 0).decode().strip()
+                raise StartRefused(f"another `baton up` (process {owner}) runs on {self.path}")
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+            yield lock
+        finally:
+            os.close(lock)
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether a `baton up`, or a child of it, runs here."""
+        try:
+            lock = os.open(self._run / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _try_lock(lock, 0)
+        finally:
+            os.close(lock)
+
+
+def _try_lock(descriptor: int, patience_s: float) -> bool:
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)

@@ -1,0 +1,95 @@
+"""ChildPlan: one part that `baton up` runs, and how settings become the list of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cli.supervisor.settings import UpSettings, url_of
+from cli.supervisor.state_file import Role
+
+#: Without the current directory on the module path: a folder named `api` there is not ours.
+_PYTHON = (sys.executable, "-P", "-m")
+_SECRETS = ("BATON_API_KEYS", "BATON_FLOWER_AUTH")
+
+
+@dataclass(frozen=True, slots=True)
+class ChildPlan:
+    """What to run, and how it shows in `baton ps`."""
+
+    role: Role
+    id: str
+    command: tuple[str, ...]
+    #: The whole environment.
+    environ: Mapping[str, str]
+    url: str | None = None
+    device: str | None = None
+
+
+def redis_plan(command: tuple[str, ...], url: str, environ: Mapping[str, str]) -> ChildPlan:
+    """The embedded Redis."""
+    return ChildPlan("redis", "redis", command, _without_secrets(environ), url)
+
+
+def plan_children(
+    settings: UpSettings, devices: tuple[str, ...], flower_auth: str, environ: Mapping[str, str]
+) -> list[ChildPlan]:
+    """Everything but Redis. `environ` is what all of them get, with BATON_REDIS_URL and BATON_MODEL set."""
+    apis = [_api(settings, replica, environ) for replica in range(settings.api_replicas)]
+    threads = _threads(settings, devices)
+    workers = [_worker(number, device, threads, environ) for number, device in enumerate(devices, 1)]
+    flower = ChildPlan(
+        "flower",
+        "flower",
+        (*_PYTHON, "cli.flower_entry"),
+        {**_without_secrets(environ), "BATON_FLOWER_AUTH": flower_auth},
+        url_of(settings.host, settings.flower_port),
+    )
+    return [*apis, *workers, flower]
+
+
+def ports(settings: UpSettings) -> dict[int, str]:
+    """Every port that will be listened on, with the setting that asks for it."""
+    used = {settings.port + replica: "BATON_PORT" for replica in range(settings.api_replicas)}
+    if settings.flower_port in used:
+        return {settings.flower_port: "both BATON_PORT and BATON_FLOWER_PORT", **used}
+    return {**used, settings.flower_port: "BATON_FLOWER_PORT"}
+
+
+def _api(settings: UpSettings, replica: int, environ: Mapping[str, str]) -> ChildPlan:
+    port = settings.port + replica
+    return ChildPlan(
+        "api",
+        f"api-{replica + 1}",
+        (*_PYTHON, "api.entry"),
+        {**environ, "BATON_PORT": str(port), "BATON_FLOWER_AUTH": ""},
+        url_of(settings.host, port),
+    )
+
+
+def _worker(number: int, device: str, threads: int | None, environ: Mapping[str, str]) -> ChildPlan:
+    name = f"worker-{number}"
+    own = {"BATON_WORKER_NAME": name, "BATON_WORKER_DEVICE": device}
+    if threads is not None and device == "cpu":
+        own["BATON_THREADS"] = str(threads)
+    return ChildPlan(
+        "worker",
+        name,
+        (*_PYTHON, "workers.entry"),
+        {**_without_secrets(environ), **own},
+        device=device,
+    )
+
+
+def _threads(settings: UpSettings, devices: tuple[str, ...]) -> int | None:
+    """Several workers on one CPU share its cores; a single one chooses for itself."""
+    num_cpu_workers = devices.count("cpu")
+    if settings.threads is not None or num_cpu_workers < 2:
+        return settings.threads
+    return max(1, len(os.sched_getaffinity(0)) // num_cpu_workers)
+
+
+def _without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name not in _SECRETS}

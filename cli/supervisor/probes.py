@@ -1,0 +1,56 @@
+"""Probes: whether a part does its work yet. Each answers at once, or after a second at most."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable
+
+import httpx
+
+from cli.supervisor.plan import ChildPlan
+from shared.errors import DecodeError, StoreUnavailable
+from shared.job_store import JobStore
+
+#: Whether the process `pid` of this plan is ready.
+Probe = Callable[[ChildPlan, int], Awaitable[bool]]
+
+_PATHS = {"api": "/health/live", "flower": "/healthcheck"}
+
+
+class Probes:
+    """Asks each part in its own way: Redis by a ping, servers for their health, workers for a lease."""
+
+    def __init__(self, store: JobStore, http: httpx.AsyncClient) -> None:
+        self._store = store
+        self._http = http
+
+    async def is_ready(self, plan: ChildPlan, pid: int) -> bool:
+        """A Probe for parts of every role."""
+        match plan.role:
+            case "redis":
+                return await self._is_store_up()
+            case "worker":
+                return await self._has_lease(plan.id, pid)
+            case "api" | "flower":
+                return await self.answers(f"{plan.url}{_PATHS[plan.role]}")
+
+    async def answers(self, url: str) -> bool:
+        """Whether a GET is answered with 200."""
+        try:
+            return (await self._http.get(url)).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    async def _is_store_up(self) -> bool:
+        try:
+            await self._store.ping()
+        except StoreUnavailable:
+            return False
+        return True
+
+    async def _has_lease(self, name: str, pid: int) -> bool:
+        try:
+            workers = await self._store.workers()
+        except (StoreUnavailable, DecodeError):
+            return False
+        return any((w.name, w.pid, w.host) == (name, pid, socket.gethostname()) for w in workers)

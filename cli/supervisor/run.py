@@ -1,0 +1,118 @@
+"""One run of `baton up`, from what was prepared to the last child's end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+
+import httpx
+from rich.console import Console
+
+from cli.supervisor.banner import banner
+from cli.supervisor.child import Child
+from cli.supervisor.death_notice import DeathNotice
+from cli.supervisor.display import Display
+from cli.supervisor.home import Home
+from cli.supervisor.prepare import Prepared
+from cli.supervisor.probes import Probes
+from cli.supervisor.state_file import StateFile
+from cli.supervisor.supervisor import ChildFailed, Supervisor
+from shared.celery_app import make_celery
+from shared.job_store import JobStore
+from shared.redis_client import connect
+from shared.ringer import Ringer
+
+#: How often `/health/ready` is asked while the whole comes up.
+_POLL_S = 0.2
+
+
+async def run(prepared: Prepared, home: Home, lock: int, console: Console) -> None:
+    """Start all and stay until a signal comes. Raises ChildFailed; no process is left in any case."""
+    display = Display(console)
+    state_file = StateFile(home.path)
+
+    def on_change(children: Sequence[Child]) -> None:
+        state_file.write(child.report for child in children)
+        display.changed(children)
+
+    async with _collaborators(prepared) as (probes, death_notice):
+        supervisor = Supervisor(
+            prepared.plans,
+            logs=home.logs,
+            lock=lock,
+            probe=probes.is_ready,
+            on_worker_death=death_notice.give,
+            on_change=on_change,
+        )
+        stop = _stop_signal(supervisor)
+        try:
+            await _until(stop, _work(supervisor, display, probes, prepared, home))
+        finally:
+            display.line("stopping …")
+            await supervisor.stop()
+
+
+async def _work(
+    supervisor: Supervisor, display: Display, probes: Probes, prepared: Prepared, home: Home
+) -> None:
+    """Bring all up, tell so, and keep it so."""
+    try:
+        async with asyncio.TaskGroup() as keepers:
+            with display:
+                await supervisor.start(keepers)
+                while not await probes.answers(f"{prepared.api_url}/health/ready"):
+                    await asyncio.sleep(_POLL_S)
+            for line in banner(prepared, home):
+                display.line(line)
+    except BaseExceptionGroup as group:
+        failures, others = group.split(ChildFailed)
+        if others or not failures:
+            raise
+        raise failures.exceptions[0] from None
+
+
+async def _until(stop: asyncio.Event, work: Coroutine[None, None, None]) -> None:
+    """Run `work` until it fails or `stop` is set."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        working.result()
+    working.cancel()
+    await asyncio.wait({working})
+
+
+def _stop_signal(supervisor: Supervisor) -> asyncio.Event:
+    """Set by the first signal that asks for the end; a second Ctrl-C ends all at once."""
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            supervisor.kill()
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, on_signal)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+@asynccontextmanager
+async def _collaborators(prepared: Prepared) -> AsyncIterator[tuple[Probes, DeathNotice]]:
+    redis = connect(prepared.redis_url, timeout_s=1)
+    broker = connect(prepared.broker_url, timeout_s=1)
+    celery = make_celery(prepared.broker_url)
+    ringer = Ringer(celery, broker)
+    store = JobStore(redis)
+    try:
+        # The environment may name a proxy; the parts of this machine are not behind it.
+        async with httpx.AsyncClient(timeout=1, trust_env=False) as http:
+            yield Probes(store, http), DeathNotice(store, ringer)
+    finally:
+        ringer.close()
+        celery.close()
+        await redis.aclose()
+        await broker.aclose()

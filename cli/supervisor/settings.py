@@ -1,0 +1,76 @@
+"""UpSettings: the settings that `baton up` itself acts on."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.errors import StartRefused
+from shared import settings
+
+
+@dataclass(frozen=True, slots=True)
+class UpSettings:
+    """Read once from the environment, in which the flags have already taken their places."""
+
+    host: str
+    port: int
+    flower_port: int
+    home: Path
+    #: Empty: a Redis of our own.
+    redis_url: str
+    #: Empty: the same Redis.
+    broker_url: str
+    appendfsync: str
+    #: Directory or hub id; empty: the default model.
+    model: str
+    devices: tuple[str, ...]
+    dtype: str
+    threads: int | None
+    api_replicas: int
+    flower_auth: str
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> UpSettings:
+        """Raises SettingsError for a wrong variable, StartRefused for settings that are unsafe together."""
+        env = settings.Environment(environ)
+        for variable in settings.VARIABLES:
+            env.read(variable)
+        host = env.read(settings.HOST)
+        if not env.read(settings.API_KEYS) and not is_loopback(host):
+            raise StartRefused(
+                f"BATON_HOST={host} is reachable from other machines, so BATON_API_KEYS must not be empty"
+            )
+        return cls(
+            host=host,
+            port=env.read(settings.PORT),
+            flower_port=env.read(settings.FLOWER_PORT),
+            home=env.read(settings.HOME),
+            redis_url=env.read(settings.REDIS_URL),
+            broker_url=env.read(settings.BROKER_URL),
+            appendfsync=env.read(settings.APPENDFSYNC),
+            model=env.read(settings.MODEL),
+            devices=env.read(settings.DEVICES),
+            dtype=env.read(settings.DTYPE),
+            threads=env.read(settings.THREADS),
+            api_replicas=env.read(settings.API_REPLICAS),
+            flower_auth=env.read(settings.FLOWER_BASIC_AUTH),
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def url_of(host: str, port: int) -> str:
+    """The URL under which this machine reaches a server that listens on `host`."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"

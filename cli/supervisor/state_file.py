@@ -1,0 +1,63 @@
+"""StateFile: what `baton up` runs, for `baton ps` and for scripts; ChildState: one line of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from shared.errors import DecodeError
+
+Role = Literal["redis", "api", "worker", "flower"]
+State = Literal["starting", "ready", "restarting", "stopped", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChildState:
+    """One part: a process that `baton up` started, or is about to start again."""
+
+    role: Role
+    id: str
+    #: None while it does not run.
+    pid: int | None
+    url: str | None
+    device: str | None
+    state: State
+
+    @classmethod
+    def decode(cls, fields: object) -> ChildState:
+        """Raises DecodeError."""
+        try:
+            state = cls(**fields)  # type: ignore[arg-type]  # a wrong shape is what the except is for
+        except TypeError as error:
+            raise DecodeError("state of a part", fields) from error
+        if state.role not in get_args(Role) or state.state not in get_args(State):
+            raise DecodeError("state of a part", fields)
+        return state
+
+
+class StateFile:
+    """`$BATON_HOME/run/up.json`: a JSON list of ChildState, replaced as a whole."""
+
+    def __init__(self, home: Path) -> None:
+        self._path = home / "run" / "up.json"
+
+    def write(self, children: Iterable[ChildState]) -> None:
+        """Readers see the old list or this one, never a part."""
+        new = self._path.with_suffix(".new")
+        new.write_text(json.dumps([asdict(child) for child in children], indent=1) + "\n")
+        os.replace(new, self._path)
+
+    def read(self) -> list[ChildState]:
+        """Empty when nothing was ever started here. Raises DecodeError."""
+        try:
+            raw = self._path.read_text()
+        except FileNotFoundError:
+            return []
+        try:
+            return [ChildState.decode(fields) for fields in json.loads(raw)]
+        except (ValueError, TypeError) as error:
+            raise DecodeError("up.json", raw) from error

@@ -1,0 +1,136 @@
+"""Supervisor: starts children in order, starts again those that die, stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from cli.errors import CommandError
+from cli.exit_codes import ExitCode
+from cli.supervisor.backoff import Backoff
+from cli.supervisor.child import Child
+from cli.supervisor.plan import ChildPlan
+from cli.supervisor.probes import Probe
+from cli.supervisor.state_file import Role
+
+#: Between two looks at a child that starts.
+_PROBE_S = 0.1
+#: Deaths in a row, before everything was up once, that are taken as final.
+_START_ATTEMPTS = 3
+#: Who is stopped before whom: workers give their jobs back, which takes a Redis.
+_STOP_ORDER: tuple[frozenset[Role], ...] = (
+    frozenset({"worker"}), frozenset({"api", "flower"}), frozenset({"redis"})
+)  # fmt: skip
+
+
+class ChildFailed(CommandError):
+    """Raised when a child does not come up; the message holds its last words."""
+
+
+class Supervisor:
+    """One run of a set of children."""
+
+    def __init__(
+        self,
+        plans: Sequence[ChildPlan],
+        *,
+        logs: Path,
+        lock: int,
+        probe: Probe,
+        on_worker_death: Callable[[str, int], Awaitable[None]],
+        on_change: Callable[[Sequence[Child]], None],
+        grace_s: float = 10.0,
+    ) -> None:
+        self.children = [Child(plan, logs, lock) for plan in plans]
+        self._probe = probe
+        self._on_worker_death = on_worker_death
+        self._on_change = on_change
+        self._grace_s = grace_s
+        self._is_up = False
+
+    async def start(self, keepers: asyncio.TaskGroup) -> None:
+        """Bring all children up, Redis first; `keepers` gets the tasks that keep them so.
+
+        They raise ChildFailed when a child does not come up, and never after all have.
+        """
+        ready = {child.plan.id: asyncio.Event() for child in self.children}
+        for first in (True, False):
+            batch = [child for child in self.children if (child.plan.role == "redis") is first]
+            for child in batch:
+                keepers.create_task(self._keep(child, ready[child.plan.id]))
+            for child in batch:
+                await ready[child.plan.id].wait()
+        self._is_up = True
+
+    async def stop(self) -> None:
+        """Stop all, in order. Each of the three stages takes at most the grace time."""
+        for roles in _STOP_ORDER:
+            stage = [child for child in self.children if child.plan.role in roles]
+            await asyncio.gather(*(child.stop(self._grace_s) for child in stage))
+            self._on_change(self.children)
+
+    def kill(self) -> None:
+        """End all at once, for somebody who does not want to wait."""
+        for child in self.children:
+            if child.pid is not None:
+                child.kill()
+
+    async def _keep(self, child: Child, ready: asyncio.Event) -> None:
+        backoff = Backoff()
+        attempt = 0
+        while True:
+            attempt = 0 if ready.is_set() else attempt + 1
+            born = time.monotonic()
+            status = await self._live(child, ready)
+            self._check_start(child, status, attempt)
+            wait_s = backoff.wait_s(time.monotonic() - born)
+            child.state = "restarting"
+            child.obituary = f"{describe_exit(status)}, starts again in {wait_s:g} s"
+            self._on_change(self.children)
+            await asyncio.sleep(wait_s)
+
+    async def _live(self, child: Child, ready: asyncio.Event) -> int:
+        """One life of a child; answers its exit status."""
+        await child.start()
+        self._on_change(self.children)
+        async with asyncio.TaskGroup() as life:
+            prober = life.create_task(self._await_ready(child, ready))
+            status = await child.wait()
+            prober.cancel()
+        child.kill()
+        if child.plan.role == "worker" and child.last_pid is not None:
+            await self._on_worker_death(child.plan.id, child.last_pid)
+        return status
+
+    async def _await_ready(self, child: Child, ready: asyncio.Event) -> None:
+        while child.pid is not None and not await self._probe(child.plan, child.pid):
+            await asyncio.sleep(_PROBE_S)
+        if child.pid is not None:
+            child.state = "ready"
+            ready.set()
+            self._on_change(self.children)
+
+    def _check_start(self, child: Child, status: int, attempt: int) -> None:
+        """Raises ChildFailed when a child that never came up will not."""
+        is_wrong = status == ExitCode.CONFIG
+        if self._is_up or not (is_wrong or attempt >= _START_ATTEMPTS):
+            return
+        child.state = "failed"
+        self._on_change(self.children)
+        words = child.last_lines(1 if is_wrong else 15) or ["(it wrote nothing)"]
+        raise ChildFailed(
+            f"{child.plan.id} does not start: {describe_exit(status)}\n"
+            + "\n".join(words)
+            + f"\nlog: {child.log}",
+            ExitCode.CONFIG if is_wrong else ExitCode.FAILED,
+        )
+
+
+def describe_exit(status: int) -> str:
+    """An exit status in words."""
+    if status >= 0:
+        return f"ended with exit code {status}"
+    return f"killed by {signal.Signals(-status).name}"

@@ -1,0 +1,88 @@
+"""Watching: prints a job's events as they come."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from cli.api_client import ApiClient
+from cli.errors import CommandError
+from cli.exit_codes import ExitCode
+from cli.notice import Notice
+from cli.reading import Reading, job_opening
+from cli.sse_client import SseEvent
+
+#: Events that end a job, and whether it ended as it should.
+_ENDS = {
+    "job.completed": ExitCode.OK,
+    "job.incomplete": ExitCode.OK,
+    "job.failed": ExitCode.FAILED,
+    "job.cancelled": ExitCode.FAILED,
+    "job.expired": ExitCode.FAILED,
+}
+
+
+def follow_job(client: ApiClient, job_id: str, *, as_json: bool) -> ExitCode:
+    """Until the job is over. Raises CommandError for one that is not there, or cannot be read on."""
+    printer = _JsonPrinter() if as_json else _TextPrinter()
+    with Notice() as notice:
+        for event in Reading(client, job_opening(job_id)).events(notice.cut):
+            notice.clear()
+            data = json.loads(event.data)
+            if event.event == "error":
+                raise CommandError(str(data["error"]["message"]), ExitCode.FAILED)
+            printer.show(event, data)
+            if event.event in _ENDS:
+                return _ENDS[event.event]
+    return ExitCode.OK
+
+
+class _JsonPrinter:
+    """One object a line."""
+
+    def show(self, event: SseEvent, data: dict[str, Any]) -> None:
+        sys.stdout.write(json.dumps({"event": event.event, "id": event.id, "data": data}) + "\n")
+        sys.stdout.flush()
+
+
+class _TextPrinter:
+    """The output on stdout, all else on stderr."""
+
+    def __init__(self) -> None:
+        self._choice: int | None = None
+
+    def show(self, event: SseEvent, data: dict[str, Any]) -> None:
+        if event.event == "job.output":
+            for choice in data["choices"]:
+                self._turn_to(choice["index"])
+                sys.stdout.write(choice["delta"].get("content") or "")
+        else:
+            self._turn_to(None)
+            Notice.tell(_describe(event.event, data))
+        sys.stdout.flush()
+
+    def _turn_to(self, choice: int | None) -> None:
+        """Each run of one choice's text begins on a line of its own, those of later choices with a number."""
+        if choice == self._choice:
+            return
+        if self._choice is not None:
+            sys.stdout.write("\n")
+        if choice:
+            sys.stdout.write(f"({choice}) ")
+        sys.stdout.flush()
+        self._choice = choice
+
+
+def _describe(name: str, data: dict[str, Any]) -> str:
+    """`job.started` by worker-1, `job.failed` with its reason."""
+    words = [name.removeprefix("job.")]
+    if "worker" in data:
+        words.append(f"by {data['worker']}")
+    if "reason" in data:
+        words.append(f"({data['reason'].replace('_', ' ')})")
+    if "error" in data:
+        words.append(f"- {data['error']['message']}")
+    if "usage" in data:
+        words.append(f"- {data['usage']['completion_tokens']} tokens")
+    return " ".join(words)

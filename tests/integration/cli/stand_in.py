@@ -1,0 +1,67 @@
+"""A cheap process in the place of a part of Baton: `python -m tests.integration.cli.stand_in <role> …`.
+
+On SIGTERM it adds its role to the file STAND_IN_ORDER names, and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import FrameType
+
+from shared.job_store import JobStore
+from shared.lease import Lease
+from shared.redis_client import connect
+
+
+class Healthy(BaseHTTPRequestHandler):
+    """Answers every GET with 200."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        """Nothing."""
+
+
+async def register(url: str, name: str) -> None:
+    redis = connect(url, timeout_s=5)
+    lease = Lease(
+        incarnation=f"{name}-{secrets.token_hex(4)}",
+        name=name,
+        model="stand-in",
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        device="cpu",
+        slots=1,
+        model_revision="none",
+    )
+    await JobStore(redis).register(lease)
+    await redis.aclose()
+
+
+def on_term(_number: int, _frame: FrameType | None) -> None:
+    with Path(os.environ["STAND_IN_ORDER"]).open("a") as order:
+        order.write(sys.argv[1] + "\n")
+    sys.exit(0)
+
+
+def main() -> None:
+    role, *rest = sys.argv[1:]
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if rest[-1:] == ["deaf"] else on_term)
+    if role == "worker":
+        asyncio.run(register(os.environ["BATON_REDIS_URL"], rest[0]))
+        while True:
+            signal.pause()
+    HTTPServer(("127.0.0.1", int(rest[0])), Healthy).serve_forever()
+
+
+if __name__ == "__main__":
+    main()

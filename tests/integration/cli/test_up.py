@@ -1,0 +1,208 @@
+"""`baton up` with real processes: what it starts, restarts, stops and leaves behind."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cli.exit_codes import ExitCode
+from cli.supervisor.state_file import ChildState, StateFile
+from shared.job import NewJob, new_job_id
+from shared.job_store import JobStore
+from shared.lease import Lease, WorkerState
+from shared.redis_client import connect
+
+WAIT_S = 20.0
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {WAIT_S} s: {what}"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Up:
+    """One home, and the `baton up` that runs on it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.order = home / "order"
+        self.output = home / "output"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._state_file = StateFile(home)
+
+    def start(self, *worker_command: str) -> None:
+        ports = (str(free_port()), str(free_port()))
+        module = "tests.integration.cli.up_with_stand_ins"
+        with self.output.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, str(self.home), *ports, *worker_command],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={"PATH": "/usr/bin:/bin", "STAND_IN_ORDER": str(self.order)},
+            )
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None
+        return self._process
+
+    def states(self) -> dict[str, ChildState]:
+        return {child.id: child for child in self._state_file.read()}
+
+    def wait_ready(self) -> dict[str, ChildState]:
+        wait_until(lambda: "Ctrl-C stops everything" in self.output.read_text(), "everything ready")
+        return self.states()
+
+    def end(self) -> None:
+        """Whatever a failed test left."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    up = Up(tmp_path)
+    yield up
+    up.end()
+
+
+def pids(states: dict[str, ChildState]) -> dict[str, int]:
+    return {name: child.pid for name, child in states.items() if child.pid is not None}
+
+
+def assert_gone(processes: dict[str, int]) -> None:
+    wait_until(lambda: not any(map(psutil.pid_exists, processes.values())), f"end of {processes}")
+
+
+def test_starts_all_parts_and_stops_them_in_order(up: Up) -> None:
+    up.start()
+    states = up.wait_ready()
+    assert {name: child.state for name, child in states.items()} == {
+        "redis": "ready",
+        "api-1": "ready",
+        "worker-1": "ready",
+        "flower": "ready",
+    }
+    up.process.send_signal(signal.SIGTERM)
+    assert up.process.wait(WAIT_S) == 0
+    order = up.order.read_text().split()
+    assert (order[0], sorted(order[1:])) == ("worker", ["api", "flower"])
+    assert_gone(pids(states))
+    assert {child.state for child in up.states().values()} == {"stopped"}
+
+
+@pytest.mark.parametrize("part", ["redis", "api-1", "worker-1", "flower"])
+def test_a_part_that_is_killed_comes_back(up: Up, part: str) -> None:
+    up.start()
+    before = pids(up.wait_ready())
+    psutil.Process(before[part]).kill()
+    wait_until(
+        lambda: up.states()[part].state == "ready" and up.states()[part].pid != before[part],
+        f"another {part}",
+    )
+    after = pids(up.states())
+    assert {name for name in before if after[name] != before[name]} == {part}
+    assert f"{part:<10} restarting killed by SIGKILL, starts again in 0.1 s" in up.output.read_text()
+
+
+async def test_jobs_of_a_killed_worker_wait_again_before_any_lease_runs_out(up: Up) -> None:
+    up.start()
+    states = up.wait_ready()
+    redis = connect(states["redis"].url or "", timeout_s=5)
+    store = JobStore(redis)
+    (worker,) = await store.workers()
+    job = NewJob(new_job_id(), "stand-in", "owner", {"messages": []})
+    await store.create(job)
+    await store.claim(_lease_of(worker), "word")
+    psutil.Process(worker.pid).kill()
+    wait_until(lambda: up.states()["worker-1"].pid not in (None, worker.pid), "another worker")
+    found = await store.get(job.id)
+    assert found is not None
+    assert (found.status, found.deaths) == ("queued", 1)
+    assert await redis.llen("baton.stand-in") == 1
+    await redis.aclose()
+
+
+def test_nothing_survives_a_killed_baton_up_and_the_next_one_goes_on(up: Up) -> None:
+    up.start()
+    states = up.wait_ready()
+    up.process.kill()
+    up.process.wait()
+    assert_gone(pids(states))
+    up.start()
+    again = up.wait_ready()
+    assert not set(pids(states).values()) & set(pids(again).values())
+
+
+async def test_the_append_only_file_outlives_a_killed_baton_up(up: Up) -> None:
+    up.start()
+    states = up.wait_ready()
+    redis = connect(states["redis"].url or "", timeout_s=5)
+    job = NewJob(new_job_id(), "stand-in", "owner", {"messages": []})
+    await JobStore(redis).create(job)
+    await redis.aclose()
+    up.process.kill()
+    up.process.wait()
+    up.start()
+    redis = connect(up.wait_ready()["redis"].url or "", timeout_s=5)
+    assert await JobStore(redis).get(job.id) is not None
+    await redis.aclose()
+
+
+def test_a_second_one_on_the_same_home_is_refused(up: Up) -> None:
+    up.start()
+    up.wait_ready()
+    second = subprocess.run(
+        [sys.executable, "-m", "tests.integration.cli.up_with_stand_ins", str(up.home), "1", "2"],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+    )
+    assert second.returncode == ExitCode.CONFIG
+    assert f"another `baton up` (process {up.process.pid}) runs on {up.home}" in second.stderr
+
+
+def test_a_configuration_error_stops_everything_with_its_reason(up: Up) -> None:
+    up.start("/bin/sh", "-c", "echo BATON_X is wrong >&2; exit 78")
+    assert up.process.wait(WAIT_S) == ExitCode.CONFIG
+    assert "worker-1 does not start: ended with exit code 78\nBATON_X is wrong\n" in up.output.read_text()
+    assert_gone(pids(up.states()))
+    assert not psutil.Process().children()
+
+
+def test_a_part_that_keeps_dying_at_the_start_is_given_up(up: Up) -> None:
+    up.start("/bin/sh", "-c", "echo no luck; exit 3")
+    assert up.process.wait(WAIT_S) == ExitCode.FAILED
+    assert up.output.read_text().count("worker-1   restarting ended with exit code 3") == 2
+    assert "worker-1 does not start: ended with exit code 3\nno luck\n" in up.output.read_text()
+
+
+def _lease_of(worker: WorkerState) -> Lease:
+    return Lease(
+        incarnation=worker.incarnation,
+        name=worker.name,
+        model=worker.model,
+        host=worker.host,
+        pid=worker.pid,
+        device=worker.device,
+        slots=worker.slots,
+        model_revision="none",
+    )

@@ -1,0 +1,56 @@
+"""`baton up` from the lock on, with a real Redis and stand-ins for all else.
+
+`python -m tests.integration.cli.up_with_stand_ins <home> <api port> <flower port> [<first worker's command>]`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from cli.errors import CommandError
+from cli.supervisor.embedded_redis import redis_binary, redis_command, socket_path
+from cli.supervisor.flower_password import FlowerAuth
+from cli.supervisor.home import Home
+from cli.supervisor.plan import ChildPlan, redis_plan
+from cli.supervisor.prepare import Prepared
+from cli.supervisor.run import run
+
+
+def plans(home: Home, api_port: str, flower_port: str, worker: list[str]) -> tuple[ChildPlan, ...]:
+    socket = socket_path(home.redis)
+    environ = {**os.environ, "BATON_REDIS_URL": f"unix://{socket}"}
+    stand_in = (sys.executable, "-m", "tests.integration.cli.stand_in")
+    command = redis_command(redis_binary(), home.redis, socket, "always")
+    return (
+        redis_plan(command, f"unix://{socket}", environ),
+        ChildPlan("api", "api-1", (*stand_in, "api", api_port), environ, f"http://127.0.0.1:{api_port}"),
+        ChildPlan(
+            "worker", "worker-1", tuple(worker) or (*stand_in, "worker", "worker-1"), environ, device="cpu"
+        ),
+        ChildPlan(
+            "flower", "flower", (*stand_in, "flower", flower_port), environ, f"http://127.0.0.1:{flower_port}"
+        ),
+    )
+
+
+def main() -> None:
+    home = Home(Path(sys.argv[1]))
+    home.make()
+    with home.locked() as lock:
+        children = plans(home, sys.argv[2], sys.argv[3], sys.argv[4:])
+        url = children[0].url or ""
+        prepared = Prepared(children, url, url, FlowerAuth("a:b", is_new=False), "stand-in", ("cpu",), False)
+        asyncio.run(run(prepared, home, lock, Console()))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except CommandError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.code)

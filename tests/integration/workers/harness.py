@@ -1,0 +1,150 @@
+"""A Worker on the test's own loop, with a scripted engine behind it and the test in Celery's place."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+from shared.events import Entry, Event, Output
+from shared.job import Job, NewJob, new_job_id
+from shared.job_store import JobStore
+from shared.lease import Lease
+from shared.ringer import Ringer
+from tests.scripted_backend import ScriptedEngine, scripted_resolve
+from workers.backends.local import LocalBackend
+from workers.held_bell import Delivery, HeldBell
+from workers.transcript import Transcript
+from workers.worker import Worker
+
+MODEL = "scripted"
+WAIT_S = 10.0
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float = WAIT_S) -> None:
+    """Return as soon as the condition holds. Raises TimeoutError."""
+    async with asyncio.timeout(within_s):
+        while not await condition():
+            await asyncio.sleep(0.005)
+
+
+class Jobs:
+    """Makes jobs for the scripted model, and looks at them."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+
+    async def create(
+        self, length: int = 5, *, seed: int = 1, n: int = 1, content: str | None = None, **body: Any
+    ) -> str:
+        """A job whose answer is `length` tokens long."""
+        message = {"role": "user", "content": f"count to {length}" if content is None else content}
+        job = NewJob(new_job_id(), MODEL, "owner", {"messages": [message], "seed": seed, **body}, n=n)
+        await self._store.create(job)
+        return job.id
+
+    async def get(self, job_id: str) -> Job:
+        job = await self._store.get(job_id)
+        assert job is not None
+        return job
+
+    async def ended(self, job_id: str, within_s: float = WAIT_S) -> Job:
+        """The job, once it is over."""
+
+        async def is_over() -> bool:
+            return (await self.get(job_id)).is_terminal
+
+        await eventually(is_over, within_s)
+        return await self.get(job_id)
+
+    async def reached(self, job_id: str, position: int) -> None:
+        """Return once the job has released as many tokens."""
+
+        async def has() -> bool:
+            return sum((await self.get(job_id)).end) >= position
+
+        await eventually(has)
+
+    async def entries(self, job_id: str) -> list[Entry]:
+        return await self._store.entries(job_id)
+
+    async def life(self, job_id: str) -> list[Event]:
+        """The job's events but its outputs."""
+        return [e.event for e in await self.entries(job_id) if not isinstance(e.event, Output)]
+
+    async def texts(self, job_id: str) -> list[str]:
+        """Text per choice. Fails when a token is missing, or there twice."""
+        entries = await self.entries(job_id)
+        return [choice.text for choice in Transcript.of(entries, len(entries[0].end)).so_far()]
+
+
+class CelerySide:
+    """Delivers bells as the pool does, and writes down what Celery would be told."""
+
+    def __init__(self) -> None:
+        self._pids = itertools.count(1)
+        self.told: dict[int, list[Any]] = {}
+
+    def bell(self, job_id: str, worker: Worker) -> HeldBell:
+        pid = next(self._pids)
+        told = self.told[pid] = []
+        bell = HeldBell(
+            pid=pid, job_id=job_id, post=_call, forget=lambda: None, on_terminate=lambda _: None
+        )  # fmt: skip
+        bell.deliver(Delivery(lambda *_: told.append("accepted"), lambda outcome: told.append(_plain(outcome))))
+        worker.hold(bell)
+        return bell
+
+
+def _call(call: Callable[..., object], *args: Any) -> None:
+    call(*args)
+
+
+def _plain(outcome: tuple[int, Any, float]) -> str:
+    status, result, _runtime = outcome
+    return f"failed: {result.exception}" if status else str(result)
+
+
+class Harness:
+    """One running worker."""
+
+    def __init__(
+        self, store: JobStore, ringer: Ringer, *, name: str = "w1", slots: int = 4, step_s: float = 0.002
+    ) -> None:
+        self.engine = ScriptedEngine(slots=slots, step_s=step_s)
+        self.backend = LocalBackend(
+            self.engine, scripted_resolve, model_revision="scripted-1", is_exact=True
+        )  # fmt: skip
+        lease = Lease("", name, MODEL, "host", 1, "cpu", slots, "scripted-1")
+        self.worker = Worker(store, ringer, lease, self.backend, lease_s=3)
+        self.celery = CelerySide()
+        self._running: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Harness:
+        self._running = asyncio.create_task(self.worker.run(_fail))
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        assert self._running is not None
+        if not self._running.done():
+            await self.worker.drain()
+        await self._running
+
+    def ring(self, job_id: str) -> HeldBell:
+        return self.celery.bell(job_id, self.worker)
+
+    async def told(self, bell: HeldBell, num: int = 2) -> list[Any]:
+        """What Celery was told of a bell, once it is as much."""
+
+        async def is_there() -> bool:
+            return len(self.celery.told[bell.pid]) >= num
+
+        await eventually(is_there)
+        return self.celery.told[bell.pid]
+
+
+def _fail(error: BaseException) -> NoReturn:
+    raise AssertionError("the backend died") from error
+
+

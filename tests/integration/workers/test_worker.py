@@ -1,0 +1,360 @@
+"""One worker from the bell to the terminal event, against real Redis, with a scripted engine."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from redis.asyncio import Redis
+
+from shared import keys
+from shared.errors import ErrorInfo
+from shared.events import Cancelled, Completed, Failed, Incomplete, Queued, Requeued, Resumed, Started
+from shared.job import Job
+from shared.job_store import JobStore
+from shared.lease import Lease
+from shared.ringer import Ringer
+from tests.integration.workers.harness import MODEL, Harness, Jobs, eventually
+from tests.integration.workers.lossy_store import LossyStore
+from tests.scripted_backend import CONTEXT_LENGTH, scripted_text
+
+#: Another worker, whose part the test plays.
+OTHER = Lease("w0.a", "w0", MODEL, "host", 1, "cpu", 4, "scripted-1")
+
+
+async def test_a_job_goes_from_the_bell_to_its_terminal_event(
+    store: JobStore, ringer: Ringer, jobs: Jobs
+) -> None:
+    job_id = await jobs.create(5)
+    async with Harness(store, ringer) as harness:
+        bell = harness.ring(job_id)
+        job = await jobs.ended(job_id)
+        assert await harness.told(bell) == ["accepted", f"{job_id} completed"]
+    assert await jobs.life(job_id) == [Queued(), Started("w1"), Completed(prompt_tokens=3)]
+    assert await jobs.texts(job_id) == [scripted_text(1, 0, 5)]
+    assert (job.status, job.worker, job.prompt_tokens, job.end) == ("completed", "w1", 3, (5,))
+    assert job.resolved is not None and job.resolved.sampling.seed == 1
+
+
+async def test_the_token_limit_makes_it_incomplete(store: JobStore, ringer: Ringer, jobs: Jobs) -> None:
+    job_id = await jobs.create(50, max_tokens=7)
+    async with Harness(store, ringer) as harness:
+        harness.ring(job_id)
+        await jobs.ended(job_id)
+    assert (await jobs.life(job_id))[-1] == Incomplete(prompt_tokens=3)
+    assert await jobs.texts(job_id) == [scripted_text(1, 0, 7)]
+
+
+async def test_each_choice_has_draws_of_its_own(store: JobStore, ringer: Ringer, jobs: Jobs) -> None:
+    job_id = await jobs.create(6, n=3)
+    async with Harness(store, ringer) as harness:
+        harness.ring(job_id)
+        await jobs.ended(job_id)
+    assert await jobs.texts(job_id) == [scripted_text(1, choice, 6) for choice in range(3)]
+
+
+async def test_jobs_share_the_batch_up_to_the_slots(store: JobStore, ringer: Ringer, jobs: Jobs) -> None:
+    job_ids = [await jobs.create(20, seed=seed) for seed in range(9)]
+    async with Harness(store, ringer, slots=4) as harness:
+        for job_id in job_ids:
+            harness.ring(job_id)
+        for seed, job_id in enumerate(job_ids):
+            await jobs.ended(job_id)
+            assert await jobs.texts(job_id) == [scripted_text(seed, 0, 20)]
+        stats = harness.worker.stats()
+    assert (stats["batch_max"], stats["tokens_total"], stats["claims_total"]) == (4, 180, 9)
+    assert stats["batch_mean"] > 2
+
+
+async def test_a_bell_too_many_is_acknowledged_at_once(store: JobStore, ringer: Ringer, jobs: Jobs) -> None:
+    job_id = await jobs.create(5)
+    async with Harness(store, ringer) as harness:
+        bells = [harness.ring(job_id) for _ in range(3)]
+        told = [await harness.told(bell, num) for bell, num in zip(bells, (2, 1, 1), strict=True)]
+    assert told == [["accepted", f"{job_id} completed"], ["nothing waited"], ["nothing waited"]]
+
+
+async def test_a_request_that_cannot_be_read_fails_alone(store: JobStore, ringer: Ringer, jobs: Jobs) -> None:
+    good = await jobs.create(20)
+    bad = await jobs.create(content="word " * CONTEXT_LENGTH)
+    async with Harness(store, ringer) as harness:
+        harness.ring(good)
+        bell = harness.ring(bad)
+        await jobs.ended(bad)
+        assert await harness.told(bell) == ["accepted", f"failed: {bad} context_length_exceeded"]
+        await jobs.ended(good)
+    event = (await jobs.life(bad))[-1]
+    assert isinstance(event, Failed)
+    assert (event.error.status, event.error.code) == (400, "context_length_exceeded")
+    assert await jobs.texts(good) == [scripted_text(1, 0, 20)]
+
+
+async def test_what_breaks_while_reading_a_request_fails_that_job(
+    store: JobStore, ringer: Ringer, jobs: Jobs
+) -> None:
+    bad = await jobs.create(messages=[7])
+    job_id = await jobs.create()
+    async with Harness(store, ringer) as harness:
+        harness.ring(bad)
+        await jobs.ended(bad)
+        harness.ring(job_id)
+        assert (await jobs.ended(job_id)).status == "completed"
+    event = (await jobs.life(bad))[-1]
+    assert isinstance(event, Failed)
+    assert event.error == ErrorInfo("The worker cannot read this request.", code="internal_error")
+
+
+async def test_a_job_that_had_a_worker_before_is_continued(
+    store: JobStore, ringer: Ringer, jobs: Jobs
+) -> None:
+    job_id = await jobs.create(300, n=2)
+    async with Harness(store, ringer, name="first") as harness:
+        harness.ring(job_id)
+        await jobs.reached(job_id, 20)
+    assert (await jobs.get(job_id)).status == "queued"
+    async with Harness(store, ringer, name="second") as harness:
+        harness.ring(job_id)
+        await jobs.ended(job_id)
+    assert await jobs.life(job_id) == [
+        Queued(),
+        Started("first"),
+        Requeued("drain"),
+        Resumed("second", attempt=2),
+        Completed(prompt_tokens=3),
+    ]
+    assert await jobs.texts(job_id) == [scripted_text(1, choice, 300) for choice in range(2)]
+
+
+async def test_a_drained_worker_rings_for_its_jobs_and_leaves_no_lease(
+    store: JobStore, ringer: Ringer, jobs: Jobs
+) -> None:
+    job_id = await jobs.create(1000)
+    async with Harness(store, ringer) as harness:
+        bell = harness.ring(job_id)
+        await jobs.reached(job_id, 5)
+    assert await harness.told(bell) == ["accepted", f"{job_id} handed on"]
+    assert await ringer.num_waiting(MODEL) == 1
+    assert await store.workers() == []
+
+
+async def test_a_bell_without_a_job_yet_is_rung_again_on_drain(
+    store: JobStore, ringer: Ringer, jobs: Jobs
+) -> None:
+    first, second = await jobs.create(1000), await jobs.create(1000)
+    async with Harness(store, ringer, slots=1) as harness:
+        harness.ring(first)
+        waiting = harness.ring(second)
+        await jobs.reached(first, 1)
+    assert await harness.told(waiting, 1) == ["handed on"]
+    assert await ringer.num_waiting(MODEL) == 2
+
+
+async def test_when_only_the_terminal_event_is_missing_nothing_is_drawn(
+    store: JobStore, ringer: Ringer, jobs: Jobs, lossy: LossyStore
+) -> None:
+    job_id = await jobs.create(4)
+    async with Harness(store, ringer) as harness:
+        harness.ring(job_id)
+        await jobs.ended(job_id)
+    await _reopen_without_terminal_event(store, job_id)
+    async with Harness(store, ringer, name="w2") as harness:
+        harness.ring(job_id)
+        job = await jobs.ended(job_id)
+        assert harness.engine.seen == []
+    assert job.end == (4,)
+    assert (await jobs.life(job_id))[-2:] == [Resumed("w2", attempt=2), Completed(prompt_tokens=3)]
+
+
+async def _reopen_without_terminal_event(store: JobStore, job_id: str) -> None:
+    """As if the worker had died between the last token and the end."""
+    redis: Redis = store._redis
+    last = (await store.entries(job_id))[-1]
+    await redis.xdel(keys.events(job_id), last.id)
+    await redis.hset(keys.job(job_id), mapping={"status": "queued", "closed_by": ""})  # type: ignore[misc]
+    await redis.zadd(keys.queued(MODEL), {job_id: 1})
+
+
+async def test_cancelling_a_running_job_frees_its_slot(store: JobStore, ringer: Ringer, jobs: Jobs) -> None:
+    first, second = await jobs.create(3000), await jobs.create(5, seed=2)
+    async with Harness(store, ringer, slots=1) as harness:
+        bell = harness.ring(first)
+        harness.ring(second)
+        await jobs.reached(first, 3)
+        await store.cancel(first, "client")
+        await jobs.ended(second)
+        assert await harness.told(bell) == ["accepted", f"{first} taken away"]
+        assert harness.backend.stats.running == 0
+    assert (await jobs.life(first))[-1] == Cancelled("client", prompt_tokens=3)
+    assert sum(isinstance(event, Cancelled) for event in await jobs.life(first)) == 1
+
+
+async def test_a_cancelled_queued_job_never_reaches_the_backend(
+    store: JobStore, ringer: Ringer, jobs: Jobs
+) -> None:
+    job_id, other = await jobs.create(), await jobs.create()
+    await store.cancel(job_id, "client")
+    async with Harness(store, ringer) as harness:
+        harness.ring(job_id)
+        harness.ring(other)
+        await jobs.ended(other)
+        assert len(harness.engine.seen) == 1
+    assert await jobs.life(job_id) == [Queued(), Cancelled("client")]
+
+
+async def test_terminating_a_running_bell_cancels_its_job(
+    store: JobStore, ringer: Ringer, jobs: Jobs
+) -> None:
+    job_id = await jobs.create(3000)
+    async with Harness(store, ringer) as harness:
+        bell = harness.ring(job_id)
+        await jobs.reached(job_id, 3)
+        await harness.worker.terminate(bell)
+        assert (await jobs.ended(job_id)).reason == "client"
+
+
+async def test_terminating_a_waiting_bell_only_drops_the_bell(
+    store: JobStore, ringer: Ringer, jobs: Jobs
+) -> None:
+    first, second = await jobs.create(3000), await jobs.create(5)
+    async with Harness(store, ringer, slots=1) as harness:
+        harness.ring(first)
+        waiting = harness.ring(second)
+        await jobs.reached(first, 3)
+        await harness.worker.terminate(waiting)
+        assert await harness.told(waiting) == ["accepted", "revoked"]
+        assert (await jobs.get(second)).status == "queued"
+        await store.cancel(first, "client")
+        harness.ring(second)
+        assert (await jobs.ended(second)).status == "completed"
+
+
+@pytest.mark.parametrize("losses", [1, 3])
+async def test_a_lost_answer_to_a_claim_loses_no_job(
+    ringer: Ringer, jobs: Jobs, lossy: LossyStore, losses: int
+) -> None:
+    job_ids = [await jobs.create(5, seed=seed) for seed in range(2)]
+    lossy.losses["claim"] = losses
+    async with Harness(lossy, ringer) as harness:
+        for job_id in job_ids:
+            harness.ring(job_id)
+        for seed, job_id in enumerate(job_ids):
+            job = await jobs.ended(job_id)
+            assert (job.status, job.attempts) == ("completed", 1)
+            assert await jobs.texts(job_id) == [scripted_text(seed, 0, 5)]
+    assert lossy.losses["claim"] == 0
+
+
+async def test_lost_answers_to_appends_lose_and_double_nothing(
+    ringer: Ringer, jobs: Jobs, lossy: LossyStore
+) -> None:
+    job_ids = [await jobs.create(60, seed=seed, n=2) for seed in range(3)]
+    async with Harness(lossy, ringer, slots=6) as harness:
+        for job_id in job_ids:
+            harness.ring(job_id)
+        for _ in range(4):
+            lossy.losses["append"] = 1
+            await eventually(lambda: _is_zero(lossy, "append"))
+        for seed, job_id in enumerate(job_ids):
+            await jobs.ended(job_id)
+            assert await jobs.texts(job_id) == [scripted_text(seed, choice, 60) for choice in range(2)]
+            assert (await jobs.life(job_id))[2:] == [Completed(prompt_tokens=3)]
+
+
+async def _is_zero(lossy: LossyStore, script: str) -> bool:
+    return lossy.losses[script] == 0
+
+
+async def test_the_lost_answer_to_the_last_append_ends_the_job_once(
+    ringer: Ringer, jobs: Jobs, lossy: LossyStore
+) -> None:
+    job_id = await jobs.create(1)
+    lossy.losses["append"] = 1
+    async with Harness(lossy, ringer) as harness:
+        bell = harness.ring(job_id)
+        assert await harness.told(bell) == ["accepted", f"{job_id} completed"]
+    assert await jobs.life(job_id) == [Queued(), Started("w1"), Completed(prompt_tokens=3)]
+
+
+async def test_a_stream_that_lost_its_tail_gets_it_again(
+    store: JobStore, redis_client: Redis, ringer: Ringer, jobs: Jobs
+) -> None:
+    job_id = await jobs.create(400)
+    async with Harness(store, ringer) as harness:
+        harness.ring(job_id)
+        await jobs.reached(job_id, 30)
+        for entry in (await jobs.entries(job_id))[10:]:
+            await redis_client.xdel(keys.events(job_id), entry.id)
+        # XDEL keeps the stream's top id: set it back as an older append-only file would have it.
+        await jobs.ended(job_id)
+    assert await jobs.texts(job_id) == [scripted_text(1, 0, 400)]
+
+
+async def test_a_reaped_worker_begins_anew_and_runs_its_jobs_no_more(
+    store: JobStore, ringer: Ringer, jobs: Jobs
+) -> None:
+    job_id = await jobs.create(3000)
+    async with Harness(store, ringer) as harness:
+        bell = harness.ring(job_id)
+        await jobs.reached(job_id, 3)
+        (worker,) = await store.workers()
+        await store.release(worker.incarnation, "worker_died", died=True)
+        assert (await harness.told(bell))[1].startswith(f"{job_id} taken away")
+        await eventually(lambda: _has_worker(store))
+        (anew,) = await store.workers()
+        assert anew.incarnation != worker.incarnation
+        harness.ring(job_id)
+        await jobs.reached(job_id, 10)
+        await store.cancel(job_id, "client")
+    assert [type(event) for event in await jobs.life(job_id)] == [
+        Queued, Started, Requeued, Resumed, Cancelled
+    ]  # fmt: skip
+
+
+async def _has_worker(store: JobStore) -> bool:
+    return len(await store.workers()) == 1
+
+
+async def test_a_claim_whose_answer_never_came_is_given_back(
+    store: JobStore, ringer: Ringer, jobs: Jobs
+) -> None:
+    async with Harness(store, ringer):
+        await eventually(lambda: _has_worker(store))
+        (worker,) = await store.workers()
+        job_id = await jobs.create()
+        stray = await store.claim(replace(OTHER, incarnation=worker.incarnation), "word")
+        assert isinstance(stray, Job)
+
+        async def is_queued() -> bool:
+            return (await jobs.get(job_id)).status == "queued"
+
+        await eventually(is_queued)
+        assert await ringer.num_waiting(MODEL) == 1
+    assert (await jobs.life(job_id))[-1] == Requeued("given_back")
+
+
+async def test_beats_tell_what_the_worker_does(store: JobStore, ringer: Ringer, jobs: Jobs) -> None:
+    job_id = await jobs.create(2000)
+    async with Harness(store, ringer, slots=2) as harness:
+        harness.ring(job_id)
+
+        async def is_told() -> bool:
+            found = await store.workers()
+            return bool(found) and found[0].stats.get("running") == 1
+
+        await eventually(is_told)
+        (worker,) = await store.workers()
+        assert (worker.name, worker.slots, worker.bells, worker.jobs) == ("w1", 2, 1, 1)
+        assert worker.is_exact is False
+        assert {
+            "batch_mean", "batch_max", "tokens_total", "tokens_per_second", "running", "slots", "steps_total"
+        } <= set(worker.stats)  # fmt: skip
+
+
+async def test_a_drain_before_the_store_answers_is_short(
+    ringer: Ringer, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = asyncio.Event()
+    monkeypatch.setattr(store, "register", lambda _lease: never.wait())
+    async with asyncio.timeout(3), Harness(store, ringer):
+        pass

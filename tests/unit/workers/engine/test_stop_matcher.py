@@ -1,0 +1,65 @@
+"""workers.engine.stop_matcher."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.engine.stop_matcher import StopMatcher
+
+#: Few letters, so that matches, near matches and overlaps are common.
+_TEXT = st.text("ab", max_size=30)
+_STOPS = st.lists(st.text("ab", min_size=1, max_size=5), max_size=4).map(tuple)
+
+
+def _first_match(text: str, stops: tuple[str, ...]) -> int | None:
+    """The definition, spelt out."""
+    for end in range(1, len(text) + 1):
+        found = [stop for stop in stops if text[:end].endswith(stop)]
+        if found:
+            return end - len(max(found, key=len))
+    return None
+
+
+def _num_held(text: str, stops: tuple[str, ...]) -> int:
+    return max((n for stop in stops for n in range(len(stop)) if text.endswith(stop[:n])), default=0)
+
+
+@given(_TEXT, _STOPS, st.lists(st.integers(0, 30)))
+def test_finds_the_first_complete_stop_string_however_the_text_is_cut(
+    text: str, stops: tuple[str, ...], cuts: list[int]
+) -> None:
+    matcher = StopMatcher(stops)
+    borders = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+    for start, end in pairwise(borders):
+        found = matcher.push(text[start:end])
+        assert found == _first_match(text[:end], stops)
+        if found is not None:
+            return
+        assert matcher.num_held == _num_held(text[:end], stops)
+
+
+@pytest.mark.parametrize(
+    ("text", "stops", "expected"),
+    [
+        ("a\n\nHuman: b", ("Human:", "\n\nHuman:"), 1),
+        ("abcd", ("abcd", "bc"), 1),
+        ("aab", ("ab",), 1),
+        ("nothing", ("x", ""), None),
+        ("日本語。", ("。",), 3),
+    ],
+)
+def test_of_overlapping_stop_strings_the_first_complete_and_longest_wins(
+    text: str, stops: tuple[str, ...], expected: int | None
+) -> None:
+    assert StopMatcher(stops).push(text) == expected
+
+
+def test_time_does_not_grow_with_the_square_of_a_stop_strings_length() -> None:
+    matcher = StopMatcher(("a" * 1000 + "b",) * 4)
+    for _ in range(2000):
+        assert matcher.push("aaaaa") is None
+    assert matcher.num_held == 1000

@@ -1,0 +1,75 @@
+"""Backend: what a worker generates with, as the rest of the worker sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from shared.errors import ErrorInfo
+from shared.events import ChoiceOutput
+from shared.job import ResolvedRequest
+
+
+class StepOutput(Protocol):
+    """What one step made final for one request."""
+
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def choices(self) -> tuple[ChoiceOutput, ...]: ...
+    @property
+    def error(self) -> ErrorInfo | None:
+        """Set when the request failed; the backend has dropped it then."""
+
+
+#: Called from the backend's own thread after a step that made something final.
+OnOutputs = Callable[[Sequence[StepOutput]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BackendStats:
+    """Counters since the start, and what runs now."""
+
+    steps: int = 0
+    #: Tokens drawn.
+    tokens: int = 0
+    #: Sequences that run now.
+    running: int = 0
+    #: Sequences that drew a token together: mean and most over all steps.
+    batch_mean: float = 0.0
+    batch_max: int = 0
+
+
+class Backend(Protocol):
+    """Generates for many requests at once, on a thread of its own. To be called from any thread."""
+
+    @property
+    def model_revision(self) -> str:
+        """Fingerprint of the model's weights and tokenizer."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether a continuation equals, bit for bit, what would have been generated without a break."""
+
+    @property
+    def stats(self) -> BackendStats: ...
+
+    @property
+    def stalled_s(self) -> float:
+        """For how long there has been work and no step."""
+
+    def resolve(self, body: dict[str, Any], *, n: int) -> ResolvedRequest:
+        """What a request means. Blocking. Raises RequestError."""
+
+    def start(self, on_outputs: OnOutputs, on_death: Callable[[BaseException], None]) -> None:
+        """Begin to run. `on_death` is called when it cannot go on; its requests are lost then."""
+
+    def add(self, request_id: str, request: ResolvedRequest, so_far: tuple[ChoiceOutput, ...] = ()) -> None:
+        """Take a request up behind what `so_far` has released of it. One it refuses comes out as an error."""
+
+    def abort(self, request_id: str) -> None:
+        """Drop a request; an unknown one is nothing to drop."""
+
+    def stop(self) -> None:
+        """Stop stepping; the last step's outputs have been handed out when this returns. Blocking."""

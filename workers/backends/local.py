@@ -1,0 +1,164 @@
+"""LocalBackend: the thread that steps an engine, and the only one that touches it."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from shared.errors import ErrorInfo, RequestError
+from shared.events import ChoiceOutput
+from shared.job import ResolvedRequest
+from workers.backends.backend import BackendStats, OnOutputs, StepOutput
+
+logger = logging.getLogger(__name__)
+
+
+class StepStats(Protocol):
+    """What an engine counts."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def generated_tokens(self) -> int: ...
+    @property
+    def running(self) -> int: ...
+    @property
+    def batch_sizes(self) -> Mapping[int, int]: ...
+    @property
+    def mean_batch_size(self) -> float: ...
+
+
+class StepEngine(Protocol):
+    """An engine: single-threaded, advanced by `step`. See workers.engine.engine.Engine."""
+
+    @property
+    def has_work(self) -> bool: ...
+    @property
+    def stats(self) -> StepStats: ...
+    def add(
+        self, request_id: str, request: ResolvedRequest, so_far: tuple[ChoiceOutput, ...] = ()
+    ) -> None: ...
+    def abort(self, request_id: str) -> None: ...
+    def step(self) -> Sequence[StepOutput]: ...
+
+
+class Resolve(Protocol):
+    """Reads a request. Raises RequestError."""
+
+    def __call__(self, body: dict[str, Any], *, n: int) -> ResolvedRequest: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """A request that the engine did not take, as a step's output."""
+
+    request_id: str
+    error: ErrorInfo
+    choices: tuple[ChoiceOutput, ...] = ()
+
+
+class LocalBackend:
+    """An engine in this process. Idle, its thread sleeps until something is added."""
+
+    def __init__(self, engine: StepEngine, resolve: Resolve, *, model_revision: str, is_exact: bool) -> None:
+        self._engine = engine
+        self._resolve = resolve
+        self._model_revision = model_revision
+        self._is_exact = is_exact
+        self._inbox = queue.SimpleQueue[Callable[[], None]]()
+        self._refusals: list[_Refusal] = []
+        self._is_stopping = False
+        self._stats = BackendStats()
+        #: When the present work began to wait for a step; None without work.
+        self._waiting_since: float | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def model_revision(self) -> str:
+        return self._model_revision
+
+    @property
+    def is_exact(self) -> bool:
+        return self._is_exact
+
+    @property
+    def stats(self) -> BackendStats:
+        return self._stats
+
+    @property
+    def stalled_s(self) -> float:
+        since = self._waiting_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def resolve(self, body: dict[str, Any], *, n: int) -> ResolvedRequest:
+        return self._resolve(body, n=n)
+
+    def start(self, on_outputs: OnOutputs, on_death: Callable[[BaseException], None]) -> None:
+        assert self._thread is None
+        self._thread = threading.Thread(
+            target=self._run, args=(on_outputs, on_death), name="engine", daemon=True
+        )
+        self._thread.start()
+
+    def add(self, request_id: str, request: ResolvedRequest, so_far: tuple[ChoiceOutput, ...] = ()) -> None:
+        self._inbox.put(lambda: self._add(request_id, request, so_far))
+
+    def abort(self, request_id: str) -> None:
+        self._inbox.put(lambda: self._engine.abort(request_id))
+
+    def stop(self) -> None:
+        if self._thread is not None:
+            self._inbox.put(self._stop)
+            self._thread.join()
+
+    # On the engine's thread
+
+    def _run(self, on_outputs: OnOutputs, on_death: Callable[[BaseException], None]) -> None:
+        try:
+            while self._take_inbox():
+                if outputs := self._step():
+                    on_outputs(outputs)
+        except BaseException as error:
+            on_death(error)
+
+    def _take_inbox(self) -> bool:
+        """Do what was asked for; wait for it when there is nothing else to do. False: stop."""
+        has_work = self._engine.has_work or bool(self._refusals)
+        self._waiting_since = time.monotonic() if has_work else None
+        if not has_work:
+            self._inbox.get()()
+        while not self._inbox.empty():
+            self._inbox.get()()
+        return not self._is_stopping
+
+    def _step(self) -> list[StepOutput]:
+        outputs: list[StepOutput] = list(self._refusals)
+        self._refusals.clear()
+        if self._engine.has_work:
+            self._waiting_since = self._waiting_since or time.monotonic()
+            outputs += self._engine.step()
+            self._count(self._engine.stats)
+        return outputs
+
+    def _add(self, request_id: str, request: ResolvedRequest, so_far: tuple[ChoiceOutput, ...]) -> None:
+        try:
+            self._engine.add(request_id, request, so_far)
+        except RequestError as error:
+            self._refusals.append(_Refusal(request_id, error.info))
+
+    def _stop(self) -> None:
+        self._is_stopping = True
+
+    def _count(self, stats: StepStats) -> None:
+        self._stats = BackendStats(
+            steps=stats.steps,
+            tokens=stats.generated_tokens,
+            running=stats.running,
+            batch_mean=stats.mean_batch_size,
+            batch_max=max(stats.batch_sizes, default=0),
+        )

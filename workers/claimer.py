@@ -1,0 +1,183 @@
+"""Claimer: takes jobs as slots get free, and brings them to the backend."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
+from typing import Literal, assert_never
+
+from shared.errors import DecodeError, ErrorInfo, RequestError, StoreUnavailable
+from shared.job import Job, ResolvedRequest
+from shared.job_store import JobStore
+from workers.backends.backend import Backend
+from workers.backoff import Backoff
+from workers.held_bell import HeldBell
+from workers.lease import LeaseKeeper
+from workers.running import RunningJob, RunningJobs
+from workers.transcript import Transcript
+
+logger = logging.getLogger(__name__)
+
+#: Before a claim that was answered with `wait` is made again.
+_WAIT_S = 0.2
+UNREADABLE_JOB = ErrorInfo("What is stored of this job cannot be read.", code="unreadable_job")
+UNREADABLE_REQUEST = ErrorInfo("The worker cannot read this request.", code="internal_error")
+
+
+class Claimer:
+    """Claims, one at a time, while a bell is held and a slot is free.
+
+    Reading the stream and the request of one job does not hold up the next claim.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        lease: LeaseKeeper,
+        jobs: RunningJobs,
+        backend: Backend,
+        resolver: Executor,
+        *,
+        on_begun: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._lease = lease
+        self._jobs = jobs
+        self._backend = backend
+        self._resolver = resolver
+        self._on_begun = on_begun
+        self._bells: list[HeldBell] = []
+        self._may_claim = asyncio.Event()
+        #: Words of claims whose answer could not be read.
+        self.unreadable: set[str] = set()
+        self.is_claiming = False
+        self.num_claims = 0
+
+    @property
+    def bells(self) -> list[HeldBell]:
+        """Those that have no job yet."""
+        return list(self._bells)
+
+    def hold(self, bell: HeldBell) -> None:
+        """Another bell."""
+        self._bells.append(bell)
+        self._may_claim.set()
+
+    def withdraw(self, bell: HeldBell) -> bool:
+        """Give a bell up; False when it is not held (any more)."""
+        if bell not in self._bells:
+            return False
+        self._bells.remove(bell)
+        return True
+
+    def wake(self) -> None:
+        """A slot may be free."""
+        self._may_claim.set()
+
+    async def run(self) -> None:
+        """Claim, for ever."""
+        async with asyncio.TaskGroup() as beginnings:
+            while True:
+                await self._may_claim.wait()
+                if not self._bells or self._jobs.num_free_slots < 1:
+                    self._may_claim.clear()
+                    continue
+                claimed = await self._claim(secrets.token_hex(8))
+                if claimed is not None:
+                    beginnings.create_task(self._begin(claimed))
+
+    async def _claim(self, holder: str) -> RunningJob | None:
+        """One claim and what its answer asks for; a job, if there was one."""
+        lease, asking = self._lease.lease, self.bells
+        self.is_claiming = True
+        try:
+            answer = await self._ask(holder)
+            if isinstance(answer, Job):
+                return self._take(answer, holder)
+        finally:
+            self.is_claiming = False
+        match answer:
+            case "empty":
+                # Each bell is rung after its job was queued: those held before the claim have called in vain.
+                for bell in asking:
+                    if self.withdraw(bell):
+                        bell.end("nothing waited")
+            case "wait":
+                await asyncio.sleep(_WAIT_S)
+            case "unknown":
+                await self._lease.begin_anew(lease)
+            case "unreadable":
+                self.unreadable.add(holder)
+                await asyncio.sleep(_WAIT_S)
+            case _:
+                assert_never(answer)
+        return None
+
+    async def _ask(self, holder: str) -> Job | Literal["empty", "wait", "unknown", "unreadable"]:
+        """Claim until there is an answer: always with the same word, as any of the calls may have been
+        carried out."""
+        backoff = Backoff()
+        while True:
+            try:
+                return await self._store.claim(self._lease.lease, holder)
+            except StoreUnavailable as error:
+                logger.warning("no claim: %s", error)
+                await backoff.sleep()
+            except DecodeError as error:
+                logger.error("a claimed job cannot be read: %s", error)
+                return "unreadable"
+
+    def _take(self, job: Job, holder: str) -> RunningJob:
+        self.num_claims += 1
+        # For people: the bell that this job rang, where it is here.
+        bell = next((b for b in self._bells if b.job_id == job.id), next(iter(self._bells), None))
+        if bell is not None:
+            self._bells.remove(bell)
+            bell.accept()
+        running = RunningJob(job, holder, bell)
+        self._jobs.add(running)
+        return running
+
+    async def _begin(self, running: RunningJob) -> None:
+        """Bring the job to the backend, or to its end."""
+        job = running.job
+        try:
+            transcript = await self._read_stream(job) if job.attempts > 1 else Transcript(job.n)
+        except DecodeError:
+            await self._store.fail(job.id, UNREADABLE_JOB)
+            return self._jobs.drop(running, "cannot be read")
+        try:
+            if running.resolved is None and not transcript.is_finished:
+                running.resolved = await self._resolve(job)
+        except RequestError as error:
+            running.error = error.info
+        if self._jobs.get(running.holder) is not running:
+            return
+        running.begin(transcript)
+        if running.terminal is None:
+            assert running.resolved is not None
+            self._backend.add(running.holder, running.resolved, transcript.so_far())
+        self._on_begun()
+
+    async def _read_stream(self, job: Job) -> Transcript:
+        backoff = Backoff()
+        while True:
+            try:
+                return Transcript.of(await self._store.entries(job.id), job.n)
+            except StoreUnavailable:
+                await backoff.sleep()
+
+    async def _resolve(self, job: Job) -> ResolvedRequest:
+        call = partial(self._backend.resolve, job.body, n=job.n)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._resolver, call)
+        except RequestError:
+            raise
+        except Exception as error:
+            # Its text may hold the prompt.
+            logger.error("request of %s not read: %s", job.id, type(error).__name__)
+            raise RequestError(UNREADABLE_REQUEST) from None

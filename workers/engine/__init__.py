@@ -1,0 +1,1 @@
+"""Continuously batched generation over the forward of a transformers model. Knows neither Redis nor Celery."""

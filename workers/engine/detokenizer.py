@@ -1,0 +1,111 @@
+"""Detokenizer: what a sequence's tokens say, token by token."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Mapping
+
+from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import ByteLevel
+
+_BYTE_TOKEN = re.compile("<0x([0-9A-Fa-f]{2})>")
+
+
+class TokenBytes:
+    """What each token of a vocabulary stands for, in bytes of UTF-8. One for a model, filled as it is used.
+
+    For the decoders of language models: byte-level BPE, and SentencePiece with or without byte tokens.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._special = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        names = _decoder_names(tokenizer)
+        self._byte_level = _byte_level_characters() if "ByteLevel" in names else None
+        self._has_byte_tokens = "ByteFallback" in names
+        self._anchor = None if self._byte_level else _plain_token(tokenizer)
+        self._known: dict[tuple[int, bool], bytes | None] = {}
+
+    def get(self, token_id: int, *, is_first: bool) -> bytes | None:
+        """The token's bytes, perhaps half a character; None for special and unknown tokens.
+
+        The first token of a text may lack the space before its word.
+        """
+        try:
+            return self._known[token_id, is_first]
+        except KeyError:
+            found = self._known[token_id, is_first] = self._read(token_id, is_first=is_first)
+            return found
+
+    def _read(self, token_id: int, *, is_first: bool) -> bytes | None:
+        token = self._tokenizer.id_to_token(token_id)
+        if token is None or token_id in self._special:
+            return None
+        if self._byte_level:
+            return _from_byte_level(token, self._byte_level)
+        byte = _BYTE_TOKEN.fullmatch(token) if self._has_byte_tokens else None
+        if byte:
+            return bytes.fromhex(byte[1])
+        if is_first or self._anchor is None:
+            return self._tokenizer.decode([token_id]).encode()
+        before = self._tokenizer.decode([self._anchor])
+        return self._tokenizer.decode([self._anchor, token_id]).removeprefix(before).encode()
+
+
+def _decoder_names(tokenizer: Tokenizer) -> set[str]:
+    if tokenizer.decoder is None:
+        return set()
+    state = json.loads(tokenizer.decoder.__getstate__())
+    return {part["type"] for part in [state, *state.get("decoders", [])]}
+
+
+def _byte_level_characters() -> Mapping[str, int]:
+    """The byte that each character of a byte-level vocabulary stands for (GPT-2's bytes_to_unicode)."""
+    alphabet = set(ByteLevel.alphabet())
+    as_themselves = {chr(byte): byte for byte in range(256) if chr(byte) in alphabet and chr(byte) < "\u0100"}
+    others = sorted(set(range(256)) - set(as_themselves.values()))
+    return as_themselves | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+def _from_byte_level(token: str, characters: Mapping[str, int]) -> bytes:
+    try:
+        return bytes([characters[character] for character in token])
+    except KeyError:  # an added token, written as it is
+        return token.encode()
+
+
+def _plain_token(tokenizer: Tokenizer) -> int | None:
+    """A token that decodes to letters, whatever follows it: what comes after shows how others look."""
+    for token_id in range(tokenizer.get_vocab_size()):
+        text = tokenizer.decode([token_id])
+        if text.isascii() and text.isalpha() and tokenizer.decode([token_id] * 2).startswith(text):
+            return token_id
+    return None
+
+
+class Detokenizer:
+    """The text of one sequence. A character belongs to the token that completes it."""
+
+    def __init__(self, token_bytes: TokenBytes) -> None:
+        self._token_bytes = token_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._is_first = True
+
+    def push(self, token_id: int) -> str:
+        """The characters that the next token completes; what is no UTF-8 becomes U+FFFD."""
+        found = self._token_bytes.get(token_id, is_first=self._is_first)
+        if found is None:
+            return ""
+        self._is_first = False
+        return self._decoder.decode(found)
+
+    def flush(self) -> str:
+        """U+FFFD if the text broke off within a character, else nothing."""
+        return self._decoder.decode(b"", final=True)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no character is begun and unfinished."""
+        return not self._decoder.getstate()[0]

@@ -1,0 +1,241 @@
+"""Engine: generates for many requests at once. Single-threaded by contract; starts no thread."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from shared.errors import ErrorInfo, RequestError, invalid_request
+from shared.events import ChoiceOutput
+from shared.job import ResolvedRequest
+from workers.engine.config import EngineConfig
+from workers.engine.detokenizer import TokenBytes
+from workers.engine.loader import LoadedModel
+from workers.engine.model_runner import ModelRunner
+from workers.engine.output_builder import OutputBuilder
+from workers.engine.sampler import Sampler, SampleRow
+from workers.engine.scheduler import Plan, Row, Scheduler
+from workers.engine.sequence import Sequence
+
+log = logging.getLogger(__name__)
+
+#: Makes what turns the tokens of one choice into output: (request, choice) -> builder.
+MakeOutput = Callable[[ResolvedRequest, int], OutputBuilder]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOutput:
+    """What became final for one request in one step."""
+
+    request_id: str
+    choices: tuple[ChoiceOutput, ...]
+    #: Set when the request failed; the engine has dropped it then.
+    error: ErrorInfo | None = None
+    #: Whether the request has left the engine: every choice ended, or it failed.
+    is_last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """Counters since the start, and how many sequences wait and run now."""
+
+    steps: int
+    prompt_tokens: int
+    generated_tokens: int
+    waiting: int
+    running: int
+    #: How many steps drew a token for how many sequences: shows whether the batch was shared.
+    batch_sizes: Mapping[int, int]
+
+    @property
+    def mean_batch_size(self) -> float:
+        steps = sum(self.batch_sizes.values())
+        return sum(size * count for size, count in self.batch_sizes.items()) / steps if steps else 0.0
+
+
+@dataclass(slots=True)
+class _Request:
+    """A request inside: its sequences that still run, and what the next step hands out for it."""
+
+    outputs: dict[Sequence, OutputBuilder] = field(default_factory=dict)
+    choices: list[ChoiceOutput] = field(default_factory=list)
+    error: ErrorInfo | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return not self.outputs
+
+
+class Engine:
+    def __init__(
+        self,
+        runner: ModelRunner,
+        scheduler: Scheduler,
+        sampler: Sampler,
+        make_output: MakeOutput,
+        *,
+        max_model_len: int,
+    ) -> None:
+        self._runner = runner
+        self._scheduler = scheduler
+        self._sampler = sampler
+        self._make_output = make_output
+        self._max_model_len = max_model_len
+        self._requests: dict[str, _Request] = {}
+        self._steps = 0
+        self._prompt_tokens = 0
+        self._generated_tokens = 0
+        self._batch_sizes: dict[int, int] = {}
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` would do or hand out something."""
+        return bool(self._requests)
+
+    @property
+    def stats(self) -> EngineStats:
+        return EngineStats(
+            self._steps,
+            self._prompt_tokens,
+            self._generated_tokens,
+            self._scheduler.num_waiting,
+            self._scheduler.num_running,
+            dict(self._batch_sizes),
+        )
+
+    def add(self, request_id: str, request: ResolvedRequest, so_far: tuple[ChoiceOutput, ...] = ()) -> None:
+        """Takes a request up. `so_far` holds, from position 0, what has been released of each choice that has
+        released something: it is read as prompt, and a choice that it finishes is not run.
+
+        Raises RequestError when prompt and output cannot fit; the request is not taken then.
+        """
+        assert request_id not in self._requests
+        self._check_length(request)
+        released = {output.index: output for output in so_far}
+        entry = _Request()
+        for choice in range(request.sampling.n):
+            self._start(entry, request_id, request, choice, released.get(choice))
+        self._requests[request_id] = entry
+        for sequence in entry.outputs:
+            self._scheduler.add(sequence)
+
+    def abort(self, request_id: str) -> None:
+        """Drops a request, with what it has not handed out; an unknown one is nothing to drop."""
+        entry = self._requests.pop(request_id, None)
+        if entry is not None:
+            self._end(entry)
+
+    def step(self) -> list[EngineOutput]:
+        """One forward for all that runs; answers what it made final, per request."""
+        plan = self._scheduler.schedule()
+        if plan.rows:
+            logits = self._runner.run(plan)
+            drawing = plan.drawing_rows
+            drawn = self._sampler.sample(logits, [_sample_row(row.sequence) for row in drawing])
+            self._postprocess(plan, drawing, drawn)
+        return self._hand_out()
+
+    def _check_length(self, request: ResolvedRequest) -> None:
+        num_prompt = len(request.prompt_token_ids)
+        if num_prompt == 0:
+            raise invalid_request("the prompt is empty", param="messages")
+        if num_prompt + request.sampling.max_tokens > self._max_model_len:
+            raise invalid_request(
+                f"the prompt has {num_prompt} tokens and up to {request.sampling.max_tokens} are to follow, "
+                f"but this model's maximum context length is {self._max_model_len} tokens",
+                param="messages",
+                code="context_length_exceeded",
+            )
+
+    def _start(
+        self,
+        entry: _Request,
+        request_id: str,
+        request: ResolvedRequest,
+        choice: int,
+        released: ChoiceOutput | None,
+    ) -> None:
+        if released is not None and released.finish is not None:
+            return
+        output = self._make_output(request, choice)
+        if released is not None and (end := output.replay(released)) is not None:
+            entry.choices.append(end)
+            return
+        prompt = request.prompt_token_ids
+        token_ids = [*prompt, *(released.token_ids if released is not None else ())]
+        sequence = Sequence(request_id, choice, request.sampling, token_ids, num_prompt_tokens=len(prompt))
+        entry.outputs[sequence] = output
+
+    def _postprocess(self, plan: Plan, drawing: list[Row], drawn: list[int]) -> None:
+        self._steps += 1
+        self._generated_tokens += len(drawn)
+        if drawn:
+            self._batch_sizes[len(drawn)] = self._batch_sizes.get(len(drawn), 0) + 1
+        for row in plan.rows:
+            row.sequence.num_computed += row.count
+            self._prompt_tokens += max(0, min(row.end, row.sequence.num_prompt_tokens) - row.start)
+        for row, token_id in zip(drawing, drawn, strict=True):
+            entry = self._requests[row.sequence.request_id]
+            if entry.error is None:
+                self._push(entry, row.sequence, token_id)
+
+    def _push(self, entry: _Request, sequence: Sequence, token_id: int) -> None:
+        try:
+            output = entry.outputs[sequence].push(token_id)
+        except Exception as error:
+            log.exception("request %s failed at token %d", sequence.request_id, token_id)
+            entry.error = _error_info(error)
+            self._end(entry)
+            return
+        sequence.token_ids.append(token_id)
+        if output is None:
+            return
+        entry.choices.append(output)
+        if output.finish is not None:
+            del entry.outputs[sequence]
+            self._scheduler.remove(sequence)
+
+    def _end(self, entry: _Request) -> None:
+        for sequence in entry.outputs:
+            self._scheduler.remove(sequence)
+        entry.outputs.clear()
+
+    def _hand_out(self) -> list[EngineOutput]:
+        outputs = [
+            EngineOutput(request_id, tuple(entry.choices), entry.error, entry.is_over)
+            for request_id, entry in self._requests.items()
+            if entry.choices or entry.is_over
+        ]
+        for output in outputs:
+            self._requests[output.request_id].choices.clear()
+            if output.is_last:
+                del self._requests[output.request_id]
+        return outputs
+
+
+def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:
+    """An engine for a model that `loader.load_model` made of the same config."""
+    token_bytes = TokenBytes(loaded.tokenizer.backend_tokenizer)
+    return Engine(
+        ModelRunner(loaded.model, max_slots=config.max_slots, max_len=loaded.max_model_len),
+        Scheduler(
+            max_slots=config.max_slots,
+            prefill_chunk=config.prefill_chunk,
+            max_step_tokens=config.max_step_tokens,
+            max_kv_tokens=config.max_kv_tokens,
+        ),
+        Sampler(),
+        lambda request, choice: OutputBuilder(token_bytes, request, choice),
+        max_model_len=loaded.max_model_len,
+    )
+
+
+def _sample_row(sequence: Sequence) -> SampleRow:
+    return SampleRow(sequence.sampling, sequence.choice, sequence.position)
+
+
+def _error_info(error: Exception) -> ErrorInfo:
+    if isinstance(error, RequestError):
+        return error.info
+    return ErrorInfo(f"generation failed: {type(error).__name__}: {error}", code="engine_error")

@@ -1,0 +1,124 @@
+"""OutputBuilder: turns the drawn tokens of one choice into what may be shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shared.events import ChoiceOutput, FinishReason
+from shared.job import ResolvedRequest
+from workers.engine.detokenizer import Detokenizer, TokenBytes
+from workers.engine.stop_matcher import StopMatcher
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A token that was drawn and is not released."""
+
+    token_id: int
+    text: str
+    #: Where its text begins in the choice's.
+    start: int
+    #: Whether the text ends here with whole characters.
+    is_whole: bool
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.text)
+
+
+class OutputBuilder:
+    """Releases tokens once nothing that follows can change them, and finds the end of the choice.
+
+    Held back are tokens that end within a character, and those whose text may begin a stop string. What is
+    released, in the end, is a function of the token ids alone: not of when, where and how often they came.
+    """
+
+    def __init__(self, token_bytes: TokenBytes, request: ResolvedRequest, index: int) -> None:
+        self._detokenizer = Detokenizer(token_bytes)
+        self._matcher = StopMatcher(request.sampling.stop)
+        self._max_tokens = request.sampling.max_tokens
+        self._stop_token_ids = frozenset(request.stop_token_ids)
+        self._index = index
+        self._pending: list[_Pending] = []
+        self._num_chars = 0
+        self._num_tokens = 0
+        self._position = 0
+        self._finish: FinishReason | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens drawn."""
+        return self._num_tokens
+
+    @property
+    def position(self) -> int:
+        """Tokens released."""
+        return self._position
+
+    def push(self, token_id: int) -> ChoiceOutput | None:
+        """Take the next token; what became final through it, if anything did, with `finish` at the end."""
+        assert self._finish is None, "the choice is over"
+        self._take(token_id)
+        num_final = len(self._pending) if self._finish else self._num_final()
+        return self._release(num_final) if num_final else None
+
+    def replay(self, so_far: ChoiceOutput) -> ChoiceOutput | None:
+        """Take all that was released before, elsewhere; an empty output with `finish` if that was all."""
+        assert self._num_tokens == 0 and so_far.start == 0
+        for token_id in so_far.token_ids:
+            self._take(token_id)
+            if self._finish:
+                break
+        # What is still held back here was released there: a token that was lost with its worker allowed it.
+        self._pending.clear()
+        self._position = so_far.end
+        return ChoiceOutput(self._index, so_far.end, (), (), self._finish) if self._finish else None
+
+    def _take(self, token_id: int) -> None:
+        self._num_tokens += 1
+        is_stop_token = token_id in self._stop_token_ids
+        match = None if is_stop_token else self._append(token_id)
+        if match is None and (is_stop_token or self._num_tokens == self._max_tokens):
+            match = self._flush()
+            self._finish = "stop" if is_stop_token else "length"
+        if match is not None:
+            self._finish = "stop"
+            for pending in self._pending:
+                pending.text = pending.text[: max(0, match - pending.start)]
+        if is_stop_token:
+            self._pending.append(_Pending(token_id, "", self._num_chars, is_whole=True))
+
+    def _append(self, token_id: int) -> int | None:
+        """Add a token and its text; where a stop string begins that it completes."""
+        text = self._detokenizer.push(token_id)
+        self._pending.append(_Pending(token_id, text, self._num_chars, self._detokenizer.is_whole))
+        self._num_chars += len(text)
+        return self._matcher.push(text) if text else None
+
+    def _flush(self) -> int | None:
+        """Give the last token what is left of the text; where a stop string begins that this completes."""
+        text = self._detokenizer.flush()
+        if not text or not self._pending:
+            return None
+        self._pending[-1].text += text
+        return self._matcher.push(text)
+
+    def _num_final(self) -> int:
+        """How many of the pending tokens can no longer change."""
+        end = self._num_chars - self._matcher.num_held
+        for num in range(len(self._pending), 0, -1):
+            last = self._pending[num - 1]
+            if last.is_whole and last.end <= end:
+                return num
+        return 0
+
+    def _release(self, num: int) -> ChoiceOutput:
+        final, self._pending = self._pending[:num], self._pending[num:]
+        start, self._position = self._position, self._position + num
+        return ChoiceOutput(
+            self._index,
+            start,
+            tuple([token.token_id for token in final]),
+            tuple([token.text for token in final]),
+            self._finish,
+        )

@@ -1,0 +1,46 @@
+"""Sequence: one running generation inside the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shared.sampling import SamplingParams
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One choice of one request: its tokens, and how many of them have their keys and values in the cache.
+
+    Mutable, and never seen outside of the engine.
+    """
+
+    request_id: str
+    #: Which choice of the request this is.
+    choice: int
+    sampling: SamplingParams
+    #: The prompt, and every token drawn so far.
+    token_ids: list[int]
+    num_prompt_tokens: int
+    #: How many of `token_ids` are in the cache.
+    num_computed: int = 0
+    #: The place in the cache; None while waiting.
+    slot: int | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def max_len(self) -> int:
+        """Prompt and output together never grow longer than this."""
+        return self.num_prompt_tokens + self.sampling.max_tokens
+
+    @property
+    def num_uncomputed(self) -> int:
+        """1 while decoding, more while the prompt is being read."""
+        return len(self.token_ids) - self.num_computed
+
+    @property
+    def position(self) -> int:
+        """Position of the token that is drawn next, counted from the first of the output."""
+        return len(self.token_ids) - self.num_prompt_tokens

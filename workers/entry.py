@@ -1,0 +1,48 @@
+"""`python -m workers.entry`: one worker, pinned to one device, told by BATON_* variables."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from shared.errors import BatonError
+from shared.logs import configure_logging
+from shared.settings import Environment
+from workers.backends.backend import Backend
+from workers.device import Device, pin
+from workers.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+#: Exit status of a worker that cannot start as it is set up (sysexits.h): starting it again is no use.
+EX_CONFIG = 78
+
+
+def main() -> int:
+    """The exit status; a fault of the set-up is one line on stderr."""
+    try:
+        settings = WorkerSettings.from_environment(Environment(os.environ))
+        configure_logging(settings.name, settings.log_level)
+        device = pin(settings.device, os.environ, threads=settings.threads)
+        backend = _load(settings, device)
+    except BatonError as error:
+        sys.stderr.write(f"{error}\n")
+        return EX_CONFIG
+    from workers.service import serve
+
+    return serve(settings, backend, device.name)
+
+
+def _load(settings: WorkerSettings, device: Device) -> Backend:
+    """Imports torch, so not before the device is pinned."""
+    if Path(settings.model).is_dir():
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    from workers.backends.loading import load_local
+
+    return load_local(settings, device.torch_name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

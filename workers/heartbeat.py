@@ -1,0 +1,101 @@
+"""Heartbeat: the worker's sign of life, and what it learns from the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from shared.bell import Bell
+from shared.errors import StoreUnavailable
+from shared.job_store import JobStore
+from shared.ringer import Ringer
+from workers.backends.backend import Backend
+from workers.claimer import UNREADABLE_JOB, Claimer
+from workers.lease import LeaseKeeper
+from workers.running import RunningJobs
+
+logger = logging.getLogger(__name__)
+
+_BEAT_S = 0.5
+#: A backend that has work and makes no step for this long hangs.
+STEP_TIMEOUT_S = 60.0
+
+
+class BackendStalled(Exception):
+    """Raised when the backend has had work and made no step for STEP_TIMEOUT_S."""
+
+
+class Heartbeat:
+    """Beats twice a second. Ends with BackendStalled when the backend hangs: nobody must think it alive."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        lease: LeaseKeeper,
+        jobs: RunningJobs,
+        claimer: Claimer,
+        backend: Backend,
+        ringer: Ringer,
+        *,
+        stats: Callable[[], Mapping[str, Any]],
+        step_timeout_s: float = STEP_TIMEOUT_S,
+    ) -> None:
+        self._store = store
+        self._lease = lease
+        self._jobs = jobs
+        self._claimer = claimer
+        self._backend = backend
+        self._ringer = ringer
+        self._stats = stats
+        self._step_timeout_s = step_timeout_s
+        #: Jobs, with words, that the last answer believed to run here and that do not.
+        self._strays: set[tuple[str, str]] = set()
+
+    async def run(self) -> None:
+        """Beat, for ever."""
+        while True:
+            if self._backend.stalled_s > self._step_timeout_s:
+                raise BackendStalled(f"no step for {self._backend.stalled_s:.0f} s")
+            try:
+                await self.beat()
+            except StoreUnavailable as error:
+                logger.warning("no beat: %s", error)
+            await asyncio.sleep(_BEAT_S)
+
+    async def beat(self) -> None:
+        """One sign of life. Raises StoreUnavailable."""
+        lease = self._lease.lease
+        answer = await self._store.beat(
+            lease.incarnation,
+            steps=self._backend.stats.steps,
+            bells=len(self._claimer.bells) + self._jobs.num_bells,
+            running=self._jobs.holders,
+            stats=self._stats(),
+        )
+        if answer is None:
+            self._strays.clear()
+            await self._lease.begin_anew(lease)
+        else:
+            await self._settle(answer)
+
+    async def _settle(self, unknown: dict[str, str]) -> None:
+        """Give back the jobs whose claim's answer was lost. One that is being claimed is named as well, until
+        its answer is here: only what two answers in a row name, with no claim on its way, is a stray."""
+        if self._claimer.is_claiming:
+            self._strays.clear()
+            return
+        # Meanwhile others may have been claimed and told.
+        strays = set(unknown.items()) - set(self._jobs.holders.items())
+        for job_id, holder in strays & self._strays:
+            await self._give_back(job_id, holder)
+        self._strays = strays - self._strays
+
+    async def _give_back(self, job_id: str, holder: str) -> None:
+        if holder in self._claimer.unreadable:
+            self._claimer.unreadable.remove(holder)
+            await self._store.fail(job_id, UNREADABLE_JOB)
+        elif await self._store.requeue(job_id, holder, "given_back") == "requeued":
+            logger.warning("%s was claimed without an answer and is given back", job_id)
+            await self._ringer.ring([Bell(job_id, self._lease.lease.model)])

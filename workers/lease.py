@@ -1,0 +1,64 @@
+"""LeaseKeeper: the incarnation under which this worker is known to the store now."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from dataclasses import replace
+
+from shared.bell import Bell
+from shared.errors import StoreUnavailable
+from shared.job_store import JobStore
+from shared.lease import Lease
+from workers.backoff import Backoff
+from workers.running import RunningJobs
+
+logger = logging.getLogger(__name__)
+
+
+class LeaseKeeper:
+    """Holds one lease at a time; a lost one is followed by another incarnation's."""
+
+    def __init__(self, store: JobStore, lease: Lease, jobs: RunningJobs) -> None:
+        self._store = store
+        self._lease = replace(lease, incarnation=_incarnation(lease.name))
+        self._jobs = jobs
+        self._beginning = asyncio.Lock()
+
+    @property
+    def lease(self) -> Lease:
+        return self._lease
+
+    @property
+    def incarnation(self) -> str:
+        return self._lease.incarnation
+
+    async def begin(self) -> None:
+        """Register, as soon as the store answers."""
+        backoff = Backoff()
+        while True:
+            try:
+                return await self._store.register(self._lease)
+            except StoreUnavailable as error:
+                logger.warning("lease not begun: %s", error)
+                await backoff.sleep()
+
+    async def begin_anew(self, lost: Lease) -> None:
+        """The store knows nothing of `lost`: what ran under it is others' now."""
+        async with self._beginning:
+            if self._lease is not lost:
+                return
+            logger.warning("lease of %s is lost: its %d jobs are others'", lost.incarnation, len(self._jobs))
+            for running in self._jobs:
+                self._jobs.drop(running, "taken away: the lease was lost")
+            self._lease = replace(lost, incarnation=_incarnation(lost.name))
+            await self.begin()
+
+    async def release(self) -> list[Bell]:
+        """End it: the jobs wait again. Answers the bells to ring. Raises StoreUnavailable."""
+        return await self._store.release(self.incarnation, "drain", died=False)
+
+
+def _incarnation(name: str) -> str:
+    return f"{name}.{secrets.token_hex(6)}"

@@ -1,0 +1,117 @@
+"""TaskPool: Celery's pool, whose processes are the slots of one continuously batched backend.
+
+Celery hands over each message and has it acknowledged when its job ends; its tracing of a task's body is not
+used, so there are no results, retries, chords, time limits or task signals. Hooks:
+https://docs.celeryq.dev/en/stable/internals/reference/celery.concurrency.base.html
+"""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar, Protocol
+
+from celery.concurrency.base import BasePool
+
+from workers.held_bell import Delivery, HeldBell
+from workers.hub_inbox import HubInbox
+
+
+class Engagement(Protocol):
+    """What the pool needs of the worker behind it. Each may be called from Celery's thread."""
+
+    @property
+    def is_alive(self) -> bool: ...
+    def start(self) -> None: ...
+    def hold(self, bell: HeldBell) -> None: ...
+    def terminate(self, bell: HeldBell) -> None: ...
+    def info(self) -> Mapping[str, Any]: ...
+    def drain(self) -> None:
+        """Leave in order. Blocking, bounded, idempotent."""
+
+
+class TaskPool(BasePool):  # type: ignore[misc]  # celery is untyped
+    """Made by `bound_to`: Celery takes a class and makes the pool itself."""
+
+    worker: ClassVar[Engagement]
+
+    #: Draining waits for another thread: not from inside a signal handler.
+    signal_safe = False
+    task_join_will_block = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._inbox = HubInbox()
+        self._pids = itertools.count(1)
+        self._by_task: dict[str, HeldBell] = {}
+
+    @classmethod
+    def bound_to(cls, worker: Engagement) -> type[TaskPool]:
+        """A pool in front of this worker."""
+        return type("TaskPool", (cls,), {"worker": worker, "__module__": cls.__module__})
+
+    def on_start(self) -> None:
+        # A signal ends the loop's poll at once, which would else go on for up to a second.
+        signal.set_wakeup_fd(self._inbox.writer, warn_on_full_buffer=False)
+        self.worker.start()
+
+    def did_start_ok(self) -> bool:
+        return self.worker.is_alive
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Called at the start and after each broken connection."""
+        self._inbox.register(hub)
+
+    def on_apply(
+        self,
+        target: Any,  # noqa: ARG002  # Celery's tracer: not used
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,  # noqa: ARG002
+        *,
+        accept_callback: Callable[[int, float], None],
+        callback: Callable[[tuple[int, Any, float]], None],
+        **_: Any,
+    ) -> HeldBell:
+        """A message. Celery keeps a weak reference to what is returned and calls its `terminate`."""
+        _, task_id, request, *_rest = args
+        bell = self._by_task.get(task_id)
+        if bell is not None:
+            bell.deliver(Delivery(accept_callback, callback))
+            return bell
+        bell = self._by_task[task_id] = HeldBell(
+            pid=next(self._pids),
+            job_id=request["args"][0],
+            post=self._inbox.post,
+            forget=partial(self._forget, task_id),
+            on_terminate=self.worker.terminate,
+        )
+        bell.deliver(Delivery(accept_callback, callback))
+        self.worker.hold(bell)
+        return bell
+
+    def _forget(self, task_id: str) -> None:
+        self._by_task.pop(task_id, None)
+
+    def terminate_job(self, pid: int, signal: int | None = None) -> None:
+        """`revoke(terminate=True)`, from Flower or `celery control`, of a task that has begun."""
+        for bell in list(self._by_task.values()):
+            if bell.pid == pid:
+                bell.terminate(signal)
+
+    def on_stop(self) -> None:
+        """Warm and cold shutdown. Consuming has stopped, the connection is still open."""
+        self.worker.drain()
+        self._inbox.deliver()
+
+    on_terminate = on_stop
+
+    def grow(self, n: int = 1) -> None:
+        raise NotImplementedError(f"slots are set by BATON_MAX_SLOTS, not by {n:+d}")
+
+    def shrink(self, n: int = 1) -> None:
+        raise NotImplementedError(f"slots are set by BATON_MAX_SLOTS, not by {-n:+d}")
+
+    def _get_info(self) -> dict[str, Any]:
+        return {**super()._get_info(), **self.worker.info(), "bells": len(self._by_task)}

@@ -1,0 +1,88 @@
+"""Service: one worker process around a backend, from the connection to Redis to the last acknowledgement."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import NoReturn
+
+from celery import Celery, signals
+
+from shared import keys
+from shared.celery_app import make_celery, model_queue
+from shared.job_store import JobStore
+from shared.lease import Lease
+from shared.redis_client import connect
+from shared.ringer import Ringer
+from workers.backends.backend import Backend
+from workers.pool import TaskPool
+from workers.settings import WorkerSettings
+from workers.tasks import register_bell
+from workers.worker import Worker
+from workers.worker_thread import WorkerThread
+
+logger = logging.getLogger(__name__)
+
+#: A call to Redis that takes longer has failed.
+_REDIS_TIMEOUT_S = 2.0
+#: Exit status of a worker that cannot go on (sysexits.h: EX_SOFTWARE); the supervisor starts another one.
+EX_SOFTWARE = 70
+
+
+def serve(settings: WorkerSettings, backend: Backend, device: str) -> int:
+    """Work until a signal ends it; the exit status. To be called in the main thread."""
+    celery = make_celery(settings.broker_url)
+    register_bell(celery)
+    worker = Worker(
+        JobStore(connect(settings.redis_url, timeout_s=_REDIS_TIMEOUT_S)),
+        Ringer(celery, connect(settings.broker_url, timeout_s=_REDIS_TIMEOUT_S)),
+        _lease(settings, backend, device),
+        backend,
+        lease_s=settings.lease_s,
+    )
+    description = {"worker": settings.name, "device": device, "model": settings.model_name}
+    return _consume(celery, settings, TaskPool.bound_to(WorkerThread(worker, description, die=_die)))
+
+
+def _lease(settings: WorkerSettings, backend: Backend, device: str) -> Lease:
+    return Lease(
+        incarnation="",  # drawn by the LeaseKeeper
+        name=settings.name,
+        model=settings.model_name,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        device=device,
+        slots=settings.slots,
+        model_revision=backend.model_revision,
+        is_exact=backend.is_exact,
+    )
+
+
+def _consume(celery: Celery, settings: WorkerSettings, pool: type[TaskPool]) -> int:
+    celery.conf.task_queues = [model_queue(settings.model_name)]
+    signals.setup_logging.connect(_keep_logging)
+    consumer = celery.Worker(
+        hostname=f"{settings.name}@{socket.gethostname()}",
+        pool=pool,
+        concurrency=settings.slots,
+        queues=[keys.bell_queue(settings.model_name)],
+        loglevel=settings.log_level.upper(),
+        task_events=True,
+        without_mingle=True,
+        without_gossip=True,
+        redirect_stdouts=False,
+        quiet=True,
+    )
+    consumer.start()
+    return int(consumer.exitcode or 0)
+
+
+def _keep_logging(**_: object) -> None:
+    """Celery leaves logging alone when somebody listens to its signal."""
+
+
+def _die(why: str) -> NoReturn:
+    """End the process from any thread, at once: its jobs go on elsewhere."""
+    logger.critical("this worker ends itself: %s", why)
+    os._exit(EX_SOFTWARE)

@@ -1,0 +1,62 @@
+"""WorkerSettings: what one worker process is told."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from shared import settings
+from shared.errors import SettingsError
+from shared.settings import Environment
+
+#: The directory under `$BATON_HOME/models` that `make run` fetches.
+DEFAULT_MODEL = "SmolLM2-135M-Instruct"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """Read once by the entry; components get the few values that they need."""
+
+    #: As `baton ps` shows it; the same after a restart.
+    name: str
+    redis_url: str
+    broker_url: str
+    #: A directory, or the id of a repository on the Hugging Face hub.
+    model: str
+    #: What clients call it.
+    model_name: str
+    #: `auto`, `cpu` or `cuda:<n>`.
+    device: str
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    threads: int | None
+    slots: int
+    max_model_len: int | None
+    lease_s: float
+    log_level: str
+
+    @classmethod
+    def from_environment(cls, env: Environment) -> WorkerSettings:
+        """Raises SettingsError."""
+        redis_url = env.read(settings.REDIS_URL)
+        if not redis_url:
+            raise SettingsError("BATON_REDIS_URL is empty: a worker needs the URL of a Redis")
+        devices = env.read(settings.WORKER_DEVICE)
+        if len(devices) != 1:
+            raise SettingsError(f"BATON_WORKER_DEVICE={','.join(devices)}: a worker has one device")
+        model = env.read(settings.MODEL) or str(env.read(settings.HOME) / "models" / DEFAULT_MODEL)
+        return cls(
+            name=env.read(settings.WORKER_NAME) or f"{socket.gethostname()}-{devices[0].replace(':', '')}",
+            redis_url=redis_url,
+            broker_url=env.read(settings.BROKER_URL) or redis_url,
+            model=model,
+            model_name=env.read(settings.MODEL_NAME) or Path(model).name,
+            device=devices[0],
+            dtype=cast(Literal["auto", "float32", "bfloat16", "float16"], env.read(settings.DTYPE)),
+            threads=env.read(settings.THREADS),
+            slots=env.read(settings.MAX_SLOTS),
+            max_model_len=env.read(settings.MAX_MODEL_LEN),
+            lease_s=env.read(settings.LEASE_S),
+            log_level=env.read(settings.LOG_LEVEL),
+        )

@@ -1,0 +1,93 @@
+"""Transcript: all output of one job, kept whole as long as the job runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from shared.events import ChoiceOutput, Entry, FinishReason, Output
+
+
+class Progress(NamedTuple):
+    """How far a job's output has come, per choice."""
+
+    positions: tuple[int, ...]
+    is_finished: tuple[bool, ...]
+
+    def after(self, output: Output | None) -> Progress:
+        """The progress once `output` has been written behind it."""
+        positions, is_finished = list(self.positions), list(self.is_finished)
+        for choice in output.choices if output else ():
+            positions[choice.index] = choice.end
+            is_finished[choice.index] |= choice.finish is not None
+        return Progress(tuple(positions), tuple(is_finished))
+
+
+class _Choice:
+    """One choice: mutable, so that a token costs no copy of those before it."""
+
+    def __init__(self) -> None:
+        self.token_ids: list[int] = []
+        self.texts: list[str] = []
+        self.finish: FinishReason | None = None
+
+    def take(self, output: ChoiceOutput) -> None:
+        assert output.start == len(self.token_ids) and self.finish is None
+        self.token_ids += output.token_ids
+        self.texts += output.texts
+        self.finish = output.finish
+
+    def output(self, index: int, start: int) -> ChoiceOutput:
+        token_ids, texts = tuple(self.token_ids[start:]), tuple(self.texts[start:])
+        return ChoiceOutput(index, start, token_ids, texts, self.finish)
+
+
+class Transcript:
+    """What has been generated, sent or not: Redis may lose the end of a stream, and it is sent again."""
+
+    def __init__(self, n: int) -> None:
+        self._choices = [_Choice() for _ in range(n)]
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry], n: int) -> Transcript:
+        """What a job's stream holds."""
+        transcript = cls(n)
+        for entry in entries:
+            if isinstance(entry.event, Output):
+                transcript.take(entry.event.choices)
+        return transcript
+
+    @property
+    def progress(self) -> Progress:
+        return Progress(
+            tuple(len(choice.token_ids) for choice in self._choices),
+            tuple(choice.finish is not None for choice in self._choices),
+        )
+
+    @property
+    def finishes(self) -> tuple[FinishReason | None, ...]:
+        return tuple(choice.finish for choice in self._choices)
+
+    @property
+    def is_finished(self) -> bool:
+        return None not in self.finishes
+
+    def take(self, choices: Iterable[ChoiceOutput]) -> None:
+        """Add what directly follows."""
+        for output in choices:
+            self._choices[output.index].take(output)
+
+    def since(self, progress: Progress) -> Output | None:
+        """What follows `progress`; None when nothing does."""
+        choices = [
+            choice.output(index, start)
+            for index, (choice, start, was_finished) in enumerate(zip(self._choices, *progress, strict=True))
+            if len(choice.token_ids) > start or (choice.finish is not None and not was_finished)
+        ]
+        return Output(tuple(choices)) if choices else None
+
+    def so_far(self) -> tuple[ChoiceOutput, ...]:
+        """Everything, for those choices that have something."""
+        n = len(self._choices)
+        output = self.since(Progress((0,) * n, (False,) * n))
+        return output.choices if output else ()

@@ -1,0 +1,164 @@
+"""Worker: claims jobs, has them generated, writes what comes out. On one asyncio loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from shared.bell import Bell
+from shared.errors import StoreUnavailable
+from shared.job_store import JobStore
+from shared.lease import Lease
+from shared.reaper import Reaper
+from shared.ringer import Ringer
+from workers.backends.backend import Backend, StepOutput
+from workers.backoff import Backoff
+from workers.claimer import Claimer
+from workers.heartbeat import STEP_TIMEOUT_S, Heartbeat
+from workers.held_bell import HeldBell
+from workers.lease import LeaseKeeper
+from workers.meter import Meter
+from workers.publisher import Publisher
+from workers.running import RunningJob, RunningJobs
+
+logger = logging.getLogger(__name__)
+
+#: A drain's parts have this long each: the last step, the last output, the jobs.
+_DRAIN_PART_S = 0.6
+
+
+class Worker:
+    """All of it belongs to one event loop. `run` until cancelled, `drain` to leave in order."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        ringer: Ringer,
+        lease: Lease,
+        backend: Backend,
+        *,
+        lease_s: float,
+        step_timeout_s: float = STEP_TIMEOUT_S,
+    ) -> None:
+        self._store = store
+        self._ringer = ringer
+        self._backend = backend
+        self._resolver = ThreadPoolExecutor(1, thread_name_prefix="resolver")
+        self._jobs = RunningJobs(backend, slots=lease.slots)
+        self._lease = LeaseKeeper(store, lease, self._jobs)
+        self._claimer = Claimer(
+            store, self._lease, self._jobs, backend, self._resolver, on_begun=lambda: self._publisher.wake()
+        )
+        self._publisher = Publisher(store, self._lease, self._jobs, on_free_slot=self._claimer.wake)
+        self._heartbeat = Heartbeat(
+            store,
+            self._lease,
+            self._jobs,
+            self._claimer,
+            backend,
+            ringer,
+            stats=self.stats,
+            step_timeout_s=step_timeout_s,
+        )
+        self._reaper = Reaper(store, ringer, lease_s=lease_s)
+        self._meter = Meter()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._is_drained = asyncio.Event()
+
+    async def run(self, on_death: Callable[[BaseException], None]) -> None:
+        """Work until drained. Raises what ends any of its parts."""
+        loop = asyncio.get_running_loop()
+
+        def on_outputs(outputs: Sequence[StepOutput]) -> None:
+            loop.call_soon_threadsafe(self._publisher.take, outputs)
+
+        self._backend.start(on_outputs, on_death)
+        async with asyncio.TaskGroup() as parts:
+            begin = self._tasks["lease"] = parts.create_task(self._lease.begin())
+            await asyncio.wait([begin])
+            if not begin.cancelled():
+                logger.info("ready as %s", self._lease.incarnation)
+                for part in (self._claimer, self._publisher, self._heartbeat, self._reaper):
+                    self._tasks[type(part).__name__.lower()] = parts.create_task(part.run())
+        await self._is_drained.wait()
+
+    # What Celery asks for; in the loop's thread
+
+    def hold(self, bell: HeldBell) -> None:
+        """Celery delivered a bell."""
+        self._claimer.hold(bell)
+
+    async def terminate(self, bell: HeldBell) -> None:
+        """A person ended a bell's task: a waiting bell is dropped, a running job is cancelled."""
+        if self._claimer.withdraw(bell):
+            bell.accept()  # a task that has not begun is announced as revoked only then
+            bell.end("revoked")
+        elif running := self._jobs.with_bell(bell):
+            await self._cancel(running)
+
+    async def _cancel(self, running: RunningJob) -> None:
+        backoff = Backoff()
+        while self._jobs.get(running.holder) is running:
+            try:
+                await self._store.cancel(running.job.id, "client")
+                return self._publisher.wake(running)
+            except StoreUnavailable as error:
+                logger.warning("%s not cancelled: %s", running.job.id, error)
+                await backoff.sleep()
+
+    def stats(self) -> dict[str, Any]:
+        """Counters and gauges, for beats and for `celery inspect stats`."""
+        stats = self._backend.stats
+        return {
+            "slots": self._lease.lease.slots,
+            "running": len(self._jobs),
+            "sequences": stats.running,
+            "claims_total": self._claimer.num_claims,
+            "steps_total": stats.steps,
+            "tokens_total": stats.tokens,
+            "tokens_per_second": round(self._meter.rate(time.monotonic(), stats.tokens), 1),
+            "batch_mean": round(stats.batch_mean, 2),
+            "batch_max": stats.batch_max,
+        }
+
+    # Leaving
+
+    async def drain(self) -> None:
+        """Leave within two seconds: stop claiming, stop stepping, write what is there, queue the running jobs
+        again, ring for them, acknowledge the bells. What does not succeed is done by others' reapers."""
+        await self._stop("lease", "claimer", "reaper")
+        await _bounded(asyncio.to_thread(self._backend.stop), "the last step")
+        await _bounded(self._publisher.flush(), "the last output")
+        await self._stop("publisher", "heartbeat")
+        await _bounded(self._hand_on(), "handing on the jobs")
+        for running in self._jobs:
+            self._jobs.drop(running, "handed on")
+        for bell in self._claimer.bells:
+            bell.end("handed on")
+        self._resolver.shutdown(wait=False, cancel_futures=True)
+        self._is_drained.set()
+
+    async def _stop(self, *names: str) -> None:
+        tasks = [self._tasks[name] for name in names if name in self._tasks]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _hand_on(self) -> None:
+        bells = await self._lease.release()
+        model = self._lease.lease.model
+        await self._ringer.ring([*bells, *(Bell(held.job_id, model) for held in self._claimer.bells)])
+        logger.info("%d jobs handed on", len(bells))
+
+
+async def _bounded(part: Coroutine[Any, Any, None], what: str) -> None:
+    try:
+        async with asyncio.timeout(_DRAIN_PART_S):
+            await part
+    except (TimeoutError, StoreUnavailable) as error:
+        logger.warning("%s not completed: %s", what, str(error) or "it takes too long")

@@ -1,0 +1,70 @@
+"""WorkerThread: the thread of the worker's event loop, and the way there for Celery's thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from workers.held_bell import HeldBell
+from workers.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+#: A drain is bounded part by part; this is for the case that the loop itself is stuck.
+_DRAIN_S = 2.5
+
+
+class WorkerThread:
+    """Runs a worker. When any part of it ends unexpectedly, `die` is called: a worker works or is gone."""
+
+    def __init__(self, worker: Worker, description: Mapping[str, Any], *, die: Callable[[str], None]) -> None:
+        self._worker = worker
+        self._description = description
+        self._die = die
+        self._loop = asyncio.new_event_loop()
+        self._is_drained = False
+        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def hold(self, bell: HeldBell) -> None:
+        self._loop.call_soon_threadsafe(self._worker.hold, bell)
+
+    def terminate(self, bell: HeldBell) -> None:
+        asyncio.run_coroutine_threadsafe(self._worker.terminate(bell), self._loop)
+
+    def info(self) -> Mapping[str, Any]:
+        """What `celery inspect stats` shows under `pool`."""
+        return {**self._description, **self._worker.stats()}
+
+    def drain(self) -> None:
+        """Leave in order, within two seconds or so."""
+        if self._is_drained or not self.is_alive:
+            return
+        self._is_drained = True
+        draining = asyncio.run_coroutine_threadsafe(self._worker.drain(), self._loop)
+        try:
+            draining.result(_DRAIN_S)
+        except TimeoutError:
+            logger.error("the worker does not drain")
+        self._thread.join(0.5)
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._worker.run(self._on_backend_death))
+        except BaseException as error:
+            logger.critical("the worker cannot go on", exc_info=error)
+            self._die(type(error).__name__)
+
+    def _on_backend_death(self, error: BaseException) -> None:
+        logger.critical("the backend cannot go on", exc_info=error)
+        self._die(type(error).__name__)
