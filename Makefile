@@ -34,7 +34,9 @@ check: venv-dev ## style, types, import rules
 	@$(BIN)/lint-imports
 
 bench: venv-dev ## the whole path against the bare engine, and the engine against others
-	@$(BIN)/python -m bench $(ARGS)
+	@$(BIN)/python -m cli.model_fetch --home .baton
+	@$(BIN)/python -m bench.path $(ARGS)
+	@$(BIN)/python -m bench.engine --model .baton/models/SmolLM2-135M-Instruct
 
 clean: ## remove what was installed and built; models and data in .baton stay
 	rm -rf $(VENV) *.egg-info build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -28,7 +28,7 @@ def main() -> int:
         device = pin(settings.device, os.environ, threads=settings.threads)
         backend = _load(settings, device)
     except BatonError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(" ".join(str(error).split()) + "\n")
         return EX_CONFIG
     from workers.service import serve
 
@@ -41,7 +41,7 @@ def _load(settings: WorkerSettings, device: Device) -> Backend:
         os.environ["HF_HUB_OFFLINE"] = "1"
     from workers.backends.loading import load_local
 
-    return load_local(settings, device.torch_name)
+    return load_local(settings, device)
 
 
 if __name__ == "__main__":

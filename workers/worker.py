@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 #: A drain's parts have this long each: the last step, the last output, the jobs.
 _DRAIN_PART_S = 0.6
+#: A part that was cancelled and has not ended after this is cancelled again.
+_STOP_S = 0.1
 
 
 class Worker:
@@ -67,6 +69,7 @@ class Worker:
         self._reaper = Reaper(store, ringer, lease_s=lease_s)
         self._meter = Meter()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._is_running = asyncio.Event()
         self._is_drained = asyncio.Event()
 
     async def run(self, on_death: Callable[[BaseException], None]) -> None:
@@ -79,6 +82,7 @@ class Worker:
         self._backend.start(on_outputs, on_death)
         async with asyncio.TaskGroup() as parts:
             begin = self._tasks["lease"] = parts.create_task(self._lease.begin())
+            self._is_running.set()
             await asyncio.wait([begin])
             if not begin.cancelled():
                 logger.info("ready as %s", self._lease.incarnation)
@@ -130,6 +134,7 @@ class Worker:
     async def drain(self) -> None:
         """Leave within two seconds: stop claiming, stop stepping, write what is there, queue the running jobs
         again, ring for them, acknowledge the bells. What does not succeed is done by others' reapers."""
+        await self._is_running.wait()
         await self._stop("lease", "claimer", "reaper")
         await _bounded(asyncio.to_thread(self._backend.stop), "the last step")
         await _bounded(self._publisher.flush(), "the last output")
@@ -143,11 +148,13 @@ class Worker:
         self._is_drained.set()
 
     async def _stop(self, *names: str) -> None:
-        tasks = [self._tasks[name] for name in names if name in self._tasks]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        tasks = {self._tasks[name] for name in names if name in self._tasks}
+        while tasks:
+            for task in tasks:
+                task.cancel()
+            # Once is not enough: redis-py uses asyncio.wait_for, which before Python 3.12 loses a
+            # cancellation that comes as its call completes.
+            _, tasks = await asyncio.wait(tasks, timeout=_STOP_S)
 
     async def _hand_on(self) -> None:
         bells = await self._lease.release()

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from cli.errors import StartRefused
 
 #: How long the children of a killed `baton up` may take to end.
@@ -43,8 +45,9 @@ class Home:
         """
         lock = os.open(self._run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if not _try_lock(lock, _LOCK_WAIT_S):
-                owner = os.pread(lock, 32, 0).decode().strip()
+            owner = os.pread(lock, 32, 0).decode().strip()
+            is_there = owner.isdigit() and psutil.pid_exists(int(owner))
+            if not _try_lock(lock, 0 if is_there else _LOCK_WAIT_S):
                 raise StartRefused(f"another `baton up` (process {owner}) runs on {self.path}")
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cli.errors import StartRefused
 from cli.supervisor.settings import UpSettings, url_of
 from cli.supervisor.state_file import Role
 
 #: Without the current directory on the module path: a folder named `api` there is not ours.
 _PYTHON = (sys.executable, "-P", "-m")
+_LAST_PORT = 65_535
 _SECRETS = ("BATON_API_KEYS", "BATON_FLOWER_AUTH")
 
 
@@ -51,10 +53,15 @@ def plan_children(
 
 
 def ports(settings: UpSettings) -> dict[int, str]:
-    """Every port that will be listened on, with the setting that asks for it."""
+    """Every port that will be listened on, with the setting that asks for it.
+
+    Raises StartRefused when one is asked for twice, or there is no such port.
+    """
     used = {settings.port + replica: "BATON_PORT" for replica in range(settings.api_replicas)}
     if settings.flower_port in used:
-        return {settings.flower_port: "both BATON_PORT and BATON_FLOWER_PORT", **used}
+        raise StartRefused(f"BATON_FLOWER_PORT={settings.flower_port} is the port of an API replica")
+    if max(used) > _LAST_PORT:
+        raise StartRefused(f"BATON_PORT={settings.port} leaves no port for all API replicas")
     return {**used, settings.flower_port: "BATON_FLOWER_PORT"}
 
 

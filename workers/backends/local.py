@@ -131,6 +131,7 @@ class LocalBackend:
         has_work = self._engine.has_work or bool(self._refusals)
         self._waiting_since = time.monotonic() if has_work else None
         if not has_work:
+            self._count(self._engine.stats)
             self._inbox.get()()
         while not self._inbox.empty():
             self._inbox.get()()

@@ -42,6 +42,7 @@ class Jobs:
         message = {"role": "user", "content": f"count to {length}" if content is None else content}
         job = NewJob(new_job_id(), MODEL, "owner", {"messages": [message], "seed": seed, **body}, n=n)
         await self._store.create(job)
+        await asyncio.sleep(0.002)  # places in the queue go by milliseconds
         return job.id
 
     async def get(self, job_id: str) -> Job:
@@ -92,7 +93,9 @@ class CelerySide:
         bell = HeldBell(
             pid=pid, job_id=job_id, post=_call, forget=lambda: None, on_terminate=lambda _: None
         )  # fmt: skip
-        bell.deliver(Delivery(lambda *_: told.append("accepted"), lambda outcome: told.append(_plain(outcome))))
+        bell.deliver(
+            Delivery(lambda *_: told.append("accepted"), lambda outcome: told.append(_plain(outcome)))
+        )
         worker.hold(bell)
         return bell
 
@@ -103,7 +106,7 @@ def _call(call: Callable[..., object], *args: Any) -> None:
 
 def _plain(outcome: tuple[int, Any, float]) -> str:
     status, result, _runtime = outcome
-    return f"failed: {result.exception}" if status else str(result)
+    return f"failed: {result.exception.exc}" if status else str(result)
 
 
 class Harness:
@@ -146,5 +149,3 @@ class Harness:
 
 def _fail(error: BaseException) -> NoReturn:
     raise AssertionError("the backend died") from error
-
-

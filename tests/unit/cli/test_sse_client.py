@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,7 +34,7 @@ def test_a_whole_stream() -> None:
 @given(st.lists(st.integers(0, len(STREAM)), max_size=12))
 def test_events_do_not_depend_on_where_the_bytes_are_cut(cuts: list[int]) -> None:
     borders = [0, *sorted(cuts), len(STREAM)]
-    pieces = [STREAM[start:end] for start, end in zip(borders, borders[1:], strict=False)]
+    pieces = [STREAM[start:end] for start, end in pairwise(borders)]
     assert decode([*pieces, b":"]) == EVENTS
 
 

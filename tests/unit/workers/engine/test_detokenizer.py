@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -40,7 +41,7 @@ def byte_level() -> Tokenizer:
 
 @functools.cache
 def sentencepiece_like() -> Tokenizer:
-    """As Llama 2 and Mistral have it: `▁` for a space, byte tokens for the rest, one leading space dropped."""
+    """As Llama 2 and Mistral have it: `▁` for a space, byte tokens for the rest, a leading one dropped."""
     pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
     pieces += ["▁", "h", "e", "l", "o", "w", "r", "d", "▁hello", "▁w", "▁▁", "日"]
     tokenizer = Tokenizer(
@@ -62,17 +63,21 @@ def metaspace() -> Tokenizer:
     return tokenizer
 
 
+def token_id(tokenizer: Tokenizer, token: str) -> int:
+    found = tokenizer.token_to_id(token)
+    assert found is not None
+    return found
+
+
 def detokenize(tokenizer: Tokenizer, token_ids: list[int]) -> list[str]:
     detokenizer = Detokenizer(TokenBytes(tokenizer))
-    texts = [detokenizer.push(token_id) for token_id in token_ids]
+    texts = [detokenizer.push(each) for each in token_ids]
     return [*texts, detokenizer.flush()]
 
 
 @pytest.mark.parametrize("make", [byte_level, sentencepiece_like])
 @pytest.mark.parametrize("text", _TEXTS)
-def test_the_texts_of_an_encoded_text_are_that_text(
-    make: functools._lru_cache_wrapper[Tokenizer], text: str
-) -> None:
+def test_the_texts_of_an_encoded_text_are_that_text(make: Callable[[], Tokenizer], text: str) -> None:
     tokenizer = make()
     token_ids = tokenizer.encode(text, add_special_tokens=False).ids
     assert "".join(detokenize(tokenizer, token_ids)) == tokenizer.decode(token_ids)
@@ -104,26 +109,26 @@ def test_a_tokenizer_without_decoder_separates_by_spaces() -> None:
 
 def test_a_character_belongs_to_the_token_that_completes_it() -> None:
     tokenizer = sentencepiece_like()
-    token_ids = [tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in "🎉".encode()]
+    token_ids = [token_id(tokenizer, f"<0x{byte:02X}>") for byte in "🎉".encode()]
     assert detokenize(tokenizer, token_ids) == ["", "", "", "🎉", ""]
 
 
 def test_special_and_unknown_tokens_say_nothing_even_within_a_character() -> None:
     tokenizer = byte_level()
     first, *rest = tokenizer.encode("é").ids
-    special = tokenizer.token_to_id(_SPECIAL)
+    special = token_id(tokenizer, _SPECIAL)
     assert detokenize(tokenizer, [special, first, special, 10**6, *rest]) == ["", "", "", "", "é", ""]
 
 
 def test_an_added_token_that_is_not_special_is_shown() -> None:
     tokenizer = byte_level()
-    assert detokenize(tokenizer, [tokenizer.token_to_id("<think> ü")]) == ["<think> ü", ""]
+    assert detokenize(tokenizer, [token_id(tokenizer, "<think> ü")]) == ["<think> ü", ""]
 
 
 def test_a_text_that_breaks_off_within_a_character_is_not_whole_and_ends_in_fffd() -> None:
     tokenizer = byte_level()
     detokenizer = Detokenizer(TokenBytes(tokenizer))
-    detokenizer.push(tokenizer.token_to_id("ðŁ"))
+    detokenizer.push(token_id(tokenizer, "ðŁ"))
     assert not detokenizer.is_whole
     assert detokenizer.flush() == "\ufffd"
     assert detokenizer.is_whole

@@ -1,0 +1,60 @@
+"""One child: its log, and its end when it does not want to."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cli.supervisor import child as module
+from cli.supervisor.child import Child
+from cli.supervisor.plan import ChildPlan
+
+WAIT_S = 10.0
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Iterator[int]:
+    descriptor = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    yield descriptor
+    os.close(descriptor)
+
+
+def make(tmp_path: Path, lock: int, script: str) -> Child:
+    return Child(ChildPlan("api", "api-1", ("/bin/sh", "-c", script), os.environ), tmp_path, lock)
+
+
+async def test_one_that_ignores_sigterm_is_killed_with_all_that_it_started(tmp_path: Path, lock: int) -> None:
+    child = make(tmp_path, lock, "trap '' TERM; sleep 60 & echo $!; while :; do sleep 60; done")
+    await child.start()
+    async with asyncio.timeout(WAIT_S):
+        while not child.last_lines(1):
+            await asyncio.sleep(0.01)
+    grandchild = psutil.Process(int(child.last_lines(1)[0]))
+    await child.stop(grace_s=0.1)
+    assert (child.pid, child.state) == (None, "stopped")
+    assert psutil.wait_procs([grandchild], timeout=WAIT_S)[1] == []
+
+
+async def test_only_what_this_life_wrote_is_shown(tmp_path: Path, lock: int) -> None:
+    child = make(tmp_path, lock, "echo $$; echo; echo done; exit 3")
+    for _ in range(2):
+        await child.start()
+        assert await child.wait() == 3
+    assert child.last_lines(9) == [str(child.last_pid), "done"]
+    assert child.log.read_text().count("done") == 2
+    assert child.log.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_large_log_makes_room(tmp_path: Path, lock: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LOG_LIMIT", 3)
+    child = make(tmp_path, lock, "echo line")
+    for _ in range(3):
+        await child.start()
+        await child.wait()
+    assert child.log.read_text() == "line\n"
+    assert (tmp_path / "api-1.log.1").read_text() == "line\n"

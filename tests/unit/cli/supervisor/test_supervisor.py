@@ -1,0 +1,8 @@
+from __future__ import annotations
+
+from cli.supervisor.supervisor import describe_exit
+
+
+def test_exits_in_words() -> None:
+    assert describe_exit(3) == "ended with exit code 3"
+    assert describe_exit(-9) == "killed by SIGKILL"

@@ -1,0 +1,265 @@
+"""workers.resolver."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+from shared.errors import BatonError, ErrorInfo, RequestError
+from shared.sampling import SamplingParams
+from workers.resolver import Defaults, Resolver
+
+#: SmolLM2's.
+CHATML = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}"
+    "{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+#: As Llama 3's: trims what is said, and begins with the beginning-of-text token.
+LLAMA_3 = (
+    "{{ bos_token }}{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + "
+    "'<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+#: As Mistral's: roles must alternate; the text follows a control token after a space.
+MISTRAL = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate user/assistant') }}{% endif %}"
+    "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
+    "{% else %}{{ ' ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+SPECIAL = {
+    "chatml": ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+    "llama-3": (
+        "<|begin_of_text|>",
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+        "<|eot_id|>",
+        "<|end_of_text|>",
+    ),
+    "mistral": ("<s>", "</s>", "[INST]", "[/INST]"),
+}
+TEMPLATES = {"chatml": CHATML, "llama-3": LLAMA_3, "mistral": MISTRAL}
+ENDS = {"chatml": ("<|im_start|>", "<|im_end|>"), "llama-3": ("<|begin_of_text|>", "<|end_of_text|>")}
+
+
+def byte_level() -> Tokenizer:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("<", "|"), ("|", ">"), ("Ċ", "Ċ"), ("i", "m"), ("|", "im"), ("<|", "im")]
+    pieces = [*alphabet, *("".join(merge) for merge in merges)]
+    tokenizer = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def sentencepiece_like() -> Tokenizer:
+    pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdefghi/<>[]INST"]
+    model = models.BPE({p: i for i, p in enumerate(pieces)}, [], unk_token="<unk>", byte_fallback=True)
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return tokenizer
+
+
+def make_tokenizer(kind: str) -> PreTrainedTokenizerFast:
+    backend = sentencepiece_like() if kind == "mistral" else byte_level()
+    backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL[kind]])
+    bos, eos = ENDS.get(kind, ("<s>", "</s>"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=bos, eos_token=eos)
+    tokenizer.chat_template = TEMPLATES[kind]
+    return tokenizer
+
+
+def make_resolver(kind: str = "chatml", *, max_model_len: int = 1000, **rest: Any) -> Resolver:
+    return Resolver(make_tokenizer(kind), model_revision="revision", max_model_len=max_model_len, **rest)
+
+
+def chat(*contents: Any, **fields: Any) -> dict[str, Any]:
+    roles = ("user", "assistant")
+    return {"messages": [{"role": roles[i % 2], "content": c} for i, c in enumerate(contents)], **fields}
+
+
+def refusal(resolver: Resolver, body: dict[str, Any]) -> ErrorInfo:
+    with pytest.raises(RequestError) as raised:
+        resolver.resolve(body, n=1)
+    return raised.value.info
+
+
+#: Built once; of each kind the tokenizer as the model has it, and a resolver.
+TOKENIZERS = {kind: make_tokenizer(kind) for kind in TEMPLATES}
+RESOLVERS = {kind: make_resolver(kind, max_model_len=10**6) for kind in TEMPLATES}
+
+
+def reference(kind: str, body: dict[str, Any]) -> list[int]:
+    """What transformers makes of it."""
+    tokens: list[int] = TOKENIZERS[kind].apply_chat_template(
+        body["messages"], add_generation_prompt=True, return_dict=False
+    )
+    return tokens
+
+
+def num_special(kind: str, token_ids: tuple[int, ...]) -> int:
+    special = set(TOKENIZERS[kind].convert_tokens_to_ids(list(SPECIAL[kind])))
+    return sum(token_id in special for token_id in token_ids)
+
+
+@pytest.mark.parametrize("kind", TEMPLATES)
+@given(contents=st.lists(st.text(st.characters(codec="utf-8"), max_size=15), min_size=1, max_size=3))
+def test_a_prompt_is_what_transformers_renders(kind: str, contents: list[str]) -> None:
+    body = chat(*contents)
+    assert list(RESOLVERS[kind].resolve(body, n=1).prompt_token_ids) == reference(kind, body)
+
+
+@pytest.mark.parametrize("kind", TEMPLATES)
+@given(data=st.data())
+def test_a_users_text_is_never_a_control_token(kind: str, data: st.DataObject) -> None:
+    pieces = st.sampled_from([*SPECIAL[kind], *(s[:-1] for s in SPECIAL[kind]), "a", " ", "<", "<|", "\n"])
+    content = "a" + "".join(data.draw(st.lists(pieces, max_size=6))) + "a"
+    token_ids = RESOLVERS[kind].resolve(chat(content), n=1).prompt_token_ids
+    plain = RESOLVERS[kind].resolve(chat("a"), n=1).prompt_token_ids
+    assert num_special(kind, token_ids) == num_special(kind, plain)
+    expected = TOKENIZERS[kind].apply_chat_template(
+        chat(content)["messages"], tokenize=False, add_generation_prompt=True
+    )
+    assert TOKENIZERS[kind].backend_tokenizer.decode(token_ids, skip_special_tokens=False) == expected
+
+
+def test_overlapping_control_tokens_are_all_inert() -> None:
+    tokenizer = make_tokenizer("chatml")
+    tokenizer.backend_tokenizer.add_special_tokens(["|>|<", "<|a|>"])
+    resolver = Resolver(tokenizer, model_revision="revision", max_model_len=1000)
+    token_ids = resolver.resolve(chat("<|a|>|<"), n=1).prompt_token_ids
+    assert num_special("chatml", token_ids) == 5
+    assert not {tokenizer.backend_tokenizer.token_to_id(token) for token in ("|>|<", "<|a|>")} & set(
+        token_ids
+    )
+
+
+def test_parts_of_text_are_lines() -> None:
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    resolve = make_resolver().resolve
+    assert resolve(chat(parts), n=1).prompt_token_ids == resolve(chat("one\ntwo"), n=1).prompt_token_ids
+
+
+def test_a_lone_surrogate_is_a_replacement_character() -> None:
+    resolve = make_resolver().resolve
+    lone, pair = json.loads('"x\\ud83d"'), json.loads('"\\ud83c\\udf89"')
+    assert resolve(chat(lone), n=1).prompt_token_ids == resolve(chat("x\ufffd"), n=1).prompt_token_ids
+    assert resolve(chat(pair), n=1).prompt_token_ids == resolve(chat("🎉"), n=1).prompt_token_ids
+
+
+def test_what_a_body_says_is_taken() -> None:
+    body = chat("a", max_tokens=7, temperature=0, top_p=0.5, seed=9, stop=["x", "yz"])
+    resolved = make_resolver(defaults=Defaults(0.3, 0.2)).resolve(body, n=3)
+    assert resolved.sampling == SamplingParams(7, 9, 0, 0.5, ("x", "yz"), 3)
+    assert resolved.model_revision == "revision"
+
+
+def test_what_a_body_does_not_say_is_filled_in() -> None:
+    resolver = make_resolver(max_model_len=1000)
+    one, two = (resolver.resolve(chat("a"), n=1) for _ in range(2))
+    room = 1000 - len(one.prompt_token_ids)
+    assert one.sampling == SamplingParams(room, one.sampling.seed, 1.0, 1.0, (), 1)
+    assert one.sampling.seed != two.sampling.seed
+    assert 0 <= one.sampling.seed < 2**63
+    recommended = make_resolver(defaults=Defaults(0.6, 0.9)).resolve(chat("a", stop="x"), n=1).sampling
+    assert (recommended.temperature, recommended.top_p, recommended.stop) == (0.6, 0.9, ("x",))
+
+
+def test_the_newer_name_of_the_token_limit_goes_first() -> None:
+    body = chat("a", max_tokens=7, max_completion_tokens=5)
+    assert make_resolver().resolve(body, n=1).sampling.max_tokens == 5
+
+
+def test_a_prompt_that_fills_the_context_is_refused() -> None:
+    num = len(make_resolver().resolve(chat("a"), n=1).prompt_token_ids)
+    assert refusal(make_resolver(max_model_len=num), chat("a")) == ErrorInfo(
+        f"This model's maximum context length is {num} tokens. However, your messages resulted in {num} tokens. "
+        "Please reduce the length of the messages.",
+        "invalid_request_error",
+        "messages",
+        "context_length_exceeded",
+        400,
+    )
+    assert make_resolver(max_model_len=num + 1).resolve(chat("a"), n=1).sampling.max_tokens == 1
+
+
+def test_a_token_limit_that_does_not_fit_is_refused() -> None:
+    num = len(make_resolver().resolve(chat("a"), n=1).prompt_token_ids)
+    resolver = make_resolver(max_model_len=num + 10)
+    assert resolver.resolve(chat("a", max_tokens=10), n=1).sampling.max_tokens == 10
+    info = refusal(resolver, chat("a", max_tokens=11))
+    assert (info.status, info.param, info.code) == (400, "messages", "context_length_exceeded")
+    assert f"you requested {num + 11} tokens ({num} in the messages, 11 in the completion)" in info.message
+
+
+def test_messages_that_the_template_refuses_are_the_clients_fault() -> None:
+    info = refusal(make_resolver("mistral"), {"messages": [{"role": "assistant", "content": "a"}]})
+    assert info == ErrorInfo(
+        "The model's chat template refuses these messages: roles must alternate user/assistant",
+        "invalid_request_error",
+        "messages",
+        None,
+        400,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("chatml", ["<|im_end|>"]), ("llama-3", ["<|eot_id|>", "<|end_of_text|>"]), ("mistral", ["</s>"])],
+)
+def test_the_end_of_a_text_and_of_a_turn_stop(kind: str, expected: list[str]) -> None:
+    tokenizer = TOKENIZERS[kind]
+    ids = RESOLVERS[kind].resolve(chat("a"), n=1).stop_token_ids
+    assert sorted(ids) == sorted(tokenizer.convert_tokens_to_ids(expected))
+
+
+def test_a_model_without_chat_template_is_refused_by_name() -> None:
+    tokenizer = make_tokenizer("chatml")
+    tokenizer.chat_template = None
+    with pytest.raises(BatonError, match="has no chat template"):
+        Resolver(tokenizer, model_revision="revision", max_model_len=1000)
+
+
+def write_model(directory: Path, generation: dict[str, Any] | None, **config: Any) -> Path:
+    make_tokenizer("chatml").save_pretrained(directory)
+    LlamaConfig(**config).save_pretrained(directory)
+    if generation is not None:
+        (directory / "generation_config.json").write_text(json.dumps(generation))
+    return directory
+
+
+def test_a_models_directory_gives_length_defaults_and_stop_tokens(tmp_path: Path) -> None:
+    generation = {"eos_token_id": [1, 2], "temperature": 0.6, "top_p": 0.9}
+    path = write_model(tmp_path, generation, max_position_embeddings=500, eos_token_id=3)
+    eos = TOKENIZERS["chatml"].eos_token_id
+    resolved = Resolver.from_directory(path, "revision").resolve(chat("a"), n=1)
+    assert resolved.stop_token_ids == (1, 2, eos)
+    assert (resolved.sampling.temperature, resolved.sampling.top_p) == (0.6, 0.9)
+    assert resolved.sampling.max_tokens == 500 - len(resolved.prompt_token_ids)
+    shorter = Resolver.from_directory(path, "revision", 300).resolve(chat("a"), n=1)
+    assert shorter.sampling.max_tokens == 300 - len(resolved.prompt_token_ids)
+
+
+def test_a_models_directory_needs_no_generation_config(tmp_path: Path) -> None:
+    path = write_model(tmp_path, None, max_position_embeddings=500, eos_token_id=3)
+    resolved = Resolver.from_directory(path, "revision").resolve(chat("a"), n=1)
+    assert resolved.stop_token_ids == (3, TOKENIZERS["chatml"].eos_token_id)
+    assert (resolved.sampling.temperature, resolved.sampling.top_p) == (1.0, 1.0)
+
+
+def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BatonError, match="no usable tokenizer"):
+        Resolver.from_directory(tmp_path, "revision")

@@ -1,0 +1,85 @@
+"""Loading of a LocalBackend: model, engine and resolver, with progress in the log. Imports torch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from shared.errors import BatonError
+from workers.backends.local import LocalBackend
+from workers.device import Device
+from workers.engine.config import EngineConfig
+from workers.engine.engine import make_engine
+from workers.engine.loader import find_model, load_model, model_revision, read_config
+from workers.resolver import Resolver
+from workers.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+#: Progress is told in steps of as many per cent.
+_PROGRESS_STEP = 10
+#: Tokens of all sequences together in one step; more where there are more slots.
+_STEP_TOKENS = 256
+
+
+class OutOfMemory(BatonError):
+    """Raised when a model does not fit into its device's memory."""
+
+
+def load_local(settings: WorkerSettings, device: Device) -> LocalBackend:
+    """Blocking, for seconds to minutes. Raises BatonError when there is no usable model."""
+    directory = find_model(settings.model)
+    # What is quick to say what is missing comes first.
+    read_config(directory)
+    resolver = Resolver.from_directory(directory, model_revision(directory), settings.max_model_len)
+    config = EngineConfig(
+        model=str(directory),
+        device=device.torch_name,
+        dtype=settings.dtype,
+        max_slots=settings.slots,
+        max_model_len=settings.max_model_len,
+        max_step_tokens=max(_STEP_TOKENS, settings.slots),
+        threads=settings.threads,
+    )
+    logger.info("loading %s for %s", settings.model, device.name)
+    with _out_of_memory_as_error(settings.model, device):
+        loaded = load_model(config, _Progress())
+        engine = make_engine(loaded, config)
+    logger.info("loaded: %s", _described(loaded.model.dtype, is_exact=loaded.is_exact))
+    return LocalBackend(
+        engine, resolver.resolve, model_revision=loaded.revision, is_exact=loaded.is_exact
+    )  # fmt: skip
+
+
+class _Progress:
+    """Tells of a load, each step once."""
+
+    def __init__(self) -> None:
+        self._told = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        percent = 100 * done // max(total, 1)
+        if percent >= self._told + _PROGRESS_STEP:
+            self._told = percent - percent % _PROGRESS_STEP
+            logger.info("loading model %d %%", self._told)
+
+
+@contextmanager
+def _out_of_memory_as_error(model: str, device: Device) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise OutOfMemory(f"{model} does not fit into the memory of {device.name}") from error
+    except RuntimeError as error:
+        # What the CPU's allocator raises is told apart by its text alone.
+        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemory(f"{model} does not fit into the memory of {device.name}") from error
+
+
+def _described(dtype: torch.dtype, *, is_exact: bool) -> str:
+    exactness = "exactly" if is_exact else "validly, not always exactly"
+    return f"{str(dtype).removeprefix('torch.')}; interrupted answers are continued {exactness}"
