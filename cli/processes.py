@@ -12,13 +12,12 @@ from typing import Annotated
 
 import psutil
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from cli.endpoint import JsonOption, home_of
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.supervisor.state_file import ChildState, StateFile
+from cli.table import print_table
 from shared.errors import StoreUnavailable
 from shared.job_store import JobStore
 from shared.lease import WorkerState
@@ -40,7 +39,7 @@ def ps(as_json: JsonOption = False, home: HomeOption = None, redis_url: RedisOpt
     if as_json:
         sys.stdout.write(json.dumps([asdict(part) for part in [*parts, *remote]]) + "\n")
     else:
-        _print(
+        print_table(
             ("role", "id", "pid", "url", "device", "state"),
             [[part.role, part.id, part.pid, part.url, part.device, part.state] for part in [*parts, *remote]],
         )
@@ -60,7 +59,7 @@ def workers(as_json: JsonOption = False, home: HomeOption = None, redis_url: Red
     if as_json:
         sys.stdout.write(json.dumps([asdict(worker) for worker in found]) + "\n")
         return
-    _print(
+    print_table(
         ("name", "host", "pid", "device", "model", "jobs", "slots", "tokens/s"),
         [
             [w.name, w.host, w.pid, w.device, w.model, w.jobs, w.slots, w.stats.get("tokens_per_second")]
@@ -116,12 +115,3 @@ async def _read_workers(url: str) -> list[WorkerState]:
         return await JobStore(redis).workers()
     finally:
         await redis.aclose()
-
-
-def _print(headings: tuple[str, ...], rows: list[list[object]]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
-    Console().print(table)

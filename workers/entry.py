@@ -45,4 +45,9 @@ def _load(settings: WorkerSettings, device: Device) -> Backend:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The jobs are handed on: taking torch down in order would only hold the process up.
+    os._exit(status)

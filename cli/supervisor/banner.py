@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 
 from cli.supervisor.home import Home
 from cli.supervisor.prepare import Prepared
@@ -18,9 +20,15 @@ def banner(prepared: Prepared, home: Home) -> list[str]:
         *(f"  API      {url}/v1" for url in urls),
         f"  Flower   {flower}  {_login(prepared, home)}",
         f"  logs     {home.logs}",
-        f"  try      baton chat, or: {_curl(urls[0], prepared)}",
+        f"  try      {_own_command()} chat",
+        f"  or       {_curl(urls[0], prepared)}",
         "Ctrl-C stops everything.",
     ]
+
+
+def _own_command() -> str:
+    """How this user calls `baton`, which `make run` does by its path."""
+    return "baton" if shutil.which("baton") or not sys.argv[0].endswith("baton") else sys.argv[0]
 
 
 def _login(prepared: Prepared, home: Home) -> str:

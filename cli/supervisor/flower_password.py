@@ -18,11 +18,16 @@ class FlowerAuth(NamedTuple):
 
 
 def flower_auth(path: Path) -> FlowerAuth:
-    """What the file holds; it is made, with mode 0600, when it is not there."""
+    """What the file holds, or something new."""
     try:
         return FlowerAuth(path.read_text().strip(), is_new=False)
     except FileNotFoundError:
-        text = f"{USER}:{secrets.token_urlsafe(18)}"
+        return FlowerAuth(f"{USER}:{secrets.token_urlsafe(18)}", is_new=True)
+
+
+def keep_flower_auth(path: Path, auth: FlowerAuth) -> None:
+    """Write what is new to the file, with mode 0600. To be called once it was shown, and not before."""
+    if not auth.is_new:
+        return
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text + "\n")
-    return FlowerAuth(text, is_new=True)
+        file.write(auth.text + "\n")

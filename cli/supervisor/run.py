@@ -14,6 +14,7 @@ from cli.supervisor.banner import banner
 from cli.supervisor.child import Child
 from cli.supervisor.death_notice import DeathNotice
 from cli.supervisor.display import Display
+from cli.supervisor.flower_password import keep_flower_auth
 from cli.supervisor.home import Home
 from cli.supervisor.prepare import Prepared
 from cli.supervisor.probes import Probes
@@ -66,6 +67,7 @@ async def _work(
                     await asyncio.sleep(_POLL_S)
             for line in banner(prepared, home):
                 display.line(line)
+            keep_flower_auth(home.flower_password, prepared.flower_auth)
     except BaseExceptionGroup as group:
         failures, others = group.split(ChildFailed)
         if others or not failures:

@@ -18,6 +18,8 @@ from tests.tiny_chat_model import reference_answer
 
 pytestmark = pytest.mark.timeout(180)
 PROMPT = "count from 1 to 30"
+#: Events after which a job goes on.
+PASSING = {"job.queued", "job.started", "job.output", "job.resumed", "job.requeued"}
 
 
 def body(prompt: str = PROMPT, **fields: Any) -> dict[str, Any]:
@@ -223,10 +225,13 @@ def wait_for(http: httpx.Client, job_id: str, condition: Any, within_s: float = 
 
 
 def terminal_events(http: httpx.Client, job_id: str) -> list[str]:
-    page = http.get(f"/v1/jobs/{job_id}/events", headers={"Accept": "application/json"}).json()
-    names = [event["event"] for event in page["events"]]
-    return [
-        n
-        for n in names
-        if n not in ("job.queued", "job.started", "job.output", "job.resumed", "job.requeued")
-    ]
+    ends: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = http.get(
+            f"/v1/jobs/{job_id}/events", params=cursor, headers={"Accept": "application/json"}
+        ).json()
+        ends += [event["event"] for event in page["events"] if event["event"] not in PASSING]
+        if page["done"]:
+            return ends
+        cursor = {"after": page["cursor"]}

@@ -77,6 +77,15 @@ class Batch:
     #: What the cache must hold for this step.
     num_slots: int
     length: int
+    _cells: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
+
+    def cells(self, num_heads: int, length: int) -> torch.Tensor:
+        """Where each token goes, head by head, in a cache [slots, heads, length] laid out flat: [heads x T]."""
+        if (num_heads, length) not in self._cells:
+            heads = torch.arange(num_heads, device=self.slots.device)[:, None]
+            cells = (self.slots * num_heads + heads) * length + self.positions
+            self._cells[num_heads, length] = cells.view(-1)
+        return self._cells[num_heads, length]
 
 
 def make_batch(plan: Plan, device: torch.device) -> Batch:

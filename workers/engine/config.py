@@ -30,7 +30,7 @@ class EngineConfig:
     max_step_tokens: int = 256
     #: Key-value memory in tokens (slots in use x the longest sequence in them). None: no bound but the two above.
     max_kv_tokens: int | None = None
-    #: Threads of one forward. None: the cores that this process may use.
+    #: Threads of one forward. None: see `loader.default_threads`.
     threads: int | None = None
 
     def __post_init__(self) -> None:

@@ -32,8 +32,10 @@ class SlotLayer:
         """Puts the step's keys and values, [1, kv heads, T, head dim], into their slots."""
         self._batch = batch
         self.num_writes += 1
-        self.keys[batch.slots, :, batch.positions[0]] = keys[0].transpose(0, 1)
-        self.values[batch.slots, :, batch.positions[0]] = values[0].transpose(0, 1)
+        _, heads, length, dim = self.keys.shape
+        cells = batch.cells(heads, length)
+        self.keys.view(-1, dim).index_copy_(0, cells, keys.reshape(-1, dim))
+        self.values.view(-1, values.shape[3]).index_copy_(0, cells, values.reshape(-1, values.shape[3]))
 
     def read(self) -> Batch:
         """The step that was written last, to attend to."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from celery import Celery
 from redis.asyncio import Redis
 
 from shared.celery_app import make_celery
@@ -12,6 +13,7 @@ from shared.job_store import JobStore
 from shared.ringer import Ringer
 from tests.integration.workers.harness import Jobs
 from tests.integration.workers.lossy_store import LossyStore
+from tests.integration.workers.processes import Workers
 from tests.redis_server import RedisServer
 
 
@@ -26,9 +28,25 @@ def lossy(store: JobStore) -> LossyStore:
 
 
 @pytest.fixture
-async def ringer(redis_server: RedisServer, redis_client: Redis) -> AsyncIterator[Ringer]:
-    celery = make_celery(redis_server.url)
+async def ringer(celery: Celery, redis_client: Redis) -> AsyncIterator[Ringer]:
     ringer = Ringer(celery, redis_client)
     yield ringer
     ringer.close()
-    celery.close()
+
+
+@pytest.fixture
+def workers(redis_server: RedisServer, redis_client: Redis) -> Iterator[Workers]:
+    """Worker processes on an empty Redis."""
+    assert redis_client is not None
+    workers = Workers(redis_server.url)
+    yield workers
+    workers.remove()
+
+
+@pytest.fixture
+def celery(redis_server: RedisServer) -> Iterator[Celery]:
+    """What the API and people use: it sends bells and remote control."""
+    app = make_celery(redis_server.url)
+    yield app
+    app.pool.force_close_all()
+    app.close()

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tests.models import tiny_model
+from workers.engine.linear import FusedPart, PackedLinear, can_pack, least_rows, pack_linears
+
+pytestmark = pytest.mark.skipif(
+    not can_pack(torch.device("cpu"), torch.float32), reason="torch was built without oneDNN"
+)
+
+
+@pytest.mark.parametrize("num_rows", [0, 1, 2, 3, 40])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_product_is_that_of_the_plain_layer(num_rows: int, with_bias: bool) -> None:
+    layer = nn.Linear(24, 40, bias=with_bias)
+    with torch.inference_mode():
+        packed = PackedLinear(layer.weight.detach(), layer.bias.detach() if with_bias else None)
+        packed.min_rows = 2
+        x = torch.randn(1, num_rows, 24)
+        torch.testing.assert_close(packed(x), layer(x))
+
+
+def test_row_does_not_depend_on_how_many_there_are() -> None:
+    with torch.inference_mode():
+        packed = PackedLinear(torch.randn(96, 2048), None)
+        packed.min_rows = least_rows(packed)
+        x = torch.randn(64, 2048)
+        assert packed.min_rows >= 2
+        for num_rows in (1, 2, 3, 31):
+            assert torch.equal(packed(x[:num_rows]), packed(x)[:num_rows])
+
+
+def test_layers_with_one_input_become_one_product_and_logits_stay() -> None:
+    model = tiny_model("llama")
+    input_ids = torch.arange(9)[None]
+    with torch.inference_mode():
+        before = model(input_ids).logits
+        pack_linears(model, lambda: model(input_ids))
+        torch.testing.assert_close(model(input_ids).logits, before)
+    attention, mlp = model.model.layers[0].self_attn, model.model.layers[0].mlp
+    assert all(isinstance(part, FusedPart) for part in (attention.q_proj, attention.v_proj, mlp.up_proj))
+    assert isinstance(mlp.down_proj, PackedLinear)
+    assert not any(isinstance(module, nn.Linear) for module in model.modules())
+    assert model.model.embed_tokens.weight.shape == (160, 48)  # tied to the head, kept
+
+
+def test_biases_survive_the_join() -> None:
+    model = tiny_model("qwen2")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_()
+    input_ids = torch.arange(9)[None]
+    with torch.inference_mode():
+        before = model(input_ids).logits
+        pack_linears(model, lambda: model(input_ids))
+        torch.testing.assert_close(model(input_ids).logits, before)

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from shared.sampling import SamplingParams
+from workers.engine.scheduler import Plan, Scheduler
+from workers.engine.sequence import Sequence
+
+
+def sequence(name: str, num_prompt: int, max_tokens: int = 8) -> Sequence:
+    return Sequence(name, 0, SamplingParams(max_tokens=max_tokens, seed=0), list(range(num_prompt)), num_prompt)
+
+
+def scheduler(**changes: int) -> Scheduler:
+    return Scheduler(**{"max_slots": 4, "prefill_chunk": 5, "max_step_tokens": 16, **changes})
+
+
+def run(plan: Plan) -> list[tuple[str, int, int, int]]:
+    """What the plan computes: (name, slot, start, count); then as the engine does, with a token drawn."""
+    rows = [(row.sequence.request_id, row.slot, row.start, row.count) for row in plan.rows]
+    drawing = plan.drawing_rows
+    for row in plan.rows:
+        row.sequence.num_computed += row.count
+    for row in drawing:
+        row.sequence.token_ids.append(0)
+    return rows
+
+
+def test_prompt_is_read_in_chunks_then_decoded_token_by_token() -> None:
+    subject = scheduler()
+    subject.add(sequence("a", 12))
+    steps = [run(subject.schedule()) for _ in range(5)]
+    assert steps == [
+        [("a", 0, 0, 5)],
+        [("a", 0, 5, 5)],
+        [("a", 0, 10, 2)],
+        [("a", 0, 12, 1)],
+        [("a", 0, 13, 1)],
+    ]
+
+
+def test_only_rows_that_reach_the_last_token_draw() -> None:
+    subject = scheduler()
+    subject.add(sequence("long", 6))
+    subject.add(sequence("short", 3))
+    plan = subject.schedule()
+    assert [row.sequence.request_id for row in plan.drawing_rows] == ["short"]
+    assert plan.num_tokens == 8
+
+
+def test_decoding_goes_before_prompts_and_both_share_a_step() -> None:
+    subject = scheduler(max_step_tokens=4)
+    for name in ("a", "b"):
+        subject.add(sequence(name, 1))
+    assert run(subject.schedule()) == [("a", 0, 0, 1), ("b", 1, 0, 1)]
+    subject.add(sequence("c", 9))
+    assert run(subject.schedule()) == [("a", 0, 1, 1), ("b", 1, 1, 1), ("c", 2, 0, 2)]
+
+
+def test_step_never_exceeds_its_budget() -> None:
+    subject = scheduler(max_step_tokens=7)
+    for name in ("a", "b", "c"):
+        subject.add(sequence(name, 9))
+    assert run(subject.schedule()) == [("a", 0, 0, 5), ("b", 1, 0, 2)]
+
+
+def test_rows_of_one_token_come_first_and_by_slot() -> None:
+    subject = scheduler()
+    first, second, third = (sequence(name, 1) for name in "abc")
+    for each in (first, second, third):
+        subject.add(each)
+    run(subject.schedule())
+    subject.remove(first)
+    subject.add(sequence("d", 3))
+    run(subject.schedule())
+    assert run(subject.schedule()) == [("d", 0, 3, 1), ("b", 1, 2, 1), ("c", 2, 2, 1)]
+
+
+def test_who_finds_no_slot_waits_for_the_first_that_ends() -> None:
+    subject = scheduler(max_slots=2)
+    sequences = [sequence(name, 2) for name in "abc"]
+    for each in sequences:
+        subject.add(each)
+    run(subject.schedule())
+    assert (subject.num_running, subject.num_waiting) == (2, 1)
+    subject.remove(sequences[1])
+    assert run(subject.schedule()) == [("a", 0, 2, 1), ("c", 1, 0, 2)]
+
+
+def test_key_value_budget_counts_slots_times_the_longest() -> None:
+    subject = scheduler(max_kv_tokens=24)
+    small, large = sequence("small", 2, max_tokens=6), sequence("large", 5, max_tokens=8)
+    for each in (small, sequence("other", 2, max_tokens=6), large):
+        subject.add(each)
+    run(subject.schedule())
+    assert (subject.num_running, subject.num_waiting) == (2, 1)
+    subject.remove(small)
+    run(subject.schedule())
+    assert subject.num_waiting == 1  # two slots of 13 are more than 24
+
+
+def test_sequence_alone_is_always_admitted() -> None:
+    subject = scheduler(max_kv_tokens=1)
+    subject.add(sequence("a", 3))
+    assert run(subject.schedule()) == [("a", 0, 0, 3)]
+
+
+def test_waiting_sequence_can_be_removed() -> None:
+    subject = scheduler()
+    waiting = sequence("a", 3)
+    subject.add(waiting)
+    subject.remove(waiting)
+    assert not subject.has_work
+    assert subject.schedule() == Plan(())
+
+
+def test_scheduler_needs_no_torch() -> None:
+    code = "import sys, workers.engine.scheduler; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
