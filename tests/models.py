@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 #: The sizes that every tiny model has; config classes map these words to their own.
 _SIZES: dict[str, Any] = {
@@ -91,3 +94,33 @@ def generate(model: PreTrainedModel, prompt: list[int], num_tokens: int) -> list
         pad_token_id=0,
     )
     return cast(list[int], output[0, len(prompt) :].tolist())
+
+
+#: `<|role|>text<|end|>` for each message.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+_SPECIAL_TOKENS = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer with a token for each byte and for each end and role; 260 tokens."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(BPE({character: i for i, character in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(_SPECIAL_TOKENS)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=_SPECIAL_TOKENS[0], chat_template=CHAT_TEMPLATE
+    )
+
+
+def write_tiny_model(directory: Path, model_type: str = "llama", **overrides: Any) -> Path:
+    """A directory as the hub has them: config, safetensors, tokenizer with a chat template; about 200 kB."""
+    tokenizer = byte_tokenizer()
+    model = tiny_model(model_type, **{"vocab_size": len(tokenizer), **overrides})
+    model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from pathlib import Path
 
 from cli.supervisor.home import Home
 from cli.supervisor.prepare import Prepared
@@ -19,7 +20,7 @@ def banner(prepared: Prepared, home: Home) -> list[str]:
         f"Baton serves {prepared.model_name} on {', '.join(prepared.devices)}",
         *(f"  API      {url}/v1" for url in urls),
         f"  Flower   {flower}  {_login(prepared, home)}",
-        f"  logs     {home.logs}",
+        f"  logs     {_short(home.logs)}",
         f"  try      {_own_command()} chat",
         f"  or       {_curl(urls[0], prepared)}",
         "Ctrl-C stops everything.",
@@ -34,10 +35,16 @@ def _own_command() -> str:
 def _login(prepared: Prepared, home: Home) -> str:
     user, _, password = prepared.flower_auth.text.partition(":")
     if prepared.flower_auth.is_new:
-        return f"user {user}, password {password} (shown this once, kept in {home.flower_password})"
+        return f"user {user}, password {password} (shown this once, kept in {_short(home.flower_password)})"
     if home.flower_password.exists():
-        return f"user {user}, password in {home.flower_password}"
+        return f"user {user}, password in {_short(home.flower_password)}"
     return f"user {user}"
+
+
+def _short(path: Path) -> Path:
+    """Relative where the user would write it so."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _curl(url: str, prepared: Prepared) -> str:

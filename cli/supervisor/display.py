@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -20,6 +21,8 @@ _MARKS: dict[State, Text] = {
     "stopped": Text("-", "dim"),
     "failed": Text("✗", "red"),
 }
+#: What shared.logs puts before a message.
+_LOG_HEAD = re.compile(r"\S+ \S+ [A-Z]+ +\S+ \S+: ")
 
 
 class Display:
@@ -60,11 +63,12 @@ class Display:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _table(self) -> Table:
-        table = Table.grid(padding=(0, 2, 0, 0))
+        table = Table.grid(padding=(0, 2, 0, 0), expand=True)
         table.add_column(width=1)
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True, overflow="ellipsis", style="dim")
+        # Takes what the others leave, so that a long line of a log does not squeeze them.
+        table.add_column(no_wrap=True, overflow="ellipsis", style="dim", ratio=1)
         for child in self._children:
             mark = _MARKS.get(child.state, self._spinner)
             table.add_row(mark, child.plan.id, child.state, _detail(child))
@@ -79,7 +83,7 @@ def _detail(child: Child) -> str:
     """What is worth knowing in this state."""
     match child.state:
         case "starting":
-            return " ".join(child.last_lines(1))
+            return " ".join(_LOG_HEAD.sub("", line) for line in child.last_lines(1))
         case "restarting":
             return child.obituary
         case "ready":

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from shared.sampling import SamplingParams
+from workers.engine.attention import UnsupportedModel, slot_attention
+from workers.engine.batch import make_batch
+from workers.engine.kv_cache import SlotCache, SlotLayer
+from workers.engine.scheduler import Plan, Row
+from workers.engine.sequence import Sequence
+
+HEADS, KV_HEADS, DIM = 6, 2, 8
+
+
+def written(count: int) -> tuple[SlotLayer, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A layer with one sequence's keys and values, and its queries, keys and values [1, heads, count, dim]."""
+    torch.manual_seed(0)
+    query = torch.randn(1, HEADS, count, DIM)
+    keys, values = torch.randn(2, 1, KV_HEADS, count, DIM)
+    sequence = Sequence("r", 0, SamplingParams(max_tokens=1, seed=0), [0] * count, count)
+    cache = SlotCache(max_slots=1, max_len=64)
+    cache.begin(make_batch(Plan((Row(sequence, 0, 0, count),)), torch.device("cpu")))
+    layer, _ = cache.update(keys, values, 0)
+    return layer, query, keys, values
+
+
+def attend(layer: SlotLayer, query: torch.Tensor, **options: Any) -> torch.Tensor:
+    return slot_attention(nn.Identity(), query, layer, layer, None, **options)[0]
+
+
+def plainly(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    *,
+    window: int | None = None,
+    softcap: float | None = None,
+    sinks: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Attention as it is written in textbooks; [1, count, heads, dim]."""
+    keys, values = (x.repeat_interleave(HEADS // KV_HEADS, 1) for x in (keys, values))
+    scores = query @ keys.transpose(-1, -2) / DIM**0.5
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    distance = torch.arange(scores.shape[-1])[:, None] - torch.arange(scores.shape[-1])
+    scores = scores.masked_fill((distance < 0) | (distance >= (window or 1 << 30)), float("-inf"))
+    if sinks is not None:
+        column = sinks.view(1, HEADS, 1, 1).expand(1, HEADS, scores.shape[2], 1)
+        return (torch.cat([scores, column], -1).softmax(-1)[..., :-1] @ values).transpose(1, 2)
+    return (scores.softmax(-1) @ values).transpose(1, 2)
+
+
+@pytest.mark.parametrize("count", [1, 5, 40])
+def test_each_token_sees_itself_and_those_before(count: int) -> None:
+    layer, query, keys, values = written(count)
+    torch.testing.assert_close(attend(layer, query), plainly(query, keys, values))
+
+
+def test_window_softcap_and_sinks() -> None:
+    layer, query, keys, values = written(9)
+    sinks = torch.randn(HEADS)
+    torch.testing.assert_close(
+        attend(layer, query, sliding_window=3, softcap=2.0, s_aux=sinks),
+        plainly(query, keys, values, window=3, softcap=2.0, sinks=sinks),
+    )
+
+
+def test_extra_that_it_does_not_know_is_refused_by_name() -> None:
+    layer, query, _, _ = written(3)
+    with pytest.raises(UnsupportedModel, match="position_bias"):
+        attend(layer, query, position_bias=torch.zeros(1))
+    with pytest.raises(UnsupportedModel, match="not causal"):
+        attend(layer, query, is_causal=False)
+    with pytest.raises(UnsupportedModel, match="mask"):
+        slot_attention(nn.Identity(), query, layer, layer, torch.zeros(3, 3))
+
+
+def test_keys_that_were_changed_after_the_cache_are_refused() -> None:
+    layer, query, keys, values = written(3)
+    with pytest.raises(UnsupportedModel, match="after they were cached"):
+        slot_attention(nn.Identity(), query, keys, values, None)  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedModel, match="something else than keys"):
+        attend(layer, query[..., :4])
