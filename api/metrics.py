@@ -11,6 +11,8 @@ from starlette.types import Scope
 
 from shared.lease import WorkerState
 
+#: A name has two incarnations at once for as long as one that died is not given up.
+_WORKER_LABELS = ("worker", "incarnation", "model", "device")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -68,9 +70,10 @@ def store_gauges(depths: Mapping[str, int], workers: Iterable[WorkerState]) -> l
         for name, value in _numbers(worker).items():
             if name not in families:
                 families[name] = GaugeMetricFamily(
-                    f"baton_worker_{name}", f"{name} of a worker", labels=["worker", "model", "device"]
+                    f"baton_worker_{name}", f"{name} of a worker", labels=_WORKER_LABELS
                 )
-            families[name].add_metric([worker.name, worker.model, worker.device], value)
+            labels = [worker.name, worker.incarnation, worker.model, worker.device]
+            families[name].add_metric(labels, value)
     return [depth, *families.values()]
 
 

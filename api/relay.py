@@ -122,13 +122,8 @@ class Relay:
 
     # Working
 
-    async def run(self) -> None:
-        """Listen and look after silent jobs, for ever."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._listen())
-            group.create_task(self._look_after())
-
-    async def _listen(self) -> None:
+    async def listen(self) -> None:
+        """Hand on what is heard, for ever."""
         async for message in self._source.messages():
             if message == "connected":
                 self._look_up_all()
@@ -158,7 +153,8 @@ class Relay:
             followed.heard_at = float("-inf")
         self._work.set()
 
-    async def _look_after(self) -> None:
+    async def look_after(self) -> None:
+        """Mend gaps, look up silent jobs and renew readers, for ever."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_TICK_S):

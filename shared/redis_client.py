@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, ReadOnlyError, ResponseError, TimeoutError
@@ -16,10 +16,20 @@ from shared.errors import StoreUnavailable
 _REFUSALS = ("OOM", "MISCONF", "LOADING", "READONLY", "MASTERDOWN")
 
 
+#: Connections of one client. A call beyond them waits for one; redis-py's plain pool would refuse it.
+_MAX_CONNECTIONS = 64
+
+
 def connect(url: str, *, timeout_s: float) -> Redis:
-    """A client with its own pool. A call whose connection broke is repeated once: the scripts allow it."""
-    return Redis.from_url(
+    """A client with its own pool. A call whose connection broke is repeated once: the scripts allow it.
+
+    Under Python 3.11 a call may swallow a cancellation, as redis-py writes through `asyncio.wait_for`
+    (https://github.com/python/cpython/issues/86296): a task that calls Redis is cancelled until it ended.
+    """
+    pool = BlockingConnectionPool.from_url(
         url,
+        max_connections=_MAX_CONNECTIONS,
+        timeout=timeout_s,
         decode_responses=True,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
@@ -27,6 +37,7 @@ def connect(url: str, *, timeout_s: float) -> Redis:
         retry=Retry(NoBackoff(), 1),
         retry_on_error=[ConnectionError],
     )
+    return Redis.from_pool(pool)
 
 
 @contextmanager

@@ -134,10 +134,11 @@ class FakeWorker:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while self._tasks:
+            # Until they ended: a call of Redis may swallow a cancellation (shared/redis_client.py).
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks, timeout=0.1)
         with suppress(StoreUnavailable):
             await self._store.release(self.incarnation, "drain", died=False)
 

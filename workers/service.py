@@ -19,6 +19,7 @@ from workers.backends.backend import Backend
 from workers.pool import TaskPool
 from workers.settings import WorkerSettings
 from workers.tasks import register_bell
+from workers.transport import BellConnection
 from workers.worker import Worker
 from workers.worker_thread import WorkerThread
 
@@ -60,6 +61,7 @@ def _lease(settings: WorkerSettings, backend: Backend, device: str) -> Lease:
 
 
 def _consume(celery: Celery, settings: WorkerSettings, pool: type[TaskPool]) -> int:
+    celery.amqp.Connection = BellConnection
     celery.conf.task_queues = [model_queue(settings.model_name)]
     signals.setup_logging.connect(_keep_logging)
     consumer = celery.Worker(

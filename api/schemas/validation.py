@@ -89,6 +89,7 @@ def _describe_bound(kind: str, given: Any, context: dict[str, Any], param: str) 
 
 def _describe_length(kind: str, given: Any, context: dict[str, Any], param: str) -> tuple[str, str]:
     what, key, end = _LENGTHS[kind]
+    what = "object" if isinstance(given, dict) else what
     if not given:
         return f"empty_{what}", f"Invalid '{param}': empty {what}. The least length is {context[key]}."
     bound = "least" if key == "min_length" else "greatest"

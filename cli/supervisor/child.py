@@ -87,6 +87,8 @@ class Child:
 
     def last_lines(self, limit: int) -> list[str]:
         """What this life wrote last."""
+        if self._process is None:
+            return []
         try:
             with self.log.open("rb") as log:
                 size = log.seek(0, os.SEEK_END)

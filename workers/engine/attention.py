@@ -110,7 +110,7 @@ def _attend(
 
 
 def _spread(query: torch.Tensor, group: Group, *, kv_heads: int) -> torch.Tensor:
-    """Queries by slot and key-value head, [slots, kv heads, sharing heads, count, head dim], padded by zeros."""
+    """Queries by slot and key-value head: [slots, kv heads, sharing heads, count, head dim], zero-padded."""
     heads, _, dim = query.shape
     sharing = heads // kv_heads
     rows = query.view(kv_heads, sharing, group.num_rows, group.count, dim).permute(2, 0, 1, 3, 4)
@@ -141,8 +141,10 @@ def _mix(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """weights @ values, on a CPU in blocks of keys: how MKL splits a long sum depends on its length."""
     if values.device.type != "cpu":
         return torch.matmul(weights, values)
-    parts = zip(weights.split(_KEY_BLOCK, dim=-1), values.split(_KEY_BLOCK, dim=-2), strict=True)
-    return reduce(torch.Tensor.add_, (torch.matmul(weight, value) for weight, value in parts))
+    num_keys = values.shape[2]
+    blocks = [slice(start, start + _KEY_BLOCK) for start in range(0, num_keys, _KEY_BLOCK)]
+    parts = (torch.matmul(weights[..., block], values[:, :, block]) for block in blocks)
+    return reduce(torch.Tensor.add_, parts)
 
 
 def _softmax(scores: torch.Tensor, sinks: torch.Tensor | None) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import torch
 
@@ -27,7 +27,7 @@ def round_up(value: int, step: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows of equally many tokens, attended in one batched product: all decoding rows, or one prompt chunk."""
+    """Rows of equally many tokens, attended in one product: all decoding rows, or one prompt chunk."""
 
     #: Where its tokens lie in the step's.
     tokens: slice
@@ -80,7 +80,7 @@ class Batch:
     _cells: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
 
     def cells(self, num_heads: int, length: int) -> torch.Tensor:
-        """Where each token goes, head by head, in a cache [slots, heads, length] laid out flat: [heads x T]."""
+        """Where each token goes in a flat [slots, heads, length], head by head: [heads x T]."""
         if (num_heads, length) not in self._cells:
             heads = torch.arange(num_heads, device=self.slots.device)[:, None]
             cells = (self.slots * num_heads + heads) * length + self.positions
@@ -118,8 +118,8 @@ def make_batch(plan: Plan, device: torch.device) -> Batch:
 
 def _to_device(fields: list[list[int]], device: torch.device) -> tuple[torch.Tensor, ...]:
     """Each list as a tensor, by one copy that on CUDA nobody waits for."""
-    joined = torch.tensor(sum(fields, []), pin_memory=device.type == "cuda")
-    return joined.to(device, non_blocking=True).split([len(part) for part in fields])
+    joined = torch.tensor(list(chain.from_iterable(fields)), pin_memory=device.type == "cuda")
+    return torch.split(joined.to(device, non_blocking=True), [len(part) for part in fields])
 
 
 def _single_group(rows: tuple[Row, ...], slots: torch.Tensor, positions: torch.Tensor) -> Group:

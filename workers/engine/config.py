@@ -26,9 +26,9 @@ class EngineConfig:
     max_model_len: int | None = None
     #: Prompt tokens that one sequence computes in one step; a longer prompt takes several steps.
     prefill_chunk: int = 128
-    #: Tokens of all sequences together in one step: the longest wait that a prompt imposes on those who decode.
+    #: Tokens of all sequences together in one step: how long prompts may hold up those who decode.
     max_step_tokens: int = 256
-    #: Key-value memory in tokens (slots in use x the longest sequence in them). None: no bound but the two above.
+    #: Key-value memory in tokens: slots in use x the longest sequence in them. None: unbounded.
     max_kv_tokens: int | None = None
     #: Threads of one forward. None: see `loader.default_threads`.
     threads: int | None = None

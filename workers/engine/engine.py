@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from shared.errors import ErrorInfo, RequestError, invalid_request
 from shared.events import ChoiceOutput
@@ -20,8 +21,16 @@ from workers.engine.sequence import Sequence
 
 log = logging.getLogger(__name__)
 
-#: Makes what turns the tokens of one choice into output: (request, choice) -> builder.
-MakeOutput = Callable[[ResolvedRequest, int], OutputBuilder]
+
+class TokenSink(Protocol):
+    """What turns the drawn tokens of one choice into output; an OutputBuilder."""
+
+    def push(self, token_id: int) -> ChoiceOutput | None: ...
+    def replay(self, so_far: ChoiceOutput) -> ChoiceOutput | None: ...
+
+
+#: (request, choice) -> what takes the choice's tokens.
+MakeOutput = Callable[[ResolvedRequest, int], TokenSink]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,7 @@ class EngineStats:
 class _Request:
     """A request inside: its sequences that still run, and what the next step hands out for it."""
 
-    outputs: dict[Sequence, OutputBuilder] = field(default_factory=dict)
+    outputs: dict[Sequence, TokenSink] = field(default_factory=dict)
     choices: list[ChoiceOutput] = field(default_factory=list)
     error: ErrorInfo | None = None
 

@@ -29,6 +29,7 @@ class PackedLinear(nn.Module):
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
+        self.dtype = weight.dtype
         self._bias = bias
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _PADS[-1])
         self.min_rows = 1
@@ -36,12 +37,13 @@ class PackedLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         num_rows = x.numel() // self.in_features
         if num_rows >= self.min_rows:
-            return self._product(x)
+            return self.multiply(x)
         padded = x.new_zeros(self.min_rows, self.in_features)
         padded[:num_rows] = x.view(num_rows, self.in_features)
-        return self._product(padded)[:num_rows].view(*x.shape[:-1], self.out_features)
+        return self.multiply(padded)[:num_rows].view(*x.shape[:-1], self.out_features)
 
-    def _product(self, x: torch.Tensor) -> torch.Tensor:
+    def multiply(self, x: torch.Tensor) -> torch.Tensor:
+        """The product as it is, for `least_rows` to compare."""
         y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
         return y
 
@@ -82,7 +84,7 @@ class FusedPart(nn.Module):
 
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether oneDNN computes this dtype here."""
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if device.type != "cpu" or not torch._C._has_mkldnn:
         return False
     match dtype:
         case torch.float32:
@@ -99,10 +101,13 @@ def pack_linears(model: PreTrainedModel, probe: Callable[[], object]) -> None:
     """Replaces every linear layer of the model; `probe` runs its forward once, to see which share an input.
 
     The original weights are dropped one layer after the other (a tied embedding keeps its own).
+    GPT-2's Conv1D counts as one: it is a linear layer with its weight turned over.
     """
     names = {module: name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
     least: dict[tuple[int, int], int] = {}
-    for group in _by_input(list(names), probe):
+    groups = _by_input(list(names), probe)
+    while groups:
+        group = groups.pop()
         product = PackedLinear(*_joined(group))
         shape = (product.out_features, product.in_features)
         if shape not in least:
@@ -114,16 +119,16 @@ def pack_linears(model: PreTrainedModel, probe: Callable[[], object]) -> None:
 
 def least_rows(product: PackedLinear) -> int:
     """The smallest padding with which a row's result is the same among any number of rows, on this CPU."""
-    dtype = product._product(torch.zeros(1, product.in_features)).dtype
-    rows = torch.randn(_MANY_ROWS, product.in_features, generator=torch.Generator().manual_seed(0)).to(dtype)
-    whole = product._product(rows)
-    unequal = [n for n in _PROBED_ROWS if not torch.equal(product._product(rows[:n]), whole[:n])]
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(_MANY_ROWS, product.in_features, generator=generator).to(product.dtype)
+    whole = product.multiply(rows)
+    unequal = [n for n in _PROBED_ROWS if not torch.equal(product.multiply(rows[:n]), whole[:n])]
     return next((pad for pad in _PADS if all(n < pad for n in unequal)), _PADS[-1])
 
 
-def _by_input(layers: list[nn.Module], probe: Callable[[], object]) -> list[list[nn.Module]]:
+def _by_input(layers: list[nn.Linear], probe: Callable[[], object]) -> list[list[nn.Linear]]:
     """The layers, those together that are called once each, one after another, with the same tensor."""
-    calls: list[tuple[nn.Module, torch.Tensor]] = []
+    calls: list[tuple[nn.Linear, torch.Tensor]] = []
     hooks = [
         layer.register_forward_pre_hook(lambda module, inputs: calls.append((module, inputs[0])))
         for layer in layers
@@ -135,7 +140,7 @@ def _by_input(layers: list[nn.Module], probe: Callable[[], object]) -> list[list
         for hook in hooks:
             hook.remove()
     called = [layer for layer, _ in calls]
-    groups: list[list[nn.Module]] = []
+    groups: list[list[nn.Linear]] = []
     last: torch.Tensor | None = None
     for layer, given in calls:
         if called.count(layer) > 1:
@@ -149,24 +154,26 @@ def _by_input(layers: list[nn.Module], probe: Callable[[], object]) -> list[list
     return groups + alone
 
 
-def _joined(group: list[nn.Module]) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _joined(group: list[nn.Linear]) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Weight [out, in] and bias of the layers, one under the other."""
     weights = [_weight(layer) for layer in group]
     weight = weights[0] if len(group) == 1 else torch.cat(weights)
-    biases = [layer.bias for layer in group]
-    if all(bias is None for bias in biases):
+    if all(layer.bias is None for layer in group):
         return weight, None
-    return weight, torch.cat(
-        [w.new_zeros(len(w)) if bias is None else bias.detach() for w, bias in zip(weights, biases, strict=True)]
-    )
+    return weight, torch.cat([_bias(layer) for layer in group])
 
 
-def _weight(layer: nn.Module) -> torch.Tensor:
-    weight: torch.Tensor = layer.weight.detach()
+def _weight(layer: nn.Linear) -> torch.Tensor:
+    weight: torch.Tensor = layer.weight.data
     return weight.t() if isinstance(layer, Conv1D) else weight
 
 
-def _replacements(product: PackedLinear, group: list[nn.Module]) -> list[nn.Module]:
+def _bias(layer: nn.Linear) -> torch.Tensor:
+    bias: torch.Tensor | None = layer.bias
+    return torch.zeros(len(_weight(layer)), dtype=layer.weight.dtype) if bias is None else bias.data
+
+
+def _replacements(product: PackedLinear, group: list[nn.Linear]) -> list[nn.Module]:
     if len(group) == 1:
         return [product]
     fused = FusedLinear(product, [len(_weight(layer)) for layer in group])

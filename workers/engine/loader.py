@@ -103,7 +103,7 @@ def find_model(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=list(_FILES)))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ModelLoadError(f"{name} is neither a directory nor a model that the hub gives: {error}") from error
+        raise ModelLoadError(f"{name}: no such directory, and the hub does not give it: {error}") from error
 
 
 def read_config(directory: Path) -> PreTrainedConfig:

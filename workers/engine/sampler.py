@@ -150,15 +150,15 @@ def _draw_from_best(rows: _Weighted, num: int) -> tuple[Tensor, Tensor]:
 
 def _best_ids(logits: Tensor, num: int) -> Tensor:
     """[R, num]: the tokens with the largest logits, from the largest down, equal ones by id."""
-    ids = logits.topk(num, -1, sorted=False).indices if num < logits.shape[-1] else _all_ids(logits)
+    if num < logits.shape[-1]:
+        ids = logits.topk(num, -1, sorted=False).indices
+        logits = logits.gather(1, ids)
+    else:
+        ids = torch.arange(num, device=logits.device).expand(logits.shape)
     # The bits of a float32 as an integer that falls as the float rises, zeros of both signs alike.
-    bits = (logits.gather(1, ids) + 0.0).view(torch.int32)
+    bits = (logits + 0.0).view(torch.int32)
     falling = ~(bits ^ ((bits >> 31) & 0x7FFFFFFF))
     return _sorted((falling.long() << 32) | ids) & 0xFFFFFFFF
-
-
-def _all_ids(logits: Tensor) -> Tensor:
-    return torch.arange(logits.shape[-1], device=logits.device).expand(logits.shape)
 
 
 def _sorted(keys: Tensor) -> Tensor:

@@ -56,7 +56,8 @@ class Scheduler:
         self._prefill_chunk = prefill_chunk
         self._max_step_tokens = max_step_tokens
         self._max_kv_tokens = max_kv_tokens
-        self._free_slots = list(range(max_slots))  # a heap: low slots first, which keeps those in use together
+        # A heap: low slots first, which keeps those in use together.
+        self._free_slots = list(range(max_slots))
         self._waiting: deque[Sequence] = deque()
         self._running: dict[int, Sequence] = {}  # by slot
 

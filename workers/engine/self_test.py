@@ -103,7 +103,8 @@ class SelfTest:
     def _row(self, index: int, start: int, end: int) -> Row:
         """A row that draws, whatever its sequence holds after it."""
         token_ids = list(self.reference.token_ids[index][:end])
-        sequence = Sequence("self-test", index, SamplingParams(max_tokens=1, seed=0), token_ids, len(token_ids))
+        sampling = SamplingParams(max_tokens=1, seed=0)
+        sequence = Sequence("self-test", index, sampling, token_ids, num_prompt_tokens=end)
         return Row(sequence, slot=index, start=start, count=end - start)
 
     def _is_close(self, own: torch.Tensor, logits: torch.Tensor) -> bool:

@@ -63,6 +63,16 @@ class Up:
         wait_until(lambda: "Ctrl-C stops everything" in self.output.read_text(), "everything ready")
         return self.states()
 
+    def left_over(self) -> list[str]:
+        """Processes of this home that still run."""
+        return [process.name() for process in psutil.process_iter() if self._is_mine(process)]
+
+    def _is_mine(self, process: psutil.Process) -> bool:
+        try:
+            return process.environ().get("STAND_IN_ORDER") == str(self.order)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return False
+
     def end(self) -> None:
         """Whatever a failed test left."""
         if self._process is not None and self._process.poll() is None:
@@ -81,10 +91,6 @@ def pids(states: dict[str, ChildState]) -> dict[str, int]:
     return {name: child.pid for name, child in states.items() if child.pid is not None}
 
 
-def assert_gone(processes: dict[str, int]) -> None:
-    wait_until(lambda: not any(map(psutil.pid_exists, processes.values())), f"end of {processes}")
-
-
 def test_starts_all_parts_and_stops_them_in_order(up: Up) -> None:
     up.start()
     states = up.wait_ready()
@@ -98,7 +104,7 @@ def test_starts_all_parts_and_stops_them_in_order(up: Up) -> None:
     assert up.process.wait(WAIT_S) == 0
     order = up.order.read_text().split()
     assert (order[0], sorted(order[1:])) == ("worker", ["api", "flower"])
-    assert_gone(pids(states))
+    assert up.left_over() == []
     assert {child.state for child in up.states().values()} == {"stopped"}
 
 
@@ -141,7 +147,7 @@ async def test_nothing_survives_a_killed_baton_up_and_the_next_one_goes_on_from_
     await redis.aclose()
     up.process.kill()
     up.process.wait()
-    assert_gone(pids(states))
+    wait_until(lambda: up.left_over() == [], "the end of the children")
     up.start()
     redis = connect(up.wait_ready()["redis"].url or "", timeout_s=5)
     assert await JobStore(redis).get(job.id) is not None
@@ -165,8 +171,7 @@ def test_a_configuration_error_stops_everything_with_its_reason(up: Up) -> None:
     up.start("/bin/sh", "-c", "echo BATON_X is wrong >&2; exit 78")
     assert up.process.wait(WAIT_S) == ExitCode.CONFIG
     assert "worker-1 does not start: ended with exit code 78\nBATON_X is wrong\n" in up.output.read_text()
-    assert_gone(pids(up.states()))
-    assert not psutil.Process().children()
+    assert up.left_over() == []
 
 
 def test_a_part_that_keeps_dying_at_the_start_is_given_up(up: Up) -> None:

@@ -48,5 +48,4 @@ def celery(redis_server: RedisServer) -> Iterator[Celery]:
     """What the API and people use: it sends bells and remote control."""
     app = make_celery(redis_server.url)
     yield app
-    app.pool.force_close_all()
     app.close()

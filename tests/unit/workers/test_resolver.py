@@ -19,7 +19,8 @@ from workers.resolver import Defaults, Resolver
 #: SmolLM2's.
 CHATML = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
-    "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}"
+    "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, "
+    "trained by Hugging Face<|im_end|>\n' }}"
     "{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
@@ -186,8 +187,8 @@ def test_the_newer_name_of_the_token_limit_goes_first() -> None:
 def test_a_prompt_that_fills_the_context_is_refused() -> None:
     num = len(make_resolver().resolve(chat("a"), n=1).prompt_token_ids)
     assert refusal(make_resolver(max_model_len=num), chat("a")) == ErrorInfo(
-        f"This model's maximum context length is {num} tokens. However, your messages resulted in {num} tokens. "
-        "Please reduce the length of the messages.",
+        f"This model's maximum context length is {num} tokens. However, your messages resulted in "
+        f"{num} tokens. Please reduce the length of the messages.",
         "invalid_request_error",
         "messages",
         "context_length_exceeded",

@@ -10,11 +10,13 @@ from cli.supervisor.child import Child
 from cli.supervisor.display import Display
 from cli.supervisor.plan import ChildPlan
 
+_LINE = "2026-01-01 00:00:00,000 INFO    worker-1 workers.loading: " + "loading " * 40
+
 
 @pytest.fixture
-def child(tmp_path: Path) -> Child:
+def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Child:
     child = Child(ChildPlan("worker", "worker-1", ("x",), {}, device="cpu"), tmp_path, 0)
-    child.log.write_text("2026-01-01 00:00:00,000 INFO    worker-1 workers.loading: " + "loading " * 40)
+    monkeypatch.setattr(child, "last_lines", lambda _: [_LINE])
     return child
 
 

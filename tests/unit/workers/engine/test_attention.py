@@ -17,7 +17,7 @@ HEADS, KV_HEADS, DIM = 6, 2, 8
 
 
 def written(count: int) -> tuple[SlotLayer, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A layer with one sequence's keys and values, and its queries, keys and values [1, heads, count, dim]."""
+    """A layer with one sequence in it, and its queries, keys and values [1, heads, count, dim]."""
     torch.manual_seed(0)
     query = torch.randn(1, HEADS, count, DIM)
     keys, values = torch.randn(2, 1, KV_HEADS, count, DIM)
@@ -50,8 +50,9 @@ def plainly(
     scores = scores.masked_fill((distance < 0) | (distance >= (window or 1 << 30)), float("-inf"))
     if sinks is not None:
         column = sinks.view(1, HEADS, 1, 1).expand(1, HEADS, scores.shape[2], 1)
-        return (torch.cat([scores, column], -1).softmax(-1)[..., :-1] @ values).transpose(1, 2)
-    return (scores.softmax(-1) @ values).transpose(1, 2)
+        scores = torch.cat([scores, column], -1)
+    weights = scores.softmax(-1)[..., : values.shape[2]]
+    return torch.matmul(weights, values).transpose(1, 2)
 
 
 @pytest.mark.parametrize("count", [1, 5, 40])

@@ -106,7 +106,8 @@ def test_neighbours_change_no_drawn_token(model: PreTrainedModel, num_neighbours
     assert len(set(alone.token_ids)) >= 5
     engine = make_engine(model, max_slots=32)
     for i in range(num_neighbours):
-        engine.add(f"other{i}", request(prompt(100 + i, 1 + i), temperature=1.0, seed=i, max_tokens=8 + i % 7))
+        other = request(prompt(100 + i, 1 + i), temperature=1.0, seed=i, max_tokens=8 + i % 7)
+        engine.add(f"other{i}", other)
         if i == num_neighbours // 2:
             engine.step()
             engine.add("r", wanted)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from shared.errors import BatonError
 from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
 from tests.models import UNSUPPORTED, tiny_model, write_tiny_model
-from workers.engine.attention import UnsupportedModel
+from workers.engine import attention
+from workers.engine.attention import UnsupportedModel, slot_attention
 from workers.engine.config import EngineConfig
 from workers.engine.engine import make_engine
 from workers.engine.loader import (
@@ -61,21 +63,17 @@ def test_architecture_that_bypasses_the_interface_is_refused_by_name(model_type:
 
 
 def test_model_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_model("mistral")
-
-    def without_window(*args: object, sliding_window: object, **kwargs: object) -> object:  # noqa: ARG001
+    def without_window(*args: Any, sliding_window: int | None, **kwargs: Any) -> Any:
+        assert sliding_window == 7
         return slot_attention(*args, **kwargs)
 
-    from workers.engine import attention
-
-    slot_attention = attention.slot_attention
     monkeypatch.setattr(attention, "slot_attention", without_window)
     with pytest.raises(UnsupportedModel, match="something else"):
-        prepare_model(model)
+        prepare_model(tiny_model("mistral"))
 
 
 def test_directory_without_config_or_weights_is_refused(directory: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelLoadError, match="config.json"):
+    with pytest.raises(ModelLoadError, match=r"config\.json"):
         read_config(tmp_path)
     shutil.copy(directory / "config.json", tmp_path)
     with pytest.raises(ModelLoadError, match="safetensors"):

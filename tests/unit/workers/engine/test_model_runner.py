@@ -21,7 +21,9 @@ def prompts(*lengths: int) -> list[list[int]]:
     return [[chance.randrange(3, 160) for _ in range(length)] for length in lengths]
 
 
-def decode(model: PreTrainedModel, inputs: list[list[int]], *, chunk: int, join_every: int) -> list[list[int]]:
+def decode(
+    model: PreTrainedModel, inputs: list[list[int]], *, chunk: int, join_every: int
+) -> list[list[int]]:
     """Greedy tokens of each; one more joins every so many steps."""
     runner = ModelRunner(model, max_slots=4, max_len=64)
     scheduler = Scheduler(max_slots=4, prefill_chunk=chunk, max_step_tokens=max(16, chunk))

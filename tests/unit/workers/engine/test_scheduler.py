@@ -9,7 +9,8 @@ from workers.engine.sequence import Sequence
 
 
 def sequence(name: str, num_prompt: int, max_tokens: int = 8) -> Sequence:
-    return Sequence(name, 0, SamplingParams(max_tokens=max_tokens, seed=0), list(range(num_prompt)), num_prompt)
+    sampling = SamplingParams(max_tokens=max_tokens, seed=0)
+    return Sequence(name, 0, sampling, list(range(num_prompt)), num_prompt)
 
 
 def scheduler(**changes: int) -> Scheduler:

@@ -1,0 +1,212 @@
+"""A chat from the client's side: whole, streamed, by the official client."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import openai
+import pytest
+
+from shared.errors import ErrorInfo
+from shared.job_store import JobStore
+from tests.fake_worker import ANSWER, PROMPT_TOKENS, FakeWorker, Running, hello, says
+from tests.integration.api.conftest import StartApi
+from tests.integration.api.requests import CHAT, chat, read_blocks, stream
+from tests.integration.api.server import MODEL, ApiServer
+from tests.unit.api.streams import Text
+
+TEXT = "".join(ANSWER)
+USAGE = {
+    "prompt_tokens": PROMPT_TOKENS,
+    "completion_tokens": len(ANSWER),
+    "total_tokens": PROMPT_TOKENS + len(ANSWER),
+}
+MESSAGES: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
+
+
+async def test_a_whole_chat(http: httpx.AsyncClient, store: JobStore) -> None:
+    async with FakeWorker(store, hello):
+        response = await http.post(CHAT, json=chat())
+    body = response.json()
+    job = await store.get("job_" + body["id"].removeprefix("chatcmpl-"))
+    assert job is not None and job.status == "completed" and job.on_disconnect == "cancel"
+    assert body == {
+        "id": body["id"],
+        "object": "chat.completion",
+        "created": int(job.created_at),
+        "model": MODEL,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": TEXT, "refusal": None},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": USAGE,
+    }
+    assert response.headers["x-job-id"] == job.id
+    assert response.headers["x-request-id"].startswith("req_")
+
+
+async def test_a_streamed_chat(http: httpx.AsyncClient, store: JobStore) -> None:
+    async with FakeWorker(store, hello):
+        found = await stream(http, n=2, stream_options={"include_usage": True})
+    tokens = 2 * len(ANSWER)
+    assert Text.of(found) == Text(
+        texts={0: TEXT, 1: TEXT},
+        roles={0: 1, 1: 1},
+        finish={0: ["stop"], 1: ["stop"]},
+        usage=[{**USAGE, "completion_tokens": tokens, "total_tokens": PROMPT_TOKENS + tokens}],
+        num_done=1,
+    )
+
+
+async def test_the_body_that_the_worker_reads(http: httpx.AsyncClient, store: JobStore) -> None:
+    async with FakeWorker(store) as worker:
+        asking = asyncio.create_task(http.post(CHAT, json=chat(max_tokens=5, stop="x", metadata={"a": "b"})))
+        running = await worker.claimed()
+        assert running.job.body == {
+            "messages": [{"role": "user", "content": "hi"}],
+            "n": 1,
+            "max_tokens": 5,
+            "stop": ["x"],
+        }
+        assert running.job.metadata == {"a": "b"}
+        await running.complete("length")
+        assert (await asking).json()["choices"][0]["finish_reason"] == "length"
+
+
+async def test_tokens_come_one_by_one(http: httpx.AsyncClient, store: JobStore) -> None:
+    async with FakeWorker(store) as worker:
+        beginning = asyncio.create_task(_begin(worker, "a"))
+        async with http.stream("POST", CHAT, json=chat(stream=True)) as response:
+            running, found = await beginning, read_blocks(response)
+            for text in "abcd":
+                # Each is read before the next one is made.
+                assert (await anext(found)).json["choices"][0]["delta"]["content"] == text
+                await running.say(chr(ord(text) + 1))
+            await running.complete()
+            assert [block async for block in found][-1].data == "[DONE]"
+
+
+async def test_the_official_client_bears_ids_and_pings(start_api: StartApi, store: JobStore) -> None:
+    api = start_api(ping_s=0.05)
+    client = openai.AsyncOpenAI(base_url=f"{api.url}/v1", api_key="x", max_retries=0)
+    async with FakeWorker(store, says(ANSWER, gap_s=0.11)), client:
+        chunks = [
+            chunk
+            async for chunk in await client.chat.completions.create(
+                model=MODEL, messages=MESSAGES, stream=True, stream_options={"include_usage": True}
+            )
+        ]
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1]) == TEXT
+    assert [chunk.choices[0].delta.role for chunk in chunks[:-1]].count("assistant") == 1
+    assert chunks[-2].choices[0].finish_reason == "stop"
+    assert chunks[-1].usage is not None and chunks[-1].usage.total_tokens == USAGE["total_tokens"]
+    assert len({(chunk.id, chunk.created, chunk.model) for chunk in chunks}) == 1
+
+
+async def test_the_official_client_without_asyncio(api: ApiServer, store: JobStore) -> None:
+    def ask() -> tuple[str, str | None]:
+        with openai.OpenAI(base_url=f"{api.url}/v1", api_key="x", max_retries=0) as client:
+            streamed = client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
+            text = "".join(chunk.choices[0].delta.content or "" for chunk in streamed)
+            whole = client.chat.completions.create(model=MODEL, messages=MESSAGES)
+            return text, whole.choices[0].message.content
+
+    async with FakeWorker(store, hello):
+        assert await asyncio.to_thread(ask) == (TEXT, TEXT)
+
+
+async def test_32_streams_at_once(http: httpx.AsyncClient, api: ApiServer, store: JobStore) -> None:
+    async def echo(running: Running) -> None:
+        content = running.job.body["messages"][0]["content"]
+        for text in content:
+            await running.say(text)
+            await asyncio.sleep(0)
+        await running.complete()
+
+    asked = [f"prompt {number} " + "x" * number for number in range(32)]
+    async with FakeWorker(store, echo):
+        found = await asyncio.gather(
+            *(stream(http, messages=[{"role": "user", "content": content}]) for content in asked)
+        )
+    assert [Text.of(blocks).texts[0] for blocks in found] == asked
+    assert api.services.relay.num_followers == 0
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_failure_before_the_first_output_has_its_status(
+    http: httpx.AsyncClient, store: JobStore, *, streamed: bool
+) -> None:
+    error = ErrorInfo("too long", "invalid_request_error", "messages", "context_length_exceeded", 400)
+    async with FakeWorker(store, lambda running: _fail(running, error)):
+        response = await http.post(CHAT, json=chat(stream=streamed))
+    assert response.status_code == 400
+    assert response.json() == {"error": error.to_json()}
+    assert "x-job-id" in response.headers
+
+
+async def test_a_failure_after_it_is_an_event(api: ApiServer, store: JobStore) -> None:
+    async def script(running: Running) -> None:
+        await running.say("Hel")
+        await running.fail(ErrorInfo("worker lost", code="worker_lost"))
+
+    client = openai.AsyncOpenAI(base_url=f"{api.url}/v1", api_key="x", max_retries=0)
+    texts = []
+    async with FakeWorker(store, script), client:
+        with pytest.raises(openai.APIError, match="worker lost"):
+            async for chunk in await client.chat.completions.create(
+                model=MODEL, messages=MESSAGES, stream=True
+            ):
+                texts.append(chunk.choices[0].delta.content)
+    assert texts == ["Hel"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_without_a_worker_a_chat_is_refused_and_cancelled(
+    start_api: StartApi, store: JobStore, *, streamed: bool
+) -> None:
+    api = start_api(first_output_wait_s=0.3)
+    async with httpx.AsyncClient(base_url=api.url) as http:
+        response = await http.post(CHAT, json=chat(stream=streamed))
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "no_worker")
+    assert int(response.headers["retry-after"]) > 0
+    job = await store.get(response.headers["x-job-id"])
+    assert job is not None and job.status == "cancelled"
+
+
+async def test_a_busy_worker_is_waited_for_with_pings(start_api: StartApi, store: JobStore) -> None:
+    api = start_api(first_output_wait_s=0.1, ping_s=0.02)
+    async with FakeWorker(store) as worker, httpx.AsyncClient(base_url=api.url) as http:
+        async with http.stream("POST", CHAT, json=chat(stream=True)) as response:
+            running = await worker.claimed()
+            chunks = response.aiter_bytes()
+            assert (await anext(chunks)).startswith(b": ping\n")
+            await running.say("a")
+            await running.complete()
+            rest = b"".join([chunk async for chunk in chunks])
+    assert response.status_code == 200 and rest.endswith(b"data: [DONE]\n\n")
+
+
+async def test_a_chat_that_is_cancelled(http: httpx.AsyncClient, store: JobStore) -> None:
+    async with FakeWorker(store) as worker:
+        beginning = asyncio.create_task(_begin(worker, "a"))
+        async with http.stream("POST", CHAT, json=chat(stream=True)) as response:
+            running, found = await beginning, read_blocks(response)
+            assert (await anext(found)).json["choices"][0]["delta"]["content"] == "a"
+            await store.cancel(running.job.id, "client")
+            rest = [block async for block in found]
+    assert [block.json["error"]["code"] for block in rest] == ["job_cancelled"]
+
+
+async def _begin(worker: FakeWorker, text: str) -> Running:
+    running = await worker.claimed()
+    await running.say(text)
+    return running
+
+
+async def _fail(running: Running, error: ErrorInfo) -> None:
+    await running.fail(error)

@@ -1,0 +1,144 @@
+"""A stream's bytes: pings inside blocks, `retry:` in the first one, never a clean end before the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.types import Message
+
+from api.chat_view import ChatView
+from api.cursor import Cursor
+from api.errors import ClientGone, ShuttingDown, SlowReader, StreamExpired
+from api.event_stream import ABORT, EventStream, watch_client
+from api.follower import Follower
+from shared.errors import RequestError
+from shared.events import Completed, Entry, Output, Queued, Started
+from tests.unit.api.streams import JOB_ID, facts, output
+
+BEGIN = [
+    Entry("1-0", (0,), Queued()),
+    Entry("2-0", (0,), Started("w")),
+    Entry("2-1", (1,), Output((output(0, 0, "a"),))),
+]
+END = [
+    Entry("2-2", (2,), Output((output(0, 1, "b", finish="stop"),))),
+    Entry("2-3", (2,), Completed(7)),
+]
+
+
+class Client:
+    """Reads a stream."""
+
+    def __init__(self, ping_s: float = 60) -> None:
+        start = Cursor.start(JOB_ID, 1)
+        self.follower = Follower(JOB_ID, start)
+        self.bodies: list[bytes] = []
+        self.started: Message | None = None
+        self.is_complete = False
+        self.is_cut = False
+        self.closed: list[int] = []
+        self.follower.on_close(lambda: self.closed.append(1))
+        view = ChatView(facts(), start, include_usage=False)
+        self.stream = EventStream(self.follower, view, ping_s, first=[], headers={"x-a": "b"})
+
+    async def read(self) -> None:
+        extensions = {ABORT: {"call": self._cut}}
+        await self.stream({"type": "http", "extensions": extensions}, self._receive, self._send)
+
+    def _cut(self) -> None:
+        self.is_cut = True
+
+    async def _receive(self) -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = message
+        else:
+            self.bodies.append(message["body"])
+            self.is_complete = not message.get("more_body", False)
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0.001)
+
+
+async def test_everything_pending_goes_out_in_one_body() -> None:
+    client = Client()
+    client.follower.join([*BEGIN, *END])
+    await client.read()
+    assert client.started == {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": [
+            (b"content-type", b"text/event-stream"),
+            (b"cache-control", b"no-cache"),
+            (b"x-accel-buffering", b"no"),
+            (b"x-a", b"b"),
+        ],
+    }
+    assert len(client.bodies) == 1 and client.is_complete
+    assert client.bodies[0].startswith(b"retry: 1000\nid: 1.AbCdEfGh.2.o.1b\ndata: {")
+    assert client.bodies[0].endswith(b"\n\nid: 1.AbCdEfGh.2.x.2f\ndata: [DONE]\n\n")
+    assert client.closed == [1]
+
+
+async def test_pings_are_lines_without_a_blank_line() -> None:
+    client = Client(ping_s=0.01)
+    reading = asyncio.create_task(client.read())
+    await client.until(lambda: len(client.bodies) >= 2)
+    for entry in BEGIN:
+        client.follower.offer(entry)
+    await client.until(lambda: client.bodies[-1] != b": ping\n")
+    await client.until(lambda: client.bodies[-1] == b": ping\n")
+    for entry in END:
+        client.follower.offer(entry)
+    await reading
+    raw = b"".join(client.bodies)
+    assert all(b"data: " in part for part in raw.split(b"\n\n")[:-1])
+    assert raw.startswith(b": ping\n") and raw.count(b"retry: 1000\n") == 1
+    # One ping a period, not one a wake-up.
+    assert client.bodies.count(b": ping\n") < 200
+
+
+@pytest.mark.parametrize("reason", [ClientGone(), ShuttingDown()])
+async def test_a_stream_that_cannot_go_on_is_left_incomplete(reason: RequestError) -> None:
+    client = Client()
+    client.follower.join(BEGIN)
+    reading = asyncio.create_task(client.read())
+    await client.until(lambda: client.bodies)
+    client.follower.fail(reason)
+    await reading
+    assert (client.is_complete, client.is_cut, client.closed) == (False, False, [1])
+
+
+async def test_a_slow_reader_is_cut() -> None:
+    client = Client()
+    client.follower.fail(SlowReader())
+    await client.read()
+    assert (client.is_complete, client.is_cut, client.closed) == (False, True, [1])
+
+
+async def test_a_stream_that_expired_ends_with_an_error() -> None:
+    client = Client()
+    client.follower.fail(StreamExpired(JOB_ID))
+    await client.read()
+    assert client.is_complete and b'"code":"stream_expired"' in client.bodies[-1]
+
+
+async def test_a_client_that_leaves_ends_the_following() -> None:
+    follower = Follower(JOB_ID, Cursor.start(JOB_ID, 1))
+    messages: list[Message] = [{"type": "http.request"}, {"type": "http.disconnect"}]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    watch_client(follower, receive)
+    with pytest.raises(ClientGone):
+        await follower.take()
+    follower.close()

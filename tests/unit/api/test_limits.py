@@ -1,0 +1,53 @@
+"""A body is counted while it is received."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from api.limits import BodyLimit
+from shared.errors import RequestError
+
+
+async def read(headers: list[tuple[bytes, bytes]], *parts: bytes) -> bytes:
+    """Receive a body with a limit of 10 bytes."""
+    messages: list[Message] = [
+        {"type": "http.request", "body": part, "more_body": index < len(parts) - 1}
+        for index, part in enumerate(parts)
+    ]
+    body = b""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+        nonlocal body
+        while True:
+            message = await receive()
+            body += message["body"]
+            if not message["more_body"]:
+                return
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:  # noqa: ARG001
+        raise AssertionError
+
+    await BodyLimit(app, 10)({"type": "http", "headers": headers}, receive, send)
+    return body
+
+
+async def test_a_body_within_the_limit_passes() -> None:
+    assert await read([(b"content-length", b"10")], b"0123456789") == b"0123456789"
+    assert await read([], b"01234", b"56789") == b"0123456789"
+
+
+@pytest.mark.parametrize("length", [b"11", b"9" * 30, b"9" * 18])
+async def test_a_declared_length_over_it_is_refused_unread(length: bytes) -> None:
+    with pytest.raises(RequestError) as caught:
+        await read([(b"content-length", length)])
+    assert caught.value.info.status == 413
+
+
+async def test_a_body_without_a_length_is_refused_at_the_limit() -> None:
+    with pytest.raises(RequestError) as caught:
+        await read([], b"01234", b"56789", b"x", b"y")
+    assert caught.value.info.status == 413

@@ -1,0 +1,234 @@
+"""The relay hands each event on once, in order; what it did not hear it reads."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Literal, cast
+
+import pytest
+
+from api.cursor import Cursor
+from api.errors import ShuttingDown, StreamExpired
+from api.follower import Follower
+from api.listener import Heard
+from api.relay import SILENCE_S, Relay
+from shared.errors import StoreUnavailable
+from shared.events import (
+    ChoiceOutput,
+    Completed,
+    Entry,
+    Output,
+    Queued,
+    Started,
+    encode_event,
+    encode_positions,
+)
+from shared.job_store import JobStore
+from tests.unit.api.streams import JOB_ID, output
+
+ENTRIES = [
+    Entry("1-0", (0,), Queued()),
+    Entry("2-0", (0,), Started("w")),
+    Entry("2-1", (1,), Output((output(0, 0, "a"),))),
+    Entry("2-2", (2,), Output((output(0, 1, "b"),))),
+    Entry("2-3", (3,), Output((output(0, 2, "c", finish="stop"),))),
+    Entry("2-4", (3,), Completed(7)),
+]
+
+
+class FakeStore:
+    """The store's reading side over plain lists."""
+
+    def __init__(self) -> None:
+        self.streams: dict[str, list[Entry]] = {JOB_ID: []}
+        self.is_down = False
+        self.renewed: list[list[str]] = []
+        self.num_reads = 0
+
+    async def entries(self, job_id: str) -> list[Entry]:
+        return await self.entries_until(job_id, ())
+
+    async def entries_until(self, job_id: str, positions: tuple[int, ...]) -> list[Entry]:  # noqa: ARG002
+        self.num_reads += 1
+        await self._answer()
+        return list(self.streams.get(job_id, []))
+
+    async def last_entries(self, job_ids: Sequence[str]) -> list[Entry | None]:
+        await self._answer()
+        streams = [self.streams.get(job_id) for job_id in job_ids]
+        return [stream[-1] if stream else None for stream in streams]
+
+    async def renew_readers(self, job_ids: Iterable[str], *, grace_s: float) -> None:  # noqa: ARG002
+        await self._answer()
+        self.renewed.append(list(job_ids))
+
+    async def _answer(self) -> None:
+        await asyncio.sleep(0)
+        if self.is_down:
+            raise StoreUnavailable("down")
+
+
+class FakeSource:
+    """Says what a test puts in."""
+
+    def __init__(self) -> None:
+        self.said: asyncio.Queue[list[Heard] | Literal["connected"]] = asyncio.Queue()
+
+    def say(self, *entries: Entry, job_id: str = JOB_ID) -> None:
+        self.said.put_nowait([heard(entry, job_id) for entry in entries])
+
+    async def messages(self) -> AsyncIterator[list[Heard] | Literal["connected"]]:
+        while True:
+            yield await self.said.get()
+
+
+def heard(entry: Entry, job_id: str = JOB_ID) -> Heard:
+    event: dict[str, Any] = json.loads(encode_event(entry.event))
+    return Heard(job_id, entry.id, encode_positions(entry.end), event)
+
+
+class System:
+    def __init__(self) -> None:
+        self.store, self.source = FakeStore(), FakeSource()
+        self.now = 0.0
+        self.relay = Relay(cast(JobStore, self.store), self.source, grace_s=15, clock=lambda: self.now)
+
+    def follow(self) -> Follower:
+        return self.relay.follow(JOB_ID, Cursor.start(JOB_ID, 1))
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[System]:
+    system = System()
+    tasks = [asyncio.create_task(system.relay.listen()), asyncio.create_task(system.relay.look_after())]
+    yield system
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def text_of(follower: Follower, until: Callable[[str], bool]) -> str:
+    text = ""
+    async with asyncio.timeout(5):
+        while not until(text):
+            news = await follower.take()
+            text += "".join(one.event.text for one in news if isinstance(one.event, ChoiceOutput))
+    return text
+
+
+async def test_what_is_heard_is_handed_on() -> None:
+    async with running() as system:
+        first, second = system.follow(), system.follow()
+        system.source.say(*ENTRIES)
+        for follower in (first, second):
+            assert await text_of(follower, lambda text: len(text) == 3) == "abc"
+        assert system.store.num_reads == 0
+
+
+async def test_jobs_that_nobody_follows_are_dropped() -> None:
+    async with running() as system:
+        follower = system.follow()
+        system.source.say(*ENTRIES, job_id="job_other")
+        system.source.say(*ENTRIES[:3])
+        assert await text_of(follower, bool) == "a"
+
+
+async def test_a_gap_is_read() -> None:
+    async with running() as system:
+        follower = system.follow()
+        system.store.streams[JOB_ID] = ENTRIES
+        system.source.say(ENTRIES[0])
+        system.source.say(ENTRIES[3])
+        assert await text_of(follower, lambda text: len(text) == 3) == "abc"
+
+
+async def test_silence_is_looked_up() -> None:
+    async with running() as system:
+        follower = system.follow()
+        system.store.streams[JOB_ID] = ENTRIES
+        system.now = SILENCE_S + 1
+        assert await text_of(follower, lambda text: len(text) == 3) == "abc"
+
+
+async def test_everything_is_looked_up_after_a_reconnect() -> None:
+    async with running() as system:
+        follower = system.follow()
+        system.store.streams[JOB_ID] = ENTRIES
+        system.source.said.put_nowait("connected")
+        assert await text_of(follower, lambda text: len(text) == 3) == "abc"
+
+
+async def test_a_store_that_is_down_is_asked_again() -> None:
+    async with running() as system:
+        follower = system.follow()
+        system.store.streams[JOB_ID] = ENTRIES
+        system.store.is_down = True
+        system.source.say(ENTRIES[3])
+        await asyncio.sleep(0.05)
+        system.store.is_down = False
+        assert await text_of(follower, lambda text: len(text) == 3) == "abc"
+
+
+async def test_a_stream_that_is_gone_ends_the_following() -> None:
+    async with running() as system:
+        follower = system.follow()
+        system.store.streams.clear()
+        system.now = SILENCE_S + 1
+        with pytest.raises(StreamExpired):
+            async with asyncio.timeout(5):
+                await follower.take()
+
+
+async def test_catching_up_joins_what_is_heard_meanwhile() -> None:
+    async with running() as system:
+        follower = system.follow()
+        system.store.streams[JOB_ID] = ENTRIES[:3]
+        reading = asyncio.create_task(system.relay.catch_up(follower))
+        await asyncio.sleep(0)
+        system.source.say(*ENTRIES[2:])
+        assert await reading == ENTRIES[2]
+        assert await text_of(follower, lambda text: len(text) == 3) == "abc"
+        assert system.store.num_reads == 1
+
+
+async def test_readers_are_renewed_in_one_call() -> None:
+    async with running() as system:
+        system.follow()
+        system.relay.follow("job_other", Cursor.start("job_other", 1))
+        system.store.streams["job_other"] = ENTRIES[:1]
+        system.store.streams[JOB_ID] = ENTRIES[:1]
+        system.now = 6
+        async with asyncio.timeout(5):
+            while not system.store.renewed:
+                await asyncio.sleep(0.01)
+        assert system.store.renewed == [[JOB_ID, "job_other"]]
+
+
+async def test_who_leaves_is_forgotten() -> None:
+    system = System()
+    follower = system.follow()
+    assert system.relay.num_followers == 1
+    follower.close()
+    assert system.relay.num_followers == 0
+
+
+async def test_stopping_ends_all_following() -> None:
+    system = System()
+    follower = system.follow()
+    system.relay.stop()
+    with pytest.raises(ShuttingDown):
+        await follower.take()
+    with pytest.raises(ShuttingDown):
+        system.follow()
+
+
+async def test_an_event_that_cannot_be_read_is_dropped_and_read_later() -> None:
+    async with running() as system:
+        follower = system.follow()
+        system.store.streams[JOB_ID] = ENTRIES
+        system.source.said.put_nowait([Heard(JOB_ID, "2-1", "1", {"type": "what"})])
+        system.source.say(ENTRIES[3])
+        assert await text_of(follower, lambda text: len(text) == 3) == "abc"
