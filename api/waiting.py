@@ -15,12 +15,17 @@ def is_output_or_end(news: News) -> bool:
 
 
 async def _collect(follower: Follower, wait_s: float, is_enough: Callable[[News], bool]) -> list[News]:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + wait_s
-    timer = loop.call_at(deadline, follower.wake)
+    is_late = False
+
+    def give_up() -> None:
+        nonlocal is_late
+        is_late = True
+        follower.wake()
+
+    timer = asyncio.get_running_loop().call_later(wait_s, give_up)
     news = follower.take_ready()
     try:
-        while not any(map(is_enough, news)) and loop.time() < deadline:
+        while not is_late and not any(map(is_enough, news)):
             news += await follower.take()
         return news
     finally:

@@ -24,7 +24,8 @@ def make_celery(broker_url: str) -> Celery:
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        # After a broken connection the bells of running jobs are delivered again and take up their share.
+        # A worker takes as many bells as it can answer, counted by its pool also after a broken connection.
+        worker_disable_prefetch=True,
         worker_enable_prefetch_count_reduction=False,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,

@@ -52,6 +52,10 @@ class HeldBell:
         self._accepted_at: float | None = None
         self._is_terminated = False
 
+    @property
+    def num_deliveries(self) -> int:
+        return len(self._deliveries)
+
     # For the claimer, from any thread
 
     def accept(self) -> None:

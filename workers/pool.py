@@ -27,6 +27,10 @@ class Engagement(Protocol):
     def start(self) -> None: ...
     def hold(self, bell: HeldBell) -> None: ...
     def terminate(self, bell: HeldBell) -> None: ...
+    @property
+    def num_usable_bells(self) -> int:
+        """How many bells it can answer at once, with those of the jobs that run."""
+
     def info(self) -> Mapping[str, Any]: ...
     def drain(self) -> None:
         """Leave in order. Blocking, bounded, idempotent."""
@@ -59,6 +63,13 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery is untyped
 
     def did_start_ok(self) -> bool:
         return self.worker.is_alive
+
+    @property
+    def num_processes(self) -> int:
+        """How many messages Celery may hold: it takes no bell that an idle worker could answer at once. The
+        further deliveries of a bell are messages, and need no slot."""
+        further = sum(bell.num_deliveries - 1 for bell in self._by_task.values())
+        return self.worker.num_usable_bells + further
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Called at the start and after each broken connection."""

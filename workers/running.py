@@ -115,7 +115,7 @@ class RunningJobs:
     @property
     def num_free_slots(self) -> int:
         """Sequences that could begin now. A job with several choices may take more than there are."""
-        return self._slots - sum(running.job.n for running in self._jobs.values())
+        return self._slots - sum(running.job.n for running in self)
 
     @property
     def holders(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""BellConnection: kombu's connection to Redis, mended where it ends a worker that only lost its connection."""
+"""BellConnection: kombu's connection to Redis, mended where it ends a worker that lost its connection."""
 
 from __future__ import annotations
 

@@ -114,6 +114,11 @@ class Worker:
                 logger.warning("%s not cancelled: %s", running.job.id, error)
                 await backoff.sleep()
 
+    @property
+    def num_usable_bells(self) -> int:
+        """One for each running job, and one for each slot that is free. May be read from any thread."""
+        return len(self._jobs) + max(0, self._jobs.num_free_slots)
+
     def stats(self) -> dict[str, Any]:
         """Counters and gauges, for beats and for `celery inspect stats`."""
         stats = self._backend.stats

@@ -32,6 +32,10 @@ class WorkerThread:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
+    @property
+    def num_usable_bells(self) -> int:
+        return self._worker.num_usable_bells
+
     def start(self) -> None:
         self._thread.start()
 

@@ -180,14 +180,17 @@ async def test_without_a_worker_a_chat_is_refused_and_cancelled(
 
 async def test_a_busy_worker_is_waited_for_with_pings(start_api: StartApi, store: JobStore) -> None:
     api = start_api(first_output_wait_s=0.1, ping_s=0.02)
-    async with FakeWorker(store) as worker, httpx.AsyncClient(base_url=api.url) as http:
-        async with http.stream("POST", CHAT, json=chat(stream=True)) as response:
-            running = await worker.claimed()
-            chunks = response.aiter_bytes()
-            assert (await anext(chunks)).startswith(b": ping\n")
-            await running.say("a")
-            await running.complete()
-            rest = b"".join([chunk async for chunk in chunks])
+    async with (
+        FakeWorker(store) as worker,
+        httpx.AsyncClient(base_url=api.url) as http,
+        http.stream("POST", CHAT, json=chat(stream=True)) as response,
+    ):
+        running = await worker.claimed()
+        chunks = response.aiter_bytes()
+        assert (await anext(chunks)).startswith(b": ping\n")
+        await running.say("a")
+        await running.complete()
+        rest = b"".join([chunk async for chunk in chunks])
     assert response.status_code == 200 and rest.endswith(b"data: [DONE]\n\n")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -34,7 +35,7 @@ async def rung(jobs: Jobs, ringer: Ringer, length: int = LONG, **body: Any) -> s
 
 
 async def num_unacknowledged(redis_client: Redis) -> int:
-    return int(await redis_client.hlen("unacked"))  # type: ignore[misc]
+    return int(await redis_client.hlen("unacked"))
 
 
 async def all_acknowledged(redis_client: Redis) -> None:
@@ -195,6 +196,8 @@ class Monitor:
         with self._celery.connection() as connection:
             receiver = self._celery.events.Receiver(connection, handlers={"*": self._take})
             with receiver.consumer_context() as (_connection, _channel, _consumers):
+                with contextlib.suppress(TimeoutError):
+                    connection.drain_events(timeout=0.1)  # only this subscribes
                 loop.call_soon_threadsafe(self.is_ready.set)
                 while len(self.events) < limit:
                     connection.drain_events(timeout=10)
@@ -215,7 +218,7 @@ async def test_celery_tells_of_each_task_what_became_of_it(
         await monitor.is_ready.wait()
         good = await rung(jobs, ringer, 100)
         bad = await rung(jobs, ringer, content="secret " * CONTEXT_LENGTH)
-    by_job = {bad: [], good: []}  # type: dict[str, list[dict[str, Any]]]
+    by_job: dict[str, list[dict[str, Any]]] = {good: [], bad: []}
     for event in monitor.events:
         uuid = event["uuid"]
         received = next(e for e in monitor.events if e["uuid"] == uuid and e["type"] == "task-received")

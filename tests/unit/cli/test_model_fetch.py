@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from tokenizers.pre_tokenizers import ByteLevel
 
-from cli.model_fetch import MODEL_NAME, ModelFetchError, Wheel, convert_gguf, fetch_default_model
+from cli.gguf_model import ModelFetchError, convert_gguf
+from cli.model_fetch import MODEL_NAME, Wheel, fetch_default_model
 
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]

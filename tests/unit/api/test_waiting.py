@@ -1,0 +1,53 @@
+"""A request waits for what it needs, and not longer than it may."""
+
+from __future__ import annotations
+
+import asyncio
+
+from api.cursor import Cursor
+from api.follower import Follower
+from api.waiting import until_any, until_end, until_end_within, until_output
+from shared.events import Completed, Entry, Output, Queued, Started
+from tests.unit.api.streams import JOB_ID, output
+
+BEGIN = [Entry("1-0", (0,), Queued()), Entry("2-0", (0,), Started("w"))]
+OUTPUT = Entry("2-1", (1,), Output((output(0, 0, "a", finish="stop"),)))
+END = Entry("2-2", (1,), Completed(7))
+
+
+def follower() -> Follower:
+    return Follower(JOB_ID, Cursor.start(JOB_ID, 1))
+
+
+async def test_output_is_waited_for() -> None:
+    reader = follower()
+    waiting = asyncio.create_task(until_output(reader, 10))
+    for entry in (*BEGIN, OUTPUT):
+        await asyncio.sleep(0)
+        reader.offer(entry)
+    assert len(await waiting) == 3
+
+
+async def test_what_came_in_time_is_answered() -> None:
+    reader = follower()
+    reader.join(BEGIN)
+    assert len(await until_output(reader, 0.01)) == 2
+    assert await until_output(reader, 0.01) == []
+
+
+async def test_what_is_there_needs_no_wait() -> None:
+    reader = follower()
+    reader.join([*BEGIN, OUTPUT])
+    assert len(await until_any(reader, 0)) == 3
+    assert await until_any(reader, 0) == []
+
+
+async def test_the_end_is_waited_for() -> None:
+    reader = follower()
+    reader.join(BEGIN)
+    assert len(await until_end_within(reader, 0.01)) == 2
+    waiting = asyncio.create_task(until_end(reader, []))
+    for entry in (OUTPUT, END):
+        await asyncio.sleep(0)
+        reader.offer(entry)
+    assert [one.is_end for one in await waiting] == [False, True]
