@@ -96,6 +96,7 @@ class _Pulse:
         self._sent_at = self._loop.time()
         self._is_sending = False
         self._timer = self._loop.call_later(period_s, self._beat)
+        follower.on_fail(self._cut_if_stuck)
 
     def is_due(self) -> bool:
         """Whether a ping should be sent now."""
@@ -111,13 +112,17 @@ class _Pulse:
 
     def _beat(self) -> None:
         quiet_s = self._loop.time() - self._sent_at
-        if self._is_sending and quiet_s > _STALL_S and self._abort is not None:
-            self._abort()
+        if quiet_s > _STALL_S:
+            self._cut_if_stuck()
         rest_s = self._period_s - quiet_s
         if rest_s <= 0:
             self._follower.wake()
             rest_s = self._period_s
         self._timer = self._loop.call_later(rest_s, self._beat)
+
+    def _cut_if_stuck(self) -> None:
+        if self._is_sending and self._abort is not None:
+            self._abort()
 
     def stop(self) -> None:
         self._timer.cancel()

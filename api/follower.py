@@ -32,6 +32,7 @@ class Follower:
         self._failure: RequestError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._closers: list[Callable[[], object]] = []
+        self._on_fail: Callable[[], object] | None = None
 
     # The relay's side
 
@@ -80,6 +81,8 @@ class Follower:
         """End the following: `take` raises `reason`."""
         self._failure = self._failure or reason
         self.wake()
+        if self._on_fail is not None:
+            self._on_fail()
 
     # The reader's side
 
@@ -102,6 +105,10 @@ class Follower:
         """Let a waiting `take` return."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def on_fail(self, act: Callable[[], object]) -> None:
+        """Call `act` when the following ends: for a reader that is stuck elsewhere than in `take`."""
+        self._on_fail = act
 
     def on_close(self, closer: Callable[[], object]) -> None:
         """Call `closer` when the reader leaves."""

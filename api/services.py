@@ -21,7 +21,7 @@ from shared.ringer import Ringer
 
 logger = logging.getLogger(__name__)
 
-#: A call of Redis is tried twice: within two seconds a client knows that Redis is down.
+#: Connecting is tried twice: within two seconds a client knows that Redis is down.
 REDIS_TIMEOUT_S = 0.9
 
 

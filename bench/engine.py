@@ -202,8 +202,9 @@ def report(num_rows: int, speeds: dict[str, list[Speed]]) -> None:
 
 def ratio_to_better(speeds: dict[str, list[Speed]], part: str) -> float:
     medians = {name: statistics.median(getattr(run, part) for run in runs) for name, runs in speeds.items()}
-    own = medians.pop("baton")
-    return own / max(medians.values())
+    rival = max(speed for name, speed in medians.items() if name != "baton")
+    ratio: float = medians["baton"] / rival
+    return ratio
 
 
 def main() -> None:

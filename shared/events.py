@@ -179,10 +179,9 @@ def _fields(event: Event) -> dict[str, Any]:
 def decode_event(raw: str) -> Event:
     """The inverse of `encode_event`. Raises DecodeError."""
     try:
-        fields = json.loads(raw)
-    except ValueError as error:
+        return read_event(json.loads(raw))
+    except (ValueError, DecodeError) as error:
         raise DecodeError("event", raw) from error
-    return read_event(fields)
 
 
 def read_event(fields: dict[str, Any]) -> Event:

@@ -34,7 +34,8 @@ def connect(url: str, *, timeout_s: float) -> Redis:
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         **({} if url.startswith("unix:") else {"socket_keepalive": True}),
-        retry=Retry(NoBackoff(), 1),
+        # Not on a timeout: who does not answer is not asked again while somebody waits.
+        retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionError,)),
         retry_on_error=[ConnectionError],
     )
     return Redis.from_pool(pool)

@@ -103,5 +103,8 @@ class HeldBell:
 def _failure(reason: str) -> ExceptionInfo:
     try:
         raise JobFailed(reason)
-    except JobFailed:
-        return ExceptionInfo()
+    except JobFailed as error:
+        info = ExceptionInfo()
+        # billiard wraps it for its way through a pipe, which is not gone here.
+        info.exception = error
+        return info

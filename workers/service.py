@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import warnings
 from typing import NoReturn
 
 from celery import Celery, signals
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from shared import keys
 from shared.celery_app import make_celery, model_queue
@@ -61,6 +63,10 @@ def _lease(settings: WorkerSettings, backend: Backend, device: str) -> Lease:
 
 
 def _consume(celery: Celery, settings: WorkerSettings, pool: type[TaskPool]) -> int:
+    # A task's body never runs here, and messages are JSON: nothing that root would make worse.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    # It asks for a setting that is set already, on every broken connection.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     celery.amqp.Connection = BellConnection
     celery.conf.task_queues = [model_queue(settings.model_name)]
     signals.setup_logging.connect(_keep_logging)

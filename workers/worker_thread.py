@@ -66,9 +66,13 @@ class WorkerThread:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._worker.run(self._on_backend_death))
         except BaseException as error:
-            logger.critical("the worker cannot go on", exc_info=error)
-            self._die(type(error).__name__)
+            self._end("worker", error)
 
     def _on_backend_death(self, error: BaseException) -> None:
-        logger.critical("the backend cannot go on", exc_info=error)
-        self._die(type(error).__name__)
+        self._end("backend", error)
+
+    def _end(self, part: str, error: BaseException) -> None:
+        logger.critical("the %s cannot go on", part, exc_info=error)
+        # A worker that leaves is gone soon, and its bells want to be acknowledged.
+        if not self._is_drained:
+            self._die(type(error).__name__)

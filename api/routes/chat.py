@@ -19,6 +19,7 @@ from api.settings import ApiSettings
 from api.translate import Facts, completion, job_id_of
 from api.waiting import until_end, until_output
 from shared.errors import ErrorInfo, RequestError
+from shared.events import ChoiceOutput
 from shared.job import Job, NewJob, new_job_id
 
 router = APIRouter()
@@ -41,7 +42,7 @@ async def create_chat(
             await _give_up(services, job)
         if not chat.stream:
             return await _whole(follower, facts, news)
-        _raise_failure(news)
+        _raise_early_failure(news)
     except BaseException:
         follower.close()
         raise
@@ -86,7 +87,7 @@ async def resume_chat(
         news: list[News] = []
         if not any(cursor.positions):
             news = await until_output(follower, settings.first_output_wait_s)
-            _raise_failure(news)
+            _raise_early_failure(news)
     except BaseException:
         follower.close()
         raise
@@ -133,8 +134,13 @@ async def _whole(follower: Follower, facts: Facts, news: list[News]) -> Response
     return JSONResponse(completion(facts, news))
 
 
+def _raise_early_failure(news: list[News]) -> None:
+    """A stream without any output yet can still tell the true status."""
+    if not any(isinstance(one.event, ChoiceOutput) for one in news):
+        _raise_failure(news)
+
+
 def _raise_failure(news: list[News]) -> None:
-    """A job that failed before its first output gives its true status."""
     end = news[-1].event if news else None
     error = error_of(end) if isinstance(end, EndEvent) else None
     if error is not None:

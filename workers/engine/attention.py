@@ -96,17 +96,25 @@ def _attend(
     sinks: torch.Tensor | None,
 ) -> torch.Tensor:
     """query [heads, rows x count, head dim], scaled -> [rows x count, heads, value dim]."""
-    keys = layer.keys[group.slots, :, : group.num_keys]
-    values = layer.values[group.slots, :, : group.num_keys]
-    spread = _spread(query, group, kv_heads=keys.shape[1])
+    keys, values = _read(layer.keys, group), _read(layer.values, group)
+    spread = _spread(query, group, kv_heads=layer.keys.shape[1])
     slots, kv_heads, sharing, count, dim = spread.shape
-    scores = torch.matmul(spread.view(slots, kv_heads, sharing * count, dim), keys.transpose(-1, -2)).float()
+    scores = torch.bmm(spread.view(slots * kv_heads, sharing * count, dim), keys.transpose(1, 2)).float()
     scores = scores.view(slots, kv_heads, sharing, count, -1)
     if softcap is not None:
         scores = scores.div_(softcap).tanh_().mul_(softcap)
     weights = _softmax(scores.add_(bias), sinks).to(values.dtype)
-    mixed = _mix(weights.view(slots, kv_heads, sharing * count, -1), values)
+    mixed = _mix(weights.view(slots * kv_heads, sharing * count, -1), values)
     return _gather(mixed.view(slots, kv_heads, sharing, count, -1), group, num_heads=query.shape[0])
+
+
+def _read(cached: torch.Tensor, group: Group) -> torch.Tensor:
+    """The keys or values that a group reads, [slots x kv heads, keys, dim]; of a range without a copy."""
+    _, kv_heads, length, dim = cached.shape
+    if isinstance(group.slots, slice):
+        flat = cached.view(-1, length, dim)
+        return flat[group.slots.start * kv_heads : group.slots.stop * kv_heads, : group.num_keys]
+    return cached[group.slots, :, : group.num_keys].view(-1, group.num_keys, dim)
 
 
 def _spread(query: torch.Tensor, group: Group, *, kv_heads: int) -> torch.Tensor:
@@ -139,11 +147,11 @@ def _gather(mixed: torch.Tensor, group: Group, *, num_heads: int) -> torch.Tenso
 
 def _mix(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """weights @ values, on a CPU in blocks of keys: how MKL splits a long sum depends on its length."""
-    if values.device.type != "cpu":
-        return torch.matmul(weights, values)
-    num_keys = values.shape[2]
+    num_keys = values.shape[1]
+    if values.device.type != "cpu" or num_keys <= _KEY_BLOCK:
+        return torch.bmm(weights, values)
     blocks = [slice(start, start + _KEY_BLOCK) for start in range(0, num_keys, _KEY_BLOCK)]
-    parts = (torch.matmul(weights[..., block], values[:, :, block]) for block in blocks)
+    parts = (torch.bmm(weights[:, :, block], values[:, block]) for block in blocks)
     return reduce(torch.Tensor.add_, parts)
 
 

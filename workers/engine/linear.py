@@ -2,9 +2,10 @@
 
 Packed once, a product need not bring its weights into order each time (float32 on AVX2, 32 rows: 1.3 times
 as fast as MKL, and 3 times for 2 to 8 rows). Layers that read the same input (query, key and value; gate and
-up) become one product. A product of one row takes another path through the library and differs in the last
-bits from the same row among others, so too few rows are padded, here and not in the batch of tokens: the head
-computes one row when one sequence draws.
+up) become one product. A product of few rows may take another path through the library and differ in the last
+bits from the same row among others (bfloat16, one row, 2048 inputs on AVX-512). Each shape is tried, and too
+few rows are padded: here and not in the batch of tokens, since the head computes one row when one sequence
+draws.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 #: Row counts that are tried as the least one of a product.
-_PADS = (2, 4, 8, 16, 32)
+_PADS = (1, 2, 4, 8, 16, 32)
 #: Row counts whose results must equal those within _MANY_ROWS.
-_PROBED_ROWS = (2, 3, 4, 5, 7, 8, 9, 13, 16, 31, 32)
+_PROBED_ROWS = (1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 31, 32)
 _MANY_ROWS = 64
 
 
@@ -48,22 +49,23 @@ class PackedLinear(nn.Module):
         return y
 
 
-class FusedLinear(nn.Module):
+class FusedLinear:
     """Linear layers that are called one after another with the same input, as one product.
 
     The first call computes for all; the others find their part as long as the input is the same object.
     """
 
+    __slots__ = ("_input", "_outputs", "_product", "_sizes")
+
     def __init__(self, product: PackedLinear, sizes: list[int]) -> None:
-        super().__init__()
-        self.product = product
+        self._product = product
         self._sizes = sizes
         self._input: torch.Tensor | None = None
         self._outputs: tuple[torch.Tensor, ...] = ()
 
     def part(self, index: int, x: torch.Tensor) -> torch.Tensor:
         if x is not self._input:
-            self._input, self._outputs = x, self.product(x).split(self._sizes, dim=-1)
+            self._input, self._outputs = x, self._product.forward(x).split_with_sizes(self._sizes, dim=-1)
         output = self._outputs[index]
         if index == len(self._sizes) - 1:
             self._input, self._outputs = None, ()

@@ -106,7 +106,7 @@ def _call(call: Callable[..., object], *args: Any) -> None:
 
 def _plain(outcome: tuple[int, Any, float]) -> str:
     status, result, _runtime = outcome
-    return f"failed: {result.exception.exc}" if status else str(result)
+    return f"failed: {result.exception}" if status else str(result)
 
 
 class Harness:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 
 import pytest
@@ -15,9 +16,18 @@ from shared.job import Job
 from shared.job_store import JobStore
 from shared.lease import Lease
 from shared.ringer import Ringer
-from tests.integration.workers.harness import MODEL, Harness, Jobs, eventually
+from tests.integration.workers.harness import MODEL, WAIT_S, CelerySide, Harness, Jobs, eventually
 from tests.integration.workers.lossy_store import LossyStore
-from tests.scripted_backend import CONTEXT_LENGTH, scripted_text
+from tests.scripted_backend import (
+    CONTEXT_LENGTH,
+    ScriptedEngine,
+    ScriptedOutput,
+    scripted_resolve,
+    scripted_text,
+)
+from workers.backends.local import LocalBackend
+from workers.heartbeat import BackendStalled
+from workers.worker import Worker
 
 #: Another worker, whose part the test plays.
 OTHER = Lease("w0.a", "w0", MODEL, "host", 1, "cpu", 4, "scripted-1")
@@ -354,6 +364,26 @@ async def test_beats_tell_what_the_worker_does(store: JobStore, ringer: Ringer, 
         assert {
             "batch_mean", "batch_max", "tokens_total", "tokens_per_second", "running", "slots", "steps_total"
         } <= set(worker.stats)  # fmt: skip
+
+
+async def test_a_backend_that_hangs_ends_the_worker(store: JobStore, ringer: Ringer, jobs: Jobs) -> None:
+    go_on = threading.Event()
+
+    class Stuck(ScriptedEngine):
+        def step(self) -> list[ScriptedOutput]:
+            go_on.wait(WAIT_S)
+            return super().step()
+
+    backend = LocalBackend(Stuck(slots=4), scripted_resolve, model_revision="scripted-1", is_exact=True)
+    worker = Worker(store, ringer, OTHER, backend, lease_s=3, step_timeout_s=0.1)
+    job_id = await jobs.create()
+    running = asyncio.create_task(worker.run(lambda _: None))
+    CelerySide().bell(job_id, worker)
+    with pytest.raises(ExceptionGroup) as raised:
+        await running
+    assert raised.group_contains(BackendStalled)
+    go_on.set()
+    backend.stop()
 
 
 async def test_a_drain_before_the_store_answers_is_short(

@@ -142,3 +142,23 @@ async def test_a_client_that_leaves_ends_the_following() -> None:
     with pytest.raises(ClientGone):
         await follower.take()
     follower.close()
+
+
+async def test_a_stream_that_is_stuck_in_a_write_is_cut() -> None:
+    client = Client()
+    client.follower.join(BEGIN)
+    is_stuck = asyncio.Event()
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            is_stuck.set()
+            await client.until(lambda: client.is_cut)
+
+    extensions = {ABORT: {"call": client._cut}}
+    reading = asyncio.create_task(
+        client.stream({"type": "http", "extensions": extensions}, client._receive, send)
+    )
+    await is_stuck.wait()
+    client.follower.fail(SlowReader())
+    await reading
+    assert client.is_cut and client.closed == [1]

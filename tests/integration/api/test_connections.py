@@ -1,0 +1,176 @@
+"""Connections that end early, read slowly, or outlive their replica."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from shared.job_store import JobStore
+from tests.fake_worker import FakeWorker
+from tests.integration.api.conftest import StartApi
+from tests.integration.api.requests import CHAT, chat, read_blocks, resume, submit
+from tests.integration.api.server import ApiServer
+from tests.unit.api.streams import Text, blocks
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def post(path: str, body: dict[str, Any]) -> bytes:
+    raw = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(raw)}\r\n\r\n"
+    return head.encode() + raw
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_client_that_leaves_leaves_no_follower(
+    api: ApiServer, store: JobStore, *, streamed: bool
+) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(post(CHAT, chat(stream=streamed)))
+    async with FakeWorker(store) as worker:
+        running = await worker.claimed()
+        await running.say("a")
+        await until(lambda: api.services.relay.num_followers == 1)
+        writer.close()
+        await until(lambda: api.services.relay.num_followers == 0)
+        # It may come back: nothing is cancelled at once.
+        job = await store.get(running.job.id)
+        assert job is not None and job.status == "in_progress"
+
+
+async def test_a_reader_that_left_for_good_ends_its_chat(start_api: StartApi, store: JobStore) -> None:
+    api = start_api(reader_grace_s=0.5)
+    async with FakeWorker(store) as worker, httpx.AsyncClient(base_url=api.url, timeout=20) as http:
+        left, kept = [
+            await asyncio.open_connection("127.0.0.1", api.port),
+            asyncio.create_task(http.post(CHAT, json=chat())),
+        ]
+        kept_running = await worker.claimed()
+        left[1].write(post(CHAT, chat(stream=True)))
+        left_running = await worker.claimed()
+        left[1].close()
+        ended = await http.get(f"/v1/jobs/{left_running.job.id}", params={"wait": "0.1"})
+        async with asyncio.timeout(12):
+            while (await store.get(left_running.job.id)).status == "in_progress":  # type: ignore[union-attr]
+                await asyncio.sleep(0.05)
+        ended = await http.get(f"/v1/jobs/{left_running.job.id}")
+        assert (ended.json()["status"], ended.json()["reason"]) == ("cancelled", "reader_gone")
+        # The other one was read all the time.
+        await kept_running.say("a")
+        await kept_running.complete()
+        assert (await kept).json()["choices"][0]["message"]["content"] == "a"
+
+
+async def test_a_slow_reader_is_cut_and_may_come_back(
+    api: ApiServer, http: httpx.AsyncClient, store: JobStore
+) -> None:
+    slow = socket.socket()
+    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    slow.connect(("127.0.0.1", api.port))
+    slow.sendall(post(CHAT, chat(stream=True)))
+    text, num = "x" * 100_000, 150
+    async with FakeWorker(store) as worker:
+        running = await worker.claimed()
+        for _ in range(num):
+            await running.say(text)
+        await until(lambda: api.services.relay.num_followers == 0)
+        await running.complete()
+        slow.setblocking(True)
+        assert await asyncio.to_thread(_is_cut, slow)
+        slow.close()
+        response = await resume(http, running.job.id.replace("job_", "chatcmpl-"))
+    assert len(Text.of(blocks(response.content)).texts[0]) == num * len(text)
+
+
+def _is_cut(connection: socket.socket) -> bool:
+    """Read what there is: it ends without the end of the chunked body."""
+    received = b""
+    try:
+        while part := connection.recv(1 << 20):
+            received = (received + part)[-10:]
+    except ConnectionResetError:
+        return True
+    return not received.endswith(b"0\r\n\r\n")
+
+
+async def test_a_replica_that_stops_lets_streams_run_for_a_while(
+    start_api: StartApi, store: JobStore
+) -> None:
+    api = start_api(drain_s=5)
+    async with FakeWorker(store) as worker, httpx.AsyncClient(base_url=api.url, timeout=20) as http:
+        asking = asyncio.create_task(http.post(CHAT, json=chat(stream=True)))
+        running = await worker.claimed()
+        await running.say("a")
+        api.begin_exit()
+        await asyncio.sleep(0.2)
+        with pytest.raises(httpx.ConnectError):
+            async with httpx.AsyncClient(base_url=api.url) as late:
+                await late.get("/health/live")
+        await running.say("b")
+        await running.complete()
+        assert Text.of(blocks((await asking).content)).texts == {0: "ab"}
+        await asyncio.to_thread(api.join)
+
+
+async def test_then_it_leaves_them_incomplete(
+    start_api: StartApi, other_http: httpx.AsyncClient, store: JobStore
+) -> None:
+    api = start_api(drain_s=0.3)
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    async with FakeWorker(store) as worker, httpx.AsyncClient(base_url=api.url, timeout=20) as http:
+        writer.write(post(CHAT, chat(stream=True)))
+        running = await worker.claimed()
+        await running.say("a")
+        whole = asyncio.create_task(http.post(CHAT, json=chat()))
+        await worker.claimed()
+        received = await reader.readuntil(b"\n\n")
+        begun = time.monotonic()
+        api.begin_exit()
+        # Neither the last chunk of the body nor `[DONE]`: the client notices.
+        rest = await reader.read()
+        assert b"[DONE]" not in rest and not rest.endswith(b"0\r\n\r\n")
+        assert 0.2 < time.monotonic() - begun < 3
+        assert (await whole).status_code == 503
+        assert (await whole).json()["error"]["code"] == "shutting_down"
+        writer.close()
+        await asyncio.to_thread(api.join)
+        # Another replica has the rest.
+        last = blocks(received[received.index(b"retry: ") :].replace(b"retry: 1000\n", b""))[0]
+        taking_up = asyncio.create_task(resume(other_http, last.json["id"], last.id))
+        await running.say("b")
+        await running.complete()
+        assert Text.of([last, *blocks((await taking_up).content)]).texts == {0: "ab"}
+
+
+async def test_two_readers_of_one_job(
+    http: httpx.AsyncClient, other_http: httpx.AsyncClient, store: JobStore
+) -> None:
+    async with FakeWorker(store) as worker:
+        job_id = await submit(http)
+        running = await worker.claimed()
+        readings = [
+            asyncio.create_task(client.get(f"/v1/jobs/{job_id}/events"))
+            for client in (http, http, other_http)
+        ]
+        for text in "abc":
+            await running.say(text)
+        await running.complete()
+        contents = {(await reading).content.replace(b"retry: 1000\n", b"") for reading in readings}
+    assert len(contents) == 1
+
+
+async def test_the_stream_of_a_queued_job_begins_at_once(http: httpx.AsyncClient) -> None:
+    job_id = await submit(http)
+    async with http.stream("GET", f"/v1/jobs/{job_id}/events") as response:
+        assert (await anext(read_blocks(response))).event == "job.queued"

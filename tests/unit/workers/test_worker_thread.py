@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from workers.held_bell import HeldBell
+from workers.worker import Worker
+from workers.worker_thread import WorkerThread
+
+WAIT_S = 5
+
+
+class FakeWorker:
+    """Runs until it is drained, or fails."""
+
+    num_usable_bells = 4
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.held = queue.SimpleQueue[tuple[HeldBell, int]]()
+        self.is_drained = asyncio.Event()
+        self.on_death = queue.SimpleQueue[Callable[[BaseException], None]]()
+
+    async def run(self, on_death: Callable[[BaseException], None]) -> None:
+        self.on_death.put(on_death)
+        if self.error is not None:
+            raise self.error
+        await self.is_drained.wait()
+
+    def hold(self, bell: HeldBell) -> None:
+        self.held.put((bell, threading.get_ident()))
+
+    def stats(self) -> dict[str, Any]:
+        return {"running": 0}
+
+    async def drain(self) -> None:
+        self.is_drained.set()
+
+
+def made(worker: FakeWorker) -> tuple[WorkerThread, queue.SimpleQueue[str]]:
+    deaths = queue.SimpleQueue[str]()
+    return WorkerThread(cast(Worker, worker), {"device": "cpu"}, die=deaths.put), deaths
+
+
+def test_bells_reach_the_worker_on_its_own_thread() -> None:
+    worker = FakeWorker()
+    thread, _ = made(worker)
+    thread.start()
+    bell = cast(HeldBell, object())
+    thread.hold(bell)
+    held, ident = worker.held.get(timeout=WAIT_S)
+    assert held is bell and ident != threading.get_ident()
+    assert thread.info() == {"device": "cpu", "running": 0}
+    thread.drain()
+    thread.drain()
+    assert not thread.is_alive
+
+
+@pytest.mark.parametrize("error", [RuntimeError(), MemoryError()])
+def test_a_worker_that_fails_ends_the_process(error: Exception) -> None:
+    thread, deaths = made(FakeWorker(error))
+    thread.start()
+    assert deaths.get(timeout=WAIT_S) == type(error).__name__
+    thread.drain()
+
+
+def test_a_backend_that_fails_ends_the_process() -> None:
+    worker = FakeWorker()
+    thread, deaths = made(worker)
+    thread.start()
+    worker.on_death.get(timeout=WAIT_S)(MemoryError())
+    assert deaths.get(timeout=WAIT_S) == "MemoryError"
+    thread.drain()
