@@ -16,19 +16,20 @@ from shared.errors import RequestError, invalid_request
 from shared.job import Job, is_job_id
 
 
-def _services(request: Request) -> Services:
+# Coroutines, as FastAPI calls plain functions in a thread.
+async def _services(request: Request) -> Services:
     return cast(Services, request.app.state.services)
 
 
-def _settings(request: Request) -> ApiSettings:
+async def _settings(request: Request) -> ApiSettings:
     return cast(ApiSettings, request.app.state.settings)
 
 
-def _metrics(request: Request) -> Metrics:
+async def _metrics(request: Request) -> Metrics:
     return cast(Metrics, request.app.state.metrics)
 
 
-def _owner(request: Request) -> str:
+async def _owner(request: Request) -> str:
     keys = cast(Keys, request.app.state.keys)
     return keys.owner(request.headers.get("authorization"))
 

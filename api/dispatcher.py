@@ -33,26 +33,28 @@ class Dispatcher:
         self._relay = relay
         self._ringing: set[asyncio.Task[None]] = set()
 
-    async def accept(self, job: NewJob) -> None:
-        """Write the job and ring for it. Raises StoreUnavailable; the job may then have been written."""
-        await self._store.create(job)
+    async def accept(self, job: NewJob) -> float:
+        """Write the job and ring for it; answers when it was accepted.
+
+        Raises StoreUnavailable; the job may then have been written.
+        """
+        accepted_at = await self._store.create(job)
         # Off the request's way, and never waited for: the reaper rings again for a bell that is lost.
         task = asyncio.create_task(self._ring(Bell(job.id, job.model)))
         self._ringing.add(task)
         task.add_done_callback(self._ringing.discard)
+        return accepted_at
 
     async def accept_and_follow(self, job: NewJob) -> tuple[Follower, Facts]:
         """The same, heard of from the first event on. Raises StoreUnavailable."""
         # First heard of, then written: nothing can be missed and nothing need be read.
         follower = self._relay.follow(job.id, Cursor.start(job.id, job.n)._replace(marker=1))
         try:
-            await self.accept(job)
-            created = await self._store.created_at(job.id)
-            assert created is not None
+            accepted_at = await self.accept(job)
         except BaseException:
             follower.close()
             raise
-        return follower, Facts(job.id, job.model, int(created), job.n)
+        return follower, Facts(job.id, job.model, int(accepted_at), job.n)
 
     async def _ring(self, bell: Bell) -> None:
         try:

@@ -56,8 +56,8 @@ class JobStore:
 
     # Accepting and reading jobs
 
-    async def create(self, job: NewJob) -> bool:
-        """Accept a job. False when its id exists already, which changes nothing."""
+    async def create(self, job: NewJob) -> float:
+        """Accept a job; when its id exists already, nothing is changed. Answers when it was accepted."""
         deadlines = {
             "expires": job.expires_after_s,
             "cancel": job.cancel_after_s,
@@ -82,7 +82,7 @@ class JobStore:
             _ms(job.retention_s),
             *_pairs(record),
         )
-        return cast(bool, answer == "created")
+        return int(answer) / 1000
 
     async def get(self, job_id: str) -> Job | None:
         """The job, or None when there is none (any more)."""
@@ -110,12 +110,6 @@ class JobStore:
                     return None
                 first = rank + 1
             return await cast(Awaitable[list[str]], self._redis.zrevrange(key, first, first + limit - 1))
-
-    async def created_at(self, job_id: str) -> float | None:
-        """When the job was accepted, by Redis's clock; None when there is none."""
-        with unavailable_as_error():
-            raw = await cast(Awaitable[str | None], self._redis.hget(keys.job(job_id), "created_ms"))
-        return None if raw is None else int(raw) / 1000
 
     async def owner(self, job_id: str) -> str | None:
         """Whose job it is, also when its stream is gone already; None when there is no such job."""

@@ -15,6 +15,7 @@ from shared.job import Job, ResolvedRequest
 from shared.job_store import JobStore
 from workers.backends.backend import Backend
 from workers.backoff import Backoff
+from workers.crew import Crew
 from workers.held_bell import HeldBell
 from workers.lease import LeaseKeeper
 from workers.running import RunningJob, RunningJobs
@@ -22,6 +23,8 @@ from workers.transcript import Transcript
 
 logger = logging.getLogger(__name__)
 
+#: Name of the tasks that bring a claimed job to the backend.
+BEGINNING = "beginning"
 #: Before a claim that was answered with `wait` is made again.
 _WAIT_S = 0.2
 UNREADABLE_JOB = ErrorInfo("What is stored of this job cannot be read.", code="unreadable_job")
@@ -41,6 +44,7 @@ class Claimer:
         jobs: RunningJobs,
         backend: Backend,
         resolver: Executor,
+        crew: Crew,
         *,
         on_begun: Callable[[], None],
     ) -> None:
@@ -49,6 +53,7 @@ class Claimer:
         self._jobs = jobs
         self._backend = backend
         self._resolver = resolver
+        self._crew = crew
         self._on_begun = on_begun
         self._bells: list[HeldBell] = []
         self._may_claim = asyncio.Event()
@@ -80,15 +85,14 @@ class Claimer:
 
     async def run(self) -> None:
         """Claim, for ever."""
-        async with asyncio.TaskGroup() as beginnings:
-            while True:
-                await self._may_claim.wait()
-                if not self._bells or self._jobs.num_free_slots < 1:
-                    self._may_claim.clear()
-                    continue
-                claimed = await self._claim(secrets.token_hex(8))
-                if claimed is not None:
-                    beginnings.create_task(self._begin(claimed))
+        while True:
+            await self._may_claim.wait()
+            if not self._bells or self._jobs.num_free_slots < 1:
+                self._may_claim.clear()
+                continue
+            claimed = await self._claim(secrets.token_hex(8))
+            if claimed is not None:
+                self._crew.spawn(self._begin(claimed), name=BEGINNING)
 
     async def _claim(self, holder: str) -> RunningJob | None:
         """One claim and what its answer asks for; a job, if there was one."""

@@ -8,15 +8,19 @@ _WINDOW_S = 5.0
 
 
 class Meter:
-    """The rate of a counter over the last five seconds."""
+    """The rate of a counter over the last five seconds. One thread notes, any may read."""
 
     def __init__(self) -> None:
-        self._readings: deque[tuple[float, int]] = deque()
+        self._readings = deque[tuple[float, int]]([(0.0, 0)])
 
-    def rate(self, now: float, count: int) -> float:
-        """Note that the counter stands at `count`; answers its rise a second."""
+    def note(self, now: float, count: int) -> None:
+        """The counter stands at `count`."""
         self._readings.append((now, count))
         while len(self._readings) > 2 and self._readings[1][0] <= now - _WINDOW_S:
             self._readings.popleft()
-        (then, first) = self._readings[0]
-        return (count - first) / (now - then) if now > then else 0.0
+
+    @property
+    def rate(self) -> float:
+        """Its rise a second."""
+        (then, first), (now, last) = self._readings[0], self._readings[-1]
+        return (last - first) / (now - then) if now > then else 0.0

@@ -43,9 +43,10 @@ def serve(settings: WorkerSettings, backend: Backend, device: str) -> int:
         _lease(settings, backend, device),
         backend,
         lease_s=settings.lease_s,
+        on_death=_die,
     )
     description = {"worker": settings.name, "device": device, "model": settings.model_name}
-    return _consume(celery, settings, TaskPool.bound_to(WorkerThread(worker, description, die=_die)))
+    return _consume(celery, settings, TaskPool.bound_to(WorkerThread(worker, description, on_death=_die)))
 
 
 def _lease(settings: WorkerSettings, backend: Backend, device: str) -> Lease:
@@ -90,7 +91,7 @@ def _keep_logging(**_: object) -> None:
     """Celery leaves logging alone when somebody listens to its signal."""
 
 
-def _die(why: str) -> NoReturn:
-    """End the process from any thread, at once: its jobs go on elsewhere."""
-    logger.critical("this worker ends itself: %s", why)
+def _die(error: BaseException) -> NoReturn:
+    """End the process from any thread, at once: a worker works or is gone, and its jobs go on elsewhere."""
+    logger.critical("this worker ends itself: %s", type(error).__name__, exc_info=error)
     os._exit(EX_SOFTWARE)

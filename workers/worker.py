@@ -17,7 +17,8 @@ from shared.reaper import Reaper
 from shared.ringer import Ringer
 from workers.backends.backend import Backend, StepOutput
 from workers.backoff import Backoff
-from workers.claimer import Claimer
+from workers.claimer import BEGINNING, Claimer
+from workers.crew import Crew
 from workers.heartbeat import STEP_TIMEOUT_S, Heartbeat
 from workers.held_bell import HeldBell
 from workers.lease import LeaseKeeper
@@ -29,12 +30,13 @@ logger = logging.getLogger(__name__)
 
 #: A drain's parts have this long each: the last step, the last output, the jobs.
 _DRAIN_PART_S = 0.6
-#: A part that was cancelled and has not ended after this is cancelled again.
-_STOP_S = 0.1
 
 
 class Worker:
-    """All of it belongs to one event loop. `run` until cancelled, `drain` to leave in order."""
+    """All of it belongs to one event loop. `run` until `drain`, which leaves in order.
+
+    `on_death` is called, from any thread, when a part of it ends unexpectedly: then none of it may go on.
+    """
 
     def __init__(
         self,
@@ -44,16 +46,24 @@ class Worker:
         backend: Backend,
         *,
         lease_s: float,
+        on_death: Callable[[BaseException], None],
         step_timeout_s: float = STEP_TIMEOUT_S,
     ) -> None:
         self._store = store
         self._ringer = ringer
         self._backend = backend
+        self._crew = Crew(on_death)
         self._resolver = ThreadPoolExecutor(1, thread_name_prefix="resolver")
         self._jobs = RunningJobs(backend, slots=lease.slots)
         self._lease = LeaseKeeper(store, lease, self._jobs)
         self._claimer = Claimer(
-            store, self._lease, self._jobs, backend, self._resolver, on_begun=lambda: self._publisher.wake()
+            store,
+            self._lease,
+            self._jobs,
+            backend,
+            self._resolver,
+            self._crew,
+            on_begun=lambda: self._publisher.wake(),
         )
         self._publisher = Publisher(store, self._lease, self._jobs, on_free_slot=self._claimer.wake)
         self._heartbeat = Heartbeat(
@@ -63,31 +73,34 @@ class Worker:
             self._claimer,
             backend,
             ringer,
-            stats=self.stats,
+            stats=self._measured,
             step_timeout_s=step_timeout_s,
         )
         self._reaper = Reaper(store, ringer, lease_s=lease_s)
         self._meter = Meter()
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._on_death = on_death
         self._is_running = asyncio.Event()
         self._is_drained = asyncio.Event()
 
-    async def run(self, on_death: Callable[[BaseException], None]) -> None:
-        """Work until drained. Raises what ends any of its parts."""
+    async def run(self) -> None:
+        """Work until drained."""
         loop = asyncio.get_running_loop()
 
         def on_outputs(outputs: Sequence[StepOutput]) -> None:
-            loop.call_soon_threadsafe(self._publisher.take, outputs)
+            # A step that outlasts the drain comes too late: its tokens are drawn again elsewhere.
+            if not self._is_drained.is_set():
+                loop.call_soon_threadsafe(self._publisher.take, outputs)
 
-        self._backend.start(on_outputs, on_death)
-        async with asyncio.TaskGroup() as parts:
-            begin = self._tasks["lease"] = parts.create_task(self._lease.begin())
-            self._is_running.set()
-            await asyncio.wait([begin])
-            if not begin.cancelled():
-                logger.info("ready as %s", self._lease.incarnation)
-                for part in (self._claimer, self._publisher, self._heartbeat, self._reaper):
-                    self._tasks[type(part).__name__.lower()] = parts.create_task(part.run())
+        self._backend.start(on_outputs, self._on_death)
+        begin = self._crew.spawn(self._lease.begin(), name="lease")
+        self._is_running.set()
+        await asyncio.wait([begin])
+        if not begin.cancelled():
+            logger.info("ready as %s", self._lease.incarnation)
+            self._crew.spawn(self._claimer.run(), name="claimer")
+            self._crew.spawn(self._publisher.run(), name="publisher")
+            self._crew.spawn(self._heartbeat.run(), name="heartbeat")
+            self._crew.spawn(self._reaper.run(), name="reaper")
         await self._is_drained.wait()
 
     # What Celery asks for; in the loop's thread
@@ -120,7 +133,7 @@ class Worker:
         return len(self._jobs) + max(0, self._jobs.num_free_slots)
 
     def stats(self) -> dict[str, Any]:
-        """Counters and gauges, for beats and for `celery inspect stats`."""
+        """Counters and gauges. May be called from any thread."""
         stats = self._backend.stats
         return {
             "slots": self._lease.lease.slots,
@@ -129,10 +142,14 @@ class Worker:
             "claims_total": self._claimer.num_claims,
             "steps_total": stats.steps,
             "tokens_total": stats.tokens,
-            "tokens_per_second": round(self._meter.rate(time.monotonic(), stats.tokens), 1),
+            "tokens_per_second": round(self._meter.rate, 1),
             "batch_mean": round(stats.batch_mean, 2),
             "batch_max": stats.batch_max,
         }
+
+    def _measured(self) -> dict[str, Any]:
+        self._meter.note(time.monotonic(), self._backend.stats.tokens)
+        return self.stats()
 
     # Leaving
 
@@ -140,10 +157,10 @@ class Worker:
         """Leave within two seconds: stop claiming, stop stepping, write what is there, queue the running jobs
         again, ring for them, acknowledge the bells. What does not succeed is done by others' reapers."""
         await self._is_running.wait()
-        await self._stop("lease", "claimer", "reaper")
+        await self._crew.stop("lease", "claimer", BEGINNING, "reaper")
         await _bounded(asyncio.to_thread(self._backend.stop), "the last step")
         await _bounded(self._publisher.flush(), "the last output")
-        await self._stop("publisher", "heartbeat")
+        await self._crew.stop("publisher", "heartbeat")
         await _bounded(self._hand_on(), "handing on the jobs")
         for running in self._jobs:
             self._jobs.drop(running, "handed on")
@@ -151,15 +168,6 @@ class Worker:
             bell.end("handed on")
         self._resolver.shutdown(wait=False, cancel_futures=True)
         self._is_drained.set()
-
-    async def _stop(self, *names: str) -> None:
-        tasks = {self._tasks[name] for name in names if name in self._tasks}
-        while tasks:
-            for task in tasks:
-                task.cancel()
-            # Once is not enough: redis-py uses asyncio.wait_for, which before Python 3.12 loses a
-            # cancellation that comes as its call completes.
-            _, tasks = await asyncio.wait(tasks, timeout=_STOP_S)
 
     async def _hand_on(self) -> None:
         bells = await self._lease.release()

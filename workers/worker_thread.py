@@ -18,12 +18,14 @@ _DRAIN_S = 2.5
 
 
 class WorkerThread:
-    """Runs a worker. When any part of it ends unexpectedly, `die` is called: a worker works or is gone."""
+    """Runs a worker. `on_death` is called when that ends unexpectedly."""
 
-    def __init__(self, worker: Worker, description: Mapping[str, Any], *, die: Callable[[str], None]) -> None:
+    def __init__(
+        self, worker: Worker, description: Mapping[str, Any], *, on_death: Callable[[BaseException], None]
+    ) -> None:
         self._worker = worker
         self._description = description
-        self._die = die
+        self._on_death = on_death
         self._loop = asyncio.new_event_loop()
         self._is_drained = False
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
@@ -64,15 +66,6 @@ class WorkerThread:
     def _run(self) -> None:
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-                runner.run(self._worker.run(self._on_backend_death))
+                runner.run(self._worker.run())
         except BaseException as error:
-            self._end("worker", error)
-
-    def _on_backend_death(self, error: BaseException) -> None:
-        self._end("backend", error)
-
-    def _end(self, part: str, error: BaseException) -> None:
-        logger.critical("the %s cannot go on", part, exc_info=error)
-        # A worker that leaves is gone soon, and its bells want to be acknowledged.
-        if not self._is_drained:
-            self._die(type(error).__name__)
+            self._on_death(error)

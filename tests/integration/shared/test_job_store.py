@@ -64,9 +64,9 @@ async def stream(store: JobStore, job_id: str) -> list[Event]:
 
 async def test_a_created_job_waits_with_its_first_event(store: JobStore) -> None:
     job = new_job(metadata={"a": "b"}, n=2, priority="high")
-    assert await store.create(job)
+    accepted_at = await store.create(job)
     found = await store.get(job.id)
-    assert found is not None
+    assert found is not None and found.created_at == accepted_at
     assert (found.status, found.body, found.metadata, found.end) == ("queued", job.body, {"a": "b"}, (0, 0))
     assert await store.entries(job.id) == [Entry("1-0", (0, 0), Queued())]
     assert await store.queue_position(found) == 0
@@ -75,8 +75,8 @@ async def test_a_created_job_waits_with_its_first_event(store: JobStore) -> None
 
 async def test_creating_again_changes_nothing(store: JobStore) -> None:
     job = new_job()
-    await store.create(job)
-    assert not await store.create(replace(job, body={"other": 1}))
+    accepted_at = await store.create(job)
+    assert await store.create(replace(job, body={"other": 1})) == accepted_at
     assert (await store.get(job.id)).body == job.body  # type: ignore[union-attr]
     assert len(await store.entries(job.id)) == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 
+import kombu.pools
 import pytest
 from celery import Celery
 from redis.asyncio import Redis
@@ -49,3 +50,4 @@ def celery(redis_server: RedisServer) -> Iterator[Celery]:
     app = make_celery(redis_server.url)
     yield app
     app.close()
+    kombu.pools.reset()  # their connections may have been broken

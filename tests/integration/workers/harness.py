@@ -120,12 +120,12 @@ class Harness:
             self.engine, scripted_resolve, model_revision="scripted-1", is_exact=True
         )  # fmt: skip
         lease = Lease("", name, MODEL, "host", 1, "cpu", slots, "scripted-1")
-        self.worker = Worker(store, ringer, lease, self.backend, lease_s=3)
+        self.worker = Worker(store, ringer, lease, self.backend, lease_s=3, on_death=_fail)
         self.celery = CelerySide()
         self._running: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Harness:
-        self._running = asyncio.create_task(self.worker.run(_fail))
+        self._running = asyncio.create_task(self.worker.run())
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -148,4 +148,4 @@ class Harness:
 
 
 def _fail(error: BaseException) -> NoReturn:
-    raise AssertionError("the backend died") from error
+    raise AssertionError("the worker died") from error

@@ -5,9 +5,12 @@ from workers.meter import Meter
 
 def test_it_tells_the_rise_of_the_last_seconds() -> None:
     meter = Meter()
-    assert meter.rate(0.0, 0) == 0
-    assert meter.rate(1.0, 10) == 10
-    for second in range(2, 12):
-        meter.rate(float(second), 10)
-    assert meter.rate(12.0, 10) == 0
-    assert meter.rate(13.0, 60) == 10
+    assert meter.rate == 0
+    meter.note(100.0, 0)
+    meter.note(101.0, 10)
+    meter.note(105.0, 10)
+    assert meter.rate == 2
+    meter.note(106.0, 10)
+    assert meter.rate == 0
+    meter.note(111.0, 60)
+    assert meter.rate == 10

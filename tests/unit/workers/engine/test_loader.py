@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,9 +10,8 @@ import torch
 from shared.errors import BatonError
 from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
-from tests.models import UNSUPPORTED, tiny_model, write_tiny_model
-from workers.engine import attention
-from workers.engine.attention import UnsupportedModel, slot_attention
+from tests.models import tiny_model, write_tiny_model
+from workers.engine.attention import UnsupportedModel
 from workers.engine.config import EngineConfig
 from workers.engine.engine import make_engine
 from workers.engine.loader import (
@@ -23,7 +21,6 @@ from workers.engine.loader import (
     default_threads,
     load_model,
     model_revision,
-    prepare_model,
     read_config,
     require_chat_template,
     resolve_dtype,
@@ -50,26 +47,6 @@ def test_loaded_model_generates(directory: Path) -> None:
     while engine.has_work:
         last = engine.step()
     assert last[0].is_last and last[0].error is None
-
-
-def test_dense_float32_model_is_exact() -> None:
-    assert prepare_model(tiny_model("llama"))
-
-
-@pytest.mark.parametrize("model_type", UNSUPPORTED)
-def test_architecture_that_bypasses_the_interface_is_refused_by_name(model_type: str) -> None:
-    with pytest.raises(UnsupportedModel, match=r"(?i)" + model_type[:3]):
-        prepare_model(tiny_model(model_type))
-
-
-def test_model_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def without_window(*args: Any, sliding_window: int | None, **kwargs: Any) -> Any:
-        assert sliding_window == 7
-        return slot_attention(*args, **kwargs)
-
-    monkeypatch.setattr(attention, "slot_attention", without_window)
-    with pytest.raises(UnsupportedModel, match="something else"):
-        prepare_model(tiny_model("mistral"))
 
 
 def test_directory_without_config_or_weights_is_refused(directory: Path, tmp_path: Path) -> None:
@@ -126,3 +103,9 @@ def test_named_dtype_is_taken_and_auto_depends_on_the_device() -> None:
 
 def test_one_core_is_left_to_others_where_there_are_several() -> None:
     assert default_threads() == max(1, available_cores() - 1)
+
+
+def test_chunked_attention_is_refused_before_weights_are_read(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path, "llama4_text")
+    with pytest.raises(UnsupportedModel, match="attention_chunk_size"):
+        read_config(tmp_path)
