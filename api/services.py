@@ -21,8 +21,8 @@ from shared.ringer import Ringer
 
 logger = logging.getLogger(__name__)
 
-#: Connecting is tried twice: within two seconds a client knows that Redis is down.
-REDIS_TIMEOUT_S = 0.9
+#: Within two seconds a client knows that Redis is down.
+REDIS_TIMEOUT_S = 1.6
 
 
 @dataclass(frozen=True, slots=True)

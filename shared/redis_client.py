@@ -17,7 +17,8 @@ _REFUSALS = ("OOM", "MISCONF", "LOADING", "READONLY", "MASTERDOWN")
 
 
 #: Connections of one client. A call beyond them waits for one; redis-py's plain pool would refuse it.
-_MAX_CONNECTIONS = 128
+_MAX_CONNECTIONS = 64
+_POOL_WAIT_S = 5.0
 
 
 def connect(url: str, *, timeout_s: float) -> Redis:
@@ -29,11 +30,13 @@ def connect(url: str, *, timeout_s: float) -> Redis:
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=_MAX_CONNECTIONS,
-        timeout=timeout_s,
+        timeout=_POOL_WAIT_S,
         decode_responses=True,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         **({} if url.startswith("unix:") else {"socket_keepalive": True}),
+        # RESP2 needs no handshake: a fresh connection costs a `connect`, and hangs no longer than a call.
+        protocol=2,
         # redis-py would look its own version up on the disk for each connection, 5 ms each time.
         driver_info=None,
         # Not on a timeout: who does not answer is not asked again while somebody waits.
