@@ -47,10 +47,13 @@ class Dispatcher:
 
     async def accept_and_follow(self, job: NewJob) -> tuple[Follower, Facts]:
         """The same, heard of from the first event on. Raises StoreUnavailable."""
-        # First heard of, then written: nothing can be missed and nothing need be read.
+        # First heard of, then written: nothing can be missed and nothing need be read. Until it is written
+        # the follower holds, so that nobody looks for a stream that is not there yet.
         follower = self._relay.follow(job.id, Cursor.start(job.id, job.n)._replace(marker=1))
+        follower.hold()
         try:
             accepted_at = await self.accept(job)
+            self._relay.go_on(follower)
         except BaseException:
             follower.close()
             raise

@@ -45,6 +45,10 @@ class _Followed:
     heard_at: float
     followers: list[Follower] = field(default_factory=list)
 
+    def is_silent(self, before: float) -> bool:
+        """Whether nothing was heard since, and somebody waits for it who is not reading already."""
+        return self.heard_at < before and not all(follower.is_reading for follower in self.followers)
+
 
 class Relay:
     """Hands each event to those who follow its job, in order, without a gap."""
@@ -83,6 +87,12 @@ class Relay:
         if not followed.followers:
             del self._followed[follower.job_id]
         self._stale.discard(follower)
+
+    def go_on(self, follower: Follower) -> None:
+        """End a `hold` without reading anything."""
+        if not follower.join([]):
+            self._stale.add(follower)
+            self._work.set()
 
     async def catch_up(self, follower: Follower) -> Entry:
         """Read the stream as far as the follower lacks it and join. Answers the stream's last entry.
@@ -186,7 +196,7 @@ class Relay:
     async def _look_up_silent(self) -> None:
         """Read the last entry of every job that was silent, all in one call."""
         before = self._clock() - SILENCE_S
-        silent = [job_id for job_id, followed in self._followed.items() if followed.heard_at < before]
+        silent = [job_id for job_id, followed in self._followed.items() if followed.is_silent(before)]
         if not silent:
             return
         for job_id, last in zip(silent, await self._store.last_entries(silent), strict=True):

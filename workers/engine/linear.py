@@ -1,11 +1,11 @@
 """Linear layers for a CPU: weights in oneDNN's own layout, and results that do not depend on the batch.
 
 Packed once, a product need not bring its weights into order each time (float32 on AVX2: 1.2 to 1.8 times
-as fast as MKL for 32 rows, up to 3 times for 2 to 8). Layers that read the same input (query, key and value; gate and
-up) become one product. A product of few rows may take another path through the library and differ in the last
-bits from the same row among others (bfloat16, one row, 2048 inputs on AVX-512). Each shape is tried, and too
-few rows are padded: here and not in the batch of tokens, since the head computes one row when one sequence
-draws.
+as fast as MKL for 32 rows, up to 3 times for 2 to 8). Layers that read the same input (query, key and
+value; gate and up) become one product. A product of few rows may take another path through the library and
+differ in the last bits from the same row among others (bfloat16, one row, 2048 inputs on AVX-512). Each
+shape is tried, and too few rows are padded: here and not in the batch of tokens, since the head computes one
+row when one sequence draws.
 """
 
 from __future__ import annotations

@@ -232,3 +232,16 @@ async def test_an_event_that_cannot_be_read_is_dropped_and_read_later() -> None:
         system.source.said.put_nowait([Heard(JOB_ID, "2-1", "1", {"type": "what"})])
         system.source.say(ENTRIES[3])
         assert await text_of(follower, lambda text: len(text) == 3) == "abc"
+
+
+async def test_a_job_that_is_not_written_yet_is_not_looked_for() -> None:
+    async with running() as system:
+        follower = system.follow()
+        follower.hold()
+        system.store.streams.clear()
+        system.source.said.put_nowait("connected")
+        system.source.say(*ENTRIES)
+        await asyncio.sleep(0.05)
+        system.store.streams[JOB_ID] = ENTRIES
+        system.relay.go_on(follower)
+        assert await text_of(follower, lambda text: len(text) == 3) == "abc"
