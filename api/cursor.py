@@ -69,8 +69,9 @@ class Cursor(NamedTuple):
 
     def with_choice(self, index: int, choice: ChoiceCursor) -> Cursor:
         """The same place, but for one choice."""
-        choices = (*self.choices[:index], choice, *self.choices[index + 1 :])
-        return Cursor(self.check, self.marker, choices, self.ending)
+        choices = self.choices
+        changed = (choice,) if len(choices) == 1 else (*choices[:index], choice, *choices[index + 1 :])
+        return Cursor(self.check, self.marker, changed, self.ending)
 
     @property
     def positions(self) -> tuple[int, ...]:

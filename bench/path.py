@@ -1,7 +1,8 @@
 """What the path costs: HTTP client to HTTP client through the queue, against the bare engine, in one run.
 
-Tokens a second at 1, 8 and 32 streams, and what the path adds to the first token with Redis's `everysec` and
-`always`. Both sides serve the same prompts with the same weights and threads, in turn.
+Tokens a second at 1, 8 and 32 streams on a real model, and what the path adds to the first token with
+Redis's `everysec` and `always`: this on a tiny model, whose own milliseconds do not drown the path's. Both
+sides serve the same prompts with the same weights and threads, in turn.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,8 @@ import redis
 
 from bench.stream_client import stream_all, stream_chat
 from tests.acceptance.system import System
+from tests.tiny_chat_model import make_tiny_chat_model
+from workers.engine.loader import default_threads
 
 NUM_TOKENS = 128
 STREAMS = (1, 8, 32)
@@ -122,28 +127,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path(".baton/models/SmolLM2-135M-Instruct"))
     parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=default_threads())
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    bare = BareEngine(options.model.absolute(), options.dtype, options.threads)
-    try:
+    with tempfile.TemporaryDirectory() as directory:
+        tiny = make_tiny_chat_model(Path(directory) / "tiny")
         for fsync in ("everysec", "always"):
-            system = System(
-                options.model.absolute(),
-                DTYPE=options.dtype,
-                THREADS=str(options.threads),
-                API_REPLICAS="1",
-                APPENDFSYNC=fsync,
-            )
-            try:
-                system.start()
-                first_token(system, bare, 7 * options.rounds, fsync)
-                if fsync == "always":
-                    throughput(system, bare, options.rounds)
-            finally:
-                system.remove()
+            with both_sides(tiny, "float32", options.threads, fsync) as (system, bare):
+                first_token(system, bare, 10 * options.rounds, fsync)
+    with both_sides(options.model.absolute(), options.dtype, options.threads, "always") as (system, bare):
+        throughput(system, bare, options.rounds)
+
+
+@contextmanager
+def both_sides(model: Path, dtype: str, threads: int, fsync: str) -> Iterator[tuple[System, BareEngine]]:
+    """The whole path and the bare engine, both ready."""
+    system = System(model, DTYPE=dtype, THREADS=str(threads), API_REPLICAS="1", APPENDFSYNC=fsync)
+    bare = BareEngine(model, dtype, threads)
+    try:
+        system.start()
+        yield system, bare
     finally:
         bare.close()
+        system.remove()
 
 
 if __name__ == "__main__":

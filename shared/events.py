@@ -189,7 +189,7 @@ def read_event(fields: dict[str, Any]) -> Event:
     try:
         kind = fields.pop("type")
         if kind == "output":
-            return Output(tuple(_decode_choice(*choice) for choice in fields["choices"]))
+            return Output(tuple([_decode_choice(*choice) for choice in fields["choices"]]))
         if kind == "failed":
             return Failed(ErrorInfo(**fields["error"]), fields["prompt_tokens"])
         return _PLAIN[kind](**fields)
@@ -211,7 +211,7 @@ def encode_positions(positions: tuple[int, ...]) -> str:
 def decode_positions(raw: str) -> tuple[int, ...]:
     """The inverse of `encode_positions`. Raises DecodeError."""
     try:
-        return tuple(int(part) for part in raw.split(","))
+        return tuple([int(part) for part in raw.split(",")])
     except ValueError as error:
         raise DecodeError("positions", raw) from error
 

@@ -27,16 +27,23 @@ def start_api(redis_server: RedisServer, store: JobStore) -> Iterator[StartApi]:
         yield start
 
 
+@pytest.fixture(scope="session")
+def _replicas(redis_server: RedisServer) -> Iterator[tuple[ApiServer, ApiServer]]:
+    """Two replicas for all tests that change nothing in them."""
+    with ApiServer(redis_server.url) as first, ApiServer(redis_server.url) as second:
+        yield first, second
+
+
 @pytest.fixture
-def api(start_api: StartApi) -> ApiServer:
+def api(_replicas: tuple[ApiServer, ApiServer], store: JobStore) -> ApiServer:  # noqa: ARG001  # empties Redis
     """A replica."""
-    return start_api()
+    return _replicas[0]
 
 
 @pytest.fixture
-def other_api(start_api: StartApi) -> ApiServer:
+def other_api(_replicas: tuple[ApiServer, ApiServer], store: JobStore) -> ApiServer:  # noqa: ARG001
     """Another one."""
-    return start_api()
+    return _replicas[1]
 
 
 @pytest.fixture

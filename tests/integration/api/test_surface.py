@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import httpx
+import pytest
 
 from shared.job_store import JobStore
 from tests.fake_worker import FakeWorker
+from tests.integration.api.conftest import StartApi
 from tests.integration.api.requests import CHAT, chat, job
+
+
+@pytest.fixture
+async def fresh_http(start_api: StartApi) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a replica that has served nothing yet."""
+    async with httpx.AsyncClient(base_url=start_api().url) as client:
+        yield client
 
 
 async def test_ready_names_what_is_missing(http: httpx.AsyncClient, store: JobStore) -> None:
@@ -25,8 +36,9 @@ async def test_ready_names_what_is_missing(http: httpx.AsyncClient, store: JobSt
 
 
 async def test_models_are_those_configured_and_those_ever_registered(
-    http: httpx.AsyncClient, store: JobStore
+    fresh_http: httpx.AsyncClient, store: JobStore
 ) -> None:
+    http = fresh_http
     model = {"object": "model", "created": 0, "owned_by": "baton"}
     assert (await http.get("/v1/models")).json() == {"object": "list", "data": [{"id": "test", **model}]}
     async with FakeWorker(store, model="org/other"):
@@ -38,7 +50,8 @@ async def test_models_are_those_configured_and_those_ever_registered(
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
 
 
-async def test_metrics(http: httpx.AsyncClient, store: JobStore) -> None:
+async def test_metrics(fresh_http: httpx.AsyncClient, store: JobStore) -> None:
+    http = fresh_http
     await http.post("/v1/jobs", json=job())
     async with FakeWorker(store, model="other"):
         text = (await http.get("/metrics")).text
