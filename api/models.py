@@ -16,9 +16,9 @@ class Models:
         self._known = frozenset({configured})
 
     async def all(self) -> list[str]:
-        """Their names, sorted. Raises StoreUnavailable."""
+        """Their names, the configured one first. Raises StoreUnavailable."""
         self._known |= await self._store.models()
-        return sorted(self._known)
+        return [self.configured, *sorted(self._known - {self.configured})]
 
     async def require(self, model: str) -> None:
         """Raises RequestError (404) for a model that nobody knows."""

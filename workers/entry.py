@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 
 #: Exit status of a worker that cannot start as it is set up (sysexits.h): starting it again is no use.
 EX_CONFIG = 78
+#: How long a thread may keep the interpreter from another. Python's own 5 ms are as long as a token's whole
+#: way, and Celery's thread is busy with its events just when the engine begins.
+_SWITCH_S = 0.0005
 
 
 def main() -> int:
@@ -32,6 +35,7 @@ def main() -> int:
         return EX_CONFIG
     from workers.service import serve
 
+    sys.setswitchinterval(_SWITCH_S)
     return serve(settings, backend, device.name)
 
 
