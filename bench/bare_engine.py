@@ -9,11 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from workers.resolver import Resolver
-
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine, make_engine
 from workers.engine.loader import load_model
+from workers.resolver import Resolver
 
 
 def run_round(engine: Engine, resolver: Resolver, bodies: list[dict[str, Any]]) -> dict[str, float]:

@@ -44,7 +44,7 @@ async def test_models_are_those_configured_and_those_ever_registered(
     async with FakeWorker(store, model="org/other"):
         pass
     assert (await http.get("/v1/models/org/other")).json() == {"id": "org/other", **model}
-    assert [m["id"] for m in (await http.get("/v1/models")).json()["data"]] == ["org/other", "test"]
+    assert [m["id"] for m in (await http.get("/v1/models")).json()["data"]] == ["test", "org/other"]
     assert (await http.post("/v1/jobs", json=job(chat(model="org/other")))).status_code == 202
     missing = await http.get("/v1/models/nobody")
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
