@@ -37,7 +37,6 @@ class Listener:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self.is_connected = False
 
     async def messages(self) -> AsyncIterator[list[Heard] | Literal["connected"]]:
         """What is published, one list a message; `connected` whenever something may have been missed.
@@ -52,7 +51,6 @@ class Listener:
                     yield message
             except StoreUnavailable as error:
                 logger.warning("listener: %s", error)
-            self.is_connected = False
             await asyncio.sleep(_BACK_OFF_S[min(failures, len(_BACK_OFF_S) - 1)])
             failures += 1
 
@@ -73,7 +71,6 @@ class Listener:
                     yield _decode(message["data"])
                 elif message is not None and message["type"] == "psubscribe":
                     # Also when redis-py connected anew and subscribed again by itself.
-                    self.is_connected = True
                     yield "connected"
         finally:
             with suppress(RedisError, OSError):

@@ -121,10 +121,10 @@ class JobStore:
         with unavailable_as_error():
             return await cast(Awaitable[int | None], self._redis.zrank(keys.queued(job.model), job.id))
 
-    async def entries(self, job_id: str, *, first: str = "-") -> list[Entry]:
-        """The job's stream from the stream id `first` on; empty when the stream is not there."""
+    async def entries(self, job_id: str) -> list[Entry]:
+        """The job's stream; empty when the stream is not there."""
         with unavailable_as_error():
-            found = cast(_Found, await self._redis.xrange(keys.events(job_id), min=first))
+            found = cast(_Found, await self._redis.xrange(keys.events(job_id)))
         return [decode_entry(stream_id, fields) for stream_id, fields in found]
 
     async def last_entries(self, job_ids: Sequence[str]) -> list[Entry | None]:
