@@ -14,6 +14,26 @@ RequeueReason = Literal["drain", "parked", "worker_died", "given_back"]
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A token that could be drawn at some position."""
+
+    token_id: int
+    #: What it adds to the text, which need not be whole characters.
+    raw: bytes
+    #: Natural logarithm of its probability under the model alone: no temperature, penalty or bias.
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """What a reader who asked for `logprobs` is told of one token."""
+
+    chosen: Candidate
+    #: The likeliest ones, from the likeliest down, equal ones by id; as many as were asked for.
+    top: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ChoiceOutput:
     """Consecutive final tokens of one choice, with the text of each, so that it can be cut anywhere."""
 
@@ -24,6 +44,8 @@ class ChoiceOutput:
     #: Text per token, as many as token_ids. A token may have none; a character belongs to its last token.
     texts: tuple[str, ...]
     finish: FinishReason | None = None
+    #: Per token, as many as token_ids; None where they were not asked for.
+    logprobs: tuple[TokenLogprobs, ...] | None = None
 
     @property
     def end(self) -> int:
@@ -37,13 +59,22 @@ class ChoiceOutput:
         """The part from `position` on (which is not before `start`); empty when it lies behind the end."""
         assert position >= self.start
         cut = min(position, self.end) - self.start
-        return ChoiceOutput(self.index, self.start + cut, self.token_ids[cut:], self.texts[cut:], self.finish)
+        logprobs = None if self.logprobs is None else self.logprobs[cut:]
+        return ChoiceOutput(
+            self.index, self.start + cut, self.token_ids[cut:], self.texts[cut:], self.finish, logprobs
+        )
 
     def joined(self, other: ChoiceOutput) -> ChoiceOutput:
         """This and what directly follows it, as one."""
         assert other.index == self.index and other.start == self.end and self.finish is None
+        has_none = self.logprobs is None and other.logprobs is None
         return ChoiceOutput(
-            self.index, self.start, self.token_ids + other.token_ids, self.texts + other.texts, other.finish
+            self.index,
+            self.start,
+            self.token_ids + other.token_ids,
+            self.texts + other.texts,
+            other.finish,
+            None if has_none else (self.logprobs or ()) + (other.logprobs or ()),
         )
 
 
@@ -169,11 +200,24 @@ def encode_event(event: Event) -> str:
 def _fields(event: Event) -> dict[str, Any]:
     match event:
         case Output(choices):
-            return {"choices": [[c.index, c.start, c.token_ids, c.texts, c.finish] for c in choices]}
+            return {"choices": [_encode_choice(choice) for choice in choices]}
         case Failed(error, prompt_tokens):
             return {"error": {**error.to_json(), "status": error.status}, "prompt_tokens": prompt_tokens}
         case _:
             return {name: getattr(event, name) for name in event.__slots__}
+
+
+def _encode_choice(choice: ChoiceOutput) -> list[Any]:
+    """Logprobs go along only where they were asked for."""
+    fields = [choice.index, choice.start, choice.token_ids, choice.texts, choice.finish]
+    if choice.logprobs is not None:
+        told = [[one.chosen, *one.top] for one in choice.logprobs]
+        fields.append([[_encode_candidate(each) for each in candidates] for candidates in told])
+    return fields
+
+
+def _encode_candidate(candidate: Candidate) -> tuple[int, str, float]:
+    return candidate.token_id, candidate.raw.decode("latin-1"), candidate.logprob
 
 
 def decode_event(raw: str) -> Event:
@@ -198,9 +242,20 @@ def read_event(fields: dict[str, Any]) -> Event:
 
 
 def _decode_choice(
-    index: int, start: int, token_ids: list[int], texts: list[str], finish: FinishReason | None
+    index: int,
+    start: int,
+    token_ids: list[int],
+    texts: list[str],
+    finish: FinishReason | None,
+    logprobs: list[list[tuple[int, str, float]]] | None = None,
 ) -> ChoiceOutput:
-    return ChoiceOutput(index, start, tuple(token_ids), tuple(texts), finish)
+    told = None if logprobs is None else tuple([_decode_logprobs(*candidates) for candidates in logprobs])
+    return ChoiceOutput(index, start, tuple(token_ids), tuple(texts), finish, told)
+
+
+def _decode_logprobs(*candidates: tuple[int, str, float]) -> TokenLogprobs:
+    chosen, *top = [Candidate(token_id, raw.encode("latin-1"), value) for token_id, raw, value in candidates]
+    return TokenLogprobs(chosen, tuple(top))
 
 
 def encode_positions(positions: tuple[int, ...]) -> str:

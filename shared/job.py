@@ -83,9 +83,11 @@ class ResolvedRequest:
         try:
             fields = json.loads(raw)
             sampling = fields["sampling"]
+            sampling["stop"] = tuple(sampling["stop"])
+            sampling["logit_bias"] = tuple((token_id, bias) for token_id, bias in sampling["logit_bias"])
             return cls(
                 prompt_token_ids=tuple(fields["prompt_token_ids"]),
-                sampling=SamplingParams(**{**sampling, "stop": tuple(sampling["stop"])}),
+                sampling=SamplingParams(**sampling),
                 stop_token_ids=tuple(fields["stop_token_ids"]),
                 model_revision=fields["model_revision"],
             )

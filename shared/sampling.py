@@ -20,6 +20,23 @@ class SamplingParams:
     temperature: float = 1.0
     #: Nucleus sampling: the smallest set of candidates whose probability reaches this, 0 < top_p <= 1.
     top_p: float = 1.0
+    #: Only this many likeliest candidates; None: all.
+    top_k: int | None = None
+    #: Only candidates at least this share as likely as the likeliest, 0 <= min_p <= 1.
+    min_p: float = 0.0
+    #: Above 1, logits of tokens of the prompt and the output are moved away from being drawn
+    #: (https://arxiv.org/abs/1909.05858); 1 is none.
+    repetition_penalty: float = 1.0
+    #: Taken from the logit of each token that the output holds.
+    presence_penalty: float = 0.0
+    #: Taken from the logit of a token for each time that the output holds it.
+    frequency_penalty: float = 0.0
+    #: Added to logits, as (token id, bias) by ascending id.
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    #: Before this many tokens no stop token is drawn and no stop string ends the choice.
+    min_tokens: int = 0
+    #: How many alternatives are told beside each token's own log probability; None: tell nothing.
+    logprobs: int | None = None
     #: Strings that end a choice; the text never contains them.
     stop: tuple[str, ...] = ()
     #: Number of choices, each with draws of its own.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from shared.events import ChoiceOutput, Entry, FinishReason, Output
+from shared.events import ChoiceOutput, Entry, FinishReason, Output, TokenLogprobs
 
 
 class Progress(NamedTuple):
@@ -29,17 +29,21 @@ class _Choice:
     def __init__(self) -> None:
         self.token_ids: list[int] = []
         self.texts: list[str] = []
+        self.logprobs: list[TokenLogprobs] | None = None
         self.finish: FinishReason | None = None
 
     def take(self, output: ChoiceOutput) -> None:
         assert output.start == len(self.token_ids) and self.finish is None
         self.token_ids += output.token_ids
         self.texts += output.texts
+        if output.logprobs is not None:
+            self.logprobs = [*(self.logprobs or ()), *output.logprobs]
         self.finish = output.finish
 
     def output(self, index: int, start: int) -> ChoiceOutput:
         token_ids, texts = tuple(self.token_ids[start:]), tuple(self.texts[start:])
-        return ChoiceOutput(index, start, token_ids, texts, self.finish)
+        logprobs = None if self.logprobs is None else tuple(self.logprobs[start:])
+        return ChoiceOutput(index, start, token_ids, texts, self.finish, logprobs)
 
 
 class Transcript:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from shared.errors import DecodeError, ErrorInfo
 from shared.events import (
     Cancelled,
+    Candidate,
     ChoiceOutput,
     Completed,
     Entry,
@@ -21,6 +22,7 @@ from shared.events import (
     Requeued,
     Resumed,
     Started,
+    TokenLogprobs,
     decode_entry,
     decode_event,
     decode_positions,
@@ -29,12 +31,17 @@ from shared.events import (
     event_type,
 )
 
+LOGPROBS = (
+    TokenLogprobs(Candidate(1, b"\xc3", -0.5), (Candidate(1, b"\xc3", -0.5), Candidate(9, b" a", -2.25))),
+    TokenLogprobs(Candidate(2, b"\xa9", -3.0), ()),
+)
 EVENTS: list[Event] = [
     Queued(),
     Started("worker-1"),
     Resumed("worker-2", 3),
     Requeued("drain"),
     Output((ChoiceOutput(0, 4, (1, 2), ("a", 'b"\n'), "stop"), ChoiceOutput(1, 0, (), ()))),
+    Output((ChoiceOutput(0, 4, (1, 2), ("", "é"), None, LOGPROBS),)),
     Completed(7),
     Incomplete(7),
     Failed(ErrorInfo("too long", "invalid_request_error", "messages", "context_length_exceeded", 400), 9),
@@ -77,10 +84,14 @@ def test_positions_survive_their_text(positions: tuple[int, ...]) -> None:
 def test_an_output_cut_anywhere_joins_again(
     tokens: list[tuple[int, str]], start: int, data: st.DataObject
 ) -> None:
-    whole = ChoiceOutput(0, start, tuple(t for t, _ in tokens), tuple(x for _, x in tokens), "length")
+    ids, texts = tuple(t for t, _ in tokens), tuple(x for _, x in tokens)
+    logprobs = tuple(TokenLogprobs(Candidate(t, x.encode(), -1.0), ()) for t, x in tokens)
+    whole = ChoiceOutput(0, start, ids, texts, "length", data.draw(st.sampled_from([None, logprobs])))
     cut = data.draw(st.integers(start, whole.end))
     rest = whole.since(cut)
-    head = ChoiceOutput(0, start, whole.token_ids[: cut - start], whole.texts[: cut - start])
+    num = cut - start
+    told = None if whole.logprobs is None else whole.logprobs[:num]
+    head = ChoiceOutput(0, start, ids[:num], texts[:num], logprobs=told)
     assert rest.start == cut
     assert head.joined(rest) == whole
 

@@ -23,7 +23,8 @@ def test_no_other_text_is_an_id(text: str) -> None:
 
 
 def test_a_resolved_request_decodes_to_itself() -> None:
-    resolved = ResolvedRequest((1, 2), SamplingParams(8, 2**62, 0.5, 0.9, ("\n", "é"), 3), (0,), "rev")
+    sampling = SamplingParams(8, 2**62, 0.5, 0.9, top_k=5, logit_bias=((3, -1.5),), stop=("\n", "é"), n=3)
+    resolved = ResolvedRequest((1, 2), sampling, (0,), "rev")
     assert ResolvedRequest.decode(resolved.encode()) == resolved
 
 

@@ -164,7 +164,7 @@ def test_a_lone_surrogate_is_a_replacement_character() -> None:
 def test_what_a_body_says_is_taken() -> None:
     body = chat("a", max_tokens=7, temperature=0, top_p=0.5, seed=9, stop=["x", "yz"])
     resolved = make_resolver(defaults=Defaults(0.3, 0.2)).resolve(body, n=3)
-    assert resolved.sampling == SamplingParams(7, 9, 0, 0.5, ("x", "yz"), 3)
+    assert resolved.sampling == SamplingParams(7, 9, 0, 0.5, stop=("x", "yz"), n=3)
     assert resolved.model_revision == "revision"
 
 
@@ -172,7 +172,7 @@ def test_what_a_body_does_not_say_is_filled_in() -> None:
     resolver = make_resolver(max_model_len=1000)
     one, two = (resolver.resolve(chat("a"), n=1) for _ in range(2))
     room = 1000 - len(one.prompt_token_ids)
-    assert one.sampling == SamplingParams(room, one.sampling.seed, 1.0, 1.0, (), 1)
+    assert one.sampling == SamplingParams(room, one.sampling.seed, 1.0, 1.0)
     assert one.sampling.seed != two.sampling.seed
     assert 0 <= one.sampling.seed < 2**63
     recommended = make_resolver(defaults=Defaults(0.6, 0.9)).resolve(chat("a", stop="x"), n=1).sampling

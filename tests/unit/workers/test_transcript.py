@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from shared.events import ChoiceOutput, Entry, Output, Queued, Started
+from shared.events import Candidate, ChoiceOutput, Entry, Output, Queued, Started, TokenLogprobs
 from workers.transcript import Progress, Transcript
 
 
@@ -27,6 +27,16 @@ def test_an_end_without_tokens_is_given_until_it_is_known() -> None:
     assert transcript.since(Progress((1,), (False,))) == Output((words(start=1, finish="length"),))
     assert transcript.since(Progress((1,), (True,))) is None
     assert transcript.is_finished
+
+
+def test_logprobs_go_with_their_tokens() -> None:
+    told = tuple(TokenLogprobs(Candidate(i, b"x", -float(i)), ()) for i in range(3))
+    transcript = Transcript(1)
+    transcript.take([ChoiceOutput(0, 0, (0, 1), ("x", "x"), None, told[:2])])
+    transcript.take([ChoiceOutput(0, 2, (2,), ("x",), "length", told[2:])])
+    assert transcript.since(Progress((1,), (False,))) == Output(
+        (ChoiceOutput(0, 1, (1, 2), ("x", "x"), "length", told[1:]),)
+    )
 
 
 def test_it_is_read_from_a_stream() -> None:
