@@ -16,7 +16,7 @@ from api.app import create_app
 from api.server import Protocol, Server
 from api.settings import ApiSettings
 from shared.errors import SettingsError
-from shared.logs import configure_logging
+from shared.logs import configure_logging, log_uncaught
 from shared.settings import Environment
 
 #: sysexits.h EX_CONFIG: a setting is unusable, another start will not help.
@@ -31,7 +31,9 @@ def main() -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_CONFIG
-    configure_logging("api", settings.log_level)
+    name = f"{socket.gethostname()}:{settings.port}"
+    configure_logging("api", name, level=settings.log_level, form=settings.log_format)
+    log_uncaught()
     server = make_server(create_app(settings), settings)
     # What is there now stays: the collector need not look at it again, which takes tens of milliseconds.
     gc.collect()
@@ -41,7 +43,7 @@ def main() -> int:
 
 
 def make_server(app: FastAPI, settings: ApiSettings) -> Server:
-    """uvicorn as Baton runs it; access is not logged, so that no query string is."""
+    """uvicorn as Baton runs it. Its own access log would show query strings; ours is api/access.py."""
     config = uvicorn.Config(
         app,
         loop="uvloop",

@@ -31,6 +31,7 @@ class ApiSettings:
     lease_s: float = 3.0
     drain_s: float = 5.0
     log_level: str = "info"
+    log_format: str = "auto"
 
     @classmethod
     def from_environment(cls, environment: Environment) -> ApiSettings:
@@ -56,6 +57,7 @@ class ApiSettings:
             lease_s=environment.read(settings.LEASE_S),
             drain_s=environment.read(settings.DRAIN_S),
             log_level=environment.read(settings.LOG_LEVEL),
+            log_format=environment.read(settings.LOG_FORMAT),
         )
 
 

@@ -6,6 +6,7 @@ Everything comes from BATON_* variables; the password travels in the environment
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Mapping
 
@@ -13,6 +14,7 @@ from cli.exit_codes import ExitCode
 from shared import settings
 from shared.celery_app import make_celery
 from shared.errors import SettingsError
+from shared.logs import configure_logging, log_uncaught
 
 
 def flower_environment(env: settings.Environment) -> dict[str, str]:
@@ -39,10 +41,18 @@ def broker_url(env: settings.Environment) -> str:
     return url
 
 
+def _log(env: settings.Environment) -> None:
+    """Flower and its web server take to the handler that is there already."""
+    name = f"{socket.gethostname()}:{env.read(settings.FLOWER_PORT)}"
+    configure_logging("flower", name, level=env.read(settings.LOG_LEVEL), form=env.read(settings.LOG_FORMAT))
+    log_uncaught()
+
+
 def main(environ: Mapping[str, str] = os.environ) -> None:
     try:
         env = settings.Environment(environ)
         variables, url = flower_environment(env), broker_url(env)
+        _log(env)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(ExitCode.CONFIG)

@@ -15,6 +15,7 @@ from cli.supervisor.prepare import prepare
 from cli.supervisor.settings import UpSettings
 from shared import settings
 from shared.errors import SettingsError
+from shared.logs import configure_logging
 
 
 def _flag(variable: settings.Variable[Any]) -> typer.models.OptionInfo:
@@ -43,6 +44,7 @@ def up(
     api_replicas: Annotated[str | None, _flag(settings.API_REPLICAS)] = None,
     api_keys: Annotated[str | None, _flag(settings.API_KEYS)] = None,
     log_level: Annotated[str | None, _flag(settings.LOG_LEVEL)] = None,
+    log_format: Annotated[str | None, _flag(settings.LOG_FORMAT)] = None,
 ) -> None:
     """Start Redis, the API, one worker a device and Flower; keep them alive; Ctrl-C stops them in order.
 
@@ -58,6 +60,7 @@ def up(
         raise StartRefused(str(error)) from error
     place = Home(read.home)
     place.make()
-    with place.locked() as lock:
+    with place.locked() as lock, place.own_log() as log:
+        configure_logging("supervisor", "baton-up", level=read.log_level, form=read.log_format, stream=log)
         prepared = prepare(read, place, environ)
         asyncio.run(run(prepared, place, lock, Console()))

@@ -120,6 +120,12 @@ DRAIN_S = Variable(
 LOG_LEVEL = Variable(
     "BATON_LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error"), "Least level that is logged."
 )
+LOG_FORMAT = Variable(
+    "BATON_LOG_FORMAT",
+    "auto",
+    _one_of("auto", "json", "text"),
+    "Form of log lines; auto: text on a terminal, else JSON.",
+)
 WORKER_NAME = Variable("BATON_WORKER_NAME", "", str, "Name of a worker; empty: host and device.")
 WORKER_DEVICE = Variable("BATON_WORKER_DEVICE", "auto", _devices, "The one device of a worker process.")
 FLOWER_BASIC_AUTH = Variable("BATON_FLOWER_AUTH", "", str, "user:password of Flower; empty: made and kept.")
@@ -127,7 +133,8 @@ FLOWER_BASIC_AUTH = Variable("BATON_FLOWER_AUTH", "", str, "user:password of Flo
 VARIABLES: tuple[Variable[Any], ...] = (
     HOST, PORT, FLOWER_PORT, HOME, REDIS_URL, BROKER_URL, APPENDFSYNC, MODEL, MODEL_NAME, DEVICES, DTYPE,
     THREADS, MAX_SLOTS, MAX_MODEL_LEN, API_REPLICAS, API_KEYS, PING_S, FIRST_OUTPUT_WAIT_S, BODY_LIMIT,
-    READER_GRACE_S, RETENTION_S, LEASE_S, DRAIN_S, LOG_LEVEL, WORKER_NAME, WORKER_DEVICE, FLOWER_BASIC_AUTH,
+    READER_GRACE_S, RETENTION_S, LEASE_S, DRAIN_S, LOG_LEVEL, LOG_FORMAT, WORKER_NAME, WORKER_DEVICE,
+    FLOWER_BASIC_AUTH,
 )  # fmt: skip
 
 _PLACEHOLDERS = ("changeme", "change-me", "<", "your-")

@@ -18,7 +18,7 @@ def main() -> int:
     parser.add_argument("--step-s", type=float, default=0.01, help="seconds that each step takes")
     arguments = parser.parse_args()
     settings = WorkerSettings.from_environment(Environment(os.environ))
-    configure_logging(settings.name, settings.log_level)
+    configure_logging("worker", settings.name, level=settings.log_level, form=settings.log_format)
     return serve(settings, scripted_backend(slots=settings.slots, step_s=arguments.step_s), "cpu")
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from shared.errors import BatonError
-from shared.logs import configure_logging
+from shared.logs import configure_logging, log_uncaught
 from shared.settings import Environment
 from workers.backends.backend import Backend
 from workers.device import Device, pin
@@ -27,7 +27,8 @@ def main() -> int:
     """The exit status; a fault of the set-up is one line on stderr."""
     try:
         settings = WorkerSettings.from_environment(Environment(os.environ))
-        configure_logging(settings.name, settings.log_level)
+        configure_logging("worker", settings.name, level=settings.log_level, form=settings.log_format)
+        log_uncaught()
         device = pin(settings.device, os.environ, threads=settings.threads)
         backend = _load(settings, device)
     except BatonError as error:

@@ -35,6 +35,7 @@ class WorkerSettings:
     max_model_len: int | None
     lease_s: float
     log_level: str
+    log_format: str
 
     @classmethod
     def from_environment(cls, env: Environment) -> WorkerSettings:
@@ -59,4 +60,5 @@ class WorkerSettings:
             max_model_len=env.read(settings.MAX_MODEL_LEN),
             lease_s=env.read(settings.LEASE_S),
             log_level=env.read(settings.LOG_LEVEL),
+            log_format=env.read(settings.LOG_FORMAT),
         )

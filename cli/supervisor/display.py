@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.supervisor.child import Child
+from cli.supervisor.log_line import log_text
 from cli.supervisor.state_file import State
 
 _MARKS: dict[State, Text] = {
@@ -21,8 +21,6 @@ _MARKS: dict[State, Text] = {
     "stopped": Text("-", "dim"),
     "failed": Text("✗", "red"),
 }
-#: What shared.logs puts before a message.
-_LOG_HEAD = re.compile(r"\S+ \S+ [A-Z]+ +\S+ \S+: ")
 
 
 class Display:
@@ -83,7 +81,7 @@ def _detail(child: Child) -> str:
     """What is worth knowing in this state."""
     match child.state:
         case "starting":
-            return " ".join(_LOG_HEAD.sub("", line) for line in child.last_lines(1))
+            return " ".join(log_text(line) for line in child.last_lines(1))
         case "restarting":
             return child.obituary
         case "ready":

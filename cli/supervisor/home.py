@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import psutil
 
@@ -54,6 +55,13 @@ class Home:
             yield lock
         finally:
             os.close(lock)
+
+    @contextmanager
+    def own_log(self) -> Iterator[TextIO]:
+        """The log of `baton up` itself: what people see of it on the terminal is not kept."""
+        number = os.open(self.logs / "up.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with os.fdopen(number, "a") as log:
+            yield log
 
     @property
     def is_locked(self) -> bool:

@@ -31,6 +31,8 @@ class UpSettings:
     threads: int | None
     api_replicas: int
     flower_auth: str
+    log_level: str
+    log_format: str
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> UpSettings:
@@ -57,6 +59,8 @@ class UpSettings:
             threads=env.read(settings.THREADS),
             api_replicas=env.read(settings.API_REPLICAS),
             flower_auth=env.read(settings.FLOWER_BASIC_AUTH),
+            log_level=env.read(settings.LOG_LEVEL),
+            log_format=env.read(settings.LOG_FORMAT),
         )
 
 

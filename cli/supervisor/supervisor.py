@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,9 +13,12 @@ from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.supervisor.backoff import Backoff
 from cli.supervisor.child import Child
+from cli.supervisor.log_line import log_text
 from cli.supervisor.plan import ChildPlan
 from cli.supervisor.probes import Probe
 from cli.supervisor.state_file import Role
+
+logger = logging.getLogger(__name__)
 
 #: Between two looks at a child that starts.
 _PROBE_S = 0.1
@@ -70,6 +74,8 @@ class Supervisor:
         for roles in _STOP_ORDER:
             stage = [child for child in self.children if child.plan.role in roles]
             await asyncio.gather(*(child.stop(self._grace_s) for child in stage))
+            for child in stage:
+                logger.info("%s is stopped", child.plan.id)
             self._on_change(self.children)
 
     def kill(self) -> None:
@@ -89,12 +95,14 @@ class Supervisor:
             wait_s = backoff.wait_s(time.monotonic() - born)
             child.state = "restarting"
             child.obituary = f"{describe_exit(status)}, starts again in {wait_s:g} s"
+            logger.warning("%s %s", child.plan.id, child.obituary)
             self._on_change(self.children)
             await asyncio.sleep(wait_s)
 
     async def _live(self, child: Child, ready: asyncio.Event) -> int:
         """One life of a child; answers its exit status."""
         await child.start()
+        logger.info("%s started as process %s", child.plan.id, child.pid)
         self._on_change(self.children)
         async with asyncio.TaskGroup() as life:
             prober = life.create_task(self._await_ready(child, ready))
@@ -110,6 +118,7 @@ class Supervisor:
             await asyncio.sleep(_PROBE_S)
         if child.pid is not None:
             child.state = "ready"
+            logger.info("%s is ready", child.plan.id)
             ready.set()
             self._on_change(self.children)
 
@@ -119,11 +128,12 @@ class Supervisor:
         if self._is_up or not (is_wrong or attempt >= _START_ATTEMPTS):
             return
         child.state = "failed"
+        logger.error("%s does not start: %s", child.plan.id, describe_exit(status))
         self._on_change(self.children)
-        words = child.last_lines(1 if is_wrong else 15) or ["(it wrote nothing)"]
+        lines = child.last_lines(1 if is_wrong else 15) or ["(it wrote nothing)"]
         raise ChildFailed(
             f"{child.plan.id} does not start: {describe_exit(status)}\n"
-            + "\n".join(words)
+            + "\n".join(map(log_text, lines))
             + f"\nlog: {child.log}",
             ExitCode.CONFIG if is_wrong else ExitCode.FAILED,
         )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from transformers.utils import logging as transformers_logging
 
 from shared.errors import BatonError
 from workers.backends.local import LocalBackend
@@ -31,6 +32,8 @@ class OutOfMemory(BatonError):
 
 def load_local(settings: WorkerSettings, device: Device) -> LocalBackend:
     """Blocking, for seconds to minutes. Raises BatonError when there is no usable model."""
+    transformers_logging.disable_default_handler()
+    transformers_logging.enable_propagation()
     directory = find_model(settings.model)
     # What is quick to say what is missing comes first.
     read_config(directory)

@@ -53,7 +53,7 @@ class WorkerProcess:
 
         async def is_ready() -> bool:
             assert self._process.poll() is None, self.log
-            return " ready.\n" in self.log and await self._state(store) is not None
+            return ' ready."' in self.log and await self._state(store) is not None
 
         await eventually(is_ready, 20)
         state = await self._state(store)

@@ -10,7 +10,7 @@ from cli.supervisor.child import Child
 from cli.supervisor.display import Display
 from cli.supervisor.plan import ChildPlan
 
-_LINE = "2026-01-01 00:00:00,000 INFO    worker-1 workers.loading: " + "loading " * 40
+_LINE = "2026-01-01T00:00:00.000Z INFO    worker-1 workers.loading: " + "loading " * 40
 
 
 @pytest.fixture
