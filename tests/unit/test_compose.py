@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from shared.settings import VARIABLES
+from api.settings import ApiSettings
+from cli.flower_entry import broker_url, flower_environment
+from shared.settings import VARIABLES, Environment
+from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = ["deploy/docker/api.Dockerfile", "deploy/docker/worker.Dockerfile", "deploy/flower/Dockerfile"]
@@ -29,13 +34,15 @@ def test_follows_the_compose_specification() -> None:
     assert checked.returncode == 0, checked.stdout
 
 
-def test_every_service_is_checked_and_waits_for_a_healthy_redis(compose: dict[str, Any]) -> None:
+def test_every_service_is_checked_and_waits_for_what_it_needs(compose: dict[str, Any]) -> None:
     services = compose["services"]
-    assert set(services) == {"redis", "api", "worker", "worker-gpu", "flower"}
+    assert set(services) == {"redis", "api", "worker", "worker-gpu", "flower", "nginx"}
+    needed = {"redis": None, "nginx": {"api": {"condition": "service_healthy"}}}
     for name, service in services.items():
         assert service["healthcheck"]["test"], name
-        if name != "redis":
-            assert service["depends_on"] == {"redis": {"condition": "service_healthy"}}, name
+        assert service["stop_grace_period"], name
+        default = {"redis": {"condition": "service_healthy"}}
+        assert service.get("depends_on") == needed.get(name, default), name
 
 
 def test_every_service_is_hardened(compose: dict[str, Any]) -> None:
@@ -43,6 +50,17 @@ def test_every_service_is_hardened(compose: dict[str, Any]) -> None:
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["tmpfs"] == ["/tmp"], name
+        assert set(service["deploy"]["resources"]["limits"]) == {"memory", "pids"}, name
+
+
+def test_only_redis_and_nginx_run_images_of_others_and_none_runs_as_root(compose: dict[str, Any]) -> None:
+    others = {name: service for name, service in compose["services"].items() if "image" in service}
+    assert {name: service["user"] for name, service in others.items()} == {
+        "redis": "999:1000",
+        "nginx": "101:101",
+    }
+    assert all(re.search(r":\d+\.\d+-alpine$", service["image"]) for service in others.values())
 
 
 def test_secrets_have_no_default(compose: dict[str, Any]) -> None:
@@ -51,11 +69,36 @@ def test_secrets_have_no_default(compose: dict[str, Any]) -> None:
     assert services["flower"]["environment"]["BATON_FLOWER_AUTH"].startswith("${BATON_FLOWER_AUTH:?")
 
 
-def test_only_the_api_is_reachable_from_outside(compose: dict[str, Any]) -> None:
+def test_only_nginx_is_reachable_from_outside(compose: dict[str, Any]) -> None:
     published = {name: service.get("ports") for name, service in compose["services"].items()}
-    assert published.pop("api") == ["${BATON_PORT:-8000}:8000"]
-    assert published.pop("flower") == ["127.0.0.1:${BATON_FLOWER_PORT:-5555}:5555"]
+    assert published.pop("nginx") == [
+        "${BATON_PORT:-8000}:8080",
+        "127.0.0.1:${BATON_FLOWER_PORT:-5555}:5555",
+    ]
     assert set(published.values()) == {None}
+
+
+def test_redis_is_out_of_nginx_s_reach(compose: dict[str, Any]) -> None:
+    networks = {name: service["networks"] for name, service in compose["services"].items()}
+    assert networks.pop("nginx") == ["front"]
+    assert networks == {
+        "redis": ["back"],
+        "worker": ["back"],
+        "worker-gpu": ["back"],
+        "api": ["front", "back"],
+        "flower": ["front", "back"],
+    }
+
+
+def test_nginx_is_made_for_the_services_that_there_are(compose: dict[str, Any]) -> None:
+    nginx = compose["services"]["nginx"]
+    assert nginx["volumes"] == ["./deploy/nginx/nginx.conf:/etc/baton/nginx.conf:ro"]
+    conf = (ROOT / "deploy/nginx/nginx.conf").read_text()
+    for name, port in re.findall(r"^ +server (\w+):(\d+) resolve", conf, re.MULTILINE):
+        build = compose["services"][name]["build"]
+        assert f"EXPOSE {port}\n" in (ROOT / build["dockerfile"]).read_text()
+    listened = re.findall(r"^ +listen (\d+);", conf, re.MULTILINE)
+    assert [published.rpartition(":")[2] for published in nginx["ports"]] == listened
 
 
 def test_gpus_are_reserved_in_their_profile_alone(compose: dict[str, Any]) -> None:
@@ -65,7 +108,12 @@ def test_gpus_are_reserved_in_their_profile_alone(compose: dict[str, Any]) -> No
         {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
     ]
     assert gpu["environment"]["BATON_WORKER_DEVICE"] == "cuda:0"
-    assert [name for name, service in compose["services"].items() if "deploy" in service] == ["worker-gpu"]
+    reserving = [
+        name
+        for name, service in compose["services"].items()
+        if "reservations" in service["deploy"]["resources"]
+    ]
+    assert reserving == ["worker-gpu"]
 
 
 def test_redis_keeps_what_it_acknowledged(compose: dict[str, Any]) -> None:
@@ -88,17 +136,81 @@ def test_every_build_names_a_dockerfile(compose: dict[str, Any]) -> None:
     assert {build["dockerfile"] for build in builds} == set(DOCKERFILES)
 
 
+def test_every_service_starts_with_the_environment_that_it_gets(compose: dict[str, Any]) -> None:
+    given = {"BATON_API_KEYS": "long-key", "BATON_FLOWER_AUTH": "user:password"}
+    environments = {
+        name: _image_environment(service) | _interpolated(service["environment"], given)
+        for name, service in compose["services"].items()
+        if "build" in service
+    }
+    api = ApiSettings.from_environment(Environment(environments["api"]))
+    assert (api.host, api.port, api.api_keys) == ("0.0.0.0", 8000, ("long-key",))
+    devices = {
+        name: WorkerSettings.from_environment(Environment(environments[name])).device
+        for name in ("worker", "worker-gpu")
+    }
+    assert devices == {"worker": "cpu", "worker-gpu": "cuda:0"}
+    flower = Environment(environments["flower"])
+    assert flower_environment(flower)["FLOWER_BASIC_AUTH"] == "user:password"
+    assert broker_url(flower) == api.redis_url == "redis://redis:6379/0"
+
+
+def test_every_command_is_there(compose: dict[str, Any]) -> None:
+    texts = [(ROOT / name).read_text() for name in (*DOCKERFILES, "deploy/docker/start-worker")]
+    tests = [" ".join(service["healthcheck"]["test"]) for service in compose["services"].values()]
+    modules = set(re.findall(r"python\W+-m\W+([\w.]+)", "\n".join([*texts, *tests]))) - {"venv"}
+    expected = {"api.entry", "workers.entry", "cli.worker_health", "cli.model_fetch", "cli.flower_entry"}
+    assert modules == expected
+    assert all(importlib.util.find_spec(module) for module in modules)
+
+
+def _interpolated(environment: dict[str, str], given: dict[str, str]) -> dict[str, str]:
+    """As compose does it with `${NAME:-default}` and `${NAME:?…}`."""
+
+    def value(match: re.Match[str]) -> str:
+        return given[match["name"]] if match["kind"] == ":?" else match["rest"]
+
+    pattern = r"\$\{(?P<name>\w+)(?P<kind>:[-?])(?P<rest>[^}]*)\}"
+    return {name: re.sub(pattern, value, text) for name, text in environment.items()}
+
+
+def _image_environment(service: dict[str, Any]) -> dict[str, str]:
+    text = (ROOT / service["build"]["dockerfile"]).read_text().replace("\\\n", " ")
+    words = [word for line in re.findall(r"^ENV (.+)$", text, re.MULTILINE) for word in shlex.split(line)]
+    return dict(word.split("=", 1) for word in words if word.startswith("BATON_"))
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_hadolint_finds_nothing(name: str) -> None:
+    hadolint = Path(sys.executable).parent / "hadolint"
+    found = subprocess.run([hadolint, "--no-color", str(ROOT / name)], capture_output=True, text=True)
+    assert (found.returncode, found.stdout + found.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_images_are_small_unprivileged_checked_and_pinned(name: str) -> None:
     text = (ROOT / name).read_text()
-    assert len(re.findall(r"^FROM python:3\.11-slim", text, re.MULTILINE)) == 2
-    assert re.search(r"^USER 10001$", text, re.MULTILINE)
-    assert re.search(r"^HEALTHCHECK ", text, re.MULTILINE)
-    assert "--constraint constraints.txt" in text
+    first, *others = re.split(r"^(?=FROM )", text, flags=re.MULTILINE)[1:]
+    assert first.startswith("FROM python:3.11-slim-bookworm AS build\n")
+    (runtime,) = [stage for stage in others if stage.startswith("FROM python:3.11-slim-bookworm")]
+    assert "pip" not in runtime
+    for line in ("USER 10001", "STOPSIGNAL SIGTERM", r"CMD \[.+\]"):
+        assert len(re.findall(f"^{line}$", runtime, re.MULTILINE)) == 1, line
+    assert re.search(r"^HEALTHCHECK .*(\\\n)?.*CMD \[", runtime, re.MULTILINE)
+    for install in re.findall(r"pip\S* .*install .*", text.replace("\\\n", "")):
+        assert "--constraint constraints.txt" in install
     for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
         assert all((ROOT / source).exists() for source in sources.split())
 
 
+def test_the_worker_image_has_a_target_for_each_kind_of_device(compose: dict[str, Any]) -> None:
+    text = (ROOT / "deploy/docker/worker.Dockerfile").read_text()
+    targets = {name: compose["services"][name]["build"]["target"] for name in ("worker", "worker-gpu")}
+    assert targets == {"worker": "cpu", "worker-gpu": "cuda"}
+    for target in targets.values():
+        assert f"FROM worker AS {target}\nCOPY --from=build-{target} /opt/baton /opt/baton\n" in text
+
+
 def test_only_the_worker_image_has_torch() -> None:
-    extras = {name: re.findall(r"'\.\[(\w+)\]'", (ROOT / name).read_text()) for name in DOCKERFILES}
-    assert list(extras.values()) == [["api"], ["worker"], ["cli"]]
+    extras = {name: set(re.findall(r"'\.\[(\w+)\]'", (ROOT / name).read_text())) for name in DOCKERFILES}
+    assert list(extras.values()) == [{"api"}, {"worker"}, {"cli"}]
