@@ -12,7 +12,7 @@ from api.boundary import Boundary
 from api.errors import install_error_handlers
 from api.limits import BodyLimit
 from api.metrics import Metrics
-from api.routes import chat, health, jobs, metrics, models
+from api.routes import chat, health, jobs, metrics, models, workers
 from api.services import OpenServices, open_services
 from api.settings import ApiSettings
 
@@ -31,7 +31,7 @@ def create_app(settings: ApiSettings, services: OpenServices = open_services) ->
     app.state.keys = Keys(settings.api_keys)
     app.state.metrics = Metrics()
     install_error_handlers(app)
-    for resource in (chat, jobs, models, health, metrics):
+    for resource in (chat, jobs, models, workers, health, metrics):
         app.include_router(resource.router)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, limit=settings.body_limit)

@@ -29,6 +29,13 @@ class Unreachable(CommandError):
         )
 
 
+class Cut(CommandError):
+    """Raised when an answer or a stream breaks off."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why, ExitCode.UNREACHABLE)
+
+
 class ApiError(CommandError):
     """Raised for an answer that is an error; `status` is HTTP's."""
 
@@ -40,11 +47,18 @@ class ApiError(CommandError):
 class ApiClient:
     """Begins with the first URL, and stays with the one that answered last."""
 
-    def __init__(self, endpoint: Endpoint, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        transport: httpx.BaseTransport | None = None,
+        *,
+        read_timeout_s: float = _READ_TIMEOUT_S,
+        connect_timeout_s: float = _CONNECT_TIMEOUT_S,
+    ) -> None:
         self._urls = endpoint.urls
         self._current = 0
         headers = {"authorization": f"Bearer {endpoint.api_key}"} if endpoint.api_key else {}
-        timeout = httpx.Timeout(_READ_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S)
+        timeout = httpx.Timeout(read_timeout_s, connect=connect_timeout_s)
         self._http = httpx.Client(headers=headers, timeout=timeout, transport=transport)
 
     def __enter__(self) -> ApiClient:
@@ -58,9 +72,9 @@ class ApiClient:
         self._current = (self._current + 1) % len(self._urls)
 
     def call(self, method: str, path: str, **options: Any) -> Any:
-        """The JSON of the answer. Raises ApiError, Unreachable."""
+        """The JSON of the answer. Raises ApiError, Unreachable; Cut when the answer breaks off."""
         with self.open(method, path, **options) as response:
-            return json.loads(response.read() or b"null")
+            return _json(response)
 
     @contextmanager
     def open(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
@@ -86,6 +100,16 @@ class ApiClient:
                 failure = error
                 self.use_next_url()
         raise Unreachable(self._urls, failure) from failure
+
+
+def _json(response: httpx.Response) -> Any:
+    """Raises ApiError for what is no JSON, Cut for what is not whole."""
+    try:
+        return json.loads(response.read() or b"null")
+    except ValueError as error:
+        raise ApiError(response.status_code, f"{response.request.url} is not Baton's API") from error
+    except httpx.TransportError as error:
+        raise Cut(str(error) or type(error).__name__) from error
 
 
 def _message(response: httpx.Response) -> str:

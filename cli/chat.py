@@ -3,108 +3,71 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from cli.api_client import ApiClient
-from cli.chat_turn import ChatTurn
-from cli.endpoint import KeyOption, UrlOption, find_endpoint
+from cli.chat_session import ChatSession
+from cli.conversation import Conversation
+from cli.endpoint import home_of
 from cli.errors import CommandError
+from cli.exit_codes import ExitCode
 from cli.notice import Notice
-from cli.request import (
-    MaxTokensOption,
-    ModelOption,
-    SeedOption,
-    SystemOption,
-    TemperatureOption,
-    TopPOption,
-    chat_body,
-    default_model,
-    system_messages,
-)
+from cli.request import Asking
+from cli.server import Server
 
-_HINT = "Ctrl-C stops an answer, Ctrl-D leaves, /clear forgets what was said."
+_HINT = "Ctrl-C stops an answer, Ctrl-D leaves, /help shows the commands."
 
 
 def chat(
+    asking: Asking,
+    server: Server,
     prompt: Annotated[str | None, typer.Argument(help="Ask this one question and leave.")] = None,
-    model: ModelOption = None,
-    system: SystemOption = None,
-    max_tokens: MaxTokensOption = None,
-    temperature: TemperatureOption = None,
-    top_p: TopPOption = None,
-    seed: SeedOption = None,
-    url: UrlOption = None,
-    api_key: KeyOption = None,
+    go_on: Annotated[
+        bool, typer.Option("--continue", help="Go on with the last conversation of this BATON_HOME.")
+    ] = False,
 ) -> None:
     """Chat in the terminal, or ask one question, given as an argument or on standard input.
 
-    An answer whose connection breaks is taken up again, at another URL if several are given.
+    An answer whose connection breaks is taken up again, at another URL if several are known.
     """
-    with ApiClient(find_endpoint(url, api_key)) as client:
-        name = model or default_model(client)
-        body = chat_body(name, max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
-        conversation = Conversation(client, body, system)
+    folder = _chat_folder()
+    last = folder / "last.json" if folder else None
+    with server.client() as client:
+        conversation = Conversation(client, asking.body(client), asking.system)
+        if go_on:
+            if last is None:
+                raise CommandError("there is no BATON_HOME here that keeps conversations", ExitCode.USAGE)
+            conversation.load(last)
+            Notice.tell(f"{len(conversation.messages)} messages so far")
         if prompt is None and sys.stdin.isatty():
-            sys.stdout.write(f"{name}. {_HINT}\n")
-            _converse(conversation)
+            sys.stdout.write(f"{conversation.body['model']}. {_HINT}\n")
+            ChatSession(conversation, _line_reader(folder), last).run()
         else:
-            conversation.ask(prompt if prompt is not None else sys.stdin.read())
+            conversation.ask(prompt if prompt not in (None, "-") else sys.stdin.read())
 
 
-class Conversation:
-    """What was said, and the next turn."""
-
-    def __init__(self, client: ApiClient, body: dict[str, Any], system: str | None) -> None:
-        self._client = client
-        self._body = body
-        self._start = system_messages(system)
-        self.messages = list(self._start)
-
-    def clear(self) -> None:
-        """Begin anew."""
-        self.messages = list(self._start)
-
-    def ask(self, prompt: str) -> None:
-        """Print the answer as it comes, and remember it with its question, as far as it came.
-
-        Raises CommandError when it fails. KeyboardInterrupt cancels it and goes on to the caller.
-        """
-        messages = [*self.messages, {"role": "user", "content": prompt}]
-        turn = ChatTurn(self._client, {**self._body, "messages": messages})
-        try:
-            with Notice() as notice:
-                for piece in turn.pieces(notice.cut):
-                    notice.clear()
-                    sys.stdout.write(piece)
-                    sys.stdout.flush()
-        except KeyboardInterrupt:
-            turn.cancel()
-            raise
-        finally:
-            if turn.answer:
-                self.messages = [*messages, {"role": "assistant", "content": turn.answer}]
-            sys.stdout.write("\n")
-        if turn.finish_reason == "length":
-            Notice.tell("the answer reached its token limit")
+def _chat_folder() -> Path | None:
+    """`$BATON_HOME/chat`; none where there is no home, which a chat alone does not make."""
+    home = home_of()
+    if not home.path.is_dir():
+        return None
+    folder = home.path / "chat"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError:  # a home that is somebody else's
+        return None
+    return folder
 
 
-def _converse(conversation: Conversation) -> None:
-    """Until Ctrl-D."""
-    from prompt_toolkit import PromptSession  # the other commands do without
+def _line_reader(folder: Path | None) -> Callable[[], str]:
+    """Lines with editing and a history that outlives the session, if there is a place for it."""
+    # Half a second that the other commands do without.
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.history import FileHistory, InMemoryHistory
 
-    session = PromptSession[str]()
-    while True:
-        try:
-            prompt = session.prompt("> ").strip()
-            if prompt == "/clear":
-                conversation.clear()
-            elif prompt:
-                conversation.ask(prompt)
-        except KeyboardInterrupt:
-            continue
-        except EOFError:
-            return
-        except CommandError as error:
-            Notice.tell(str(error))
+    history = FileHistory(str(folder / "history")) if folder else InMemoryHistory()
+    session = PromptSession[str](history=history)
+    return lambda: session.prompt("> ")

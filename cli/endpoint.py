@@ -1,28 +1,19 @@
-"""Endpoint: where the API is and with which key, and the options of every client command that say so."""
+"""Endpoint: where the API is and with which key."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
-import typer
+import httpx
 
+from cli.errors import CommandError
+from cli.exit_codes import ExitCode
 from cli.supervisor.home import Home
 from cli.supervisor.settings import url_of
 from cli.supervisor.state_file import StateFile
 from shared import settings
-
-UrlOption = Annotated[
-    list[str] | None,
-    typer.Option("--url", help="Base URL of the API; give several to go on elsewhere when one fails."),
-]
-KeyOption = Annotated[
-    str | None, typer.Option("--api-key", help="Default: the first of BATON_API_KEYS, else OPENAI_API_KEY.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +27,33 @@ class Endpoint:
 def find_endpoint(
     urls: list[str] | None, api_key: str | None, environ: Mapping[str, str] = os.environ
 ) -> Endpoint:
-    """What the options say, else the `baton up` of this home, else the default address."""
-    found = [url.rstrip("/").removesuffix("/v1") for url in urls or []] or _urls_of_up(environ)
-    host = environ.get(settings.HOST.name) or settings.HOST.default
-    port = environ.get(settings.PORT.name) or settings.PORT.default
-    keys = [key.strip() for key in environ.get(settings.API_KEYS.name, "").split(",") if key.strip()]
+    """What the options say, else the `baton up` of this home, else the default address.
+
+    Raises CommandError for a URL that is none, SettingsError.
+    """
+    env = settings.Environment(environ)
+    named = tuple(_base_url(url) for url in urls or []) or tuple(_urls_of_up(environ))
+    keys = env.read(settings.API_KEYS)
     return Endpoint(
-        urls=tuple(found) or (url_of(host, int(port)),),
+        urls=named or (url_of(env.read(settings.HOST), env.read(settings.PORT)),),
         api_key=api_key or (keys[0] if keys else environ.get("OPENAI_API_KEY")),
     )
 
 
 def home_of(environ: Mapping[str, str] = os.environ) -> Home:
-    """The home that this command line belongs to."""
-    return Home(Path(environ.get(settings.HOME.name) or settings.HOME.default))
+    """The home that this command line belongs to. Raises SettingsError."""
+    return Home(settings.Environment(environ).read(settings.HOME))
+
+
+def _base_url(text: str) -> str:
+    """Without the `/v1` that clients of OpenAI's API want. Raises CommandError."""
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise CommandError(f"--url {text}: {error}", ExitCode.USAGE) from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise CommandError(f"--url {text} is no address such as http://127.0.0.1:8000", ExitCode.USAGE)
+    return text.rstrip("/").removesuffix("/v1")
 
 
 def _urls_of_up(environ: Mapping[str, str]) -> list[str]:

@@ -26,6 +26,6 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-EPILOG = "Exit codes: " + ", ".join(
+EXIT_CODES = "Exit codes: " + ", ".join(
     f"{code.value} {code.name.lower().replace('_', ' ')}" for code in ExitCode
 )

@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
 from cli.chat import chat
 from cli.errors import CommandError
-from cli.exit_codes import EPILOG, ExitCode
-from cli.jobs import cancel, jobs, submit, watch
-from cli.processes import ps, workers
+from cli.exit_codes import EXIT_CODES, ExitCode
+from cli.jobs import cancel, jobs, watch
+from cli.options import unfold
+from cli.processes import ps
+from cli.submit import submit
 from cli.up import up
+from cli.workers import drain, start, workers
+from shared.errors import BatonError, SettingsError
+
+#: Every command, with the examples that its help shows.
+_COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
+    (up, ("baton up", "baton up --model ./Qwen3-0.6B --devices cuda:0,cuda:1 --port 9000")),
+    (ps, ("baton ps", "baton ps --json")),
+    (chat, ("baton chat", 'baton chat "What is a queue?" --temperature 0', "baton chat < question.txt")),
+    (
+        submit,
+        (
+            'baton submit "What is a queue?" --wait',
+            "baton submit --body request.json --priority low --json",
+            "git diff | baton submit - --system 'Review this.' --metadata branch=main",
+        ),
+    ),
+    (watch, ("baton watch job_0123456789abcdef01234567", "baton watch --poll --json job_0123456789abcdef")),
+    (jobs, ("baton jobs --status in_progress --limit 5", "baton jobs --json")),
+    (cancel, ("baton cancel job_0123456789abcdef01234567",)),
+)  # fmt: skip
+_OF_WORKERS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
+    (drain, ("baton workers drain worker-1 --wait",)),
+    (start, ("baton workers start worker-1",)),
+)
 
 
 def make_app() -> typer.Typer:
@@ -20,25 +48,64 @@ def make_app() -> typer.Typer:
     app = typer.Typer(
         name="baton",
         help="Baton: queue-based LLM inference that loses no token.",
-        epilog=EPILOG,
+        epilog=_epilog("baton up", "baton chat", "baton --install-completion"),
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for command in (up, ps, chat, submit, watch, jobs, cancel, workers):
-        app.command(epilog=EPILOG)(command)
+    app.callback()(_root)
+    for command, examples in _COMMANDS:
+        app.command(epilog=_epilog(*examples))(unfold(command))
+    app.add_typer(_workers(), name="workers")
     return app
 
 
 def main(args: Sequence[str] | None = None) -> None:
     try:
-        make_app()(args)
+        make_app()(args, prog_name="baton")
     except CommandError as error:
-        sys.stderr.write(f"baton: {error}\n")
-        sys.exit(error.code)
+        _end(error, error.code)
+    except SettingsError as error:
+        _end(error, ExitCode.CONFIG)
+    except BatonError as error:
+        _end(error, ExitCode.FAILED)
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
+
+
+def _end(error: BatonError, code: ExitCode) -> None:
+    sys.stderr.write(f"baton: {error}\n")
+    sys.exit(code)
+
+
+def _workers() -> typer.Typer:
+    group = typer.Typer(rich_markup_mode=None)
+    group.callback(invoke_without_command=True, epilog=_epilog("baton workers", "baton workers --json"))(
+        unfold(workers)
+    )
+    for command, examples in _OF_WORKERS:
+        group.command(epilog=_epilog(*examples))(unfold(command))
+    return group
+
+
+def _epilog(*examples: str) -> str:
+    """Each line of the first paragraph stands as it is (`\\b`)."""
+    return "\b\nExamples:\n" + "".join(f"  {example}\n" for example in examples) + f"\n{EXIT_CODES}"
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"baton {metadata.version('baton')}\n")
+        raise typer.Exit
+
+
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Its own options are answered by their callbacks."""
 
 
 if __name__ == "__main__":

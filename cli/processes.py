@@ -1,4 +1,4 @@
-"""`baton ps` and `baton workers`: what runs."""
+"""`baton ps`: what runs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Annotated
 import psutil
 import typer
 
-from cli.endpoint import JsonOption, home_of
-from cli.errors import CommandError
+from cli.endpoint import home_of
 from cli.exit_codes import ExitCode
+from cli.server import JsonOption
+from cli.supervisor.home import Home
 from cli.supervisor.state_file import ChildState, StateFile
 from cli.table import print_table
+from cli.worker_source import read_workers
 from shared.errors import StoreUnavailable
-from shared.job_store import JobStore
 from shared.lease import WorkerState
-from shared.redis_client import connect
 
 RedisOption = Annotated[
     str | None, typer.Option("--redis-url", help="Default: BATON_REDIS_URL, else this home's own Redis.")
@@ -47,33 +47,17 @@ def ps(as_json: JsonOption = False, home: HomeOption = None, redis_url: RedisOpt
         raise typer.Exit(ExitCode.UNREACHABLE)
 
 
-def workers(as_json: JsonOption = False, home: HomeOption = None, redis_url: RedisOption = None) -> None:
-    """List the living workers, with what they do."""
-    url = _redis_url(redis_url, local_parts(home))
-    if url is None:
-        raise CommandError("no Redis is known here: `baton up`, or --redis-url", ExitCode.UNREACHABLE)
-    try:
-        found = asyncio.run(_read_workers(url))
-    except StoreUnavailable as error:
-        raise CommandError(f"Redis does not answer: {error}", ExitCode.UNREACHABLE) from error
-    if as_json:
-        sys.stdout.write(json.dumps([asdict(worker) for worker in found]) + "\n")
-        return
-    print_table(
-        ("name", "host", "pid", "device", "model", "jobs", "slots", "tokens/s"),
-        [
-            [w.name, w.host, w.pid, w.device, w.model, w.jobs, w.slots, w.stats.get("tokens_per_second")]
-            for w in found
-        ],
-    )
-
-
 def local_parts(home: str | None) -> list[ChildState]:
     """What `up.json` says, without processes that are no more."""
-    place = home_of({"BATON_HOME": home} if home else os.environ)
+    place = home_at(home)
     parts = StateFile(place.path).read()
     is_up = place.is_locked
     return [part if is_up and _is_running(part) else _without_process(part, is_up) for part in parts]
+
+
+def home_at(path: str | None) -> Home:
+    """The home that `--home` names, else this command line's."""
+    return home_of({"BATON_HOME": path} if path else os.environ)
 
 
 def remote_parts(found: list[WorkerState], local: list[ChildState]) -> list[ChildState]:
@@ -91,8 +75,8 @@ def _is_running(part: ChildState) -> bool:
 
 
 def _without_process(part: ChildState, is_up: bool) -> ChildState:
-    is_being_started = is_up and part.state in ("starting", "restarting")
-    return replace(part, pid=None, state=part.state if is_being_started else "stopped")
+    is_state_of_absent = is_up and part.state in ("starting", "restarting", "drained")
+    return replace(part, pid=None, state=part.state if is_state_of_absent else "stopped")
 
 
 def _redis_url(given: str | None, parts: list[ChildState]) -> str | None:
@@ -104,14 +88,6 @@ def _workers_if_reachable(url: str | None) -> list[WorkerState]:
     if url is None:
         return []
     try:
-        return asyncio.run(_read_workers(url))
+        return asyncio.run(read_workers(url))
     except StoreUnavailable:
         return []
-
-
-async def _read_workers(url: str) -> list[WorkerState]:
-    redis = connect(url, timeout_s=2)
-    try:
-        return await JobStore(redis).workers()
-    finally:
-        await redis.aclose()

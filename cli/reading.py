@@ -10,22 +10,14 @@ from typing import Any
 
 import httpx
 
-from cli.api_client import RETRYABLE, ApiClient, ApiError, Unreachable
+from cli.api_client import RETRYABLE, ApiClient, ApiError, Cut, Unreachable
 from cli.errors import CommandError
-from cli.exit_codes import ExitCode
 from cli.sse_client import SseDecoder, SseEvent
 
 #: How long a stream that was cut is tried to be taken up again.
 PATIENCE_S = 120.0
 _FIRST_WAIT_S = 0.1
 _LAST_WAIT_S = 2.0
-
-
-class Cut(CommandError):
-    """Raised when a stream ends before its job does."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(why, ExitCode.UNREACHABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +28,8 @@ class Opening:
     path: str
     resume_path: Callable[[str], str]
     body: dict[str, Any] | None = None
+    #: Id of the last event that is known already.
+    cursor: str = ""
 
 
 class Reading:
@@ -45,7 +39,7 @@ class Reading:
         self._client = client
         self._opening = opening
         self._patience_s = patience_s
-        self._cursor = ""
+        self._cursor = opening.cursor
         self._failing_since: float | None = None
         self._wait_s = _FIRST_WAIT_S
         #: Known from the first answer on.
@@ -94,9 +88,10 @@ class Reading:
         raise Cut("the stream broke off")
 
     def _open(self) -> AbstractContextManager[httpx.Response]:
-        if self.job_id is None:
-            return self._client.open(self._opening.method, self._opening.path, json=self._opening.body)
         headers = {"last-event-id": self._cursor} if self._cursor else {}
+        opening = self._opening
+        if self.job_id is None:
+            return self._client.open(opening.method, opening.path, json=opening.body, headers=headers)
         return self._client.open("GET", self._opening.resume_path(self.job_id), headers=headers)
 
 
@@ -105,9 +100,9 @@ def chat_opening(body: dict[str, Any]) -> Opening:
     return Opening("POST", "/v1/chat/completions", _chat_path, {**body, "stream": True})
 
 
-def job_opening(job_id: str) -> Opening:
+def job_opening(job_id: str, cursor: str = "") -> Opening:
     """A job that is there."""
-    return Opening("GET", _events_path(job_id), _events_path)
+    return Opening("GET", _events_path(job_id), _events_path, cursor=cursor)
 
 
 def _chat_path(job_id: str) -> str:

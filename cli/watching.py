@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import Any, Protocol
 
 from cli.api_client import ApiClient
 from cli.errors import CommandError
@@ -12,9 +12,10 @@ from cli.exit_codes import ExitCode
 from cli.notice import Notice
 from cli.reading import Reading, job_opening
 from cli.sse_client import SseEvent
+from cli.terminal import write_text
 
 #: Events that end a job, and whether it ended as it should.
-_ENDS = {
+ENDS = {
     "job.completed": ExitCode.OK,
     "job.incomplete": ExitCode.OK,
     "job.failed": ExitCode.FAILED,
@@ -23,19 +24,41 @@ _ENDS = {
 }
 
 
-def follow_job(client: ApiClient, job_id: str, *, as_json: bool) -> ExitCode:
+def follow_job(client: ApiClient, job_id: str, *, as_json: bool, cursor: str = "") -> ExitCode:
     """Until the job is over. Raises CommandError for one that is not there, or cannot be read on."""
-    printer = _JsonPrinter() if as_json else _TextPrinter()
+    printer = printer_for(as_json=as_json)
     with Notice() as notice:
-        for event in Reading(client, job_opening(job_id)).events(notice.cut):
+        for event in Reading(client, job_opening(job_id, cursor)).events(notice.cut):
             notice.clear()
             data = json.loads(event.data)
             if event.event == "error":
                 raise CommandError(str(data["error"]["message"]), ExitCode.FAILED)
             printer.show(event, data)
-            if event.event in _ENDS:
-                return _ENDS[event.event]
+            if event.event in ENDS:
+                return ENDS[event.event]
     return ExitCode.OK
+
+
+def await_end(client: ApiClient, job_id: str) -> ExitCode:
+    """The same without a word, but on a connection that stays away."""
+    with Notice() as notice:
+        for event in Reading(client, job_opening(job_id)).events(notice.cut):
+            notice.clear()
+            if event.event in ENDS:
+                return ENDS[event.event]
+    return ExitCode.OK
+
+
+class Printer(Protocol):
+    """Where events go."""
+
+    def show(self, event: SseEvent, data: dict[str, Any]) -> None:
+        """One event, in its order."""
+
+
+def printer_for(*, as_json: bool) -> Printer:
+    """The one that the command line asks for."""
+    return _JsonPrinter() if as_json else _TextPrinter()
 
 
 class _JsonPrinter:
@@ -56,7 +79,7 @@ class _TextPrinter:
         if event.event == "job.output":
             for choice in data["choices"]:
                 self._turn_to(choice["index"])
-                sys.stdout.write(choice["delta"].get("content") or "")
+                write_text(sys.stdout, choice["delta"].get("content") or "")
         else:
             self._turn_to(None)
             Notice.tell(_describe(event.event, data))

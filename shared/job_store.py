@@ -31,7 +31,7 @@ from shared.events import (
     encode_positions,
 )
 from shared.job import Job, JobStatus, NewJob, Priority
-from shared.lease import Lease, WorkerState
+from shared.lease import BeatAnswer, Lease, WorkerState
 from shared.redis_client import unavailable_as_error
 
 #: Stream entries as redis-py returns them: id, fields.
@@ -231,18 +231,22 @@ class JobStore:
         bells: int,
         running: Mapping[str, str],
         stats: Mapping[str, Any],
-    ) -> dict[str, str] | None:
+    ) -> BeatAnswer | None:
         """A sign of life, with the holder word of each running job.
 
-        Answers the jobs (with holder words) that the store believes to run there and that `running` lacks;
-        None when the incarnation was reaped and has to begin anew.
+        Answers None when the incarnation was reaped and has to begin anew.
         """
         answer = await self._call(
             "beat", incarnation, steps, bells, json.dumps(dict(stats)), *_pairs(running)
         )
         if answer[0] == "unknown":
             return None
-        return dict(zip(answer[1::2], answer[2::2], strict=True))
+        strays = dict(zip(answer[1::2], answer[2::2], strict=True))
+        return BeatAnswer(strays, is_draining=answer[0] == "drain")
+
+    async def drain(self, incarnation: str) -> bool:
+        """Tell a worker to leave in order; False when it is not there (any more)."""
+        return bool(await self._call("drain", incarnation) == "ok")
 
     async def release(self, incarnation: str, reason: RequeueReason, *, died: bool) -> list[Bell]:
         """End a lease: its jobs wait again. Answers the bells to ring."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from shared.errors import DecodeError
+
+#: Exit status of a worker that left because it was told to drain: not to be started again. The first number
+#: that sysexits.h leaves free.
+EX_DRAINED = 79
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class WorkerState:
     bells: int
     jobs: int
     stats: Mapping[str, Any] = field(default_factory=dict)
+    #: Told to leave in order.
+    is_draining: bool = False
 
     @classmethod
     def decode(cls, incarnation: str, record: Mapping[str, str], jobs: int) -> WorkerState:
@@ -65,6 +71,39 @@ class WorkerState:
                 bells=int(record.get("bells", 0)),
                 jobs=jobs,
                 stats=json.loads(record.get("stats", "{}")),
+                is_draining=record.get("drain") == "1",
             )
         except (KeyError, ValueError) as error:
             raise DecodeError("worker", dict(record)) from error
+
+    def to_json(self) -> dict[str, Any]:
+        """As `/v1/workers` and `baton workers --json` show it."""
+        return {
+            "id": self.incarnation,
+            "object": "worker",
+            "name": self.name,
+            "host": self.host,
+            "pid": self.pid,
+            "device": self.device,
+            "model": self.model,
+            "status": "draining" if self.is_draining else "ready",
+            "jobs": self.jobs,
+            "slots": self.slots,
+            "exact": self.is_exact,
+            "stats": dict(self.stats),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BeatAnswer:
+    """What a worker learns from its sign of life."""
+
+    #: Jobs, with holder words, that the store believes to run there and that the worker did not name.
+    strays: Mapping[str, str]
+    #: It is told to leave in order.
+    is_draining: bool
+
+
+def called(workers: Iterable[WorkerState], text: str) -> list[WorkerState]:
+    """The workers that a person calls so: by incarnation, name, or name@host."""
+    return [w for w in workers if text in (w.incarnation, w.name, f"{w.name}@{w.host}")]

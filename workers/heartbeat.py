@@ -40,6 +40,7 @@ class Heartbeat:
         ringer: Ringer,
         *,
         stats: Callable[[], Mapping[str, Any]],
+        on_drain: Callable[[], None],
         step_timeout_s: float = STEP_TIMEOUT_S,
     ) -> None:
         self._store = store
@@ -49,6 +50,7 @@ class Heartbeat:
         self._backend = backend
         self._ringer = ringer
         self._stats = stats
+        self._on_drain = on_drain
         self._step_timeout_s = step_timeout_s
         #: Jobs, with words, that the last answer believed to run here and that do not.
         self._strays: set[tuple[str, str]] = set()
@@ -78,9 +80,11 @@ class Heartbeat:
             self._strays.clear()
             await self._lease.begin_anew(lease)
         else:
-            await self._settle(answer)
+            if answer.is_draining:
+                self._on_drain()
+            await self._settle(answer.strays)
 
-    async def _settle(self, unknown: dict[str, str]) -> None:
+    async def _settle(self, unknown: Mapping[str, str]) -> None:
         """Give back the jobs whose claim's answer was lost. One that is being claimed is named as well, until
         its answer is here: only what two answers in a row name, with no claim on its way, is a stray."""
         if self._claimer.is_claiming:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import warnings
 from typing import NoReturn
@@ -14,7 +15,7 @@ from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from shared import keys
 from shared.celery_app import make_celery, model_queue
 from shared.job_store import JobStore
-from shared.lease import Lease
+from shared.lease import EX_DRAINED, Lease
 from shared.redis_client import connect
 from shared.ringer import Ringer
 from workers.backends.backend import Backend
@@ -33,8 +34,24 @@ _REDIS_TIMEOUT_S = 2.0
 EX_SOFTWARE = 70
 
 
+class DrainSignal:
+    """Ends this process in order, once, as a SIGTERM from outside would."""
+
+    def __init__(self) -> None:
+        #: Whether it was the store that asked for the end.
+        self.is_given = False
+
+    def give(self) -> None:
+        """From any thread: Celery stops consuming first, in the main thread."""
+        if not self.is_given:
+            self.is_given = True
+            logger.info("told to drain")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def serve(settings: WorkerSettings, backend: Backend, device: str) -> int:
-    """Work until a signal ends it; the exit status. To be called in the main thread."""
+    """Work until a signal or a drain ends it; the exit status. To be called in the main thread."""
+    drain = DrainSignal()
     celery = make_celery(settings.broker_url)
     register_bell(celery)
     worker = Worker(
@@ -44,9 +61,12 @@ def serve(settings: WorkerSettings, backend: Backend, device: str) -> int:
         backend,
         lease_s=settings.lease_s,
         on_death=_die,
+        on_drain=drain.give,
     )
     description = {"worker": settings.name, "device": device, "model": settings.model_name}
-    return _consume(celery, settings, TaskPool.bound_to(WorkerThread(worker, description, on_death=_die)))
+    pool = TaskPool.bound_to(WorkerThread(worker, description, on_death=_die))
+    status = _consume(celery, settings, pool)
+    return EX_DRAINED if drain.is_given else status
 
 
 def _lease(settings: WorkerSettings, backend: Backend, device: str) -> Lease:

@@ -36,6 +36,7 @@ class Worker:
     """All of it belongs to one event loop. `run` until `drain`, which leaves in order.
 
     `on_death` is called, from any thread, when a part of it ends unexpectedly: then none of it may go on.
+    `on_drain` is called with each beat once the store asks it to leave: then somebody has to call `drain`.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Worker:
         *,
         lease_s: float,
         on_death: Callable[[BaseException], None],
+        on_drain: Callable[[], None],
         step_timeout_s: float = STEP_TIMEOUT_S,
     ) -> None:
         self._store = store
@@ -74,6 +76,7 @@ class Worker:
             backend,
             ringer,
             stats=self._measured,
+            on_drain=on_drain,
             step_timeout_s=step_timeout_s,
         )
         self._reaper = Reaper(store, ringer, lease_s=lease_s)

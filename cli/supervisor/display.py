@@ -18,6 +18,7 @@ from cli.supervisor.state_file import State
 _MARKS: dict[State, Text] = {
     "ready": Text("✓", "green"),
     "restarting": Text("!", "yellow"),
+    "drained": Text("-", "dim"),
     "stopped": Text("-", "dim"),
     "failed": Text("✗", "red"),
 }
@@ -86,5 +87,5 @@ def _detail(child: Child) -> str:
             return child.obituary
         case "ready":
             return child.plan.url or child.plan.device or ""
-        case "stopped" | "failed":
+        case "drained" | "stopped" | "failed":
             return ""

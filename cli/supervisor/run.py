@@ -18,6 +18,7 @@ from cli.supervisor.flower_password import keep_flower_auth
 from cli.supervisor.home import Home
 from cli.supervisor.prepare import Prepared
 from cli.supervisor.probes import Probes
+from cli.supervisor.start_requests import StartRequests
 from cli.supervisor.state_file import StateFile
 from cli.supervisor.supervisor import ChildFailed, Supervisor
 from shared.celery_app import make_celery
@@ -46,6 +47,7 @@ async def run(prepared: Prepared, home: Home, lock: int, console: Console) -> No
             probe=probes.is_ready,
             on_worker_death=death_notice.give,
             on_change=on_change,
+            requests=StartRequests(home.path),
         )
         stop = _stop_signal(supervisor)
         try:

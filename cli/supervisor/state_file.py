@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from shared.errors import DecodeError
 
 Role = Literal["redis", "api", "worker", "flower"]
-State = Literal["starting", "ready", "restarting", "stopped", "failed"]
+State = Literal["starting", "ready", "restarting", "drained", "stopped", "failed"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,16 @@ from cli.supervisor.child import Child
 from cli.supervisor.log_line import log_text
 from cli.supervisor.plan import ChildPlan
 from cli.supervisor.probes import Probe
+from cli.supervisor.start_requests import StartRequests
 from cli.supervisor.state_file import Role
+from shared.lease import EX_DRAINED
 
 logger = logging.getLogger(__name__)
 
 #: Between two looks at a child that starts.
 _PROBE_S = 0.1
+#: Between two looks for a wish that a drained worker start again.
+_REQUEST_S = 0.2
 #: Deaths in a row, before everything was up once, that are taken as final.
 _START_ATTEMPTS = 3
 #: Who is stopped before whom: workers give their jobs back, which takes a Redis.
@@ -46,12 +50,14 @@ class Supervisor:
         probe: Probe,
         on_worker_death: Callable[[str, int], Awaitable[None]],
         on_change: Callable[[Sequence[Child]], None],
+        requests: StartRequests,
         grace_s: float = 10.0,
     ) -> None:
         self.children = [Child(plan, logs, lock) for plan in plans]
         self._probe = probe
         self._on_worker_death = on_worker_death
         self._on_change = on_change
+        self._requests = requests
         self._grace_s = grace_s
         self._is_up = False
 
@@ -91,6 +97,9 @@ class Supervisor:
             attempt = 0 if ready.is_set() else attempt + 1
             born = time.monotonic()
             status = await self._live(child, ready)
+            if status == EX_DRAINED:
+                await self._rest(child, ready)
+                continue
             self._check_start(child, status, attempt)
             wait_s = backoff.wait_s(time.monotonic() - born)
             child.state = "restarting"
@@ -121,6 +130,15 @@ class Supervisor:
             logger.info("%s is ready", child.plan.id)
             ready.set()
             self._on_change(self.children)
+
+    async def _rest(self, child: Child, ready: asyncio.Event) -> None:
+        """A drained worker stays away until somebody wants it again."""
+        self._requests.take(child.plan.id)  # one from before it was drained
+        child.state = "drained"
+        ready.set()
+        self._on_change(self.children)
+        while not self._requests.take(child.plan.id):
+            await asyncio.sleep(_REQUEST_S)
 
     def _check_start(self, child: Child, status: int, attempt: int) -> None:
         """Raises ChildFailed when a child that never came up will not."""

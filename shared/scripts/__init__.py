@@ -9,7 +9,7 @@ from shared import keys
 
 ScriptName = Literal[
     "create", "register", "claim", "append", "requeue", "release", "cancel", "beat", "audit", "renew",
-    "forget",
+    "forget", "drain",
 ]  # fmt: skip
 
 

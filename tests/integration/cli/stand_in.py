@@ -1,6 +1,7 @@
 """A cheap process in the place of a part of Baton: `python -m tests.integration.cli.stand_in <role> …`.
 
-On SIGTERM it adds its role to the file STAND_IN_ORDER names, and ends.
+On SIGTERM it adds its role to the file STAND_IN_ORDER names, and ends. On SIGUSR1 it ends as a drained
+worker does.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from shared.job_store import JobStore
-from shared.lease import Lease
+from shared.lease import EX_DRAINED, Lease
 from shared.redis_client import connect
 
 
@@ -53,9 +54,14 @@ def on_term(_number: int, _frame: FrameType | None) -> None:
     sys.exit(0)
 
 
+def on_drain(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(EX_DRAINED)
+
+
 def main() -> None:
     role, *rest = sys.argv[1:]
     signal.signal(signal.SIGTERM, signal.SIG_IGN if rest[-1:] == ["deaf"] else on_term)
+    signal.signal(signal.SIGUSR1, on_drain)
     if role == "worker":
         asyncio.run(register(os.environ["BATON_REDIS_URL"], rest[0]))
         while True:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -120,6 +122,25 @@ def test_a_part_that_is_killed_comes_back(up: Up) -> None:
         before = after
 
 
+def test_a_drained_worker_stays_away_until_it_is_wanted(up: Up) -> None:
+    up.start()
+    before = pids(up.wait_ready())
+    psutil.Process(before["worker-1"]).send_signal(signal.SIGUSR1)
+    wait_until(lambda: up.states()["worker-1"].state == "drained", "the drain")
+    assert "restarting" not in up.output.read_text()
+    (shown,) = [part for part in baton_json(up, "ps", "--json") if part["id"] == "worker-1"]
+    assert (shown["state"], shown["pid"]) == ("drained", None)
+    # The others are still looked after.
+    psutil.Process(before["api-1"]).kill()
+    wait_until(lambda: _is_another(up, "api-1", before["api-1"]), "another api-1")
+    assert up.states()["worker-1"].state == "drained"
+    assert baton(up, "workers", "start", "worker-1").stdout == "worker-1 starts\n"
+    wait_until(lambda: _is_another(up, "worker-1", before["worker-1"]), "another worker-1")
+    refused = baton(up, "workers", "start", "worker-1")
+    assert (refused.returncode, refused.stderr) == (2, "baton: worker-1 is not drained but ready\n")
+    assert baton(up, "workers", "start", "worker-9").returncode == ExitCode.NOT_FOUND
+
+
 async def test_jobs_of_a_killed_worker_wait_again_before_any_lease_runs_out(up: Up) -> None:
     up.start()
     states = up.wait_ready()
@@ -179,6 +200,21 @@ def test_a_part_that_keeps_dying_at_the_start_is_given_up(up: Up) -> None:
     assert up.process.wait(WAIT_S) == ExitCode.FAILED
     assert up.output.read_text().count("worker-1   restarting ended with exit code 3") == 2
     assert "worker-1 does not start: ended with exit code 3\nno luck\n" in up.output.read_text()
+
+
+def baton(up: Up, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A client command on this home."""
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", *arguments],
+        env={"PATH": "/usr/bin:/bin", "BATON_HOME": str(up.home)},
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+    )
+
+
+def baton_json(up: Up, *arguments: str) -> Any:
+    return json.loads(baton(up, *arguments).stdout)
 
 
 def _is_another(up: Up, part: str, pid: int) -> bool:

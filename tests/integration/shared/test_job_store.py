@@ -29,7 +29,7 @@ from shared.events import (
 )
 from shared.job import Job, NewJob, ResolvedRequest, new_job_id
 from shared.job_store import JobStore
-from shared.lease import Lease
+from shared.lease import BeatAnswer, Lease
 from shared.sampling import SamplingParams
 
 MODEL = "org/model"
@@ -306,8 +306,9 @@ async def test_after_two_deaths_a_job_runs_alone(store: JobStore) -> None:
 async def test_a_beat_names_what_the_worker_does_not_know(store: JobStore) -> None:
     job = await running(store)
     known = {"steps": 3, "bells": 1, "stats": {"x": 1}}
-    assert await store.beat("w1.a", running={job.id: "h1"}, **known) == {}  # type: ignore[arg-type]
-    assert await store.beat("w1.a", running={}, **known) == {job.id: "h1"}  # type: ignore[arg-type]
+    for running_here, strays in (({job.id: "h1"}, {}), ({}, {job.id: "h1"})):
+        answer = await store.beat("w1.a", running=running_here, **known)  # type: ignore[arg-type]
+        assert answer == BeatAnswer(strays, is_draining=False)
     (worker,) = await store.workers()
     assert (worker.beat, worker.steps, worker.bells, worker.jobs, worker.stats) == (2, 3, 1, 1, {"x": 1})
 
@@ -372,3 +373,17 @@ async def test_what_a_reader_misses_reaches_back_to_its_position(store: JobStore
     assert tail[0].end == (100,)
     assert tail[-1].end == (200,)
     assert await store.entries_until(job.id, (0,)) != []
+
+
+async def test_a_drain_is_told_with_every_beat_and_ends_with_the_lease(store: JobStore) -> None:
+    await store.register(LEASE)
+    beat = {"steps": 0, "bells": 0, "running": {}, "stats": {}}
+    for _ in range(2):
+        assert await store.drain("w1.a") is True
+        assert await store.beat("w1.a", **beat) == BeatAnswer({}, is_draining=True)  # type: ignore[arg-type]
+    (worker,) = await store.workers()
+    assert worker.is_draining and worker.to_json()["status"] == "draining"
+    await store.release("w1.a", "drain", died=False)
+    assert await store.drain("w1.a") is False
+    await store.register(LEASE)
+    assert await store.beat("w1.a", **beat) == BeatAnswer({}, is_draining=False)  # type: ignore[arg-type]

@@ -120,7 +120,17 @@ class Harness:
             self.engine, scripted_resolve, model_revision="scripted-1", is_exact=True
         )  # fmt: skip
         lease = Lease("", name, MODEL, "host", 1, "cpu", slots, "scripted-1")
-        self.worker = Worker(store, ringer, lease, self.backend, lease_s=3, on_death=_fail)
+        #: Set when the store asked the worker to leave.
+        self.is_told_to_drain = asyncio.Event()
+        self.worker = Worker(
+            store,
+            ringer,
+            lease,
+            self.backend,
+            lease_s=3,
+            on_death=_fail,
+            on_drain=self.is_told_to_drain.set,
+        )
         self.celery = CelerySide()
         self._running: asyncio.Task[None] | None = None
 

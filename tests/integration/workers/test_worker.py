@@ -378,8 +378,15 @@ async def test_a_backend_that_hangs_ends_the_worker(store: JobStore, ringer: Rin
     backend = LocalBackend(Stuck(slots=4), scripted_resolve, model_revision="scripted-1", is_exact=True)
     died = asyncio.get_running_loop().create_future()
     worker = Worker(
-        store, ringer, OTHER, backend, lease_s=3, on_death=died.set_result, step_timeout_s=0.1
-    )  # fmt: skip
+        store,
+        ringer,
+        OTHER,
+        backend,
+        lease_s=3,
+        on_death=died.set_result,
+        on_drain=lambda: None,
+        step_timeout_s=0.1,
+    )
     job_id = await jobs.create()
     running = asyncio.create_task(worker.run())
     CelerySide().bell(job_id, worker)
@@ -397,3 +404,17 @@ async def test_a_drain_before_the_store_answers_is_short(
     monkeypatch.setattr(store, "register", lambda _lease: never.wait())
     async with asyncio.timeout(3), Harness(store, ringer):
         pass
+
+
+async def test_a_drain_that_was_asked_for_is_told_with_the_next_beat(store: JobStore, ringer: Ringer) -> None:
+    async with Harness(store, ringer) as harness:
+
+        async def has_lease() -> bool:
+            return await store.workers() != []
+
+        await eventually(has_lease)
+        (worker,) = await store.workers()
+        assert not worker.is_draining and not harness.is_told_to_drain.is_set()
+        assert await store.drain(worker.incarnation)
+        async with asyncio.timeout(WAIT_S):
+            await harness.is_told_to_drain.wait()

@@ -17,6 +17,7 @@ from shared import keys
 from shared.bell import Bell
 from shared.events import Cancelled, Completed, Queued, Requeued, Resumed, Started
 from shared.job_store import JobStore
+from shared.lease import EX_DRAINED
 from shared.redis_client import connect
 from shared.ringer import Ringer
 from tests.integration.workers.harness import MODEL, Jobs, eventually
@@ -94,14 +95,14 @@ async def test_a_worker_restarted_under_its_name_continues_its_job(
     assert Resumed("w1", attempt=2) in await jobs.life(job_id)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, None])
 async def test_a_worker_told_to_go_hands_its_jobs_on_at_once(
     workers: Workers,
     store: JobStore,
     jobs: Jobs,
     ringer: Ringer,
     redis_client: Redis,
-    number: signal.Signals,
+    number: signal.Signals | None,
 ) -> None:
     first = workers.start("w1")
     await first.ready(store)
@@ -110,9 +111,12 @@ async def test_a_worker_told_to_go_hands_its_jobs_on_at_once(
     for job_id in job_ids:
         await jobs.reached(job_id, 5)
     on_first = [job_id for job_id in job_ids if (await jobs.get(job_id)).worker == "w1"]
-    first.signal(number)
+    if number is None:
+        assert await store.drain((await first.ready(store)).incarnation)
+    else:
+        first.signal(number)
     told = time.monotonic()
-    assert await first.exit_status(10) == 0
+    assert await first.exit_status(10) == (EX_DRAINED if number is None else 0)
     assert time.monotonic() - told < 3
     for seed, job_id in enumerate(job_ids):
         await jobs.ended(job_id, 20)

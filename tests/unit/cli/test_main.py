@@ -1,18 +1,80 @@
 from __future__ import annotations
 
+import re
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from cli.exit_codes import ExitCode
 from cli.main import main, make_app
 
-COMMANDS = ("up", "ps", "chat", "submit", "watch", "jobs", "cancel", "workers")
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command of the tree, with the words that call it."""
+    yield path, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands(below, (*path, name))
 
 
-def test_every_command_tells_its_exit_codes() -> None:
-    for command in COMMANDS:
-        shown = CliRunner().invoke(make_app(), [command, "--help"])
-        assert (shown.exit_code, "130 interrupted" in " ".join(shown.output.split())) == (0, True)
+def parse(command: Any, words: list[str]) -> tuple[str, ...]:
+    """Which command a line calls; fails when it would be refused."""
+    context = command.make_context(command.name, list(words))
+    rest = [*context._protected_args, *context.args]
+    if not (rest and hasattr(command, "commands")):
+        return ()
+    name, below, rest = command.resolve_command(context, rest)
+    return (name, *parse(below, rest))
+
+
+TREE = dict(commands(typer.main.get_command(make_app())))
+
+
+@pytest.mark.parametrize("path", TREE, ids=" ".join)
+def test_every_command_shows_its_exit_codes_and_examples_that_parse(path: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(make_app(), [*path, "--help"])
+    assert (shown.exit_code, "130 interrupted" in " ".join(shown.output.split())) == (0, True)
+    examples = shown.output.partition("Examples:\n")[2].partition("\n\n")[0].splitlines()
+    called = [
+        parse(TREE[()], shlex.split(re.sub(r" [<|>] .*", "", example.partition("baton ")[2]), comments=True))
+        for example in examples
+        if "--install-completion" not in example
+    ]
+    assert called and all(is_below(words, path) for words in called), examples
+
+
+def is_below(words: tuple[str, ...], path: tuple[str, ...]) -> bool:
+    return words[: len(path)] == path
+
+
+def test_the_tree_is_the_whole_of_it() -> None:
+    assert {" ".join(path) for path in TREE} >= {
+        "up", "ps", "chat", "submit", "watch", "jobs", "cancel", "workers", "workers drain", "workers start",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("asked", "proposed"),
+    [
+        ({"_BATON_COMPLETE": "complete_bash", "COMP_WORDS": "baton wor", "COMP_CWORD": "1"}, "workers"),
+        ({"_BATON_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "baton workers d"}, '"drain":'),
+        (
+            {
+                "_BATON_COMPLETE": "complete_fish",
+                "_TYPER_COMPLETE_ARGS": "baton chat --temp",
+                "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+            },
+            "--temperature",
+        ),
+    ],
+    ids=["bash", "zsh", "fish"],
+)
+def test_completion(asked: dict[str, str], proposed: str) -> None:
+    shown = CliRunner().invoke(make_app(), env=asked, prog_name="baton")
+    assert (shown.exit_code, proposed in shown.output) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -23,7 +85,11 @@ def test_every_command_tells_its_exit_codes() -> None:
         (["up", "--nonsense"], ExitCode.USAGE, "No such option"),
         (["jobs", "--url", "http://127.0.0.1:1"], ExitCode.UNREACHABLE, "is `baton up` running?"),
         (["watch", "../../etc", "--url", "http://127.0.0.1:1"], ExitCode.USAGE, "not the id of a job"),
-        (["workers", "--home", "/nonexistent"], ExitCode.UNREACHABLE, "no Redis is known"),
+        (["workers", "--url", "http://127.0.0.1:1"], ExitCode.UNREACHABLE, "is `baton up` running?"),
+        (["workers", "--redis-url", "redis://127.0.0.1:1"], ExitCode.UNREACHABLE, "Redis does not answer"),
+        (["workers", "--redis-url", "127.0.0.1:1"], ExitCode.USAGE, "--redis-url"),
+        (["jobs", "--url", "nonsense"], ExitCode.USAGE, "--url nonsense is no address"),
+        (["submit", "x", "--set", "y", "--url", "http://127.0.0.1:1"], ExitCode.USAGE, "NAME=VALUE"),
         (["ps", "--home", "/nonexistent"], ExitCode.UNREACHABLE, ""),
     ],
 )

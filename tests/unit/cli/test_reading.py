@@ -6,10 +6,10 @@ import httpx
 import pytest
 
 from cli import reading as module
-from cli.api_client import ApiClient, ApiError, Unreachable
+from cli.api_client import ApiClient, ApiError, Cut, Unreachable
 from cli.endpoint import Endpoint
 from cli.errors import CommandError
-from cli.reading import Cut, Reading, chat_opening, job_opening
+from cli.reading import Reading, chat_opening, job_opening
 
 JOB = "job_" + "a" * 24
 Handler = Callable[[httpx.Request], httpx.Response]

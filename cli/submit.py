@@ -1,0 +1,73 @@
+"""`baton submit`: hand in a job."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.errors import CommandError
+from cli.exit_codes import ExitCode
+from cli.request import Asking, messages_of, pair_of
+from cli.server import JsonOption, Server
+from cli.watching import await_end, follow_job
+
+
+def submit(
+    asking: Asking,
+    server: Server,
+    prompt: Annotated[str | None, typer.Argument(help="`-`, or none: what stands on standard input.")] = None,
+    body: Annotated[
+        Path | None, typer.Option(help="A file with the request's JSON body instead; `-`: standard input.")
+    ] = None,
+    priority: Annotated[str | None, typer.Option(help="low, normal or high.")] = None,
+    expires_after: Annotated[float | None, typer.Option(help="Seconds in which it has to start.")] = None,
+    cancel_after: Annotated[float | None, typer.Option(help="Seconds in which it has to end.")] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Kept with the job; may be repeated.")
+    ] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="Given again with the same request, it names the same job.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay and print the answer.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Hand in a job and print its id. It is done whether or not anybody waits for it.
+
+    With --wait the answer is printed and the exit code tells how the job ended; with --json the job's object.
+    """
+    options = {"priority": priority, "expires_after": expires_after, "cancel_after": cancel_after}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if metadata:
+        given["metadata"] = dict(pair_of(text, "--metadata") for text in metadata)
+    headers = {"idempotency-key": idempotency_key} if idempotency_key else {}
+    with server.client() as client:
+        if body is not None:
+            request = _read_body(body)
+        else:
+            text = prompt if prompt not in (None, "-") else sys.stdin.read()
+            request = {**asking.body(client), "messages": messages_of(asking.system, text or "")}
+        asked = {"endpoint": "/v1/chat/completions", "body": request, **given}
+        job = client.call("POST", "/v1/jobs", json=asked, headers=headers)
+        if not wait:
+            sys.stdout.write(f"{json.dumps(job) if as_json else job['id']}\n")
+            return
+        sys.stderr.write(f"{job['id']}\n")
+        code = await_end(client, job["id"]) if as_json else follow_job(client, job["id"], as_json=False)
+        if as_json:
+            sys.stdout.write(json.dumps(client.call("GET", f"/v1/jobs/{job['id']}")) + "\n")
+    raise typer.Exit(code)
+
+
+def _read_body(path: Path) -> dict[str, Any]:
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text()
+        body = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"{path}: {error}", ExitCode.USAGE) from error
+    if not isinstance(body, dict):
+        raise CommandError(f"{path} holds no JSON object", ExitCode.USAGE)
+    return body
