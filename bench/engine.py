@@ -1,6 +1,6 @@
 """Decode speed of the engine against transformers' own: continuous batching, and `generate` on one batch.
 
-    python -m bench.engine [--quick] [--model DIR] [--threads N] [--rows 1 8 32]
+    python -m bench.engine [--model DIR] [--threads N] [--rows 1 8 32] [--output 48] [--runs 3]
 
 All three compute the same rows, greedily, in one process and in rotating order, so that whatever else the
 machine does hits them alike. Decoding is timed from the moment at which every row has its first token.
@@ -33,7 +33,7 @@ from shared.events import ChoiceOutput, FinishReason
 from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
 from workers.engine.engine import Engine
-from workers.engine.loader import available_cores, prepare_model
+from workers.engine.loader import available_cores, prepare_model, resolve_dtype
 from workers.engine.model_runner import ModelRunner
 from workers.engine.sampler import Sampler
 from workers.engine.scheduler import Scheduler
@@ -212,23 +212,23 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="directory of a model; default: random, like SmolLM2-135M")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--threads", type=int, default=available_cores())
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
-    parser.add_argument("--quick", action="store_true", help="32 output tokens instead of 128, one run")
+    parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
+    parser.add_argument("--output", type=int, default=48, help="tokens of each row")
+    parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     transformers_logging.set_verbosity_error()
     torch.set_num_threads(options.threads)
-    dtype = getattr(torch, options.dtype)
+    dtype = resolve_dtype(options.dtype, torch.device("cpu"), LlamaConfig())
     theirs = read_model(options.model, dtype)
     contestants = {
         "baton": baton(read_model(options.model, dtype)),
         "continuous batching": continuous_batching(theirs),
         "generate": padded_generate(theirs),
     }
-    print(f"{options.model or 'random 135M'}, {options.dtype}, {options.threads} threads")
+    print(f"{options.model or 'random 135M'}, {dtype}, {options.threads} threads")
     print("tokens per second:            decode min  median  max  with prompts  per CPU s")
     for num_rows in options.rows:
-        num_output, num_runs = (32, 1) if options.quick else (128, 3)
-        measure(contestants, num_rows, num_output, num_runs)
+        measure(contestants, num_rows, options.output, options.runs)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,14 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from shared.errors import BatonError
 from workers.engine.batch import Group, query_step, round_up
-from workers.engine.kv_cache import SlotLayer
+from workers.engine.kv_cache import SlotLayer, uses_onednn
 
 #: The name under which transformers knows `slot_attention`.
 INTERFACE = "baton_slots"
 
-#: Up to here MKL sums a product over keys in one go.
-_KEY_BLOCK = 256
+#: Up to here MKL sums a product over keys in one go (256 on AVX2, less than 192 on AVX-512). oneDNN's results
+#: do not depend on how many keys there are.
+_KEY_BLOCK = 128
 
 #: What models pass along that does not change the result of a causal decoder.
 _WITHOUT_EFFECT = frozenset(
@@ -62,8 +63,7 @@ def slot_attention(
     heads, num_tokens, dim = query.shape[1:]
     scaled = query[0] * (dim**-0.5 if scaling is None else scaling)
     parts = [
-        _attend(scaled[:, group.tokens], key, group, group.bias(sliding_window), softcap, s_aux)
-        for group in batch.groups
+        _attend(scaled[:, group.tokens], key, group, sliding_window, softcap, s_aux) for group in batch.groups
     ]
     joined = parts[0] if len(parts) == 1 else torch.cat(parts)
     return joined.view(1, num_tokens, heads, -1), None
@@ -91,30 +91,31 @@ def _attend(
     query: torch.Tensor,
     layer: SlotLayer,
     group: Group,
-    bias: torch.Tensor,
+    window: int | None,
     softcap: float | None,
     sinks: torch.Tensor | None,
 ) -> torch.Tensor:
     """query [heads, rows x count, head dim], scaled -> [rows x count, heads, value dim]."""
-    keys, values = _read(layer.keys, group), _read(layer.values, group)
+    num_keys = layer.readable(group.num_keys) if group.count == 1 else group.num_keys
+    keys, values = _read(layer.keys, group, num_keys), _read(layer.values, group, num_keys)
     spread = _spread(query, group, kv_heads=layer.keys.shape[1])
     slots, kv_heads, sharing, count, dim = spread.shape
     scores = torch.bmm(spread.view(slots * kv_heads, sharing * count, dim), keys.transpose(1, 2)).float()
     scores = scores.view(slots, kv_heads, sharing, count, -1)
     if softcap is not None:
         scores = scores.div_(softcap).tanh_().mul_(softcap)
-    weights = _softmax(scores.add_(bias), sinks).to(values.dtype)
+    weights = _softmax(scores.add_(group.bias(window, num_keys)), sinks).to(values.dtype)
     mixed = _mix(weights.view(slots * kv_heads, sharing * count, -1), values)
     return _gather(mixed.view(slots, kv_heads, sharing, count, -1), group, num_heads=query.shape[0])
 
 
-def _read(cached: torch.Tensor, group: Group) -> torch.Tensor:
+def _read(cached: torch.Tensor, group: Group, num_keys: int) -> torch.Tensor:
     """The keys or values that a group reads, [slots x kv heads, keys, dim]; of a range without a copy."""
     _, kv_heads, length, dim = cached.shape
     if isinstance(group.slots, slice):
         flat = cached.view(-1, length, dim)
-        return flat[group.slots.start * kv_heads : group.slots.stop * kv_heads, : group.num_keys]
-    return cached[group.slots, :, : group.num_keys].view(-1, group.num_keys, dim)
+        return flat[group.slots.start * kv_heads : group.slots.stop * kv_heads, :num_keys]
+    return cached[group.slots, :, :num_keys].view(-1, num_keys, dim)
 
 
 def _spread(query: torch.Tensor, group: Group, *, kv_heads: int) -> torch.Tensor:
@@ -146,9 +147,9 @@ def _gather(mixed: torch.Tensor, group: Group, *, num_heads: int) -> torch.Tenso
 
 
 def _mix(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """weights @ values, on a CPU in blocks of keys: how MKL splits a long sum depends on its length."""
+    """weights @ values, with MKL in blocks of keys: how it splits a long sum depends on its length."""
     num_keys = values.shape[1]
-    if values.device.type != "cpu" or num_keys <= _KEY_BLOCK:
+    if values.device.type != "cpu" or uses_onednn(values) or num_keys <= _KEY_BLOCK:
         return torch.bmm(weights, values)
     blocks = [slice(start, start + _KEY_BLOCK) for start in range(0, num_keys, _KEY_BLOCK)]
     parts = (torch.bmm(weights[:, :, block], values[:, block]) for block in blocks)

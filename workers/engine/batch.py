@@ -42,23 +42,23 @@ class Group:
     num_keys: int
     #: Position of each query, [num_slots, padded count].
     positions: torch.Tensor
-    _biases: dict[int | None, torch.Tensor] = field(default_factory=dict)
+    _biases: dict[tuple[int | None, int], torch.Tensor] = field(default_factory=dict)
 
     @property
     def padded_count(self) -> int:
         return self.positions.shape[1]
 
-    def bias(self, window: int | None) -> torch.Tensor:
+    def bias(self, window: int | None, num_keys: int) -> torch.Tensor:
         """0 where a query may see a key, else -inf: float32 [num_slots, 1, 1, padded count, num_keys]."""
-        if window not in self._biases:
-            keys = torch.arange(self.num_keys, device=self.positions.device)
+        if (window, num_keys) not in self._biases:
+            keys = torch.arange(num_keys, device=self.positions.device)
             queries = self.positions[:, :, None]
             hidden = keys > queries
             if window is not None:
                 hidden |= keys <= queries - window
             bias = torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, float("-inf"))
-            self._biases[window] = bias[:, None, None]
-        return self._biases[window]
+            self._biases[window, num_keys] = bias[:, None, None]
+        return self._biases[window, num_keys]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,19 @@ import torch
 from transformers.cache_utils import Cache
 
 from workers.engine.batch import Batch, round_up
+from workers.engine.linear import can_pack
 
 #: Lengths that are allocated are multiples of this, and so of the numbers of keys that a Group reads.
 _LENGTH_STEP = 128
+
+
+def uses_onednn(states: torch.Tensor) -> bool:
+    """Whether oneDNN computes products of these: on CPUs with instructions for the 16-bit type."""
+    return (
+        states.device.type == "cpu"
+        and states.dtype != torch.float32
+        and can_pack(states.device, states.dtype)
+    )
 
 
 class SlotLayer:
@@ -42,6 +52,12 @@ class SlotLayer:
         assert self._batch is not None
         self.num_reads += 1
         return self._batch
+
+    def readable(self, num_keys: int) -> int:
+        """How many keys to read where these are needed: all, if a part of them would cost more."""
+        length = self.keys.shape[2]
+        # oneDNN copies what does not lie dense, which costs more than to compute twice as much.
+        return length if length <= 2 * num_keys and uses_onednn(self.keys) else num_keys
 
     def grow(self, num_slots: int, length: int) -> None:
         self.keys = _grown(self.keys, num_slots, length)

@@ -61,6 +61,35 @@ def test_each_token_sees_itself_and_those_before(count: int) -> None:
     torch.testing.assert_close(attend(layer, query), plainly(query, keys, values))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_decoded_token_is_bit_for_bit_what_it_is_in_a_chunk(dtype: torch.dtype) -> None:
+    """Whatever the length, and however many keys a longer neighbour makes the step read."""
+    torch.manual_seed(0)
+    query = torch.randn(1, 6, 700, 64).to(dtype)
+    keys, values = torch.randn(2, 1, 2, 700, 64).to(dtype)
+
+    def compute(steps: list[list[tuple[int, int, int]]]) -> torch.Tensor:
+        """Of the last step's first row; rows are (slot, start, end) of the same sequence."""
+        cache = SlotCache(max_slots=2, max_len=700)
+        for step in steps:
+            plan = Plan(tuple(Row(sequence, slot, start, end - start) for slot, start, end in step))
+            cache.begin(make_batch(plan, torch.device("cpu")))
+            parts = [slice(start, end) for _, start, end in step]
+            step_keys, step_values, step_query = (
+                torch.cat([x[:, :, part] for part in parts], 2) for x in (keys, values, query)
+            )
+            layer, _ = cache.update(step_keys, step_values, 0)
+        return attend(layer, step_query)[0, : len(range(*step[0][1:]))]
+
+    sequence = Sequence("r", 0, SamplingParams(max_tokens=1, seed=0), [0] * 700, 700)
+    whole = compute([[(0, 0, 700)]])
+    for position in (3, 127, 150, 191, 256, 300, 512, 699):
+        alone = compute([[(0, 0, position)], [(0, position, position + 1)]])
+        beside = compute([[(0, 0, position)], [(1, 0, 600)], [(0, position, position + 1), (1, 600, 601)]])
+        assert torch.equal(alone[0], whole[position])
+        assert torch.equal(beside[0], whole[position])
+
+
 def test_window_softcap_and_sinks() -> None:
     layer, query, keys, values = written(9)
     sinks = torch.randn(HEADS)

@@ -5,7 +5,7 @@ import torch
 
 from shared.sampling import SamplingParams
 from workers.engine.batch import Batch, make_batch
-from workers.engine.kv_cache import SlotCache
+from workers.engine.kv_cache import SlotCache, uses_onednn
 from workers.engine.scheduler import Plan, Row
 from workers.engine.sequence import Sequence
 
@@ -36,3 +36,13 @@ def test_never_grows_past_its_bounds() -> None:
     assert layer.keys.shape == (3, 2, 256, 4)
     with pytest.raises(AssertionError):
         cache.begin(batch_of(3, 0, 1))
+
+
+def test_reads_all_that_is_allocated_only_where_a_part_would_be_copied() -> None:
+    cache = SlotCache(max_slots=1, max_len=256)
+    cache.begin(batch_of(0, 255, 1))
+    plain, _ = cache.update(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 4), 0)
+    half, _ = cache.update(torch.ones(1, 2, 1, 4).bfloat16(), torch.ones(1, 2, 1, 4).bfloat16(), 1)
+    assert plain.readable(192) == 192
+    assert half.readable(192) == (256 if uses_onednn(half.keys) else 192)
+    assert half.readable(112) == 112
