@@ -12,6 +12,7 @@ from api.boundary import Boundary
 from api.errors import install_error_handlers
 from api.limits import BodyLimit
 from api.metrics import Metrics
+from api.readers import Readers
 from api.routes import chat, health, jobs, metrics, models, workers
 from api.services import OpenServices, open_services
 from api.settings import ApiSettings
@@ -26,14 +27,15 @@ def create_app(settings: ApiSettings, services: OpenServices = open_services) ->
             app.state.services = opened
             yield
 
-    app = FastAPI(title="Baton", version="0.1.0", lifespan=lifespan, redoc_url=None)
+    app = FastAPI(title="Baton", version="0.1.0", lifespan=lifespan, redoc_url=None, redirect_slashes=False)
     app.state.settings = settings
     app.state.keys = Keys(settings.api_keys)
+    app.state.readers = Readers(settings.max_readers)
     app.state.metrics = Metrics()
     install_error_handlers(app)
     for resource in (chat, jobs, models, workers, health, metrics):
         app.include_router(resource.router)
     # The last one added is the outermost.
-    app.add_middleware(BodyLimit, limit=settings.body_limit)
+    app.add_middleware(BodyLimit, limit=settings.body_limit, receipt_s=settings.receipt_s)
     app.add_middleware(Boundary, metrics=app.state.metrics)
     return app

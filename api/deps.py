@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
@@ -9,6 +10,7 @@ from fastapi import Depends, Request
 from api.auth import Keys
 from api.errors import StreamExpired
 from api.metrics import Metrics
+from api.readers import Readers
 from api.services import Services
 from api.settings import ApiSettings
 from api.strict_json import parse_object
@@ -40,12 +42,28 @@ MetricsDep = Annotated[Metrics, Depends(_metrics)]
 Owner = Annotated[str, Depends(_owner)]
 
 
+async def _readers(request: Request) -> Readers:
+    return cast(Readers, request.app.state.readers)
+
+
+ReadersDep = Annotated[Readers, Depends(_readers)]
+
+
+async def _admit_reader(readers: ReadersDep, owner: Owner) -> AsyncIterator[None]:
+    with readers.admitted(owner):
+        yield
+
+
+#: Of a route whose answer takes its time: counts as a reader of its owner until it was sent.
+READS = Depends(_admit_reader)
+
+
 async def read_json(request: Request) -> dict[str, Any]:
     """The request's body as a JSON object. Raises RequestError (400, 413, 415)."""
     content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if content_type != "application/json":
         raise invalid_request("The content type must be application/json.", status=415)
-    if request.headers.get("content-encoding", "identity") != "identity":
+    if any(encoding.lower() != "identity" for encoding in request.headers.getlist("content-encoding")):
         raise invalid_request("Encoded bodies are not accepted.", status=415)
     return parse_object(await request.body())
 

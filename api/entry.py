@@ -8,12 +8,14 @@ import logging
 import os
 import socket
 import sys
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.server import Protocol, Server
+from api.connection import Connection
+from api.server import Server
 from api.settings import ApiSettings
 from shared.errors import SettingsError
 from shared.logs import configure_logging, log_uncaught
@@ -47,7 +49,7 @@ def make_server(app: FastAPI, settings: ApiSettings) -> Server:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http=Protocol,
+        http=partial(Connection, receipt_s=settings.receipt_s),  # type: ignore[arg-type]  # uvicorn only calls it
         ws="none",
         lifespan="on",
         log_config=None,

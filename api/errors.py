@@ -126,10 +126,12 @@ async def _decode_error(_: Request, error: Exception) -> Response:
 
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    # Not `request.url`, which is put together with whatever the Host header says.
+    path = request.scope["path"][:200]
     if error.status_code == HTTPStatus.NOT_FOUND:
-        message = f"Invalid URL ({request.method} {request.url.path[:200]})"
+        message = f"Invalid URL ({request.method} {path})"
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        message = f"{request.method} is not allowed for {request.url.path[:200]}"
+        message = f"{request.method} is not allowed for {path}"
     else:
         message = str(error.detail)
     info = ErrorInfo(message, "invalid_request_error", status=error.status_code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from starlette.responses import Response
@@ -132,8 +133,9 @@ def watch_client(follower: Follower, receive: Receive) -> None:
     """End the following when the client closes its connection. The request's body must be read already."""
 
     async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        with suppress(RequestError):  # of a body that nobody asked for
+            while (await receive())["type"] != "http.disconnect":
+                pass
         follower.fail(ClientGone())
 
     follower.on_close(asyncio.create_task(watch()).cancel)

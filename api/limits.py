@@ -1,4 +1,4 @@
-"""BodyLimit: a request's body is counted while it is received, whatever its headers say."""
+"""BodyLimit: a request's body is counted and timed while it is received, whatever its headers say."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.errors import ClientGone
 from shared.errors import ErrorInfo, RequestError, invalid_request
-
-#: A body that has not come in whole after this is not waited for.
-_RECEIVE_S = 30.0
 
 
 class BodyLimit:
-    """Pure ASGI: refuses, inside `receive`, a body over the limit (413) or one that dribbles in (408)."""
+    """Pure ASGI: refuses, inside `receive`, a body over `limit` bytes (413), and one that is not whole after
+    `receipt_s` (408). Raises ClientGone for a client that leaves before."""
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(self, app: ASGIApp, limit: int, receipt_s: float) -> None:
         self._app = app
         self._limit = limit
+        self._receipt_s = receipt_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            receive = _Counted(scope, receive, self._limit).receive
+            receive = _Counted(scope, receive, self._limit, self._receipt_s).receive
         await self._app(scope, receive, send)
 
 
 class _Counted:
-    def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, limit: int, receipt_s: float) -> None:
         self._receive = receive
         self._limit = limit
+        self._deadline = asyncio.get_running_loop().time() + receipt_s
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         self._size = 0
         self._is_too_large = len(declared) > 18 or int(declared) > limit
@@ -40,11 +41,13 @@ class _Counted:
         if self._is_too_large:
             raise self._refusal()
         try:
-            async with asyncio.timeout(_RECEIVE_S):
+            async with asyncio.timeout_at(self._deadline):
                 message = await self._receive()
         except TimeoutError as error:
             info = ErrorInfo("The body did not arrive in time.", "invalid_request_error", status=408)
             raise RequestError(info) from error
+        if message["type"] == "http.disconnect":
+            raise ClientGone
         self._size += len(message.get("body", b""))
         self._is_whole = not message.get("more_body", False)
         if self._size > self._limit:

@@ -26,6 +26,8 @@ class ApiSettings:
     ping_s: float = 15.0
     first_output_wait_s: float = 10.0
     body_limit: int = 4_194_304
+    receipt_s: float = 15.0
+    max_readers: int = 1024
     reader_grace_s: float = 15.0
     retention_s: float = 86_400.0
     lease_s: float = 3.0
@@ -52,6 +54,8 @@ class ApiSettings:
             ping_s=environment.read(settings.PING_S),
             first_output_wait_s=environment.read(settings.FIRST_OUTPUT_WAIT_S),
             body_limit=environment.read(settings.BODY_LIMIT),
+            receipt_s=environment.read(settings.RECEIPT_S),
+            max_readers=environment.read(settings.MAX_READERS),
             reader_grace_s=environment.read(settings.READER_GRACE_S),
             retention_s=environment.read(settings.RETENTION_S),
             lease_s=environment.read(settings.LEASE_S),

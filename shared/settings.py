@@ -109,6 +109,12 @@ FIRST_OUTPUT_WAIT_S = Variable(
     "BATON_FIRST_OUTPUT_WAIT_S", "10", _positive, "How long a status line waits for output or a worker."
 )
 BODY_LIMIT = Variable("BATON_BODY_LIMIT", "4194304", _count, "Bytes of the largest request body.")
+RECEIPT_S = Variable(
+    "BATON_RECEIPT_S", "15", _positive, "How long a request's head, and then its body, may take to come in."
+)
+MAX_READERS = Variable(
+    "BATON_MAX_READERS", "1024", _count, "Chats and streams that one API key may have open on a replica."
+)
 READER_GRACE_S = Variable(
     "BATON_READER_GRACE_S", "15", _positive, "How long a chat goes on when nobody reads it any more."
 )
@@ -133,8 +139,8 @@ FLOWER_BASIC_AUTH = Variable("BATON_FLOWER_AUTH", "", str, "user:password of Flo
 VARIABLES: tuple[Variable[Any], ...] = (
     HOST, PORT, FLOWER_PORT, HOME, REDIS_URL, BROKER_URL, APPENDFSYNC, MODEL, MODEL_NAME, DEVICES, DTYPE,
     THREADS, MAX_SLOTS, MAX_MODEL_LEN, API_REPLICAS, API_KEYS, PING_S, FIRST_OUTPUT_WAIT_S, BODY_LIMIT,
-    READER_GRACE_S, RETENTION_S, LEASE_S, DRAIN_S, LOG_LEVEL, LOG_FORMAT, WORKER_NAME, WORKER_DEVICE,
-    FLOWER_BASIC_AUTH,
+    RECEIPT_S, MAX_READERS, READER_GRACE_S, RETENTION_S, LEASE_S, DRAIN_S, LOG_LEVEL, LOG_FORMAT, WORKER_NAME,
+    WORKER_DEVICE, FLOWER_BASIC_AUTH,
 )  # fmt: skip
 
 _PLACEHOLDERS = ("changeme", "change-me", "<", "your-")

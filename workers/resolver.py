@@ -80,7 +80,11 @@ class Resolver:
 
     def resolve(self, body: dict[str, Any], *, n: int) -> ResolvedRequest:
         """The prompt's tokens, and every parameter filled in. Raises RequestError."""
-        prompt = self._prompter.encode(body["messages"])
+        text = self._prompter.render(body["messages"])
+        if len(text) > self._max_model_len * self._prompter.longest_token:
+            # Known without the tokenizer, which would be at it for seconds.
+            raise self._too_long(f"your messages have {len(text)} characters.")
+        prompt = self._prompter.encode(text)
         temperature, top_p = body.get("temperature"), body.get("top_p")
         seed = body.get("seed")
         sampling = SamplingParams(
@@ -141,6 +145,8 @@ class _Prompter:
         self._mark = f"\ue000{secrets.token_hex(8)}\ue001"
         self._backend.add_tokens([AddedToken(self._mark, normalized=False)])
         self._mark_id = self._backend.token_to_id(self._mark)
+        #: Characters of the longest token.
+        self.longest_token = max(map(len, self._backend.get_vocab()))
 
     @property
     def end_token_ids(self) -> frozenset[int]:
@@ -148,17 +154,21 @@ class _Prompter:
         eos = self._tokenizer.eos_token_id
         return self._end_of_turn() | (frozenset() if eos is None else {eos})
 
-    def encode(self, messages: list[dict[str, Any]]) -> list[int]:
+    def render(self, messages: list[dict[str, Any]]) -> str:
         """The prompt that asks for the assistant's next message. Raises RequestError."""
         inert = [{"role": each["role"], "content": self._inert(_text(each["content"]))} for each in messages]
         try:
-            prompt = self._render(inert, add_generation_prompt=True)
+            return self._render(inert, add_generation_prompt=True)
         except (TemplateError, TypeError, ValueError) as error:
             raise invalid_request(
                 f"The model's chat template refuses these messages: {error}", param="messages"
             ) from error
-        token_ids = self._backend.encode(prompt, add_special_tokens=False).ids
-        return [token_id for token_id in token_ids if token_id != self._mark_id]
+
+    def encode(self, prompt: str) -> list[int]:
+        """The tokens of what was rendered."""
+        # `encode` would hold the interpreter, and with it the engine, until it is through.
+        (encoding,) = self._backend.encode_batch_fast([prompt], add_special_tokens=False)
+        return [token_id for token_id in encoding.ids if token_id != self._mark_id]
 
     def _inert(self, text: str) -> str:
         return self._special.sub(rf"\g<1>{self._mark}", text) if self._special else text

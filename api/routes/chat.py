@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 
 from api.chat_view import ChatView
 from api.cursor import Cursor
-from api.deps import MetricsDep, Owner, ServicesDep, SettingsDep, find_job, name_job, read_json
+from api.deps import READS, MetricsDep, Owner, ServicesDep, SettingsDep, find_job, name_job, read_json
 from api.errors import NO_WORKER, error_of
 from api.event_stream import EventStream, watch_client
 from api.follower import Follower
@@ -25,7 +25,7 @@ from shared.job import Job, NewJob, new_job_id
 router = APIRouter()
 
 
-@router.post("/v1/chat/completions")
+@router.post("/v1/chat/completions", dependencies=[READS])
 async def create_chat(
     request: Request, owner: Owner, services: ServicesDep, settings: SettingsDep, metrics: MetricsDep
 ) -> Response:
@@ -52,7 +52,7 @@ async def create_chat(
     return EventStream(follower, view, settings.ping_s, first=news, headers={})
 
 
-@router.get("/v1/chat/completions/{completion_id}")
+@router.get("/v1/chat/completions/{completion_id}", dependencies=[READS])
 async def get_chat(request: Request, completion_id: str, owner: Owner, services: ServicesDep) -> Response:
     """The whole chat; waits for its end."""
     job = await _find(request, services, owner, completion_id)
@@ -65,7 +65,7 @@ async def get_chat(request: Request, completion_id: str, owner: Owner, services:
         raise
 
 
-@router.get("/v1/chat/completions/{completion_id}/events")
+@router.get("/v1/chat/completions/{completion_id}/events", dependencies=[READS])
 async def resume_chat(
     request: Request,
     completion_id: str,

@@ -8,8 +8,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from api.deps import (
+    READS,
     MetricsDep,
     Owner,
+    ReadersDep,
     ServicesDep,
     SettingsDep,
     find_job,
@@ -69,12 +71,15 @@ async def list_jobs(request: Request, owner: Owner, services: ServicesDep) -> di
 
 
 @router.get("/v1/jobs/{job_id}")
-async def get_job(request: Request, job_id: str, owner: Owner, services: ServicesDep) -> dict[str, Any]:
+async def get_job(
+    request: Request, job_id: str, owner: Owner, services: ServicesDep, readers: ReadersDep
+) -> dict[str, Any]:
     """The job; with `?wait=` when it is over or the time is up."""
     wait_s = read_seconds("wait", request.query_params.get("wait"), most=_MAX_WAIT_S)
     job = await find_job(request, services, owner, job_id)
     if wait_s and not job.is_terminal:
-        await _wait_for_end(request, services, job, wait_s)
+        with readers.admitted(owner):
+            await _wait_for_end(request, services, job, wait_s)
         job = await find_job(request, services, owner, job_id)
     return await _show(services, job)
 
@@ -87,7 +92,7 @@ async def cancel_job(request: Request, job_id: str, owner: Owner, services: Serv
     return await _show(services, await find_job(request, services, owner, job_id))
 
 
-@router.get("/v1/jobs/{job_id}/events")
+@router.get("/v1/jobs/{job_id}/events", dependencies=[READS])
 async def job_events(
     request: Request,
     job_id: str,

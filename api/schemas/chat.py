@@ -11,6 +11,7 @@ from api.schemas.validation import Schema, validate
 from shared.errors import invalid_request
 
 MAX_CHOICES = 8
+MAX_MESSAGES = 4096
 #: Largest seed: 63 bits, as SamplingParams has them.
 _SEED_BITS = 63
 _INT64 = 2**63
@@ -53,7 +54,7 @@ class ChatRequest(Schema):
     """A chat, checked. `user` and `store` are accepted and ignored."""
 
     model: Annotated[str, Field(min_length=1)]
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
     max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None

@@ -11,6 +11,9 @@ from shared.errors import RequestError, invalid_request
 
 Model = TypeVar("Model", bound="Schema")
 
+#: Characters of a parameter's name that are told back.
+_MAX_SHOWN = 200
+
 _TYPE_NAMES = {
     "string_type": "a string",
     "int_type": "an integer",
@@ -44,16 +47,29 @@ class Schema(BaseModel):
 
 def validate(model: type[Model], fields: dict[str, Any], *, prefix: str = "") -> Model:
     """Read `fields` as `model`. Raises RequestError (400) that names the first fault."""
+    _refuse_unknown(model, fields, prefix)
     try:
         return model.model_validate(fields)
     except ValidationError as error:
         raise _request_error(error.errors(include_url=False)[0], prefix) from error
 
 
+def _refuse_unknown(model: type[Model], fields: dict[str, Any], prefix: str) -> None:
+    """The first one, before pydantic would make an error of each of tens of thousands."""
+    for name in fields:
+        if name not in model.model_fields:
+            param = _shown(prefix + name)
+            raise invalid_request(f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
+
+
 def _request_error(fault: ErrorDetails, prefix: str) -> RequestError:
-    param = prefix + _path(fault["loc"])
+    param = _shown(prefix + _path(fault["loc"]))
     code, message = _describe(fault, param)
     return invalid_request(message, param=param or None, code=code)
+
+
+def _shown(param: str) -> str:
+    return param if len(param) <= _MAX_SHOWN else param[:_MAX_SHOWN] + "…"
 
 
 def _path(loc: tuple[int | str, ...]) -> str:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from api.errors import ClientGone
 from api.limits import BodyLimit
 from shared.errors import RequestError
 
 
-async def read(headers: list[tuple[bytes, bytes]], *parts: bytes) -> bytes:
-    """Receive a body with a limit of 10 bytes."""
+async def read(
+    headers: list[tuple[bytes, bytes]], *parts: bytes, receipt_s: float = 5, is_whole: bool = True
+) -> bytes:
+    """Receive a body with a limit of 10 bytes; one that is not whole stops coming, and its client leaves
+    after 50 ms."""
     messages: list[Message] = [
-        {"type": "http.request", "body": part, "more_body": index < len(parts) - 1}
+        {"type": "http.request", "body": part, "more_body": index < len(parts) - 1 or not is_whole}
         for index, part in enumerate(parts)
     ]
     body = b""
@@ -26,12 +32,15 @@ async def read(headers: list[tuple[bytes, bytes]], *parts: bytes) -> bytes:
                 return
 
     async def receive() -> Message:
+        if not messages:
+            await asyncio.sleep(0.05)
+            return {"type": "http.disconnect"}
         return messages.pop(0)
 
     async def send(message: Message) -> None:  # noqa: ARG001
         raise AssertionError
 
-    await BodyLimit(app, 10)({"type": "http", "headers": headers}, receive, send)
+    await BodyLimit(app, 10, receipt_s)({"type": "http", "headers": headers}, receive, send)
     return body
 
 
@@ -51,3 +60,14 @@ async def test_a_body_without_a_length_is_refused_at_the_limit() -> None:
     with pytest.raises(RequestError) as caught:
         await read([], b"01234", b"56789", b"x", b"y")
     assert caught.value.info.status == 413
+
+
+async def test_a_body_that_is_not_whole_in_time_is_refused() -> None:
+    with pytest.raises(RequestError) as caught:
+        await read([], b"01234", receipt_s=0.01, is_whole=False)
+    assert caught.value.info.status == 408
+
+
+async def test_a_client_that_leaves_before_its_body_is_whole() -> None:
+    with pytest.raises(ClientGone):
+        await read([], b"01234", is_whole=False)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.strict_json import MAX_DEPTH, parse_object
+from api.strict_json import MAX_DEPTH, MAX_MARKS, parse_object
 from shared.errors import RequestError
 
 
@@ -43,6 +45,29 @@ def test_what_is_not_an_object_of_json_is_refused(raw: bytes) -> None:
         parse_object(raw)
     assert (caught.value.info.status, caught.value.info.code) == (400, None)
     assert "could not parse the JSON body" in caught.value.info.message
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"a":[' + b"0," * MAX_MARKS + b"0]}",
+        b'{"a":' * MAX_MARKS,
+        b'{"a":[' + b'"",' * MAX_MARKS + b'""]}',
+        b'""' * MAX_MARKS + b"," * (MAX_MARKS + 1),
+        b"[" * 1_000_000,
+    ],
+)
+def test_too_many_values_are_refused_unread(raw: bytes) -> None:
+    with pytest.raises(RequestError, match="too many values"):
+        parse_object(raw)
+
+
+def test_marks_within_strings_are_text() -> None:
+    text = '[{,:"\\' * MAX_MARKS
+    assert parse_object(json.dumps({"a": text}).encode()) == {"a": text}
+    for unfinished in (b'{"a":"' + b'\\",' * MAX_MARKS, b'{"a":"' + b"," * MAX_MARKS + b"\\"):
+        with pytest.raises(RequestError, match="Unterminated string"):
+            parse_object(unfinished)
 
 
 def test_what_is_allowed() -> None:

@@ -197,6 +197,12 @@ def test_a_prompt_that_fills_the_context_is_refused() -> None:
     assert make_resolver(max_model_len=num + 1).resolve(chat("a"), n=1).sampling.max_tokens == 1
 
 
+def test_a_prompt_of_millions_of_characters_is_refused_without_the_tokenizer() -> None:
+    info = refusal(make_resolver(), chat("x" * 5_000_000))
+    assert (info.status, info.param, info.code) == (400, "messages", "context_length_exceeded")
+    assert "your messages have 5000" in info.message
+
+
 def test_a_token_limit_that_does_not_fit_is_refused() -> None:
     num = len(make_resolver().resolve(chat("a"), n=1).prompt_token_ids)
     resolver = make_resolver(max_model_len=num + 10)
