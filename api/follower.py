@@ -13,8 +13,9 @@ from shared.events import ChoiceOutput, Entry
 
 #: A reader that leaves more than this (bytes, about) unread is dropped. It can come back with its cursor.
 MAX_UNREAD_BYTES = 4 * 1024 * 1024
-#: What one piece of news weighs beside its text.
+#: What one piece of news weighs beside its text, and one candidate of a token's logprobs.
 _NEWS_BYTES = 256
+_CANDIDATE_BYTES = 64
 
 
 class Follower:
@@ -122,4 +123,7 @@ class Follower:
 
 def _weight(news: News) -> int:
     event = news.event
-    return _NEWS_BYTES + (sum(map(len, event.texts)) if isinstance(event, ChoiceOutput) else 0)
+    if not isinstance(event, ChoiceOutput):
+        return _NEWS_BYTES
+    candidates = sum([1 + len(one.top) for one in event.logprobs]) if event.logprobs else 0
+    return _NEWS_BYTES + sum(map(len, event.texts)) + _CANDIDATE_BYTES * candidates

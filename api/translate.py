@@ -7,16 +7,28 @@ differ in chunk borders at most.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any, NamedTuple
 
 from api.join import News
-from shared.events import Cancelled, ChoiceOutput, Completed, Expired, Failed, FinishReason, Incomplete
+from shared.events import (
+    Cancelled,
+    Candidate,
+    ChoiceOutput,
+    Completed,
+    Expired,
+    Failed,
+    FinishReason,
+    Incomplete,
+    TokenLogprobs,
+)
 
 #: A completion's id is its job's with another prefix.
 JOB_PREFIX, CHAT_PREFIX = "job_", "chatcmpl-"
 
+#: OpenAI's word for a token that is very unlikely; JSON has no infinity.
+_LEAST_LOGPROB = -9999.0
 _FINISH: dict[FinishReason | None, str] = {None: "null", "stop": '"stop"', "length": '"length"'}
 
 
@@ -53,20 +65,25 @@ class Chunks:
         self._tail = '],"usage":null}' if with_usage else "]}"
 
     def chunk(self, output: ChoiceOutput, *, begins: bool) -> str | None:
-        """Tokens of one choice; None when there is nothing to tell (tokens without text)."""
+        """Tokens of one choice; None when there is nothing to tell (tokens without text or logprobs)."""
         text = output.text
-        if not text and not begins and output.finish is None:
+        if not text and not begins and output.finish is None and not output.logprobs:
             return None
         content = f'"content":{quote(text)}' if text or begins else ""
         role = '"role":"assistant",' if begins else ""
+        logprobs = _compact(logprobs_of(output.logprobs)) if output.logprobs else "null"
         return (
-            f'{self._head}{{"index":{output.index},"delta":{{{role}{content}}},"logprobs":null,'
+            f'{self._head}{{"index":{output.index},"delta":{{{role}{content}}},"logprobs":{logprobs},'
             f'"finish_reason":{_FINISH[output.finish]}}}{self._tail}'
         )
 
     def usage(self, usage: dict[str, int]) -> str:
         """The last chunk of a stream with `include_usage`."""
-        return f'{self._head}],"usage":{json.dumps(usage, separators=(",", ":"))}}}'
+        return f'{self._head}],"usage":{_compact(usage)}}}'
+
+
+def _compact(value: dict[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def usage_of(end: Completed | Incomplete | Failed | Cancelled | Expired, tokens: int) -> dict[str, int]:
@@ -86,10 +103,29 @@ def texts_of(n: int, news: Iterable[News]) -> tuple[list[str], list[FinishReason
     return ["".join(texts) for texts in parts], finish
 
 
+def logprobs_of(told: Sequence[TokenLogprobs]) -> dict[str, Any]:
+    """OpenAI's `logprobs` of consecutive tokens: one entry a token, those without text too."""
+    content = [
+        {**_candidate(one.chosen), "top_logprobs": [_candidate(each) for each in one.top]} for one in told
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _candidate(candidate: Candidate) -> dict[str, Any]:
+    # Not `max`: what is no number must not reach a client's JSON reader.
+    logprob = candidate.logprob if candidate.logprob > _LEAST_LOGPROB else _LEAST_LOGPROB
+    token = candidate.raw.decode("utf-8", "replace")
+    return {"token": token, "logprob": logprob, "bytes": list(candidate.raw)}
+
+
 def completion(facts: Facts, news: Iterable[News]) -> dict[str, Any]:
     """The whole `chat.completion`, of all the news from the start to the end."""
     news = list(news)
     texts, finish = texts_of(facts.n, news)
+    told: list[list[TokenLogprobs]] = [[] for _ in range(facts.n)]
+    for one in news:
+        if isinstance(one.event, ChoiceOutput):
+            told[one.event.index] += one.event.logprobs or ()
     end = news[-1].event
     assert not isinstance(end, ChoiceOutput) and news[-1].is_end
     return {
@@ -97,11 +133,17 @@ def completion(facts: Facts, news: Iterable[News]) -> dict[str, Any]:
         "object": "chat.completion",
         "created": facts.created,
         "model": facts.model,
-        "choices": [_choice(index, texts[index], finish[index]) for index in range(facts.n)],
+        "choices": [_choice(index, texts[index], told[index], finish[index]) for index in range(facts.n)],
         "usage": usage_of(end, news[-1].completion_tokens),  # type: ignore[arg-type]  # is_end says it
     }
 
 
-def _choice(index: int, text: str, finish: FinishReason | None) -> dict[str, Any]:
-    message = {"role": "assistant", "content": text, "refusal": None}
-    return {"index": index, "message": message, "logprobs": None, "finish_reason": finish}
+def _choice(
+    index: int, text: str, told: Sequence[TokenLogprobs], finish: FinishReason | None
+) -> dict[str, Any]:
+    return {
+        "index": index,
+        "message": {"role": "assistant", "content": text, "refusal": None},
+        "logprobs": logprobs_of(told) if told else None,
+        "finish_reason": finish,
+    }

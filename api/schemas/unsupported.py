@@ -1,77 +1,116 @@
-"""Unsupported: OpenAI's fields that Baton knows and does not honour yet. They are refused by name."""
+"""Unsupported: fields that Baton knows and does not honour. They are refused by name.
+
+A value that asks for what happens anyway is taken: clients send some of them with every request.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from api.schemas.validation import Schema
 from shared.errors import RequestError, invalid_request
 
+Origin = Literal["OpenAI", "vLLM"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A field that is refused."""
+
+    origin: Origin = "OpenAI"
+    #: Values that ask for what happens anyway.
+    idle: tuple[Any, ...] = ()
+    #: Why, or what to use instead.
+    note: str = ""
+
+
+def _vllm(*idle: Any, note: str = "") -> Refused:
+    return Refused("vLLM", idle, note)
+
+
+_TOOLS = "Tools are not there yet."
+_STRUCTURE = "Structured output is not there yet."
+_TEMPLATE = "The model's own template is used: one from a client would run on the server."
+_PROMPT = "The model's own template makes the prompt."
+
 #: Of a chat.
-UNSUPPORTED = frozenset(
-    {
-        "audio",
-        "frequency_penalty",
-        "function_call",
-        "functions",
-        "logit_bias",
-        "logprobs",
-        "modalities",
-        "moderation",
-        "parallel_tool_calls",
-        "prediction",
-        "presence_penalty",
-        "prompt_cache_key",
-        "prompt_cache_options",
-        "prompt_cache_retention",
-        "reasoning_effort",
-        "response_format",
-        "safety_identifier",
-        "service_tier",
-        "tool_choice",
-        "tools",
-        "top_logprobs",
-        "verbosity",
-        "web_search_options",
-    }
-)
-#: Of a message.
-UNSUPPORTED_IN_MESSAGE = frozenset(
-    {
-        "name",
-        "audio",
-        "function_call",
-        "refusal",
-        "tool_call_id",
-        "tool_calls",
-        "annotations",
-    }
-)
-#: Of a job.
-UNSUPPORTED_IN_JOB = frozenset({"webhook"})
-#: Values that ask for what happens anyway; clients send them with every request.
-_WITHOUT_EFFECT: dict[str, Any] = {
-    "frequency_penalty": 0,
-    "presence_penalty": 0,
-    "logprobs": False,
-    "logit_bias": {},
-    "response_format": {"type": "text"},
-    "service_tier": "auto",
-    "annotations": [],
+UNSUPPORTED: Mapping[str, Refused] = {
+    "audio": Refused(),
+    "function_call": Refused(idle=("none",), note=_TOOLS),
+    "functions": Refused(note=_TOOLS),
+    "modalities": Refused(idle=(["text"],)),
+    "moderation": Refused(),
+    "parallel_tool_calls": Refused(idle=(True,), note=_TOOLS),
+    "prediction": Refused(),
+    "prompt_cache_options": Refused(),
+    "prompt_cache_retention": Refused(),
+    "reasoning_effort": Refused(),
+    "response_format": Refused(idle=({"type": "text"},), note=_STRUCTURE),
+    "service_tier": Refused(idle=("auto", "default"), note="`/v1/jobs` has `priority`."),
+    "tool_choice": Refused(idle=("none",), note=_TOOLS),
+    "tools": Refused(note=_TOOLS),
+    "verbosity": Refused(),
+    "web_search_options": Refused(),
+    "add_generation_prompt": _vllm(True, note=_PROMPT),
+    "add_special_tokens": _vllm(False, note=_PROMPT),
+    "allowed_token_ids": _vllm(),
+    "bad_words": _vllm([]),
+    "cache_salt": _vllm(),
+    "chat_template": _vllm(note=_TEMPLATE),
+    "chat_template_kwargs": _vllm(note=_TEMPLATE),
+    "continue_final_message": _vllm(False, note=_PROMPT),
+    "documents": _vllm(),
+    "echo": _vllm(False),
+    "guided_choice": _vllm(note=_STRUCTURE),
+    "guided_decoding_backend": _vllm(note=_STRUCTURE),
+    "guided_grammar": _vllm(note=_STRUCTURE),
+    "guided_json": _vllm(note=_STRUCTURE),
+    "guided_regex": _vllm(note=_STRUCTURE),
+    "guided_whitespace_pattern": _vllm(note=_STRUCTURE),
+    "include_reasoning": _vllm(True),
+    "include_stop_str_in_output": _vllm(False),
+    "kv_transfer_params": _vllm(),
+    "length_penalty": _vllm(1),
+    "logits_processors": _vllm(note="It would run a client's code on the server."),
+    "mm_processor_kwargs": _vllm(),
+    "priority": _vllm(0, note="`/v1/jobs` has `priority`."),
+    "prompt_logprobs": _vllm(),
+    "request_id": _vllm(note="Send the header `x-request-id`."),
+    "return_token_ids": _vllm(False),
+    "return_tokens_as_token_ids": _vllm(False),
+    "skip_special_tokens": _vllm(True),
+    "structured_outputs": _vllm(note=_STRUCTURE),
+    "truncate_prompt_tokens": _vllm(),
+    "use_beam_search": _vllm(False),
+    "vllm_xargs": _vllm(),
 }
+#: Of a message.
+UNSUPPORTED_IN_MESSAGE: Mapping[str, Refused] = {
+    "annotations": Refused(idle=([],)),
+    "audio": Refused(),
+    "function_call": Refused(note=_TOOLS),
+    "name": Refused(),
+    "refusal": Refused(),
+    "tool_call_id": Refused(note=_TOOLS),
+    "tool_calls": Refused(note=_TOOLS),
+}
+#: Of a job.
+UNSUPPORTED_IN_JOB: Mapping[str, Refused] = {"webhook": Refused()}
 
 
 def without_idle(
-    fields: dict[str, Any], schema: type[Schema], unsupported: frozenset[str], prefix: str
+    fields: dict[str, Any], schema: type[Schema], unsupported: Mapping[str, Refused], prefix: str
 ) -> dict[str, Any]:
     """The fields that ask for something: a known one that is null counts as not given.
 
-    Raises RequestError for one that is not honoured yet.
+    Raises RequestError for one that is not honoured.
     """
     kept: dict[str, Any] = {}
     for name, value in fields.items():
         if name in unsupported:
-            if value is not None and not _is_without_effect(name, value):
+            if value is not None and not any(_is_same(value, idle) for idle in unsupported[name].idle):
                 raise _refusal(prefix + name)
         elif value is not None or name not in schema.model_fields:
             kept[name] = value
@@ -83,7 +122,6 @@ def _refusal(param: str) -> RequestError:
     return invalid_request(message, param=param, code="unsupported_parameter")
 
 
-def _is_without_effect(name: str, value: Any) -> bool:
-    idle = _WITHOUT_EFFECT.get(name)
+def _is_same(value: Any, idle: Any) -> bool:
     # In Python 0 == False: compare booleans with booleans only.
-    return idle is not None and value == idle and isinstance(value, bool) == isinstance(idle, bool)
+    return bool(value == idle) and isinstance(value, bool) == isinstance(idle, bool)

@@ -39,6 +39,14 @@ _LENGTHS = {
 }
 
 
+class FieldFault(ValueError):
+    """Raised by a validator that knows better than pydantic which field is at fault."""
+
+    def __init__(self, param: str, why: str) -> None:
+        super().__init__(why)
+        self.param = param
+
+
 class Schema(BaseModel):
     """A request's object. No value is converted, no unknown field passes."""
 
@@ -63,7 +71,8 @@ def _refuse_unknown(model: type[Model], fields: dict[str, Any], prefix: str) -> 
 
 
 def _request_error(fault: ErrorDetails, prefix: str) -> RequestError:
-    param = _shown(prefix + _path(fault["loc"]))
+    cause = fault.get("ctx", {}).get("error")
+    param = _shown(prefix + (cause.param if isinstance(cause, FieldFault) else _path(fault["loc"])))
     code, message = _describe(fault, param)
     return invalid_request(message, param=param or None, code=code)
 
@@ -75,7 +84,8 @@ def _shown(param: str) -> str:
 def _path(loc: tuple[int | str, ...]) -> str:
     path = ""
     for part in loc:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+        if part != "[key]":  # pydantic's word for a name that is at fault itself
+            path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
     return path
 
 

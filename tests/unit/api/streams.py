@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
@@ -14,6 +14,7 @@ from api.cursor import Cursor
 from api.join import News, read_on
 from api.translate import Facts
 from shared.events import (
+    Candidate,
     ChoiceOutput,
     Completed,
     Entry,
@@ -24,6 +25,7 @@ from shared.events import (
     Requeued,
     Resumed,
     Started,
+    TokenLogprobs,
 )
 
 JOB_ID = "job_AbCdEfGh0123456789012345"
@@ -35,10 +37,36 @@ def facts(n: int = 1) -> Facts:
 
 
 def output(
-    index: int, start: int, *texts: str, finish: FinishReason | None = None, first_id: int = 100
+    index: int,
+    start: int,
+    *texts: str,
+    finish: FinishReason | None = None,
+    first_id: int = 100,
+    has_logprobs: bool = False,
 ) -> ChoiceOutput:
     ids = tuple(range(first_id + start, first_id + start + len(texts)))
-    return ChoiceOutput(index, start, ids, texts, finish)
+    told = tuple(map(logprobs, ids)) if has_logprobs else None
+    return ChoiceOutput(index, start, ids, texts, finish, told)
+
+
+def logprobs(token_id: int) -> TokenLogprobs:
+    """What is told of a token: its bytes are half of a character, its second candidate is impossible."""
+    chosen = Candidate(token_id, bytes([0xC3, token_id]), -token_id / 8)
+    return TokenLogprobs(chosen, (Candidate(1, b"a", -0.5), Candidate(2, b"", float("-inf"))))
+
+
+def shown_logprobs(token_id: int) -> dict[str, Any]:
+    """The same as OpenAI's clients read it."""
+    raw = bytes([0xC3, token_id])
+    return {
+        "token": raw.decode("utf-8", "replace"),
+        "logprob": -token_id / 8,
+        "bytes": list(raw),
+        "top_logprobs": [
+            {"token": "a", "logprob": -0.5, "bytes": [97]},
+            {"token": "", "logprob": -9999.0, "bytes": []},
+        ],
+    }
 
 
 def read_all(entries: Iterable[Entry], cursor: Cursor) -> list[News]:
@@ -83,6 +111,7 @@ class Text:
     finish: dict[int, list[str]]
     usage: list[Any]
     num_done: int
+    logprobs: dict[int, list[Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, found: Sequence[Block]) -> Text:
@@ -94,6 +123,9 @@ class Text:
                 index, delta = choice["index"], choice["delta"]
                 text.texts[index] = text.texts.get(index, "") + delta.get("content", "")
                 text.roles[index] = text.roles.get(index, 0) + ("role" in delta)
+                if choice["logprobs"]:
+                    assert choice["logprobs"]["refusal"] is None
+                    text.logprobs.setdefault(index, []).extend(choice["logprobs"]["content"])
                 if choice["finish_reason"]:
                     text.finish.setdefault(index, []).append(choice["finish_reason"])
             if block.json.get("usage"):
@@ -107,14 +139,25 @@ class Answers:
 
     tokens: tuple[tuple[str, ...], ...]
     finish: tuple[FinishReason, ...]
+    has_logprobs: bool = False
 
     @property
     def n(self) -> int:
         return len(self.tokens)
 
+    @property
+    def logprobs(self) -> dict[int, list[Any]]:
+        """As clients read them, of each choice that has some."""
+        told = enumerate(self.tokens) if self.has_logprobs else ()
+        return {
+            index: [shown_logprobs(100 + place) for place in range(len(texts))]
+            for index, texts in told
+            if texts
+        }
+
 
 answers = st.builds(
-    lambda parts: Answers(tuple(tuple(p[0]) for p in parts), tuple(p[1] for p in parts)),
+    lambda parts, has: Answers(tuple(tuple(p[0]) for p in parts), tuple(p[1] for p in parts), has),
     st.lists(
         st.tuples(
             st.lists(st.sampled_from(["", "a", "é", "\n", '"', "\u2028", "data: x\n\n", "漢"]), max_size=6),
@@ -123,6 +166,7 @@ answers = st.builds(
         min_size=1,
         max_size=3,
     ),
+    st.booleans(),
 )
 
 
@@ -159,4 +203,5 @@ def _step(
         return []
     end[index], finished[index] = start + size, is_last
     finish = told.finish[index] if is_last else None
-    return [output(index, start, *tokens[start : start + size], finish=finish)]
+    texts = tokens[start : start + size]
+    return [output(index, start, *texts, finish=finish, has_logprobs=told.has_logprobs)]

@@ -19,6 +19,7 @@ from tests.unit.api.streams import (
     facts,
     output,
     read_all,
+    shown_logprobs,
     tell,
 )
 
@@ -71,6 +72,20 @@ def test_a_first_token_without_text_still_begins() -> None:
     assert [block.json["choices"][0]["delta"] for block in found] == [{"role": "assistant", "content": ""}]
 
 
+def test_a_token_without_text_still_has_its_logprobs() -> None:
+    told = output(0, 2, "", has_logprobs=True)
+    entries = [*ENTRIES[:3], Entry("2-2", (3,), Output((told,)))]
+    found = blocks(encode(entries, Cursor.start(JOB_ID, 1), include_usage=False))
+    assert found[1].json["choices"] == [
+        {
+            "index": 0,
+            "delta": {},
+            "logprobs": {"content": [shown_logprobs(102)], "refusal": None},
+            "finish_reason": None,
+        }
+    ]
+
+
 def test_a_failure_is_an_error_without_done() -> None:
     start = Cursor.start(JOB_ID, 1)
     entries = [*ENTRIES[:3], Entry("2-2", (2,), Failed(ErrorInfo("gone", code="worker_lost")))]
@@ -109,4 +124,5 @@ def test_both_parts_of_a_cut_stream_are_the_whole(
         finish={index: [finish] for index, finish in enumerate(told.finish)},
         usage=[usage] if include_usage else [],
         num_done=1,
+        logprobs=told.logprobs,
     )

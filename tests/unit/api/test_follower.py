@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import pytest
 
@@ -10,7 +11,7 @@ from api.cursor import Cursor
 from api.errors import ClientGone, SlowReader, StreamCorrupt
 from api.follower import MAX_UNREAD_BYTES, Follower
 from shared.events import ChoiceOutput, Entry, Output, Queued, Started
-from tests.unit.api.streams import JOB_ID, output
+from tests.unit.api.streams import JOB_ID, logprobs, output
 
 ENTRIES = [
     Entry("1-0", (0,), Queued()),
@@ -84,6 +85,17 @@ def test_a_reader_that_takes_nothing_is_dropped(follower: Follower) -> None:
     piece = "x" * (MAX_UNREAD_BYTES // 4)
     for position in range(5):
         follower.offer(Entry(f"2-{position + 1}", (position + 1,), Output((output(0, position, piece),))))
+    with pytest.raises(SlowReader):
+        follower.take_ready()
+
+
+def test_logprobs_weigh_as_well(follower: Follower) -> None:
+    follower.join(ENTRIES[:2])
+    tokens = MAX_UNREAD_BYTES // (3 * 64)
+    follower.offer(Entry("2-1", (tokens,), Output((output(0, 0, *[""] * tokens, first_id=0),))))
+    follower.take_ready()
+    told = dataclasses.replace(output(0, tokens, *[""] * tokens), logprobs=(logprobs(100),) * tokens)
+    follower.offer(Entry("2-2", (2 * tokens,), Output((told,))))
     with pytest.raises(SlowReader):
         follower.take_ready()
 

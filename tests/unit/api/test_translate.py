@@ -23,7 +23,9 @@ def test_a_completion_is_the_fold_of_its_stream(told: Answers, seed: int) -> Non
             {
                 "index": index,
                 "message": {"role": "assistant", "content": "".join(texts), "refusal": None},
-                "logprobs": None,
+                "logprobs": (
+                    {"content": told.logprobs[index], "refusal": None} if index in told.logprobs else None
+                ),
                 "finish_reason": told.finish[index],
             }
             for index, texts in enumerate(told.tokens)

@@ -14,7 +14,8 @@ from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from shared.errors import BatonError, ErrorInfo, RequestError
 from shared.sampling import SamplingParams
-from workers.resolver import Defaults, Resolver
+from workers.defaults import Defaults
+from workers.resolver import Resolver
 
 #: SmolLM2's.
 CHATML = (
@@ -162,9 +163,25 @@ def test_a_lone_surrogate_is_a_replacement_character() -> None:
 
 
 def test_what_a_body_says_is_taken() -> None:
-    body = chat("a", max_tokens=7, temperature=0, top_p=0.5, seed=9, stop=["x", "yz"])
-    resolved = make_resolver(defaults=Defaults(0.3, 0.2)).resolve(body, n=3)
-    assert resolved.sampling == SamplingParams(7, 9, 0, 0.5, stop=("x", "yz"), n=3)
+    said: dict[str, Any] = {
+        "temperature": 0,
+        "top_p": 0.5,
+        "top_k": 3,
+        "min_p": 0.1,
+        "repetition_penalty": 1.5,
+        "presence_penalty": -1,
+        "frequency_penalty": 0.5,
+        "min_tokens": 2,
+        "max_tokens": 7,
+        "seed": 9,
+        "stop": ["x", "yz"],
+    }
+    body = chat("a", **said, logit_bias={"20": -1.5, "3": 100}, logprobs=True, top_logprobs=4)
+    recommended = Defaults(0.3, 0.2, 5, 0.5, 1.1, 3)
+    resolved = make_resolver(defaults=recommended).resolve(body, n=3)
+    assert resolved.sampling == SamplingParams(
+        **{**said, "stop": ("x", "yz")}, logit_bias=((3, 100), (20, -1.5)), logprobs=4, n=3
+    )
     assert resolved.model_revision == "revision"
 
 
@@ -172,16 +189,61 @@ def test_what_a_body_does_not_say_is_filled_in() -> None:
     resolver = make_resolver(max_model_len=1000)
     one, two = (resolver.resolve(chat("a"), n=1) for _ in range(2))
     room = 1000 - len(one.prompt_token_ids)
-    assert one.sampling == SamplingParams(room, one.sampling.seed, 1.0, 1.0)
+    assert one.sampling == SamplingParams(room, one.sampling.seed)
     assert one.sampling.seed != two.sampling.seed
     assert 0 <= one.sampling.seed < 2**63
-    recommended = make_resolver(defaults=Defaults(0.6, 0.9)).resolve(chat("a", stop="x"), n=1).sampling
-    assert (recommended.temperature, recommended.top_p, recommended.stop) == (0.6, 0.9, ("x",))
 
 
-def test_the_newer_name_of_the_token_limit_goes_first() -> None:
-    body = chat("a", max_tokens=7, max_completion_tokens=5)
-    assert make_resolver().resolve(body, n=1).sampling.max_tokens == 5
+def test_what_the_authors_recommend_is_the_default() -> None:
+    recommended = Defaults(0.0, 0.9, 20, 0.05, 1.2, max_tokens=30)
+    sampling = make_resolver(defaults=recommended).resolve(chat("a", seed=1), n=1).sampling
+    assert sampling == SamplingParams(30, 1, 0.0, 0.9, 20, 0.05, 1.2)
+    narrow = make_resolver(
+        max_model_len=len(RESOLVERS["chatml"].resolve(chat("a"), n=1).prompt_token_ids) + 5
+    )
+    assert narrow.resolve(chat("a"), n=1).sampling.max_tokens == 5
+
+
+@pytest.mark.parametrize(("top_k", "expected"), [(-1, None), (0, None), (1, 1), (5, 5), (10**9, None)])
+def test_a_top_k_that_leaves_everything_is_none(top_k: int, expected: int | None) -> None:
+    assert make_resolver().resolve(chat("a", top_k=top_k), n=1).sampling.top_k == expected
+
+
+def test_logprobs_need_no_alternatives() -> None:
+    resolve = make_resolver().resolve
+    told = [chat("a"), chat("a", logprobs=False), chat("a", logprobs=True)]
+    assert [resolve(body, n=1).sampling.logprobs for body in told] == [None, None, 0]
+
+
+def test_stop_tokens_are_the_models_and_the_clients() -> None:
+    resolver = make_resolver()
+    (eos,) = resolver.resolve(chat("a"), n=1).stop_token_ids
+    both = chat("a", stop_token_ids=[9, eos, 4, 9])
+    assert resolver.resolve(both, n=1).stop_token_ids == (4, 9, eos)
+    assert resolver.resolve({**both, "ignore_eos": True}, n=1).stop_token_ids == (4, 9, eos)
+    assert resolver.resolve(chat("a", ignore_eos=True), n=1).stop_token_ids == ()
+    assert resolver.resolve(chat("a", ignore_eos=True, stop_token_ids=[3]), n=1).stop_token_ids == (3,)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"stop_token_ids": [0, 300]}, "stop_token_ids[1]"),
+        ({"logit_bias": {"5": 1, "300": 1}}, "logit_bias.300"),
+        ({"logit_bias": {"1000000000": -100}}, "logit_bias.1000000000"),
+        ({"min_tokens": 8, "max_tokens": 7}, "min_tokens"),
+        ({"min_tokens": 1000}, "min_tokens"),
+    ],
+)
+def test_what_only_the_model_knows_is_the_clients_fault(fields: dict[str, Any], param: str) -> None:
+    info = refusal(make_resolver(vocab_size=300), chat("a", **fields))
+    assert (info.status, info.code, info.param) == (400, "invalid_value", param)
+    assert info.type == "invalid_request_error" and f"'{param}'" in info.message
+
+
+def test_the_last_token_of_the_vocabulary_is_one() -> None:
+    body = chat("a", stop_token_ids=[299], logit_bias={"299": 1})
+    assert 299 in make_resolver(vocab_size=300).resolve(body, n=1).stop_token_ids
 
 
 def test_a_prompt_that_fills_the_context_is_refused() -> None:
@@ -265,6 +327,13 @@ def test_a_models_directory_needs_no_generation_config(tmp_path: Path) -> None:
     resolved = Resolver.from_directory(path, "revision").resolve(chat("a"), n=1)
     assert resolved.stop_token_ids == (3, TOKENIZERS["chatml"].eos_token_id)
     assert (resolved.sampling.temperature, resolved.sampling.top_p) == (1.0, 1.0)
+
+
+def test_a_models_directory_gives_the_vocabulary(tmp_path: Path) -> None:
+    path = write_model(tmp_path, None, max_position_embeddings=500, vocab_size=1000)
+    resolver = Resolver.from_directory(path, "revision")
+    assert 999 in resolver.resolve(chat("a", stop_token_ids=[999]), n=1).stop_token_ids
+    assert refusal(resolver, chat("a", stop_token_ids=[1000])).param == "stop_token_ids[0]"
 
 
 def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:

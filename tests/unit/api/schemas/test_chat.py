@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api.schemas.chat import read_chat
+from api.schemas.chat import WithoutEffect, read_chat
 from api.schemas.unsupported import UNSUPPORTED
 from shared.errors import RequestError
 
@@ -71,7 +71,46 @@ def read(**fields: Any) -> dict[str, Any]:
         ({"metadata": {"a": "x" * 513}}, "metadata.a", "string_above_max_length"),
         ({"metadata": {str(k): "" for k in range(17)}}, "metadata", "object_above_max_length"),
         ({"foo": 1}, "foo", "unknown_parameter"),
-        ({"chat_template": "x"}, "chat_template", "unknown_parameter"),
+        ({"chat_template": "x"}, "chat_template", "unsupported_parameter"),
+        ({"chat_template_kwargs": {}}, "chat_template_kwargs", "unsupported_parameter"),
+        ({"max_tokens": 2**17, "n": 3}, "n", "invalid_value"),
+        ({"top_k": 0.01}, "top_k", "invalid_type"),
+        ({"top_k": -2}, "top_k", "integer_below_min_value"),
+        ({"top_k": 2**31}, "top_k", "integer_above_max_value"),
+        ({"top_k": True}, "top_k", "invalid_type"),
+        ({"min_p": 1.1}, "min_p", "decimal_above_max_value"),
+        ({"min_p": -1}, "min_p", "decimal_below_min_value"),
+        ({"repetition_penalty": 0}, "repetition_penalty", "decimal_below_min_value"),
+        ({"repetition_penalty": 2.5}, "repetition_penalty", "decimal_above_max_value"),
+        ({"presence_penalty": 999}, "presence_penalty", "decimal_above_max_value"),
+        ({"presence_penalty": False}, "presence_penalty", "invalid_type"),
+        ({"frequency_penalty": -2.1}, "frequency_penalty", "decimal_below_min_value"),
+        ({"frequency_penalty": False}, "frequency_penalty", "invalid_type"),
+        ({"min_tokens": -1}, "min_tokens", "integer_below_min_value"),
+        ({"min_tokens": 6, "max_tokens": 5}, "min_tokens", "invalid_value"),
+        ({"stop_token_ids": [1, -1]}, "stop_token_ids[1]", "integer_below_min_value"),
+        ({"stop_token_ids": ["1"]}, "stop_token_ids[0]", "invalid_type"),
+        ({"stop_token_ids": [1] * 129}, "stop_token_ids", "array_above_max_length"),
+        ({"stop_token_ids": 1}, "stop_token_ids", "invalid_type"),
+        ({"ignore_eos": 1}, "ignore_eos", "invalid_type"),
+        ({"logit_bias": []}, "logit_bias", "invalid_type"),
+        ({"logit_bias": {"AI": 1}}, "logit_bias.AI", "invalid_value"),
+        ({"logit_bias": {"-1": 1}}, "logit_bias.-1", "invalid_value"),
+        ({"logit_bias": {"01": 1}}, "logit_bias.01", "invalid_value"),
+        ({"logit_bias": {"\u0661": 1}}, "logit_bias.\u0661", "invalid_value"),
+        ({"logit_bias": {"x" * 10_000: 1}}, "logit_bias." + "x" * 189 + "…", "invalid_value"),
+        ({"logit_bias": {"50256": 1e9}}, "logit_bias.50256", "decimal_above_max_value"),
+        ({"logit_bias": {"50256": -101}}, "logit_bias.50256", "decimal_below_min_value"),
+        ({"logit_bias": {"50256": "1"}}, "logit_bias.50256", "invalid_type"),
+        ({"logit_bias": {"50256": True}}, "logit_bias.50256", "invalid_type"),
+        ({"logit_bias": dict.fromkeys(map(str, range(1025)), 1)}, "logit_bias", "object_above_max_length"),
+        ({"logprobs": 1}, "logprobs", "invalid_type"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "integer_above_max_value"),
+        ({"logprobs": True, "top_logprobs": -1}, "top_logprobs", "integer_below_min_value"),
+        ({"top_logprobs": 1}, "top_logprobs", "invalid_value"),
+        ({"logprobs": False, "top_logprobs": 1}, "top_logprobs", "invalid_value"),
+        ({"prompt_logprobs": -1}, "prompt_logprobs", "unsupported_parameter"),
+        ({"metadata": {"k" * 65: ""}}, "metadata." + "k" * 65, "string_above_max_length"),
     ],
 )
 def test_each_fault_is_named(fields: dict[str, Any], param: str, code: str) -> None:
@@ -89,10 +128,32 @@ def test_a_field_that_is_not_honoured_is_refused_by_name(name: str) -> None:
     assert read(**{name: None}) == read()
 
 
-def test_values_without_effect_are_accepted() -> None:
-    assert read(frequency_penalty=0, logprobs=False, response_format={"type": "text"}) == read()
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, field in UNSUPPORTED.items() for value in field.idle]
+)
+def test_values_that_ask_for_what_happens_anyway_are_taken(name: str, value: Any) -> None:
+    assert read(**{name: value}) == read()
+
+
+def test_a_boolean_is_no_number() -> None:
+    assert read(length_penalty=1.0) == read()
+    for fields in ({"length_penalty": True}, {"echo": 0}):
+        with pytest.raises(RequestError):
+            read(**fields)
+
+
+@pytest.mark.parametrize("name", sorted(WithoutEffect.model_fields))
+def test_what_has_no_effect_is_not_kept(name: str) -> None:
+    value: Any = True if name in ("store", "spaces_between_special_tokens") else "x"
+    assert read(**{name: value}) == read()
     with pytest.raises(RequestError):
-        read(frequency_penalty=False)
+        read(**{name: 5})
+
+
+def test_a_fault_in_a_job_names_its_place() -> None:
+    with pytest.raises(RequestError) as caught:
+        read_chat({"model": "m", "messages": HELLO, "logit_bias": {"AI": 1}}, prefix="body.")
+    assert caught.value.info.param == "body.logit_bias.AI"
 
 
 def test_what_is_kept() -> None:
@@ -111,6 +172,17 @@ def test_what_is_kept() -> None:
         stream_options={"include_usage": True},
         user="u",
         store=False,
+        top_k=-1,
+        min_p=0,
+        repetition_penalty=1,
+        presence_penalty=-2,
+        frequency_penalty=2,
+        min_tokens=5,
+        stop_token_ids=[3, 1],
+        ignore_eos=True,
+        logit_bias={"7": -100, "0": 1.5},
+        logprobs=True,
+        top_logprobs=0,
         metadata={"a": "b"},
     )
     assert asked == {
@@ -121,6 +193,17 @@ def test_what_is_kept() -> None:
         "top_p": 0.5,
         "seed": 2**63 - 1,
         "stop": ["x"],
+        "top_k": -1,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "presence_penalty": -2.0,
+        "frequency_penalty": 2.0,
+        "min_tokens": 5,
+        "stop_token_ids": [3, 1],
+        "ignore_eos": True,
+        "logit_bias": {"7": -100.0, "0": 1.5},
+        "logprobs": True,
+        "top_logprobs": 0,
         "stream_options": {"include_usage": True},
     }
     assert read() == {"messages": HELLO, "n": 1}
