@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from api.access import Access
 from api.auth import Keys
 from api.boundary import Boundary
 from api.errors import install_error_handlers
@@ -23,7 +24,7 @@ def create_app(settings: ApiSettings, services: OpenServices = open_services) ->
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with services(settings) as opened:
+        async with services(settings, app.state.metrics) as opened:
             app.state.services = opened
             yield
 
@@ -37,5 +38,6 @@ def create_app(settings: ApiSettings, services: OpenServices = open_services) ->
         app.include_router(resource.router)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, limit=settings.body_limit, receipt_s=settings.receipt_s)
-    app.add_middleware(Boundary, metrics=app.state.metrics)
+    app.add_middleware(Boundary)
+    app.add_middleware(Access, metrics=app.state.metrics)
     return app

@@ -1,4 +1,4 @@
-"""Boundary: the outermost layer of the app. Names each request, counts it, and lets no exception out."""
+"""Boundary: names each request and lets no exception out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import secrets
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import INTERNAL, error_response
-from api.metrics import Metrics
+from shared.logs import REQUEST_ID
 
 logger = logging.getLogger(__name__)
 
@@ -20,31 +20,29 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 class Boundary:
     """Pure ASGI. Sets `x-request-id` on every answer, and `x-job-id` where a route named a job."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        answer = _Answer(scope, send, self._metrics)
+        answer = _Answer(scope, send)
+        REQUEST_ID.set(answer.request_id.decode())
         try:
             await self._app(scope, receive, answer.send)
         except Exception:
-            logger.exception("request %s failed", answer.request_id.decode())
+            logger.exception("the request failed")
             if answer.is_started:
                 raise
             await error_response(INTERNAL)(scope, receive, answer.send)
 
 
 class _Answer:
-    def __init__(self, scope: Scope, send: Send, metrics: Metrics) -> None:
+    def __init__(self, scope: Scope, send: Send) -> None:
         given = dict(scope["headers"]).get(b"x-request-id", b"")
         self.request_id = given if _SANE_ID.fullmatch(given) else b"req_" + secrets.token_hex(12).encode()
         self.is_started = False
-        self._scope = scope
         self._send = send
-        self._metrics = metrics
         self._state = scope.setdefault("state", {})
 
     async def send(self, message: Message) -> None:
@@ -54,5 +52,4 @@ class _Answer:
             if "job_id" in self._state:
                 headers.append((b"x-job-id", self._state["job_id"].encode()))
             message = {**message, "headers": headers}
-            self._metrics.count_request(self._scope, message["status"])
         await self._send(message)

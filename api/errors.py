@@ -10,7 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
 
+from api.visit import ERROR_CODE
 from shared.errors import DecodeError, ErrorInfo, RequestError, StoreUnavailable
 from shared.events import Cancelled, CancelReason, Completed, Expired, Failed, Incomplete
 
@@ -93,7 +95,19 @@ def error_response(info: ErrorInfo, headers: dict[str, str] | None = None) -> Re
     headers = dict(headers or {})
     if info.status in (429, 503):
         headers.setdefault("retry-after", str(RETRY_AFTER_S))
-    return JSONResponse({"error": info.to_json()}, info.status, headers)
+    return _ErrorResponse(info, headers)
+
+
+class _ErrorResponse(JSONResponse):
+    """Tells logs and metrics its code as well."""
+
+    def __init__(self, info: ErrorInfo, headers: dict[str, str]) -> None:
+        super().__init__({"error": info.to_json()}, info.status, headers)
+        self._code = info.code or info.type
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})[ERROR_CODE] = self._code
+        await super().__call__(scope, receive, send)
 
 
 UNAVAILABLE = ErrorInfo("The job store does not answer.", code="store_unavailable", status=503)

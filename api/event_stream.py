@@ -15,6 +15,7 @@ from api.cursor import Cursor
 from api.errors import ClientGone, ShuttingDown, SlowReader
 from api.follower import Follower
 from api.join import News
+from api.stream_meter import StreamMeter
 from shared.errors import ErrorInfo, RequestError
 
 #: A write that a client does not take for this long ends its connection.
@@ -39,7 +40,14 @@ class EventStream(Response):
     """
 
     def __init__(
-        self, follower: Follower, view: View, ping_s: float, *, first: list[News], headers: dict[str, str]
+        self,
+        follower: Follower,
+        view: View,
+        ping_s: float,
+        *,
+        first: list[News],
+        headers: dict[str, str],
+        meter: StreamMeter | None = None,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -48,6 +56,7 @@ class EventStream(Response):
         self._view = view
         self._ping_s = ping_s
         self._first = first
+        self._meter = meter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Send until the job's end. Who watches the client (`watch_client`) ends the follower."""
@@ -77,6 +86,8 @@ class EventStream(Response):
             is_over = bool(news) and news[-1].is_end
             if body or is_over or (not news and pulse.is_due()):
                 await pulse.sending(send(_body(body or sse.PING, is_over)))
+            if self._meter is not None:
+                self._meter.sent(news)
             if is_over:
                 return
             news = await self._follower.take()

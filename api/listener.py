@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from api.lag_probe import LagProbe
 from shared import keys
 from shared.errors import StoreUnavailable
 from shared.redis_client import unavailable_as_error
@@ -35,8 +36,9 @@ class Heard(NamedTuple):
 class Listener:
     """One subscription to all channels, for all clients of this process."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, probe: LagProbe) -> None:
         self._redis = redis
+        self._probe = probe
 
     async def messages(self) -> AsyncIterator[list[Heard] | Literal["connected"]]:
         """What is published, one list a message; `connected` whenever something may have been missed.
@@ -68,6 +70,8 @@ class Listener:
                         await pubsub.ping()
                 silences = silences + 1 if message is None else 0
                 if message is not None and message["type"] == "pmessage":
+                    if message["channel"] == self._probe.channel:
+                        self._probe.heard()
                     yield _decode(message["data"])
                 elif message is not None and message["type"] == "psubscribe":
                     # Also when redis-py connected anew and subscribed again by itself.

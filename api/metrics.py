@@ -1,93 +1,121 @@
-"""Metrics: what `/metrics` tells Prometheus (https://prometheus.io/docs/instrumenting/exposition_formats/)."""
+"""Metrics: what one replica counts of its own work (names: https://prometheus.io/docs/practices/naming/)."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
-from starlette.types import Scope
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client import Histogram as LabelledHistogram
+from prometheus_client.core import HistogramMetricFamily, Metric
 
-from shared.lease import WorkerState
+from api.families import add
+from api.stream_meter import StreamMeter
+from api.visit import Visit
+from shared.histogram import LONG_S, SHORT_S, Histogram
 
-#: A name has two incarnations at once for as long as one that died is not given up.
-_WORKER_LABELS = ("worker", "incarnation", "model", "device")
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
+#: What a label may be; anything else that a client sends counts as `other`.
+_METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"})
+_MAX_CODES = 100
 
 
 class Metrics:
-    """This replica's counters."""
+    """This replica's counters. All of its labels have a bounded number of values."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
         self._requests = Counter(
-            "baton_requests", "Answers by route and status", ["route", "status"], registry=self._registry
+            "baton_http_requests", "Answers begun.", ["method", "route", "status"], registry=self._registry
         )
-        self._streams = Counter("baton_streams", "Streams begun", registry=self._registry)
+        self._durations = LabelledHistogram(
+            "baton_http_request_duration_seconds", "From a request to the end of its answer or stream.",
+            ["route"], buckets=LONG_S, registry=self._registry,
+        )  # fmt: skip
+        self._refusals = Counter(
+            "baton_refusals", "Answers that are errors, by their code.", ["code"], registry=self._registry
+        )
+        self._streams = Counter(
+            "baton_streams", "Streams that ended; complete: with all that there was.",
+            ["outcome"], registry=self._registry,
+        )  # fmt: skip
+        self._open_streams = Gauge(
+            "baton_streams_open", "Streams that are being sent.", registry=self._registry
+        )
+        self._codes: set[str] = set()
+        # Once a token: prometheus_client's own take several times as long.
+        self._first_token, self._between_tokens = Histogram(LONG_S), Histogram(LONG_S)
+        self._relay_lag = Histogram(SHORT_S)
 
-    def count_request(self, scope: Scope, status: int) -> None:
+    # Requests
+
+    def begun(self, visit: Visit) -> None:
         """An answer begins."""
-        route = getattr(scope.get("route"), "path", "none")
-        self._requests.labels(route, str(status)).inc()
+        method = visit.method if visit.method in _METHODS else "other"
+        self._requests.labels(method, visit.route, str(visit.status)).inc()
+        if visit.error_code is not None:
+            self._refusals.labels(self._bounded(visit.error_code)).inc()
+        if visit.is_stream:
+            self._open_streams.inc()
 
-    def count_stream(self) -> None:
-        """A stream begins."""
-        self._streams.inc()
+    def ended(self, visit: Visit) -> None:
+        """An answer that began is over."""
+        self._durations.labels(visit.route).observe(visit.duration_s)
+        if visit.is_stream:
+            self._open_streams.dec()
+            self._streams.labels("complete" if visit.is_complete else "incomplete").inc()
 
-    def render(self, gauges: Iterable[Metric]) -> bytes:
-        """Prometheus text of this replica's counters and of `gauges`."""
-        return generate_latest(self._registry) + generate_latest(_Snapshot(gauges))
+    def _bounded(self, code: str) -> str:
+        if len(self._codes) < _MAX_CODES:
+            self._codes.add(code)
+        return code if code in self._codes else "other"
+
+    # Tokens
+
+    def stream_meter(self, started_at: float) -> StreamMeter:
+        """For a stream whose request came at `started_at` (time.perf_counter)."""
+        return StreamMeter(self._first_token, self._between_tokens, started_at)
+
+    def relayed(self, lag_s: float) -> None:
+        """A probe came back."""
+        self._relay_lag.observe(lag_s)
+
+    # Telling
+
+    def render(self, families: Iterable[Metric]) -> bytes:
+        """Prometheus text of this replica's own and of `families`."""
+        return generate_latest(self._registry) + generate_latest(_Snapshot([*self._tokens(), *families]))
+
+    def _tokens(self) -> list[Metric]:
+        own = (
+            ("baton_time_to_first_token_seconds", self._first_token,
+             "From a streamed chat's request to its first output, as sent."),
+            ("baton_time_between_tokens_seconds", self._between_tokens,
+             "Between two writes of output to the client of one streamed chat."),
+            ("baton_relay_lag_seconds", self._relay_lag,
+             "From publishing in Redis to hearing it here: a probe a second, on this replica's own clock."),
+        )  # fmt: skip
+        families: list[Metric] = []
+        for name, histogram, text in own:
+            family = HistogramMetricFamily(name, text, labels=())
+            add(family, (), histogram.read(), histogram.buckets)
+            families.append(family)
+        return families
 
 
 class _Snapshot(CollectorRegistry):
-    """Metrics that were just read elsewhere."""
+    """Metrics that are made for one rendering."""
 
-    def __init__(self, metrics: Iterable[Metric]) -> None:
+    def __init__(self, families: Iterable[Metric]) -> None:
         super().__init__()
-        self._metrics = list(metrics)
+        self._found = list(families)
 
     def collect(self) -> Iterable[Metric]:
-        return self._metrics
-
-
-def process_gauges(num_followers: int, *, is_redis_up: bool) -> list[Metric]:
-    """What this replica holds now."""
-    following = GaugeMetricFamily("baton_followers", "Readers that this replica serves now")
-    following.add_metric([], num_followers)
-    redis = GaugeMetricFamily("baton_redis_up", "Whether Redis answers")
-    redis.add_metric([], int(is_redis_up))
-    return [following, redis]
-
-
-def store_gauges(depths: Mapping[str, int], workers: Iterable[WorkerState]) -> list[Metric]:
-    """What the store knows: queues, and workers with their own statistics."""
-    depth = GaugeMetricFamily("baton_queue_depth", "Jobs that wait", labels=["model"])
-    for model, waiting in sorted(depths.items()):
-        depth.add_metric([model], waiting)
-    families: dict[str, GaugeMetricFamily] = {}
-    for worker in workers:
-        for name, value in _numbers(worker).items():
-            if name not in families:
-                families[name] = GaugeMetricFamily(
-                    f"baton_worker_{name}", f"{name} of a worker", labels=_WORKER_LABELS
-                )
-            labels = [worker.name, worker.incarnation, worker.model, worker.device]
-            families[name].add_metric(labels, value)
-    return [depth, *families.values()]
-
-
-def _numbers(worker: WorkerState) -> dict[str, float]:
-    """Its statistics are its own: each number that it tells with a usable name becomes a metric."""
-    told = {
-        name: float(value)
-        for name, value in worker.stats.items()
-        if isinstance(value, int | float) and _NAME.fullmatch(name)
-    }
-    return told | {
-        "up": 1.0,
-        "slots": float(worker.slots),
-        "running": float(worker.jobs),
-        "steps": float(worker.steps),
-        "bells": float(worker.bells),
-    }
+        return self._found

@@ -9,11 +9,14 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 
 from api.dispatcher import Dispatcher
+from api.lag_probe import LagProbe
 from api.listener import Listener
+from api.metrics import Metrics
 from api.models import Models
 from api.relay import Relay
 from api.settings import ApiSettings
 from shared.celery_app import make_celery
+from shared.census import CensusTaker
 from shared.job_store import JobStore
 from shared.reaper import Reaper
 from shared.redis_client import connect
@@ -33,13 +36,15 @@ class Services:
     relay: Relay
     dispatcher: Dispatcher
     models: Models
+    reaper: Reaper
+    census: CensusTaker
 
 
-OpenServices = Callable[[ApiSettings], AbstractAsyncContextManager[Services]]
+OpenServices = Callable[[ApiSettings, Metrics], AbstractAsyncContextManager[Services]]
 
 
 @asynccontextmanager
-async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
+async def open_services(settings: ApiSettings, metrics: Metrics) -> AsyncIterator[Services]:
     """Connect to Redis and run the relay and the reaper. Redis need not be there yet."""
     async with AsyncExitStack() as stack:
         redis = connect(settings.redis_url, timeout_s=REDIS_TIMEOUT_S)
@@ -51,11 +56,13 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
         ringer = Ringer(celery, broker)
         stack.callback(ringer.close)
         store = JobStore(redis)
-        relay = Relay(store, Listener(redis), grace_s=settings.reader_grace_s)
+        probe = LagProbe(redis, metrics.relayed)
+        relay = Relay(store, Listener(redis, probe), grace_s=settings.reader_grace_s)
         dispatcher = Dispatcher(store, ringer, relay)
         reaper = Reaper(store, ringer, lease_s=settings.lease_s)
-        await stack.enter_async_context(_running(relay.listen, relay.look_after, reaper.run))
-        yield Services(store, relay, dispatcher, Models(store, settings.model))
+        await stack.enter_async_context(_running(relay.listen, relay.look_after, reaper.run, probe.run))
+        models = Models(store, settings.model)
+        yield Services(store, relay, dispatcher, models, reaper, CensusTaker(redis, store, models.all))
 
 
 @asynccontextmanager

@@ -33,12 +33,14 @@ from shared.events import (
 from shared.job import Job, JobStatus, NewJob, Priority
 from shared.lease import BeatAnswer, Lease, WorkerState
 from shared.redis_client import unavailable_as_error
+from shared.worker_report import WorkerReport
 
 #: Stream entries as redis-py returns them: id, fields.
 _Found = list[tuple[str, dict[str, str]]]
 
-#: First part of a queued job's score; the second is its creation in ms.
-_PRIORITY_CLASS: dict[Priority, int] = {"high": 0, "normal": 1, "low": 2}
+#: A queued job's score is its class times the span, as in create.lua, plus its creation in ms.
+PRIORITY_CLASS: dict[Priority, int] = {"high": 0, "normal": 1, "low": 2}
+PRIORITY_SPAN = 10**13
 
 
 class JobStore:
@@ -76,7 +78,7 @@ class JobStore:
             job.id,
             job.model,
             job.owner,
-            _PRIORITY_CLASS[job.priority],
+            PRIORITY_CLASS[job.priority],
             encode_positions((0,) * job.n),
             json.dumps({kind: _ms(after) for kind, after in deadlines.items() if after is not None}),
             _ms(job.retention_s),
@@ -231,13 +233,20 @@ class JobStore:
         bells: int,
         running: Mapping[str, str],
         stats: Mapping[str, Any],
+        report: WorkerReport | None = None,
     ) -> BeatAnswer | None:
         """A sign of life, with the holder word of each running job.
 
         Answers None when the incarnation was reaped and has to begin anew.
         """
         answer = await self._call(
-            "beat", incarnation, steps, bells, json.dumps(dict(stats)), *_pairs(running)
+            "beat",
+            incarnation,
+            steps,
+            bells,
+            json.dumps(dict(stats)),
+            "" if report is None else report.encode(),
+            *_pairs(running),
         )
         if answer[0] == "unknown":
             return None

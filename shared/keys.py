@@ -9,6 +9,7 @@ _TEMPLATES = {
     "queued": "queued:%s",  # zset job -> score, by model; while the job waits
     "worker": "worker:%s",  # hash: the lease of an incarnation; removed by `release` alone
     "worker_jobs": "worker:%s:jobs",  # hash job -> holder word, by incarnation
+    "worker_report": "worker:%s:report",  # what a worker has measured, as JSON; 10 s after its last beat
     "owner_jobs": "owner:%s:jobs",  # zset job -> creation in ms, by owner
     "channel": "events:%s",  # pub/sub channel of those who write events
 }
@@ -47,6 +48,10 @@ def worker(incarnation: str) -> str:
 
 def worker_jobs(incarnation: str) -> str:
     return _TEMPLATES["worker_jobs"] % incarnation
+
+
+def worker_report(incarnation: str) -> str:
+    return _TEMPLATES["worker_report"] % incarnation
 
 
 def owner_jobs(owner: str) -> str:

@@ -70,6 +70,9 @@ class Reaper:
         self._clock = clock
         self._patience = Patience(clock)
         self._audited = 0
+        #: How often, since the start, it buried a worker, mended a job, rang a lost bell or kept a deadline
+        #: (by its kind).
+        self.acts = Counter[str]()
 
     async def run(self) -> None:
         """Tick twice a second, for ever."""
@@ -104,13 +107,16 @@ class Reaper:
             if self._patience.unchanged_s(("worker", worker.incarnation), worker.beat) > self._lease_s:
                 logger.warning("worker %s gave no sign for %s s", worker.incarnation, self._lease_s)
                 bells += await self._store.release(worker.incarnation, "worker_died", died=True)
+                self.acts["buried"] += 1
         self._patience.keep_only("worker", {("worker", worker.incarnation) for worker in workers})
         return bells
 
     async def _audit(self) -> list[Bell]:
         ids = await self._store.active_ids(first=self._audited, limit=_BATCH)
         self._audited = self._audited + len(ids) if len(ids) == _BATCH else 0
-        return await self._store.audit(ids) if ids else []
+        mended = await self._store.audit(ids) if ids else []
+        self.acts["mended"] += len(mended)
+        return mended
 
     async def _lost_bells(self, workers: list[WorkerState]) -> list[Bell]:
         """Bells for the jobs that wait while fewer bells than jobs are under way."""
@@ -126,6 +132,7 @@ class Reaper:
             if self._patience.unchanged_s(thing, missing > 0) > _BELL_PATIENCE_S and missing > 0:
                 head = await self._store.first_queued(model)
                 lost += [Bell(head, model)] * min(missing, _BATCH) if head else []
+                self.acts["rung"] += min(missing, _BATCH)
                 logger.warning("%d bells for %s were lost", missing, model)
         return lost
 
@@ -143,7 +150,9 @@ class Reaper:
                 await self._store.cancel(deadline.job_id, "deadline", seen=deadline)
             case "reader":
                 thing = ("reader", deadline.job_id)
-                if self._patience.unchanged_s(thing, deadline.due_ms) > _READER_PATIENCE_S:
-                    await self._store.cancel(deadline.job_id, "reader_gone", seen=deadline)
+                if self._patience.unchanged_s(thing, deadline.due_ms) <= _READER_PATIENCE_S:
+                    return
+                await self._store.cancel(deadline.job_id, "reader_gone", seen=deadline)
             case "retention":
                 await self._store.forget(deadline.job_id)
+        self.acts[deadline.kind] += 1

@@ -12,6 +12,7 @@ from typing import Any
 
 from shared.errors import ErrorInfo, invalid_request
 from shared.events import ChoiceOutput, FinishReason
+from shared.histogram import HistogramReading
 from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
 from workers.backends.local import LocalBackend
@@ -74,6 +75,8 @@ class ScriptedStats:
     generated_tokens: int
     running: int
     batch_sizes: dict[int, int]
+    prompt_tokens: int = 0
+    phases: dict[str, HistogramReading] = field(default_factory=dict)
 
     @property
     def mean_batch_size(self) -> float:

@@ -11,6 +11,7 @@ from shared.bell import Bell
 from shared.errors import StoreUnavailable
 from shared.job_store import JobStore
 from shared.ringer import Ringer
+from shared.worker_report import WorkerReport
 from workers.backends.backend import Backend
 from workers.claimer import UNREADABLE_JOB, Claimer
 from workers.lease import LeaseKeeper
@@ -40,6 +41,7 @@ class Heartbeat:
         ringer: Ringer,
         *,
         stats: Callable[[], Mapping[str, Any]],
+        report: Callable[[], WorkerReport],
         on_drain: Callable[[], None],
         step_timeout_s: float = STEP_TIMEOUT_S,
     ) -> None:
@@ -50,6 +52,7 @@ class Heartbeat:
         self._backend = backend
         self._ringer = ringer
         self._stats = stats
+        self._report = report
         self._on_drain = on_drain
         self._step_timeout_s = step_timeout_s
         #: Jobs, with words, that the last answer believed to run here and that do not.
@@ -75,6 +78,7 @@ class Heartbeat:
             bells=len(self._claimer.bells) + self._jobs.num_bells,
             running=self._jobs.holders,
             stats=self._stats(),
+            report=self._report(),
         )
         if answer is None:
             self._strays.clear()

@@ -15,6 +15,7 @@ from workers.backends.backend import StepOutput
 from workers.backoff import Backoff
 from workers.lease import LeaseKeeper
 from workers.running import RunningJob, RunningJobs
+from workers.telemetry import Telemetry
 from workers.transcript import Transcript
 
 logger = logging.getLogger(__name__)
@@ -31,11 +32,18 @@ class Publisher:
     """
 
     def __init__(
-        self, store: JobStore, lease: LeaseKeeper, jobs: RunningJobs, *, on_free_slot: Callable[[], None]
+        self,
+        store: JobStore,
+        lease: LeaseKeeper,
+        jobs: RunningJobs,
+        telemetry: Telemetry,
+        *,
+        on_free_slot: Callable[[], None],
     ) -> None:
         self._store = store
         self._lease = lease
         self._jobs = jobs
+        self._telemetry = telemetry
         self._on_free_slot = on_free_slot
         self._news = asyncio.Event()
         self._round_is_over = asyncio.Condition()
@@ -43,11 +51,21 @@ class Publisher:
 
     def take(self, outputs: Sequence[StepOutput]) -> None:
         """Add a step's outputs; those of jobs that are no longer here are nobody's."""
+        now = time.monotonic()
         for output in outputs:
             running = self._jobs.get(output.request_id)
             if running is not None:
                 running.take(output)
+                self._measure(running, output, now)
         self._news.set()
+
+    def _measure(self, running: RunningJob, output: StepOutput, now: float) -> None:
+        if not any(choice.token_ids for choice in output.choices):
+            return
+        last, running.last_made_at = running.last_made_at, now
+        self._telemetry.made_final(
+            running.job, now - running.claimed_at, None if last is None else now - last
+        )
 
     def wake(self, running: RunningJob | None = None) -> None:
         """There is news; of `running` it is asked at once whether it is still this worker's."""
@@ -90,7 +108,9 @@ class Publisher:
                 if not running.is_sure:
                     await self._look(running)
             batch = [running.append() for running in due]
+            asked_at = time.perf_counter()
             answers = await self._store.append(self._lease.incarnation, batch)
+            self._telemetry.publish.observe(time.perf_counter() - asked_at)
         except StoreUnavailable as error:
             logger.warning("output of %d jobs waits: %s", len(due), error)
             for running in due:

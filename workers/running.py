@@ -11,6 +11,7 @@ from shared.events import Completed, Failed, Incomplete, event_type
 from shared.job import Job, ResolvedRequest
 from workers.backends.backend import Backend, StepOutput
 from workers.held_bell import HeldBell
+from workers.telemetry import Telemetry
 from workers.transcript import Transcript
 
 
@@ -31,7 +32,9 @@ class RunningJob:
         self.is_sure = True
         self.error: ErrorInfo | None = None
         #: When the store last said that the job is this worker's, on the monotonic clock.
-        self.checked_at = time.monotonic()
+        self.checked_at = self.claimed_at = time.monotonic()
+        #: When a step last made tokens of it final; None before the first.
+        self.last_made_at: float | None = None
         self._is_begun = False
         self._is_resolved_stored = job.resolved is not None
 
@@ -101,8 +104,9 @@ class RunningJob:
 class RunningJobs:
     """All of them, by the word of their claim."""
 
-    def __init__(self, backend: Backend, *, slots: int) -> None:
+    def __init__(self, backend: Backend, telemetry: Telemetry, *, slots: int) -> None:
         self._backend = backend
+        self._telemetry = telemetry
         self._slots = slots
         self._jobs: dict[str, RunningJob] = {}
 
@@ -134,11 +138,13 @@ class RunningJobs:
 
     def add(self, running: RunningJob) -> None:
         self._jobs[running.holder] = running
+        self._telemetry.claimed(running.job)
 
     def close(self, running: RunningJob) -> None:
         """The job is over by this worker's own terminal event."""
         if self._jobs.pop(running.holder, None) is None:
             return
+        self._telemetry.ended(running.status)
         if running.error is not None:
             # An engine that failed it has dropped it; one that knows nothing of it has nothing to drop.
             self._backend.abort(running.holder)
@@ -151,6 +157,7 @@ class RunningJobs:
         """The job is no longer this worker's."""
         if self._jobs.pop(running.holder, None) is None:
             return
+        self._telemetry.ended("left")
         self._backend.abort(running.holder)
         if running.bell is not None:
             running.bell.end(f"{running.job.id} {why}")

@@ -15,6 +15,7 @@ from shared.job_store import JobStore
 from shared.lease import Lease
 from shared.reaper import Reaper
 from shared.ringer import Ringer
+from shared.worker_report import WorkerReport
 from workers.backends.backend import Backend, StepOutput
 from workers.backoff import Backoff
 from workers.claimer import BEGINNING, Claimer
@@ -25,6 +26,7 @@ from workers.lease import LeaseKeeper
 from workers.meter import Meter
 from workers.publisher import Publisher
 from workers.running import RunningJob, RunningJobs
+from workers.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +58,8 @@ class Worker:
         self._backend = backend
         self._crew = Crew(on_death)
         self._resolver = ThreadPoolExecutor(1, thread_name_prefix="resolver")
-        self._jobs = RunningJobs(backend, slots=lease.slots)
+        self._telemetry = Telemetry()
+        self._jobs = RunningJobs(backend, self._telemetry, slots=lease.slots)
         self._lease = LeaseKeeper(store, lease, self._jobs)
         self._claimer = Claimer(
             store,
@@ -67,7 +70,9 @@ class Worker:
             self._crew,
             on_begun=lambda: self._publisher.wake(),
         )
-        self._publisher = Publisher(store, self._lease, self._jobs, on_free_slot=self._claimer.wake)
+        self._publisher = Publisher(
+            store, self._lease, self._jobs, self._telemetry, on_free_slot=self._claimer.wake
+        )
         self._heartbeat = Heartbeat(
             store,
             self._lease,
@@ -76,6 +81,7 @@ class Worker:
             backend,
             ringer,
             stats=self._measured,
+            report=self._report,
             on_drain=on_drain,
             step_timeout_s=step_timeout_s,
         )
@@ -153,6 +159,11 @@ class Worker:
     def _measured(self) -> dict[str, Any]:
         self._meter.note(time.monotonic(), self._backend.stats.tokens)
         return self.stats()
+
+    def _report(self) -> WorkerReport:
+        return self._telemetry.report(
+            self._backend.stats, claims=self._claimer.num_claims, reaper_acts=self._reaper.acts
+        )
 
     # Leaving
 

@@ -46,10 +46,10 @@ async def create_chat(
     except BaseException:
         follower.close()
         raise
-    metrics.count_stream()
     start = Cursor.start(job.id, job.n)
     view = ChatView(facts, start, include_usage=chat.include_usage)
-    return EventStream(follower, view, settings.ping_s, first=news, headers={})
+    meter = metrics.stream_meter(request.state.started_at)
+    return EventStream(follower, view, settings.ping_s, first=news, headers={}, meter=meter)
 
 
 @router.get("/v1/chat/completions/{completion_id}", dependencies=[READS])
@@ -72,7 +72,6 @@ async def resume_chat(
     owner: Owner,
     services: ServicesDep,
     settings: SettingsDep,
-    metrics: MetricsDep,
 ) -> Response:
     """The chat's stream from `Last-Event-ID` or `?starting_after=` on; 204 when nothing is left of it."""
     text = event_id(request, "starting_after")
@@ -91,7 +90,6 @@ async def resume_chat(
     except BaseException:
         follower.close()
         raise
-    metrics.count_stream()
     view = ChatView(facts_of(job), cursor, include_usage=_wants_usage(job))
     return EventStream(follower, view, settings.ping_s, first=news, headers={})
 

@@ -9,7 +9,6 @@ from fastapi.responses import JSONResponse
 
 from api.deps import (
     READS,
-    MetricsDep,
     Owner,
     ReadersDep,
     ServicesDep,
@@ -99,7 +98,6 @@ async def job_events(
     owner: Owner,
     services: ServicesDep,
     settings: SettingsDep,
-    metrics: MetricsDep,
 ) -> Response:
     """The job's events from `Last-Event-ID` or `?after=` on: as SSE, or as JSON for polling."""
     text = event_id(request, "after", "starting_after")
@@ -115,7 +113,6 @@ async def job_events(
         follower.close()
         return Response(status_code=204)
     watch_client(follower, request.receive)
-    metrics.count_stream()
     return EventStream(follower, JobView(facts_of(job)), settings.ping_s, first=[], headers={})
 
 

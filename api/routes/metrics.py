@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from api.deps import MetricsDep, ServicesDep
-from api.metrics import process_gauges, store_gauges
+from api.families import census_families, replica_families
 from shared.errors import StoreUnavailable
 
 router = APIRouter()
@@ -13,12 +13,11 @@ router = APIRouter()
 
 @router.get("/metrics")
 async def get_metrics(services: ServicesDep, metrics: MetricsDep) -> Response:
-    """This replica's counters, and what the store knows of queues and workers."""
-    followers = services.relay.num_followers
+    """This replica's own, and what the store knows of queues and of all workers."""
     try:
-        depths = {model: await services.store.num_queued(model) for model in await services.models.all()}
-        gauges = store_gauges(depths, await services.store.workers())
-        text = metrics.render([*process_gauges(followers, is_redis_up=True), *gauges])
+        census = await services.census.take()
     except StoreUnavailable:
-        text = metrics.render(process_gauges(followers, is_redis_up=False))
-    return Response(text, media_type="text/plain; version=0.0.4")
+        census = None
+    own = replica_families(services.relay.num_followers, services.reaper.acts, is_redis_up=census is not None)
+    shared = [] if census is None else census_families(census)
+    return Response(metrics.render([*own, *shared]), media_type="text/plain; version=0.0.4")

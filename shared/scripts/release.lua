@@ -10,7 +10,7 @@ for i = 1, #held, 2 do
     bells[#bells + 1] = job.model
   end
 end
-redis.call('DEL', worker_jobs_key(incarnation), worker_key(incarnation))
+redis.call('DEL', worker_jobs_key(incarnation), worker_key(incarnation), worker_report_key(incarnation))
 redis.call('SREM', WORKERS, incarnation)
 publish(STORE_SOURCE)
 return bells

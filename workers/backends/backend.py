@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from shared.errors import ErrorInfo
 from shared.events import ChoiceOutput
+from shared.histogram import HistogramReading
 from shared.job import ResolvedRequest
 
 
@@ -34,11 +35,17 @@ class BackendStats:
     steps: int = 0
     #: Tokens drawn.
     tokens: int = 0
+    #: Prompt tokens computed.
+    prompt_tokens: int = 0
     #: Sequences that run now.
     running: int = 0
     #: Sequences that drew a token together: mean and most over all steps.
     batch_mean: float = 0.0
     batch_max: int = 0
+    #: How many steps drew a token for how many sequences.
+    batch_sizes: Mapping[int, int] = field(default_factory=dict)
+    #: Seconds by part of a step.
+    phases: Mapping[str, HistogramReading] = field(default_factory=dict)
 
 
 class Backend(Protocol):

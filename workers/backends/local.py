@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from shared.errors import ErrorInfo, RequestError
 from shared.events import ChoiceOutput
+from shared.histogram import HistogramReading
 from shared.job import ResolvedRequest
 from workers.backends.backend import BackendStats, OnOutputs, StepOutput
 
@@ -26,11 +27,15 @@ class StepStats(Protocol):
     @property
     def generated_tokens(self) -> int: ...
     @property
+    def prompt_tokens(self) -> int: ...
+    @property
     def running(self) -> int: ...
     @property
     def batch_sizes(self) -> Mapping[int, int]: ...
     @property
     def mean_batch_size(self) -> float: ...
+    @property
+    def phases(self) -> Mapping[str, HistogramReading]: ...
 
 
 class StepEngine(Protocol):
@@ -159,7 +164,10 @@ class LocalBackend:
         self._stats = BackendStats(
             steps=stats.steps,
             tokens=stats.generated_tokens,
+            prompt_tokens=stats.prompt_tokens,
             running=stats.running,
             batch_mean=stats.mean_batch_size,
             batch_max=max(stats.batch_sizes, default=0),
+            batch_sizes=stats.batch_sizes,
+            phases=stats.phases,
         )

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from shared.errors import ErrorInfo, RequestError, invalid_request
 from shared.events import ChoiceOutput
+from shared.histogram import HistogramReading
 from shared.job import ResolvedRequest
 from workers.engine.config import EngineConfig
 from workers.engine.detokenizer import TokenBytes
@@ -18,6 +19,7 @@ from workers.engine.output_builder import OutputBuilder
 from workers.engine.sampler import Sampler, SampleRow
 from workers.engine.scheduler import Plan, Row, Scheduler
 from workers.engine.sequence import Sequence
+from workers.engine.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,8 @@ class EngineStats:
     running: int
     #: How many steps drew a token for how many sequences: shows whether the batch was shared.
     batch_sizes: Mapping[int, int]
+    #: Seconds by part of a step.
+    phases: Mapping[str, HistogramReading]
 
     @property
     def mean_batch_size(self) -> float:
@@ -96,6 +100,7 @@ class Engine:
         self._prompt_tokens = 0
         self._generated_tokens = 0
         self._batch_sizes: dict[int, int] = {}
+        self._watch = Stopwatch()
 
     @property
     def has_work(self) -> bool:
@@ -111,6 +116,7 @@ class Engine:
             self._scheduler.num_waiting,
             self._scheduler.num_running,
             dict(self._batch_sizes),
+            self._watch.readings,
         )
 
     def add(self, request_id: str, request: ResolvedRequest, so_far: tuple[ChoiceOutput, ...] = ()) -> None:
@@ -137,12 +143,17 @@ class Engine:
 
     def step(self) -> list[EngineOutput]:
         """One forward for all that runs; answers what it made final, per request."""
+        self._watch.start()
         plan = self._scheduler.schedule()
+        self._watch.lap("schedule")
         if plan.rows:
             logits = self._runner.run(plan)
+            self._watch.lap("run")
             drawing = plan.drawing_rows
             drawn = self._sampler.sample(logits, [_sample_row(row.sequence) for row in drawing])
+            self._watch.lap("sample")
             self._postprocess(plan, drawing, drawn)
+            self._watch.lap("postprocess")
         return self._hand_out()
 
     def _check_length(self, request: ResolvedRequest) -> None:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from api.lag_probe import LagProbe
 from api.listener import Heard, Listener
 from shared import keys
 from shared.job_store import JobStore
@@ -20,7 +21,7 @@ from tests.unit.api.streams import Text, blocks
 
 @pytest.fixture
 async def listener(redis_client: Redis) -> AsyncIterator[Listener]:
-    yield Listener(redis_client)
+    yield Listener(redis_client, LagProbe(redis_client, lambda _: None))
 
 
 async def test_what_scripts_publish_is_heard(listener: Listener, redis_client: Redis) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
 from shared.job_store import JobStore
-from tests.fake_worker import FakeWorker
+from tests.fake_worker import FakeWorker, says
 from tests.integration.api.conftest import StartApi
-from tests.integration.api.requests import CHAT, chat, job
+from tests.integration.api.requests import chat, job, stream
 
 
 @pytest.fixture
@@ -56,11 +57,41 @@ async def test_metrics(fresh_http: httpx.AsyncClient, store: JobStore) -> None:
     async with FakeWorker(store, model="other"):
         text = (await http.get("/metrics")).text
     for line in (
-        'baton_requests_total{route="/v1/jobs",status="202"} 1.0',
-        'baton_queue_depth{model="test"} 1.0',
+        'baton_http_requests_total{method="POST",route="/v1/jobs",status="202"} 1.0',
+        'baton_http_request_duration_seconds_count{route="/v1/jobs"} 1.0',
+        'baton_queue_jobs{model="test",priority="normal"} 1.0',
+        'baton_jobs_in_progress{model="test"} 0.0',
+        "baton_jobs_open 1.0",
+        'baton_workers{model="other"} 1.0',
+        'baton_worker_slots{device="cpu",model="other",worker="fake-0"} 64.0',
         "baton_redis_up 1.0",
         "baton_followers 0.0",
-        "baton_streams_total 0.0",
+        "baton_streams_open 0.0",
     ):
         assert line in text.splitlines()
-    assert 'worker="fake-0"' in text and CHAT not in text
+
+
+async def test_refusals_are_counted_by_their_code(fresh_http: httpx.AsyncClient, store: JobStore) -> None:
+    assert await store.models() == set()
+    await fresh_http.get("/v1/models/nobody")
+    await fresh_http.get("/no/such/path")
+    lines = (await fresh_http.get("/metrics")).text.splitlines()
+    assert 'baton_refusals_total{code="model_not_found"} 1.0' in lines
+    assert 'baton_refusals_total{code="invalid_request_error"} 1.0' in lines
+    assert 'baton_http_requests_total{method="GET",route="none",status="404"} 1.0' in lines
+
+
+async def test_a_stream_is_measured(fresh_http: httpx.AsyncClient, store: JobStore) -> None:
+    async with FakeWorker(store, says(["a", "b", "c"], gap_s=0.05)):
+        await stream(fresh_http)
+    lines = (await fresh_http.get("/metrics")).text.splitlines()
+    assert 'baton_streams_total{outcome="complete"} 1.0' in lines
+    assert "baton_streams_open 0.0" in lines
+    assert "baton_time_to_first_token_seconds_count 1.0" in lines
+    assert "baton_time_between_tokens_seconds_count 2.0" in lines
+
+
+async def test_the_relays_lag_is_probed(fresh_http: httpx.AsyncClient) -> None:
+    async with asyncio.timeout(10):
+        while "baton_relay_lag_seconds_count 0.0" in (await fresh_http.get("/metrics")).text:
+            await asyncio.sleep(0.05)

@@ -1,38 +1,169 @@
-"""Metrics are Prometheus text."""
+"""What `/metrics` tells can be parsed, is named by the rules, and stays bounded."""
 
 from __future__ import annotations
 
+import re
+
+import pytest
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.metrics import Metrics, process_gauges, store_gauges
+from api.families import census_families, replica_families
+from api.metrics import Metrics
+from api.visit import ERROR_CODE, Visit
+from shared import worker_report as families
+from shared.census import Census, QueueState
+from shared.histogram import HistogramReading
 from shared.lease import WorkerState
+from shared.worker_report import FAMILIES, Family, Measured, WorkerReport
 
-WORKER = WorkerState(
-    "w-0-abcd", "w-0", "m", "host", 1, "cpu", 32, is_exact=True, beat=1, steps=9, bells=2, jobs=3,
-    stats={"tokens_total": 5, "batch_mean": 1.5, "bad name": 1, "device": "cpu"},
-)  # fmt: skip
+LABELS = {"worker": "w-0", "model": "m", "device": "cpu"}
+#: What a name that ends otherwise would have to be measured in.
+BASE_UNITS = ("_seconds", "_bytes", "_total")
+COUNTED = ("_jobs", "_sequences", "_bells", "_slots", "_workers", "_used", "_open", "_in_progress",
+           "_followers", "_up")  # fmt: skip
 
 
-def test_counters_queues_and_workers_are_told() -> None:
+def worker(incarnation: str = "w-0.a", name: str = "w-0") -> WorkerState:
+    return WorkerState(
+        incarnation, name, "m", "host", 1, "cpu", 32, is_exact=True, beat=1, steps=9, bells=2, jobs=3
+    )
+
+
+def value_of(family: Family) -> Measured:
+    if family.kind == "histogram":
+        return HistogramReading((1,) * (len(family.buckets) + 1), 2.5)
+    return 5.0
+
+
+def full_report(started_at: float = 1.0) -> WorkerReport:
+    measured = {f.name: {"x" if f.label else "": value_of(f)} for f in FAMILIES}
+    return WorkerReport({**measured, families.START_TIME.name: {"": started_at}})
+
+
+def visit(metrics: Metrics, *, status: int = 200, code: str | None = None, method: str = "GET") -> None:
+    scope = {"type": "http", "method": method, "state": {}}
+    seen = Visit(scope)
+    if code is not None:
+        scope["state"] = seen._state
+        seen._state[ERROR_CODE] = code
+    headers = [(b"content-type", b"text/event-stream")]
+    seen.see({"type": "http.response.start", "status": status, "headers": headers})
+    metrics.begun(seen)
+    seen.see({"type": "http.response.body", "body": b"", "more_body": False})
+    metrics.ended(seen)
+
+
+def census(*workers: WorkerState, reports: dict[str, WorkerReport] | None = None) -> Census:
+    queues = (QueueState("m", "high", 0, 0.0), QueueState("m", "normal", 7, 1.5))
+    return Census(queues, 10, workers, reports or {})
+
+
+def parse(metrics: Metrics, found: Census) -> dict[str, Metric]:
+    own = replica_families(4, {"rung": 2}, is_redis_up=True)
+    text = metrics.render([*own, *census_families(found)]).decode()
+    parsed = list(text_string_to_metric_families(text))
+    by_name = {family.name: family for family in parsed}
+    assert len(by_name) == len(parsed)
+    return by_name
+
+
+@pytest.fixture
+def everything() -> dict[str, Metric]:
+    """All families there are, each with a sample."""
     metrics = Metrics()
-    metrics.count_request({}, 200)
-    metrics.count_stream()
-    gauges = [*process_gauges(4, is_redis_up=True), *store_gauges({"m": 7}, [WORKER])]
-    families = text_string_to_metric_families(metrics.render(gauges).decode())
-    values = {sample.name: sample.value for family in families for sample in family.samples}
-    expected = {
-        "baton_requests_total": 1,
-        "baton_streams_total": 1,
-        "baton_followers": 4,
-        "baton_redis_up": 1,
-        "baton_queue_depth": 7,
-        "baton_worker_tokens_total": 5,
-        "baton_worker_batch_mean": 1.5,
-        "baton_worker_slots": 32,
-        "baton_worker_running": 3,
-        "baton_worker_steps": 9,
-        "baton_worker_bells": 2,
-        "baton_worker_up": 1,
+    visit(metrics, status=429, code="rate_limit_exceeded")
+    metrics.relayed(0.001)
+    return parse(metrics, census(worker(), reports={"w-0.a": full_report()}))
+
+
+def test_every_family_of_the_workers_table_is_shown(everything: dict[str, Metric]) -> None:
+    for family in FAMILIES:
+        shown = everything[family.name]
+        assert (shown.type, shown.documentation) == (family.kind, family.help)
+        for sample in shown.samples:
+            own = {family.label: "x"} if family.label else {}
+            assert {k: v for k, v in sample.labels.items() if k != "le"} == LABELS | own
+
+
+def test_names_units_and_help_follow_the_rules(everything: dict[str, Metric]) -> None:
+    for name, family in everything.items():
+        assert family.documentation.strip(), name
+        assert name.startswith(("baton_", "process_")), name
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", name), name
+        assert not re.search(r"_(ms|milliseconds|minutes|kb|mb|percent|count|sum|bucket|created)$", name), (
+            name
+        )
+        for sample in family.samples:
+            match family.type:
+                case "counter":
+                    assert sample.name == f"{name}_total"
+                case "histogram":
+                    assert name.endswith(("_seconds", "_sequences")), name
+                case "gauge":
+                    assert not name.endswith("_total"), name
+                    assert name.endswith(BASE_UNITS + COUNTED) or name.startswith("process_"), name
+                case other:
+                    raise AssertionError(f"{name} is {other}")
+
+
+def test_buckets_of_a_histogram_add_up(everything: dict[str, Metric]) -> None:
+    samples = everything[families.PUBLISH.name].samples
+    counts = [sample.value for sample in samples if sample.name.endswith("_bucket")]
+    assert counts == list(range(1, len(families.PUBLISH.buckets) + 2))
+    values = {sample.name.rpartition("_")[2]: sample.value for sample in samples}
+    assert (values["count"], values["sum"]) == (counts[-1], 2.5)
+    assert samples[0].labels["le"] == "1e-05"
+
+
+def test_queues_workers_and_this_replica_are_told(everything: dict[str, Metric]) -> None:
+    values = {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in everything.values()
+        for sample in family.samples
     }
-    assert {name: values[name] for name in expected} == expected
-    assert "baton_worker_bad name" not in values and "baton_worker_device" not in values
+    by_worker = sorted(LABELS.items())
+    expected = {
+        ("baton_http_requests_total", ("method", "GET"), ("route", "none"), ("status", "429")): 1,
+        ("baton_refusals_total", ("code", "rate_limit_exceeded")): 1,
+        ("baton_streams_total", ("outcome", "complete")): 1,
+        ("baton_streams_open",): 0,
+        ("baton_followers",): 4,
+        ("baton_redis_up",): 1,
+        ("baton_reaper_acts_total", ("act", "rung")): 2,
+        ("baton_queue_jobs", ("model", "m"), ("priority", "normal")): 7,
+        ("baton_queue_oldest_age_seconds", ("model", "m"), ("priority", "normal")): 1.5,
+        ("baton_jobs_in_progress", ("model", "m")): 3,
+        ("baton_jobs_open",): 10,
+        ("baton_workers", ("model", "m")): 1,
+        ("baton_worker_slots", *by_worker): 32,
+        ("baton_worker_bells", *by_worker): 2,
+        ("baton_worker_steps_total", *by_worker): 5,
+    }
+    assert {key: values[key] for key in expected} == expected
+
+
+def test_of_two_incarnations_with_one_name_the_later_process_is_shown() -> None:
+    both = census(
+        worker("w-0.b"),
+        worker("w-0.a"),
+        reports={"w-0.a": full_report(1.0), "w-0.b": full_report(2.0)},
+    )
+    (sample,) = parse(Metrics(), both)[families.START_TIME.name].samples
+    assert sample.value == 2.0
+
+
+def test_a_worker_without_a_report_has_a_lease_at_least() -> None:
+    found = parse(Metrics(), census(worker()))
+    assert found["baton_worker_slots"].samples[0].value == 32
+    assert found[families.STEPS.name].samples == []
+
+
+def test_what_clients_send_makes_no_unbounded_labels() -> None:
+    metrics = Metrics()
+    for number in range(150):
+        visit(metrics, status=400, code=f"code_{number}", method=f"X{number}")
+    found = parse(metrics, census())
+    assert {sample.labels["method"] for sample in found["baton_http_requests"].samples} == {"other"}
+    codes = {sample.labels["code"]: sample.value for sample in found["baton_refusals"].samples}
+    assert len(codes) == 101 and codes["other"] == 50

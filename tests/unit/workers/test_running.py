@@ -11,6 +11,7 @@ from shared.sampling import SamplingParams
 from tests.scripted_backend import ScriptedOutput, scripted_backend
 from workers.held_bell import Delivery, HeldBell
 from workers.running import RunningJob, RunningJobs
+from workers.telemetry import Telemetry
 from workers.transcript import Transcript
 
 RESOLVED = ResolvedRequest((1, 2, 3), SamplingParams(8, 1), (), "rev")
@@ -138,7 +139,7 @@ class Told:
 
 
 def test_slots_are_taken_by_choices() -> None:
-    jobs = RunningJobs(scripted_backend(slots=4), slots=4)
+    jobs = RunningJobs(scripted_backend(slots=4), Telemetry(), slots=4)
     running = begun(n=3)
     jobs.add(running)
     assert (len(jobs), jobs.num_free_slots, jobs.holders) == (1, 1, {"job_x": "h"})
@@ -147,7 +148,7 @@ def test_slots_are_taken_by_choices() -> None:
 
 
 def test_the_end_of_a_job_ends_its_bell() -> None:
-    jobs = RunningJobs(scripted_backend(slots=4), slots=4)
+    jobs = RunningJobs(scripted_backend(slots=4), Telemetry(), slots=4)
     told = Told()
     running = RunningJob(a_job(), "h", told.bell)
     running.begin(Transcript(1))
@@ -159,7 +160,7 @@ def test_the_end_of_a_job_ends_its_bell() -> None:
 
 
 def test_a_failed_jobs_bell_fails_with_the_code_alone() -> None:
-    jobs = RunningJobs(scripted_backend(slots=4), slots=4)
+    jobs = RunningJobs(scripted_backend(slots=4), Telemetry(), slots=4)
     told = Told()
     running = RunningJob(a_job(), "h", told.bell)
     running.error = ErrorInfo("secret prompt", code="some_code")

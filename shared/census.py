@@ -1,0 +1,123 @@
+"""Census: what Redis holds at one moment, counted for `/metrics`. The cost does not grow with the jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from redis.asyncio import Redis
+
+from shared import keys
+from shared.errors import DecodeError
+from shared.job import Priority
+from shared.job_store import PRIORITY_CLASS, PRIORITY_SPAN, JobStore
+from shared.lease import WorkerState
+from shared.redis_client import unavailable_as_error
+from shared.worker_report import WorkerReport
+
+logger = logging.getLogger(__name__)
+
+#: Models and workers that are counted, at most.
+_MAX_MODELS = 100
+_MAX_WORKERS = 1000
+_MAX_AGE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """The waiting jobs of one model and priority."""
+
+    model: str
+    priority: Priority
+    waiting: int
+    #: How long the first of them has waited, by Redis's clock; 0 when none waits.
+    oldest_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """One count."""
+
+    queues: tuple[QueueState, ...]
+    #: Jobs that are not over.
+    open_jobs: int
+    workers: tuple[WorkerState, ...]
+    #: By incarnation; a worker may have none yet.
+    reports: Mapping[str, WorkerReport]
+
+
+class CensusTaker:
+    """Counts at most once a second, however many ask."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        store: JobStore,
+        models: Callable[[], Awaitable[Sequence[str]]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._redis = redis
+        self._store = store
+        self._models = models
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._latest: tuple[float, Census] | None = None
+
+    async def take(self) -> Census:
+        """A census that is at most a second old. Raises StoreUnavailable."""
+        async with self._turn:
+            if self._latest is None or self._clock() - self._latest[0] > _MAX_AGE_S:
+                self._latest = (
+                    self._clock(),
+                    await take_census(self._redis, self._store, await self._models()),
+                )
+            return self._latest[1]
+
+
+async def take_census(redis: Redis, store: JobStore, models: Sequence[str]) -> Census:
+    """Raises StoreUnavailable."""
+    workers = (await store.workers())[:_MAX_WORKERS]
+    models = models[:_MAX_MODELS]
+    with unavailable_as_error():
+        async with redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zcard(keys.ACTIVE)
+            for worker in workers:
+                pipe.get(keys.worker_report(worker.incarnation))
+            for model in models:
+                for priority in get_args(Priority):
+                    first = PRIORITY_CLASS[priority] * PRIORITY_SPAN
+                    pipe.zcount(keys.queued(model), first, f"({first + PRIORITY_SPAN}")
+                    pipe.zrangebyscore(
+                        keys.queued(model), first, f"({first + PRIORITY_SPAN}", 0, 1, withscores=True
+                    )
+            (seconds, micros), open_jobs, *replies = await pipe.execute()
+    raw, counted = replies[: len(workers)], replies[len(workers) :]
+    places = [(model, priority) for model in models for priority in get_args(Priority)]
+    queues = tuple(
+        QueueState(model, priority, waiting, _age_s(seconds + micros / 1e6, priority, oldest))
+        for (model, priority), waiting, oldest in zip(places, counted[::2], counted[1::2], strict=True)
+    )
+    return Census(queues, open_jobs, tuple(workers), _reports(workers, raw))
+
+
+def _age_s(now: float, priority: Priority, oldest: list[tuple[str, float]]) -> float:
+    if not oldest:
+        return 0.0
+    created_ms = oldest[0][1] - PRIORITY_CLASS[priority] * PRIORITY_SPAN
+    return max(0.0, now - created_ms / 1000)
+
+
+def _reports(workers: Sequence[WorkerState], raw: Sequence[str | None]) -> dict[str, WorkerReport]:
+    reports: dict[str, WorkerReport] = {}
+    for worker, text in zip(workers, raw, strict=True):
+        try:
+            if text is not None:
+                reports[worker.incarnation] = WorkerReport.decode(text)
+        except DecodeError as error:
+            logger.warning("%s: %s", worker.incarnation, error)
+    return reports

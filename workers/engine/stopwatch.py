@@ -1,0 +1,38 @@
+"""Stopwatch: how long the parts of a step take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Literal
+
+from shared.histogram import SHORT_S, Histogram, HistogramReading
+
+Phase = Literal["schedule", "run", "sample", "postprocess"]
+
+
+class Stopwatch:
+    """`start` and then a `lap` at the end of each phase. Of one thread; any may read."""
+
+    def __init__(self) -> None:
+        self._phases: dict[Phase, Histogram] = {
+            "schedule": Histogram(SHORT_S),
+            "run": Histogram(SHORT_S),
+            "sample": Histogram(SHORT_S),
+            "postprocess": Histogram(SHORT_S),
+        }
+        self._then = 0.0
+
+    def start(self) -> None:
+        self._then = time.perf_counter()
+
+    def lap(self, phase: Phase) -> None:
+        """What was done since the last lap was this phase."""
+        now = time.perf_counter()
+        self._phases[phase].observe(now - self._then)
+        self._then = now
+
+    @property
+    def readings(self) -> Mapping[str, HistogramReading]:
+        """Seconds by phase."""
+        return {phase: histogram.read() for phase, histogram in self._phases.items()}
