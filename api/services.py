@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ from api.relay import Relay
 from api.settings import ApiSettings
 from shared.celery_app import make_celery
 from shared.census import CensusTaker
+from shared.ending import end
 from shared.job_store import JobStore
 from shared.reaper import Reaper
 from shared.redis_client import connect
@@ -72,16 +73,7 @@ async def _running(*duties: Callable[[], Awaitable[None]]) -> AsyncIterator[None
     try:
         yield
     finally:
-        await _end(tasks)
-
-
-async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel until they ended: a call of Redis may swallow a cancellation (shared/redis_client.py)."""
-    pending = set(tasks)
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=0.1)
+        await end(tasks)
 
 
 async def _forever(duty: Callable[[], Awaitable[None]]) -> None:

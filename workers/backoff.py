@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from shared.errors import StoreUnavailable
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _FIRST_S = 0.05
 _MOST_S = 1.0
@@ -20,3 +28,14 @@ class Backoff:
     async def sleep(self) -> None:
         await asyncio.sleep(self._delay_s)
         self._delay_s = min(2 * self._delay_s, _MOST_S)
+
+
+async def until_available(call: Callable[[], Awaitable[T]], what: str) -> T:
+    """What the store answers, asked again for as long as it cannot be reached."""
+    backoff = Backoff()
+    while True:
+        try:
+            return await call()
+        except StoreUnavailable as error:
+            logger.warning("no %s: %s", what, error)
+            await backoff.sleep()

@@ -10,11 +10,11 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Literal, assert_never
 
-from shared.errors import DecodeError, ErrorInfo, RequestError, StoreUnavailable
+from shared.errors import DecodeError, ErrorInfo, RequestError
 from shared.job import Job, ResolvedRequest
 from shared.job_store import JobStore
 from workers.backends.backend import Backend
-from workers.backoff import Backoff
+from workers.backoff import until_available
 from workers.crew import Crew
 from workers.held_bell import HeldBell
 from workers.lease import LeaseKeeper
@@ -124,16 +124,11 @@ class Claimer:
     async def _ask(self, holder: str) -> Job | Literal["empty", "wait", "unknown", "unreadable"]:
         """Claim until there is an answer: always with the same word, as any of the calls may have been
         carried out."""
-        backoff = Backoff()
-        while True:
-            try:
-                return await self._store.claim(self._lease.lease, holder)
-            except StoreUnavailable as error:
-                logger.warning("no claim: %s", error)
-                await backoff.sleep()
-            except DecodeError as error:
-                logger.error("a claimed job cannot be read: %s", error)
-                return "unreadable"
+        try:
+            return await until_available(lambda: self._store.claim(self._lease.lease, holder), "claim")
+        except DecodeError as error:
+            logger.error("a claimed job cannot be read: %s", error)
+            return "unreadable"
 
     def _take(self, job: Job, holder: str) -> RunningJob:
         self.num_claims += 1
@@ -152,7 +147,9 @@ class Claimer:
         try:
             transcript = await self._read_stream(job) if job.attempts > 1 else Transcript(job.n)
         except DecodeError:
-            await self._store.fail(job.id, UNREADABLE_JOB)
+            await until_available(
+                lambda: self._store.fail(job.id, UNREADABLE_JOB), "end of an unreadable job"
+            )
             return self._jobs.drop(running, "cannot be read")
         try:
             if running.resolved is None and not transcript.is_finished:
@@ -168,12 +165,8 @@ class Claimer:
         self._on_begun()
 
     async def _read_stream(self, job: Job) -> Transcript:
-        backoff = Backoff()
-        while True:
-            try:
-                return Transcript.of(await self._store.entries(job.id), job.n)
-            except StoreUnavailable:
-                await backoff.sleep()
+        entries = await until_available(lambda: self._store.entries(job.id), "stream")
+        return Transcript.of(entries, job.n)
 
     async def _resolve(self, job: Job) -> ResolvedRequest:
         call = partial(self._backend.resolve, job.body, n=job.n)

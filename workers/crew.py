@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-#: A task that was cancelled and has not ended after this is cancelled again.
-_AGAIN_S = 0.1
+from shared.ending import end
 
 
 class Crew:
@@ -27,11 +26,7 @@ class Crew:
     async def stop(self, *names: str) -> None:
         """Cancel the tasks with these names until they have ended."""
         while tasks := {task for task in self._tasks if task.get_name() in names}:
-            for task in tasks:
-                task.cancel()
-            # Once is not enough: redis-py uses asyncio.wait_for, which before Python 3.12 loses a
-            # cancellation that comes as its call completes.
-            await asyncio.wait(tasks, timeout=_AGAIN_S)
+            await end(tasks)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -8,10 +8,9 @@ import secrets
 from dataclasses import replace
 
 from shared.bell import Bell
-from shared.errors import StoreUnavailable
 from shared.job_store import JobStore
 from shared.lease import Lease
-from workers.backoff import Backoff
+from workers.backoff import until_available
 from workers.running import RunningJobs
 
 logger = logging.getLogger(__name__)
@@ -36,13 +35,7 @@ class LeaseKeeper:
 
     async def begin(self) -> None:
         """Register, as soon as the store answers."""
-        backoff = Backoff()
-        while True:
-            try:
-                return await self._store.register(self._lease)
-            except StoreUnavailable as error:
-                logger.warning("lease not begun: %s", error)
-                await backoff.sleep()
+        await until_available(lambda: self._store.register(self._lease), "lease")
 
     async def begin_anew(self, lost: Lease) -> None:
         """The store knows nothing of `lost`: what ran under it is others' now."""
