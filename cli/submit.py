@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.api_client import ApiClient
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
+from cli.notice import Notice
 from cli.request import Asking, messages_of, pair_of
 from cli.server import JsonOption, Server
 from cli.watching import await_end, follow_job
@@ -56,10 +58,20 @@ def submit(
             sys.stdout.write(f"{json.dumps(job) if as_json else job['id']}\n")
             return
         sys.stderr.write(f"{job['id']}\n")
-        code = await_end(client, job["id"]) if as_json else follow_job(client, job["id"], as_json=False)
-        if as_json:
-            sys.stdout.write(json.dumps(client.call("GET", f"/v1/jobs/{job['id']}")) + "\n")
-    raise typer.Exit(code)
+        raise typer.Exit(_wait(client, job["id"], as_json=as_json))
+
+
+def _wait(client: ApiClient, job_id: str, *, as_json: bool) -> ExitCode:
+    """Print the answer as it comes, or the job when it is over."""
+    try:
+        if not as_json:
+            return follow_job(client, job_id, as_json=False)
+        code = await_end(client, job_id)
+        sys.stdout.write(json.dumps(client.call("GET", f"/v1/jobs/{job_id}")) + "\n")
+        return code
+    except KeyboardInterrupt:
+        Notice.tell(f"the job goes on: `baton watch {job_id}` shows it, `baton cancel {job_id}` ends it")
+        raise
 
 
 def _read_body(path: Path) -> dict[str, Any]:

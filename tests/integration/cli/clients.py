@@ -1,0 +1,144 @@
+"""What tests of the client commands need: API replicas, a worker that writes what it is told, commands."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from shared.append import Append
+from shared.events import ChoiceOutput, Completed, Failed, Output
+from shared.job import Job, ResolvedRequest
+from shared.job_store import JobStore
+from shared.lease import Lease
+from shared.sampling import SamplingParams
+from tests.integration.cli.free_port import free_port
+
+WAIT_S = 20.0
+MODEL = "scripted"
+RESOLVED = ResolvedRequest((5, 6), SamplingParams(8, 1), (0,), "rev")
+
+
+class Replica:
+    """One API process."""
+
+    def __init__(self, redis_url: str) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._environ = {
+            "PATH": os.environ["PATH"],
+            "BATON_REDIS_URL": redis_url,
+            "BATON_PORT": str(port),
+            "BATON_MODEL_NAME": MODEL,
+            "BATON_LEASE_S": "60",
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen([sys.executable, "-m", "api.entry"], env=self._environ)
+
+    def wait_up(self) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            try:
+                httpx.get(f"{self.url}/health/live", trust_env=False)
+                return
+            except httpx.TransportError:
+                assert time.monotonic() < deadline, "the API does not start"
+                time.sleep(0.05)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+
+class ScriptedWorker:
+    """Takes one job after the other and writes what it is told to."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self._lease = Lease("w.1", "worker-1", MODEL, socket.gethostname(), 1, "cpu", 4, "rev")
+        self._job: Job | None = None
+        self._num_tokens = 0
+
+    async def register(self) -> None:
+        await self._store.register(self._lease)
+
+    async def take(self) -> Job:
+        async with asyncio.timeout(WAIT_S):
+            while not isinstance(job := await self._store.claim(self._lease, "word"), Job):
+                await asyncio.sleep(0.02)
+        self._job, self._num_tokens = job, 0
+        return job
+
+    async def write(self, *texts: str, end: Completed | Failed | None = None) -> None:
+        assert self._job is not None
+        start, self._num_tokens = self._num_tokens, self._num_tokens + len(texts)
+        choice = ChoiceOutput(0, start, tuple(range(len(texts))), texts, "stop" if end else None)
+        append = Append(
+            self._job.id,
+            "word",
+            (start,),
+            (self._num_tokens,),
+            output=Output((choice,)) if texts else None,
+            resolved=RESOLVED,
+            terminal=end,
+        )
+        (answer,) = await self._store.append(self._lease.incarnation, [append])
+        assert answer.kind in ("end", "closed")
+
+
+@dataclass
+class Done:
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Command:
+    """A running `baton …`."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    async def start(cls, home: Path, *arguments: str, given: str = "") -> Command:
+        """`given` stands on its standard input."""
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "cli.main", *arguments),
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            env={"PATH": os.environ["PATH"], "BATON_HOME": str(home)},
+        )
+        assert process.stdin is not None
+        process.stdin.write(given.encode())
+        process.stdin.close()
+        return cls(process)
+
+    async def read(self, text: str) -> None:
+        """Wait until exactly this was printed."""
+        assert self._process.stdout is not None
+        async with asyncio.timeout(WAIT_S):
+            assert (await self._process.stdout.readexactly(len(text))).decode() == text
+
+    def interrupt(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+
+    async def done(self) -> Done:
+        async with asyncio.timeout(WAIT_S):
+            out, err = await self._process.communicate()
+        return Done(self._process.returncode or 0, out.decode(), err.decode())
