@@ -16,7 +16,7 @@ TORCH_INDEX ?= $(if $(filter cpu,$(TORCH)),https://download.pytorch.org/whl/cpu)
 REACHABLE = $(PYTHON) -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=3)' $(TORCH_INDEX) 2>/dev/null
 INDEX = $(if $(TORCH_INDEX),$$($(REACHABLE) && echo --extra-index-url $(TORCH_INDEX)))
 
-.PHONY: help run test check bench clean venv venv-dev
+.PHONY: help run test check bench docs clean venv venv-dev
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ bench: venv-dev ## the whole path against the bare engine, and the engine agains
 	@$(BIN)/python -m cli.model_fetch --home .baton
 	@$(BIN)/python -m bench.path $(ARGS)
 	@$(BIN)/python -m bench.engine --model .baton/models/SmolLM2-135M-Instruct
+
+docs: venv-dev ## what of docs/ is made of the code
+	@$(BIN)/python -m api.schemas.compatibility docs/compatibility.md
 
 clean: ## remove what was installed and built; models and data in .baton stay
 	rm -rf $(VENV) *.egg-info build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

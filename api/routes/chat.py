@@ -12,6 +12,7 @@ from api.errors import NO_WORKER, error_of
 from api.event_stream import EventStream, watch_client
 from api.follower import Follower
 from api.join import EndEvent, News
+from api.openapi import request_body
 from api.resuming import event_id, expired_if_ours, facts_of, read_cursor, resume
 from api.schemas.chat import ChatRequest, read_chat
 from api.services import Services
@@ -23,9 +24,15 @@ from shared.events import ChoiceOutput
 from shared.job import Job, NewJob, new_job_id
 
 router = APIRouter()
+_EXAMPLE = {
+    "model": "SmolLM2-135M-Instruct",
+    "messages": [{"role": "user", "content": "Hello!"}],
+    "temperature": 0,
+    "stream": True,
+}
 
 
-@router.post("/v1/chat/completions", dependencies=[READS])
+@router.post("/v1/chat/completions", dependencies=[READS], openapi_extra=request_body(ChatRequest, _EXAMPLE))
 async def create_chat(
     request: Request, owner: Owner, services: ServicesDep, settings: SettingsDep, metrics: MetricsDep
 ) -> Response:

@@ -28,6 +28,7 @@ _TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,9}")
 
 TokenId = Annotated[int, Field(ge=0, lt=_INT32)]
 _StopString = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+_StopStrings = Annotated[list[_StopString], Field(max_length=4)]
 _Limit = Annotated[int, Field(ge=1, lt=_INT32)] | None
 
 
@@ -63,30 +64,23 @@ class VllmSampling(Schema):
 class Sampling(VllmSampling):
     """OpenAI's names."""
 
-    max_tokens: _Limit = Field(
-        None, description="Prompt and answer must fit into the context; default: all that fits."
-    )
+    max_tokens: _Limit = Field(None, description="Prompt and answer must fit into the context.")
     max_completion_tokens: _Limit = Field(None, description="The newer name of `max_tokens`; goes before it.")
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(None, description="0: greedy.")
     top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="The least set of tokens that reaches this probability."
     )
     seed: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | None = Field(
-        None, description="The same request with the same seed has the same answer; default: random."
+        None, description="The same request with the same seed has the same answer."
     )
-    stop: (
-        Annotated[
-            list[_StopString],
-            BeforeValidator(_as_list, json_schema_input_type=str | list[_StopString]),
-            Field(max_length=4),
-        ]
-        | None
-    ) = Field(None, description="A string or an array. The text ends before the first of them.")
+    stop: Annotated[_StopStrings, BeforeValidator(_as_list, str | _StopStrings)] | None = Field(
+        None, description="The text ends before the first of them."
+    )
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = Field(
-        None, description="Taken from the logit of each token that the answer holds; default: 0."
+        None, description="Taken from the logit of each token that the answer holds."
     )
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = Field(
-        None, description="The same, for each time that the answer holds it; default: 0."
+        None, description="The same, for each time that the answer holds it."
     )
     logit_bias: (
         Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=_MAX_BIASES)] | None
@@ -94,7 +88,7 @@ class Sampling(VllmSampling):
         None, description="Token id (decimal, in the model's vocabulary) to what is added to its logit."
     )
     logprobs: bool | None = Field(
-        None, description="Tell each token's log probability under the model alone; default: false."
+        None, description="Tell each token's log probability under the model alone."
     )
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         None, description="So many likeliest tokens beside each; needs `logprobs`."

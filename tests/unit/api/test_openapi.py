@@ -1,0 +1,33 @@
+"""/openapi.json shows what a chat's body is."""
+
+from __future__ import annotations
+
+import json
+
+from api.app import create_app
+from api.openapi import json_schema
+from api.schemas.chat import ChatRequest, read_chat
+from api.settings import ApiSettings
+
+
+def test_a_chats_body_is_shown_with_an_example() -> None:
+    app = create_app(ApiSettings("redis://unused", "redis://unused", "m"))
+    body = app.openapi()["paths"]["/v1/chat/completions"]["post"]["requestBody"]
+    content = body["content"]["application/json"]
+    shown = content["schema"]
+    assert body["required"] and shown["required"] == ["model", "messages"]
+    assert set(shown["properties"]) == set(ChatRequest.model_fields)
+    assert shown["properties"]["temperature"]["anyOf"][0] == {"type": "number", "minimum": 0, "maximum": 2}
+    assert read_chat(content["example"]).stream
+
+
+def test_a_schema_stands_alone() -> None:
+    schema = json_schema(ChatRequest)
+    assert "$ref" not in json.dumps(schema) and "$defs" not in schema
+    assert set(schema["properties"]) == set(ChatRequest.model_fields)
+    assert schema["required"] == ["model", "messages"] and schema["additionalProperties"] is False
+    message = schema["properties"]["messages"]["items"]
+    assert set(message["properties"]) == {"role", "content"}
+    text, parts = message["properties"]["content"]["anyOf"]
+    assert text == {"type": "string"} and set(parts["items"]["properties"]) == {"type", "text"}
+    assert schema["properties"]["stop"]["anyOf"][0] == {"type": "string"}
