@@ -11,6 +11,9 @@ from api.visit import Visit
 
 logger = logging.getLogger(__name__)
 
+#: Routes that machines ask over and over: told at the level debug.
+_PROBES = ("/health", "/metrics")
+
 
 class Access:
     """Pure ASGI; the outermost layer of the app."""
@@ -38,7 +41,8 @@ class Access:
     def _end(self, visit: Visit) -> None:
         if visit.status is not None:
             self._metrics.ended(visit)
-        if not logger.isEnabledFor(logging.INFO):
+        level = logging.DEBUG if visit.route.startswith(_PROBES) else logging.INFO
+        if not logger.isEnabledFor(level):
             return
         fields = {
             "method": visit.method,
@@ -49,4 +53,4 @@ class Access:
         }
         told = {"job_id": visit.job_id, "error_code": visit.error_code}
         fields |= {name: value for name, value in told.items() if value is not None}
-        logger.info("%s %s %s", visit.method, visit.route, visit.status, extra={"fields": fields})
+        logger.log(level, "%s %s %s", visit.method, visit.route, visit.status, extra={"fields": fields})

@@ -141,6 +141,5 @@ class Publisher:
                 self._jobs.close(running)
                 self._on_free_slot()
             case "not yours" | "gone":
-                logger.info("%s was taken away", running.job.id)
                 self._jobs.drop(running, "taken away")
                 self._on_free_slot()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 
@@ -13,6 +14,8 @@ from workers.backends.backend import Backend, StepOutput
 from workers.held_bell import HeldBell
 from workers.telemetry import Telemetry
 from workers.transcript import Transcript
+
+logger = logging.getLogger(__name__)
 
 
 class RunningJob:
@@ -139,12 +142,14 @@ class RunningJobs:
     def add(self, running: RunningJob) -> None:
         self._jobs[running.holder] = running
         self._telemetry.claimed(running.job)
+        logger.info("%s claimed, attempt %d", running.job.id, running.job.attempts)
 
     def close(self, running: RunningJob) -> None:
         """The job is over by this worker's own terminal event."""
         if self._jobs.pop(running.holder, None) is None:
             return
         self._telemetry.ended(running.status)
+        logger.info("%s %s", running.job.id, running.status)
         if running.error is not None:
             # An engine that failed it has dropped it; one that knows nothing of it has nothing to drop.
             self._backend.abort(running.holder)
@@ -158,6 +163,7 @@ class RunningJobs:
         if self._jobs.pop(running.holder, None) is None:
             return
         self._telemetry.ended("left")
+        logger.info("%s %s", running.job.id, why)
         self._backend.abort(running.holder)
         if running.bell is not None:
             running.bell.end(f"{running.job.id} {why}")
