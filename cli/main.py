@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from cli.bench.command import bench
 from cli.chat import chat
 from cli.errors import CommandError
 from cli.exit_codes import EXIT_CODES, ExitCode
@@ -36,6 +37,14 @@ _COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (watch, ("baton watch job_0123456789abcdef01234567", "baton watch --poll --json job_0123456789abcdef")),
     (jobs, ("baton jobs --status in_progress --limit 5", "baton jobs --json")),
     (cancel, ("baton cancel job_0123456789abcdef01234567",)),
+    (
+        bench,
+        (
+            "baton bench --concurrency 1,8,32 --png speed.png",
+            "baton bench --rate 2,4,8 --duration 60 --slo-first-ms 500",
+            "baton bench --target vllm=http://gpu:8000 --target baton=http://gpu:9000 --rounds 3",
+        ),
+    ),
 )  # fmt: skip
 _OF_WORKERS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (drain, ("baton workers drain worker-1 --wait",)),

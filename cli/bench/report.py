@@ -1,0 +1,95 @@
+"""Reports of a contest: a table for people, JSON for programs."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from cli.bench.contest import Plan
+from cli.bench.summary import Summary
+from cli.bench.target import Target
+from cli.table import print_table
+
+#: From here on the load generator itself may be what is slow.
+_BUSY = 0.7
+#: How tokens were counted, where no usage tells them.
+_SOURCES = {
+    "chunks": "tokens are chunks, as answers have no usage",
+    "both": "tokens are chunks where answers have no usage",
+}
+_HEADINGS = (
+    "target", "load", "requests", "errors", "tokens/s", "ratio", "requests/s", "good/s",
+    "first token ms", "between chunks ms", "latency ms", "client CPU",
+)  # fmt: skip
+
+
+def ratio(summary: Summary, base: Summary) -> float | None:
+    """Tokens a second against the base's, the median of all rounds; None when the base had none."""
+    ratios = [own / other for own, other in zip(summary.rounds, base.rounds, strict=True) if other]
+    return statistics.median(ratios) if ratios else None
+
+
+def with_bases(summaries: Sequence[Summary]) -> list[tuple[Summary, Summary]]:
+    """Each summary, and the one of the first target at the same level."""
+    first = summaries[0].target
+    at_level = {summary.level: summary for summary in summaries if summary.target == first}
+    return [(summary, at_level[summary.level]) for summary in summaries]
+
+
+def print_report(summaries: Sequence[Summary], plan: Plan) -> None:
+    """The table on stdout; times are p50 / p95 / p99."""
+    print_table(_HEADINGS, [_row(summary, base) for summary, base in with_bases(summaries)])
+    sys.stdout.writelines(f"{note}\n" for note in _notes(summaries, plan))
+
+
+def _row(summary: Summary, base: Summary) -> list[object]:
+    against = None if summary.target == base.target else ratio(summary, base)
+    return [
+        summary.target,
+        summary.level,
+        summary.requests,
+        sum(summary.errors.values()),
+        f"{summary.tokens_per_s:.1f}",
+        None if against is None else f"{against:.2f}",
+        f"{summary.requests_per_s:.2f}",
+        f"{summary.good_per_s:.2f}",
+        summary.first_ms,
+        summary.gap_ms,
+        summary.latency_ms,
+        f"{100 * summary.client_cpu:.0f} %",
+    ]
+
+
+def _notes(summaries: Sequence[Summary], plan: Plan) -> Iterator[str]:
+    work, first = plan.workload, summaries[0].target
+    yield f"times: p50 / p95 / p99; prompts of about {work.prompt} tokens, answers of at most {work.output}"
+    if first != summaries[-1].target:
+        yield f"ratio: tokens a second against {first}, median of {plan.rounds} round(s)"
+    for summary in summaries:
+        name = f"{summary.target} at {summary.level}"
+        if summary.token_source != "usage" and summary.tokens:
+            yield f"{name}: {_SOURCES[summary.token_source]}"
+        yield from (f"{name}: {count} x {kind}" for kind, count in summary.errors.items())
+        if summary.client_cpu > _BUSY:
+            yield f"{name}: the load generator was busy itself; the server may be faster"
+
+
+def to_json(summaries: Sequence[Summary], targets: Sequence[Target], plan: Plan) -> dict[str, Any]:
+    """Everything that was measured. Without keys."""
+    return {
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "targets": [{"name": one.name, "url": one.base_url, "model": one.model} for one in targets],
+        "workload": {
+            "prompt_tokens": str(plan.workload.prompt),
+            "output_tokens": str(plan.workload.output),
+            "seed": plan.workload.seed,
+            "extra": dict(plan.workload.extra),
+        },
+        "rounds": plan.rounds,
+        "results": [
+            {**summary.to_json(), "ratio": ratio(summary, base)} for summary, base in with_bases(summaries)
+        ],
+    }
