@@ -34,6 +34,7 @@ from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
 from workers.engine.engine import Engine
 from workers.engine.loader import available_cores, prepare_model, resolve_dtype
+from workers.engine.logprobs import Scores
 from workers.engine.model_runner import ModelRunner
 from workers.engine.sampler import Sampler
 from workers.engine.scheduler import Scheduler
@@ -92,7 +93,7 @@ class TokenOutput:
         self._max_tokens = request.sampling.max_tokens
         self._position = 0
 
-    def push(self, token_id: int) -> ChoiceOutput:
+    def push(self, token_id: int, scores: Scores | None = None) -> ChoiceOutput:  # noqa: ARG002
         self._position += 1
         finish: FinishReason | None = "length" if self._position == self._max_tokens else None
         return ChoiceOutput(self._choice, self._position - 1, (token_id,), ("",), finish)

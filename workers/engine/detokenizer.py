@@ -101,6 +101,10 @@ class Detokenizer:
         self._is_first = False
         return self._decoder.decode(found)
 
+    def raw(self, token_id: int) -> bytes:
+        """What a token would say if it were the next; nothing for special and unknown ones."""
+        return self._token_bytes.get(token_id, is_first=self._is_first) or b""
+
     def flush(self) -> str:
         """U+FFFD if the text broke off within a character, else nothing."""
         return self._decoder.decode(b"", final=True)

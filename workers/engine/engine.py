@@ -7,16 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from shared.errors import ErrorInfo, RequestError, invalid_request
+from shared.errors import ErrorInfo, RequestError
 from shared.events import ChoiceOutput
 from shared.histogram import HistogramReading
 from shared.job import ResolvedRequest
+from workers.engine.adjustments import Adjustments
+from workers.engine.admission import Admission
 from workers.engine.config import EngineConfig
 from workers.engine.detokenizer import TokenBytes
 from workers.engine.loader import LoadedModel
+from workers.engine.logprobs import Scores
 from workers.engine.model_runner import ModelRunner
 from workers.engine.output_builder import OutputBuilder
-from workers.engine.sampler import Sampler, SampleRow
+from workers.engine.sampler import Drawn, Sampler, SampleRow
 from workers.engine.scheduler import Plan, Row, Scheduler
 from workers.engine.sequence import Sequence
 from workers.engine.stopwatch import Stopwatch
@@ -27,7 +30,7 @@ log = logging.getLogger(__name__)
 class TokenSink(Protocol):
     """What turns the drawn tokens of one choice into output; an OutputBuilder."""
 
-    def push(self, token_id: int) -> ChoiceOutput | None: ...
+    def push(self, token_id: int, scores: Scores | None = None) -> ChoiceOutput | None: ...
     def replay(self, so_far: ChoiceOutput) -> ChoiceOutput | None: ...
 
 
@@ -94,7 +97,7 @@ class Engine:
         self._scheduler = scheduler
         self._sampler = sampler
         self._make_output = make_output
-        self._max_model_len = max_model_len
+        self._admission = Admission(max_model_len, runner.vocab_size)
         self._requests: dict[str, _Request] = {}
         self._steps = 0
         self._prompt_tokens = 0
@@ -123,10 +126,10 @@ class Engine:
         """Takes a request up. `so_far` holds, from position 0, what has been released of each choice that has
         released something: it is read as prompt, and a choice that it finishes is not run.
 
-        Raises RequestError when prompt and output cannot fit; the request is not taken then.
+        Raises RequestError where this model cannot serve the request; it is not taken then.
         """
         assert request_id not in self._requests
-        self._check_length(request)
+        self._admission.check(request)
         released = {output.index: output for output in so_far}
         entry = _Request()
         for choice in range(request.sampling.n):
@@ -156,18 +159,6 @@ class Engine:
             self._watch.lap("postprocess")
         return self._hand_out()
 
-    def _check_length(self, request: ResolvedRequest) -> None:
-        num_prompt = len(request.prompt_token_ids)
-        if num_prompt == 0:
-            raise invalid_request("the prompt is empty", param="messages")
-        if num_prompt + request.sampling.max_tokens > self._max_model_len:
-            raise invalid_request(
-                f"the prompt has {num_prompt} tokens and up to {request.sampling.max_tokens} are to follow, "
-                f"but this model's maximum context length is {self._max_model_len} tokens",
-                param="messages",
-                code="context_length_exceeded",
-            )
-
     def _start(
         self,
         entry: _Request,
@@ -182,12 +173,14 @@ class Engine:
         if released is not None and (end := output.replay(released)) is not None:
             entry.choices.append(end)
             return
-        prompt = request.prompt_token_ids
-        token_ids = [*prompt, *(released.token_ids if released is not None else ())]
-        sequence = Sequence(request_id, choice, request.sampling, token_ids, num_prompt_tokens=len(prompt))
+        prompt, so_far = request.prompt_token_ids, released.token_ids if released is not None else ()
+        adjustments = Adjustments.of(request.sampling, request.stop_token_ids, prompt, so_far)
+        sequence = Sequence(
+            request_id, choice, request.sampling, [*prompt, *so_far], len(prompt), adjustments
+        )
         entry.outputs[sequence] = output
 
-    def _postprocess(self, plan: Plan, drawing: list[Row], drawn: list[int]) -> None:
+    def _postprocess(self, plan: Plan, drawing: list[Row], drawn: list[Drawn]) -> None:
         self._steps += 1
         self._generated_tokens += len(drawn)
         if drawn:
@@ -195,20 +188,20 @@ class Engine:
         for row in plan.rows:
             row.sequence.num_computed += row.count
             self._prompt_tokens += max(0, min(row.end, row.sequence.num_prompt_tokens) - row.start)
-        for row, token_id in zip(drawing, drawn, strict=True):
+        for row, token in zip(drawing, drawn, strict=True):
             entry = self._requests[row.sequence.request_id]
             if entry.error is None:
-                self._push(entry, row.sequence, token_id)
+                self._push(entry, row.sequence, token)
 
-    def _push(self, entry: _Request, sequence: Sequence, token_id: int) -> None:
+    def _push(self, entry: _Request, sequence: Sequence, drawn: Drawn) -> None:
         try:
-            output = entry.outputs[sequence].push(token_id)
+            output = entry.outputs[sequence].push(drawn.token_id, drawn.scores)
         except Exception as error:
-            log.exception("request %s failed at token %d", sequence.request_id, token_id)
+            log.exception("request %s failed at token %d", sequence.request_id, sequence.position)
             entry.error = _error_info(error)
             self._end(entry)
             return
-        sequence.token_ids.append(token_id)
+        sequence.append(drawn.token_id)
         if output is None:
             return
         entry.choices.append(output)
@@ -252,7 +245,7 @@ def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:
 
 
 def _sample_row(sequence: Sequence) -> SampleRow:
-    return SampleRow(sequence.sampling, sequence.choice, sequence.position)
+    return SampleRow(sequence.sampling, sequence.choice, sequence.position, sequence.adjustments)
 
 
 def _error_info(error: Exception) -> ErrorInfo:

@@ -19,6 +19,12 @@ class ModelRunner:
         self._device = model.device
         self._cache = SlotCache(max_slots=max_slots, max_len=max_len)
 
+    @property
+    def vocab_size(self) -> int:
+        """Each token id below this has an embedding and a logit."""
+        embedding, head = self._model.get_input_embeddings(), self._model.get_output_embeddings()
+        return min(int(embedding.num_embeddings), int(head.out_features))
+
     @torch.inference_mode()
     def run(self, plan: Plan) -> torch.Tensor:
         """Computes a plan that has rows; float32 logits [drawing rows, vocabulary] in the plan's order."""

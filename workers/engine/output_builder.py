@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from shared.events import ChoiceOutput, FinishReason
+from shared.events import Candidate, ChoiceOutput, FinishReason, TokenLogprobs
 from shared.job import ResolvedRequest
 from workers.engine.detokenizer import Detokenizer, TokenBytes
+from workers.engine.logprobs import Scores
 from workers.engine.stop_matcher import StopMatcher
 
 
@@ -20,10 +21,18 @@ class _Pending:
     start: int
     #: Whether the text ends here with whole characters.
     is_whole: bool
+    #: None where they were not asked for, or not told again.
+    logprobs: TokenLogprobs | None = None
 
     @property
     def end(self) -> int:
         return self.start + len(self.text)
+
+    def cut(self, end: int) -> None:
+        """The choice's text ends there: what lies behind it says nothing."""
+        self.text = self.text[: max(0, end - self.start)]
+        if self.start >= end and self.logprobs is not None:
+            self.logprobs = replace(self.logprobs, chosen=replace(self.logprobs.chosen, raw=b""))
 
 
 class OutputBuilder:
@@ -31,12 +40,17 @@ class OutputBuilder:
 
     Held back are tokens that end within a character, and those whose text may begin a stop string. What is
     released, in the end, is a function of the token ids alone: not of when, where and how often they came.
+    Tokens at positions before `min_tokens` end nothing; a stop string ends the choice where one after them
+    completes it. Logprobs go with their tokens, also with those that have no text; where the token drawn adds
+    nothing to the text (a stop or special token, one behind a stop string) its `raw` is empty.
     """
 
     def __init__(self, token_bytes: TokenBytes, request: ResolvedRequest, index: int) -> None:
         self._detokenizer = Detokenizer(token_bytes)
         self._matcher = StopMatcher(request.sampling.stop)
         self._max_tokens = request.sampling.max_tokens
+        self._min_tokens = request.sampling.min_tokens
+        self._tells_logprobs = request.sampling.logprobs is not None
         self._stop_token_ids = frozenset(request.stop_token_ids)
         self._index = index
         self._pending: list[_Pending] = []
@@ -55,10 +69,10 @@ class OutputBuilder:
         """Tokens released."""
         return self._position
 
-    def push(self, token_id: int) -> ChoiceOutput | None:
+    def push(self, token_id: int, scores: Scores | None = None) -> ChoiceOutput | None:
         """Take the next token; what became final through it, if anything did, with `finish` at the end."""
         assert self._finish is None, "the choice is over"
-        self._take(token_id)
+        self._take(token_id, scores)
         num_final = len(self._pending) if self._finish else self._num_final()
         return self._release(num_final) if num_final else None
 
@@ -72,36 +86,46 @@ class OutputBuilder:
         # What is still held back here was released there: a token that was lost with its worker allowed it.
         self._pending.clear()
         self._position = so_far.end
-        return ChoiceOutput(self._index, so_far.end, (), (), self._finish) if self._finish else None
+        return self._release(0) if self._finish else None
 
-    def _take(self, token_id: int) -> None:
+    def _take(self, token_id: int, scores: Scores | None = None) -> None:
+        logprobs = self._logprobs(token_id, scores) if scores is not None else None
+        may_end = self._num_tokens >= self._min_tokens
         self._num_tokens += 1
-        is_stop_token = token_id in self._stop_token_ids
-        match = None if is_stop_token else self._append(token_id)
+        is_stop_token = may_end and token_id in self._stop_token_ids
+        match = None if is_stop_token else self._append(token_id, logprobs, may_end=may_end)
         if match is None and (is_stop_token or self._num_tokens == self._max_tokens):
-            match = self._flush()
+            match = self._flush(may_end=may_end)
             self._finish = "stop" if is_stop_token else "length"
+        if is_stop_token:
+            self._pending.append(_Pending(token_id, "", self._num_chars, is_whole=True, logprobs=logprobs))
+            self._pending[-1].cut(self._num_chars)
         if match is not None:
             self._finish = "stop"
             for pending in self._pending:
-                pending.text = pending.text[: max(0, match - pending.start)]
-        if is_stop_token:
-            self._pending.append(_Pending(token_id, "", self._num_chars, is_whole=True))
+                pending.cut(match)
 
-    def _append(self, token_id: int) -> int | None:
+    def _append(self, token_id: int, logprobs: TokenLogprobs | None, *, may_end: bool) -> int | None:
         """Add a token and its text; where a stop string begins that it completes."""
         text = self._detokenizer.push(token_id)
-        self._pending.append(_Pending(token_id, text, self._num_chars, self._detokenizer.is_whole))
+        is_whole = self._detokenizer.is_whole
+        self._pending.append(_Pending(token_id, text, self._num_chars, is_whole, logprobs))
         self._num_chars += len(text)
-        return self._matcher.push(text) if text else None
+        return self._matcher.push(text, may_end=may_end) if text else None
 
-    def _flush(self) -> int | None:
+    def _flush(self, *, may_end: bool) -> int | None:
         """Give the last token what is left of the text; where a stop string begins that this completes."""
         text = self._detokenizer.flush()
         if not text or not self._pending:
             return None
         self._pending[-1].text += text
-        return self._matcher.push(text)
+        self._num_chars += len(text)
+        return self._matcher.push(text, may_end=may_end)
+
+    def _logprobs(self, token_id: int, scores: Scores) -> TokenLogprobs:
+        ranked = ((token_id, scores.chosen), *scores.top)
+        told = [Candidate(one, self._detokenizer.raw(one), logprob) for one, logprob in ranked]
+        return TokenLogprobs(told[0], tuple(told[1:]))
 
     def _num_final(self) -> int:
         """How many of the pending tokens can no longer change."""
@@ -121,4 +145,5 @@ class OutputBuilder:
             tuple([token.token_id for token in final]),
             tuple([token.text for token in final]),
             self._finish,
+            tuple([token.logprobs for token in final if token.logprobs]) if self._tells_logprobs else None,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shared.sampling import SamplingParams
+from workers.engine.adjustments import Adjustments, Due, adjusted
+from workers.engine.logprobs import Scores, score
+from workers.engine.ranking import best_ids
 
-#: Number of best candidates among which a nucleus is looked for, before the whole vocabulary is sorted.
-_NUM_CANDIDATES = 256
+#: Numbers of best candidates among which a cut is looked for, before the whole vocabulary is sorted.
+_NUM_CANDIDATES = (256, 4096)
 #: Logits that a CPU works on at once: what stays in its cache is twice as fast.
 _CPU_LOGITS = 1 << 18
 #: Colder than this is this: what a float32 can divide a logit by.
@@ -31,36 +34,85 @@ class SampleRow:
     choice: int
     #: Position of the token in the choice's output.
     position: int
+    #: None: the model's logits are drawn from as they are.
+    adjustments: Adjustments | None = None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether only the first so many tokens in the order of likelihood can be drawn."""
+        return self.sampling.top_k is not None or self.sampling.top_p < 1
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The next token of one sequence."""
+
+    token_id: int
+    #: None where none were asked for.
+    scores: Scores | None = None
 
 
 class Sampler:
     """Draws tokens, each a function of its own logits and SampleRow: never of the rows beside it.
 
+    The order is vLLM's (vllm/v1/sample/sampler.py): log probabilities are those of the model's own logits;
+    then come bias, barred stop tokens and penalties (`Adjustments`), and the likeliest token where the
+    temperature is 0; elsewhere temperature, min_p (a share of the likeliest token's probability), top_k, and
+    top_p of what those two left. Unlike there, top_k keeps no more than k of equal tokens: the first by id.
+
     Weights are integers (a softmax in fixed point, held in float64), so their sums are exact in whatever
     order a device adds them up; equal logits are ordered by id. Chance is one hash per draw, no state.
     """
 
-    def sample(self, logits: Tensor, rows: Sequence[SampleRow]) -> list[int]:
-        """One token for each row of `logits`, float32 [len(rows), vocabulary].
+    @torch.inference_mode()
+    def sample(self, logits: Tensor, rows: Sequence[SampleRow]) -> list[Drawn]:
+        """One token for each row of `logits`, contiguous float32 [len(rows), vocabulary].
 
-        Never fails on what a model computes: a row of NaN or infinities gives some token.
+        The logits are the same afterwards. Never fails on what a model computes: a row of NaN or infinities
+        gives some token, and one of which nothing may be drawn gives its likeliest.
         """
         assert logits.shape[0] == len(rows)
-        best = logits.argmax(-1)
-        drawn = [i for i, row in enumerate(rows) if not row.sampling.is_greedy]
-        whole = [i for i in drawn if rows[i].sampling.top_p >= 1]
-        nucleus = [i for i in drawn if rows[i].sampling.top_p < 1]
-        num_at_once = _num_at_once(logits)
-        for indices, draw in ((whole, _draw_whole), (nucleus, _draw_nucleus)):
-            for start in range(0, len(indices), num_at_once):
-                part = indices[start : start + num_at_once]
-                best[part] = draw(_Weighted.of(logits[part], best[part], [rows[i] for i in part]))
-        return best.tolist()
+        with adjusted(logits, _due(rows)):
+            best = logits.argmax(-1)
+            is_barred = logits.gather(1, best[:, None])[:, 0] == -torch.inf
+            drawn = _draw(logits, best, rows)
+        if is_barred.any():
+            drawn = torch.where(is_barred, logits.argmax(-1), drawn)
+        return _scored(logits, rows, drawn.tolist())
 
 
-def _num_at_once(logits: Tensor) -> int:
+def _due(rows: Sequence[SampleRow]) -> list[Due]:
+    return [
+        Due(i, row.position, row.adjustments)
+        for i, row in enumerate(rows)
+        if row.adjustments is not None and row.adjustments.is_due(row.position)
+    ]
+
+
+def _draw(logits: Tensor, best: Tensor, rows: Sequence[SampleRow]) -> Tensor:
+    drawn = best.clone()
+    warm = [i for i, row in enumerate(rows) if not row.sampling.is_greedy]
+    whole = [i for i in warm if not rows[i].is_cut]
+    cut = [i for i in warm if rows[i].is_cut]
+    for indices, draw in ((whole, _draw_whole), (cut, _draw_cut)):
+        for part in _parts(logits, indices):
+            drawn[part] = draw(_Weighted.of(logits[part], best[part], [rows[i] for i in part]))
+    return drawn
+
+
+def _scored(logits: Tensor, rows: Sequence[SampleRow], token_ids: Sequence[int]) -> list[Drawn]:
+    scores: dict[int, Scores] = {}
+    for part in _parts(logits, [i for i, row in enumerate(rows) if row.sampling.logprobs is not None]):
+        num_top = [rows[i].sampling.logprobs or 0 for i in part]
+        scores |= zip(part, score(logits[part], [token_ids[i] for i in part], num_top), strict=True)
+    return [Drawn(token_id, scores.get(i)) for i, token_id in enumerate(token_ids)]
+
+
+def _parts(logits: Tensor, indices: list[int]) -> list[list[int]]:
+    """The rows that are worked on at once."""
     num_rows, num_tokens = logits.shape
-    return max(1, _CPU_LOGITS // num_tokens if logits.device.type == "cpu" else num_rows)
+    num = max(1, _CPU_LOGITS // num_tokens if logits.device.type == "cpu" else num_rows)
+    return [indices[start : start + num] for start in range(0, len(indices), num)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,42 +123,56 @@ class _Weighted:
     logits: Tensor
     #: [R]: the likeliest token, taken where a row has no usable weights.
     best: Tensor
-    #: [R, V] float64: integers in proportion to the probabilities, at most 2**52 in all.
+    #: [R, V] float64: integers in proportion to the probabilities, at most 2**52 in all; 0 below min_p.
     weights: Tensor
     #: [R, 1] float64, as are the others.
     total: Tensor
+    #: As many as there are tokens where nothing is asked for.
+    top_k: Tensor
     top_p: Tensor
     uniform: Tensor
 
     @classmethod
     def of(cls, logits: Tensor, best: Tensor, rows: Sequence[SampleRow]) -> _Weighted:
-        temperature = [[max(row.sampling.temperature, _MIN_TEMPERATURE)] for row in rows]
-        weights = _weights(logits, best, logits.new_tensor(temperature))
-        top_p = weights.new_tensor([[row.sampling.top_p] for row in rows])
+        weights = _weights(logits, best, [row.sampling for row in rows])
+
+        def column(value: Callable[[SamplingParams], float]) -> Tensor:
+            return weights.new_tensor([[value(row.sampling)] for row in rows])
+
+        top_k = column(lambda sampling: sampling.top_k or logits.shape[-1])
         uniform = torch.from_numpy(uniforms(rows)).to(logits.device)[:, None]
-        return cls(logits, best, weights, weights.sum(-1, keepdim=True), top_p, uniform)
+        total = weights.sum(-1, keepdim=True)
+        return cls(logits, best, weights, total, top_k, column(lambda sampling: sampling.top_p), uniform)
 
     def only(self, indices: Tensor) -> _Weighted:
+        if len(indices) == len(self.best):
+            return self
         return _Weighted(
             self.logits[indices],
             self.best[indices],
             self.weights[indices],
             self.total[indices],
+            self.top_k[indices],
             self.top_p[indices],
             self.uniform[indices],
         )
 
 
-def _weights(logits: Tensor, best: Tensor, temperature: Tensor) -> Tensor:
+def _weights(logits: Tensor, best: Tensor, sampling: Sequence[SamplingParams]) -> Tensor:
     """Softmax in fixed point: the best token has 2**bits, where bits leaves room for the sum of all."""
     bits = _EXACT_BITS - (logits.shape[-1] - 1).bit_length()
+    temperature = logits.new_tensor([[max(each.temperature, _MIN_TEMPERATURE)] for each in sampling])
     weights = logits - logits.gather(1, best[:, None])
-    weights.div_(temperature).exp_().mul_(2.0**bits).floor_().nan_to_num_(nan=0.0)
+    weights.div_(temperature).exp_()
+    if any(each.min_p for each in sampling):
+        min_p = logits.new_tensor([[each.min_p] for each in sampling])
+        weights.masked_fill_(weights < min_p, 0.0)
+    weights.mul_(2.0**bits).floor_().nan_to_num_(nan=0.0)
     return weights.double()
 
 
 def _draw_whole(rows: _Weighted) -> Tensor:
-    """From the whole distribution, its tokens in the order of their ids."""
+    """From all that min_p left, in the order of the ids."""
     index = _invert(rows.weights.cumsum(-1), rows.total, rows.uniform)
     return torch.where(rows.total[:, 0] > 0, index, rows.best)
 
@@ -118,54 +184,37 @@ def _invert(cumulated: Tensor, total: Tensor, uniform: Tensor) -> Tensor:
     return index[:, 0].clamp_max(cumulated.shape[-1] - 1)
 
 
-def _draw_nucleus(rows: _Weighted) -> Tensor:
-    """From the smallest set of likeliest tokens whose share reaches top_p (https://arxiv.org/abs/1904.09751).
+def _draw_cut(rows: _Weighted) -> Tensor:
+    """From the likeliest top_k tokens, and of those the fewest whose share of them reaches top_p
+    (https://arxiv.org/abs/1904.09751).
 
-    Where the best few do not suffice all are looked at, for just those rows.
+    Where the best few do not suffice more are looked at, for just those rows.
     """
     num_tokens = rows.logits.shape[-1]
-    drawn, is_certain = _draw_from_best(rows, min(_NUM_CANDIDATES, num_tokens))
-    others = (~is_certain).nonzero()[:, 0]
-    if len(others):
-        drawn[others], _ = _draw_from_best(rows.only(others), num_tokens)
-    return torch.where(rows.total[:, 0] > 0, drawn, rows.best)
+    drawn = rows.best.clone()
+    open_rows = (rows.total[:, 0] > 0).nonzero()[:, 0]
+    for num in (*[few for few in _NUM_CANDIDATES if few < num_tokens], num_tokens):
+        if not len(open_rows):
+            break
+        tokens, is_certain = _draw_from_best(rows.only(open_rows), num)
+        drawn[open_rows[is_certain]] = tokens[is_certain]
+        open_rows = open_rows[~is_certain]
+    return drawn
 
 
 def _draw_from_best(rows: _Weighted, num: int) -> tuple[Tensor, Tensor]:
-    """The tokens drawn from among the `num` best, and for which rows that is the nucleus's draw.
-
-    Which of the tokens that equal the worst candidate are candidates is chance, so none of them is used.
-    """
-    ids = _best_ids(rows.logits, num)
+    """The tokens drawn from among the `num` best, and for which rows that is what all of them would give."""
+    ids = best_ids(rows.logits, num)
     weights = rows.weights.gather(1, ids)
-    if num < rows.logits.shape[-1]:
-        values = rows.logits.gather(1, ids)
-        weights.mul_(values > values[:, -1:])
-    target = rows.top_p * rows.total
+    weights.masked_fill_(torch.arange(num, device=ids.device) >= rows.top_k, 0.0)
     cumulated = weights.cumsum(-1)
+    total = torch.where(rows.top_k < rows.weights.shape[-1], cumulated[:, -1:], rows.total)
+    target = rows.top_p * total
     kept = torch.where(cumulated - weights < target, cumulated, 0).amax(-1, keepdim=True)
     index = _invert(cumulated, kept, rows.uniform)
-    return ids.gather(1, index[:, None])[:, 0], cumulated[:, -1] >= target[:, 0]
-
-
-def _best_ids(logits: Tensor, num: int) -> Tensor:
-    """[R, num]: the tokens with the largest logits, from the largest down, equal ones by id."""
-    if num < logits.shape[-1]:
-        ids = logits.topk(num, -1, sorted=False).indices
-        logits = logits.gather(1, ids)
-    else:
-        ids = torch.arange(num, device=logits.device).expand(logits.shape)
-    # The bits of a float32 as an integer that falls as the float rises, zeros of both signs alike.
-    bits = (logits + 0.0).view(torch.int32)
-    falling = ~(bits ^ ((bits >> 31) & 0x7FFFFFFF))
-    return _sorted((falling.long() << 32) | ids) & 0xFFFFFFFF
-
-
-def _sorted(keys: Tensor) -> Tensor:
-    """Integers in order. numpy's sort is eight times as fast as torch's on a CPU."""
-    if keys.device.type == "cpu":
-        return torch.from_numpy(np.sort(keys.numpy(), -1))
-    return keys.sort(-1).values
+    is_whole = (rows.top_k <= num) | (cumulated[:, -1:] >= rows.total)
+    is_certain = is_whole | ((rows.top_k >= rows.weights.shape[-1]) & (kept >= target))
+    return ids.gather(1, index[:, None])[:, 0], is_certain[:, 0]
 
 
 def uniforms(rows: Sequence[SampleRow]) -> NDArray[np.float64]:

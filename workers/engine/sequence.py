@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.sampling import SamplingParams
+from workers.engine.adjustments import Adjustments
 
 
 @dataclass(slots=True, eq=False)
@@ -21,6 +22,8 @@ class Sequence:
     #: The prompt, and every token drawn so far.
     token_ids: list[int]
     num_prompt_tokens: int
+    #: What these tokens and the parameters do to the logits; None: nothing.
+    adjustments: Adjustments | None = None
     #: How many of `token_ids` are in the cache.
     num_computed: int = 0
     #: The place in the cache; None while waiting.
@@ -44,3 +47,9 @@ class Sequence:
     def position(self) -> int:
         """Position of the token that is drawn next, counted from the first of the output."""
         return len(self.token_ids) - self.num_prompt_tokens
+
+    def append(self, token_id: int) -> None:
+        """Take the token that was drawn."""
+        self.token_ids.append(token_id)
+        if self.adjustments is not None:
+            self.adjustments.push(token_id)

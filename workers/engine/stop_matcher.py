@@ -20,11 +20,16 @@ class StopMatcher:
         """How many characters at the end of the text may turn out to begin a stop string."""
         return max((pattern.num_matched for pattern in self._patterns), default=0)
 
-    def push(self, text: str) -> int | None:
+    def push(self, text: str, *, may_end: bool = True) -> int | None:
         """Where in the whole text the stop string begins that this piece completes; None: it completes none.
 
-        After a match there is nothing to be pushed.
+        After a match there is nothing to be pushed. A piece that may not end the text completes none.
         """
+        if not may_end:
+            self._length += len(text)
+            for pattern in self._patterns:
+                pattern.skip(text)
+            return None
         found = [(end, -len(p.stop)) for p in self._patterns if (end := p.push(text)) is not None]
         start = self._length
         self._length += len(text)
@@ -45,18 +50,26 @@ class _Pattern:
 
     def push(self, text: str) -> int | None:
         """The end, in this piece, of the first match; None if there is none."""
-        matched = self.num_matched
-        if not matched and self.stop[0] not in text:
+        if not self.num_matched and self.stop[0] not in text:
             return None
         for i, character in enumerate(text):
-            while matched and self.stop[matched] != character:
-                matched = self.borders[matched - 1]
-            if self.stop[matched] == character:
-                matched += 1
-            if matched == len(self.stop):
+            if self._take(character):
                 return i + 1
-        self.num_matched = matched
         return None
+
+    def skip(self, text: str) -> None:
+        """Read a piece in which a match counts for nothing but the beginning of another one."""
+        for character in text:
+            if self._take(character):
+                self.num_matched = self.borders[-1]
+
+    def _take(self, character: str) -> bool:
+        """Whether this character completes the stop string."""
+        matched = self.num_matched
+        while matched and self.stop[matched] != character:
+            matched = self.borders[matched - 1]
+        self.num_matched = matched + (self.stop[matched] == character)
+        return self.num_matched == len(self.stop)
 
 
 def _borders(pattern: str) -> list[int]:

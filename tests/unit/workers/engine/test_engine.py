@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
+import torch
 from transformers import PreTrainedModel
 
 from shared.errors import ErrorInfo, RequestError
@@ -11,9 +13,11 @@ from shared.events import ChoiceOutput
 from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
 from tests.models import byte_tokenizer, generate, tiny_model
+from tests.unit.workers.engine.sampling_reference import adjusted_logits
 from workers.engine.detokenizer import TokenBytes
 from workers.engine.engine import Engine, EngineOutput
 from workers.engine.loader import prepare_model
+from workers.engine.logprobs import Scores
 from workers.engine.model_runner import ModelRunner
 from workers.engine.output_builder import OutputBuilder
 from workers.engine.sampler import Sampler
@@ -64,8 +68,9 @@ def request(
     seed: int = 1,
     n: int = 1,
     stop_token_ids: tuple[int, ...] = NO_STOP,
+    **changed: Any,
 ) -> ResolvedRequest:
-    sampling = SamplingParams(max_tokens=max_tokens, seed=seed, temperature=temperature, n=n)
+    sampling = SamplingParams(max_tokens=max_tokens, seed=seed, temperature=temperature, n=n, **changed)
     return ResolvedRequest(token_ids, sampling, stop_token_ids, "revision")
 
 
@@ -195,8 +200,112 @@ def test_request_that_cannot_fit_is_refused(model: PreTrainedModel) -> None:
     assert not engine.has_work
 
 
+#: What the choices of parametrised tests are drawn with; prompts and outputs repeat tokens enough.
+FEATURES: list[dict[str, Any]] = [
+    {"repetition_penalty": 1.3},
+    {"presence_penalty": 1.5, "frequency_penalty": 0.7},
+    {"repetition_penalty": 1.2, "frequency_penalty": -1.0, "logit_bias": ((65, 6.0), (66, -100.0))},
+    {"min_tokens": 9, "stop_token_ids": tuple(range(40, 240))},
+    {"min_tokens": 5, "stop_token_ids": tuple(range(60, 90)), "presence_penalty": 2.0},
+]
+
+
+@torch.inference_mode()
+def naive(plain: PreTrainedModel, wanted: ResolvedRequest) -> list[int]:
+    """Greedy decoding as one would first write it: the whole sequence again for each token."""
+    sampling, output = wanted.sampling, list[int]()
+    while len(output) < sampling.max_tokens and not (
+        len(output) > sampling.min_tokens and output[-1] in wanted.stop_token_ids
+    ):
+        token_ids = [*wanted.prompt_token_ids, *output]
+        logits = plain(torch.tensor([token_ids])).logits[0, -1].tolist()
+        adjusted = adjusted_logits(logits, sampling, wanted.stop_token_ids, wanted.prompt_token_ids, output)
+        output.append(int(adjusted.argmax()))
+    return output
+
+
+@pytest.mark.parametrize("features", FEATURES, ids=str)
+def test_greedy_tokens_with_every_adjustment_are_those_of_a_naive_loop_wherever_it_was_cut(
+    plain: PreTrainedModel, model: PreTrainedModel, features: dict[str, Any]
+) -> None:
+    wanted = request(prompt(1), max_tokens=24, **features)
+    whole = drawn(make_engine(model), "r", wanted)
+    assert list(whole.token_ids) == naive(plain, wanted)
+    assert whole.token_ids != drawn(make_engine(model), "r", request(prompt(1), max_tokens=24)).token_ids
+    for cut in range(len(whole.token_ids)):
+        engine = make_engine(model, chunk=16)
+        engine.add("r", wanted, (ChoiceOutput(0, 0, whole.token_ids[:cut], whole.texts[:cut]),))
+        assert choices_of(run(engine), "r")[0].token_ids == whole.token_ids[cut:]
+
+
+def test_each_choice_has_penalties_of_its_own(model: PreTrainedModel) -> None:
+    """A choice is the same whether others, which draw other tokens, are there or not."""
+    wanted = request(prompt(4), temperature=1.5, n=3, max_tokens=20, frequency_penalty=2.0)
+    engine = make_engine(model)
+    engine.add("r", wanted)
+    whole = choices_of(run(engine), "r")
+    assert len({choice.token_ids for choice in whole.values()}) == 3
+    for index in whole:
+        alone = make_engine(model)
+        alone.add("r", wanted, tuple(whole[other] for other in whole if other != index))
+        assert choices_of(run(alone), "r") == {index: whole[index]}
+
+
+def test_neighbours_with_other_parameters_change_nothing(model: PreTrainedModel) -> None:
+    wanted = [
+        request(prompt(i), temperature=i % 3 * 0.7, top_k=[None, 7][i % 2], logprobs=[None, 2][i % 2], **one)
+        for i, one in enumerate(FEATURES * 2)
+    ]
+    alone = [drawn(make_engine(model), "r", one) for one in wanted]
+    engine = make_engine(model, max_slots=8)
+    for i, one in enumerate(wanted):
+        engine.add(str(i), one)
+    outputs = run(engine)
+    assert [choices_of(outputs, str(i))[0] for i in range(len(wanted))] == alone
+
+
+def test_log_probabilities_are_the_models_and_are_not_told_again_after_a_resume(
+    plain: PreTrainedModel, model: PreTrainedModel
+) -> None:
+    wanted = request(prompt(3), temperature=1.0, seed=5, logprobs=3, presence_penalty=1.0)
+    whole = drawn(make_engine(model), "r", wanted)
+    assert whole.logprobs is not None and len(whole.logprobs) == 12
+    token_ids = torch.tensor([[*prompt(3), *whole.token_ids]])
+    exact = plain(token_ids).logits[0, 8:-1].detach().log_softmax(-1)
+    for token_id, told, row in zip(whole.token_ids, whole.logprobs, exact, strict=True):
+        assert told.chosen.token_id == token_id
+        assert told.chosen.logprob == pytest.approx(float(row[token_id]), abs=1e-3)
+        assert [one.token_id for one in told.top] == row.topk(3).indices.tolist()
+    for cut in range(12):
+        engine = make_engine(model)
+        engine.add("r", wanted, (ChoiceOutput(0, 0, whole.token_ids[:cut], whole.texts[:cut]),))
+        assert choices_of(run(engine), "r")[0].logprobs == whole.logprobs[cut:]
+
+
+@pytest.mark.parametrize(
+    ("features", "param"),
+    [
+        ({"logit_bias": ((260, 1.0),)}, "logit_bias"),
+        ({"logit_bias": ((-1, 1.0),)}, "logit_bias"),
+        ({"stop_token_ids": (260,)}, "stop_token_ids"),
+        ({"stop_token_ids": (-5,), "min_tokens": 3}, "stop_token_ids"),
+    ],
+    ids=str,
+)
+def test_ids_beyond_the_vocabulary_are_refused_and_a_neighbour_goes_on(
+    model: PreTrainedModel, features: dict[str, Any], param: str
+) -> None:
+    engine = make_engine(model)
+    engine.add("good", request(prompt(1)))
+    engine.step()
+    with pytest.raises(RequestError) as caught:
+        engine.add("bad", request(prompt(2), **features))
+    assert caught.value.info.param == param
+    assert choices_of(run(engine), "good")[0] == drawn(make_engine(model), "r", request(prompt(1)))
+
+
 class BrokenOutput(OutputBuilder):
-    def push(self, token_id: int) -> ChoiceOutput | None:
+    def push(self, token_id: int, scores: Scores | None = None) -> ChoiceOutput | None:  # noqa: ARG002
         raise ValueError(f"token {token_id}")
 
 

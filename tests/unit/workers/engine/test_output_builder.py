@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from shared.events import ChoiceOutput
+from shared.events import Candidate, ChoiceOutput, TokenLogprobs
 from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
 from workers.engine.detokenizer import TokenBytes
+from workers.engine.logprobs import Scores
 from workers.engine.output_builder import OutputBuilder
 
 _NOTHING = ChoiceOutput(0, 0, (), ())
@@ -35,16 +37,27 @@ def ids(*pieces: str) -> list[int]:
     return [_PIECES.index(piece) for piece in pieces]
 
 
-def builder(*, max_tokens: int = 100, stop: tuple[str, ...] = ()) -> OutputBuilder:
-    sampling = SamplingParams(max_tokens=max_tokens, seed=0, stop=stop)
-    return OutputBuilder(token_bytes(), ResolvedRequest((1,), sampling, (_EOS,), "revision"), 0)
+def one(piece: str) -> int:
+    return _PIECES.index(piece)
 
 
-def run(output: OutputBuilder, token_ids: list[int]) -> list[ChoiceOutput]:
+def builder(
+    *,
+    max_tokens: int = 100,
+    stop: tuple[str, ...] = (),
+    min_tokens: int = 0,
+    logprobs: int | None = None,
+    stop_token_ids: tuple[int, ...] = (_EOS,),
+) -> OutputBuilder:
+    sampling = SamplingParams(max_tokens, seed=0, stop=stop, min_tokens=min_tokens, logprobs=logprobs)
+    return OutputBuilder(token_bytes(), ResolvedRequest((1,), sampling, stop_token_ids, "revision"), 0)
+
+
+def run(output: OutputBuilder, token_ids: list[int], scores: Scores | None = None) -> list[ChoiceOutput]:
     """What is released, until the choice or the tokens end."""
     released = []
     for token_id in token_ids:
-        new = output.push(token_id)
+        new = output.push(token_id, scores)
         if new is not None:
             released.append(new)
             if new.finish:
@@ -58,8 +71,8 @@ def joined(outputs: list[ChoiceOutput]) -> ChoiceOutput:
 
 def test_a_token_of_plain_text_is_released_at_once() -> None:
     output = builder()
-    assert output.push(*ids("ab")) == ChoiceOutput(0, 0, tuple(ids("ab")), ("ab",))
-    assert output.push(*ids("Ġ")) == ChoiceOutput(0, 1, tuple(ids("Ġ")), (" ",))
+    assert output.push(one("ab")) == ChoiceOutput(0, 0, tuple(ids("ab")), ("ab",))
+    assert output.push(one("Ġ")) == ChoiceOutput(0, 1, tuple(ids("Ġ")), (" ",))
     assert (output.position, output.num_tokens) == (2, 2)
 
 
@@ -97,7 +110,7 @@ def test_the_token_limit_ends_a_choice() -> None:
 def test_what_may_begin_a_stop_string_is_held_back() -> None:
     output = builder(stop=("bac",))
     assert run(output, ids("a", "b", "a")) == [ChoiceOutput(0, 0, tuple(ids("a")), ("a",))]
-    assert output.push(*ids("a")) == ChoiceOutput(0, 1, tuple(ids("b", "a", "a")), ("b", "a", "a"))
+    assert output.push(one("a")) == ChoiceOutput(0, 1, tuple(ids("b", "a", "a")), ("b", "a", "a"))
 
 
 def test_a_stop_string_cuts_the_text_before_it_and_keeps_its_tokens() -> None:
@@ -134,7 +147,75 @@ def test_other_tokens_after_a_resume_change_nothing_that_was_shown() -> None:
     """A machine that is not exact may go on otherwise: `b` was shown because an `a` followed that is lost."""
     output = builder(stop=("bc",))
     assert output.replay(ChoiceOutput(0, 0, tuple(ids("a", "b")), ("a", "b"))) is None
-    assert output.push(*ids("cab")) == ChoiceOutput(0, 2, tuple(ids("cab")), ("",), "stop")
+    assert output.push(one("cab")) == ChoiceOutput(0, 2, tuple(ids("cab")), ("",), "stop")
+
+
+def test_a_users_stop_token_ends_a_choice_and_its_text_is_not_shown() -> None:
+    output = builder(stop_token_ids=(one("cab"), _EOS))
+    assert joined(run(output, ids("a", "cab"))) == ChoiceOutput(
+        0, 0, tuple(ids("a", "cab")), ("a", ""), "stop"
+    )
+
+
+def test_a_stop_token_that_ignore_eos_leaves_out_ends_nothing() -> None:
+    output = builder(stop_token_ids=(), max_tokens=2)
+    assert joined(run(output, [_EOS, *ids("a")])) == ChoiceOutput(
+        0, 0, (_EOS, *ids("a")), ("", "a"), "length"
+    )
+
+
+def test_before_min_tokens_neither_a_stop_token_nor_a_stop_string_ends_a_choice() -> None:
+    tokens = [one("cab"), _EOS, *ids("b", "c", "a", "b")]
+    output = builder(stop=("b", "ca"), min_tokens=3)
+    assert joined(run(output, tokens)) == ChoiceOutput(
+        0, 0, tuple(tokens[:5]), ("cab", "", "b", "", ""), "stop"
+    )
+    assert joined(run(builder(min_tokens=1), [_EOS, _EOS, *ids("a")])).token_ids == (_EOS, _EOS)
+
+
+def test_a_stop_string_that_begins_before_min_tokens_may_end_after_it() -> None:
+    output = builder(stop=("bac",), min_tokens=2)
+    assert run(output, ids("a", "ba")) == [ChoiceOutput(0, 0, tuple(ids("a")), ("a",))]
+    assert output.push(one("c")) == ChoiceOutput(0, 1, tuple(ids("ba", "c")), ("", ""), "stop")
+
+
+def test_the_token_limit_ends_a_choice_before_min_tokens() -> None:
+    assert joined(run(builder(stop=("b",), max_tokens=2, min_tokens=9), ids("a", "b"))) == ChoiceOutput(
+        0, 0, tuple(ids("a", "b")), ("a", "b"), "length"
+    )
+
+
+def candidate(token_id: int, raw: bytes, logprob: float) -> Candidate:
+    return Candidate(token_id, raw, logprob)
+
+
+def test_log_probabilities_come_with_their_tokens_also_with_those_held_back() -> None:
+    output = builder(logprobs=2)
+    scores = Scores(-0.5, ((_PARTY, -0.5), (_EOS, -1.5)))
+    alternatives = (candidate(_PARTY, b"\xf0\x9f", -0.5), candidate(_EOS, b"", -1.5))
+    assert output.push(_PARTY, scores) is None
+    released = output.push(_POPPER, Scores(-2.0, ()))
+    assert released is not None and released.logprobs == (
+        TokenLogprobs(candidate(_PARTY, b"\xf0\x9f", -0.5), alternatives),
+        TokenLogprobs(candidate(_POPPER, b"\x8e\x89", -2.0), ()),
+    )
+
+
+def test_what_adds_nothing_to_the_text_has_log_probabilities_without_bytes() -> None:
+    scores = Scores(-1.0, ())
+
+    def raws(output: OutputBuilder, tokens: list[int]) -> list[bytes]:
+        return [told.chosen.raw for told in joined(run(output, tokens, scores)).logprobs or ()]
+
+    assert raws(builder(logprobs=0), [*ids("a"), _EOS + 1, _EOS]) == [b"a", b"", b""]
+    assert raws(builder(logprobs=0, stop_token_ids=(one("c"),)), ids("a", "c")) == [b"a", b""]
+    assert raws(builder(logprobs=0, stop=("bc",)), ids("a", "ab", "cab")) == [b"a", b"ab", b""]
+    assert raws(builder(logprobs=0, stop=("🎉a",)), [*ids("b"), _PARTY, _POPPER, *ids("ab")]) == [
+        b"b",
+        b"",
+        b"",
+        b"",
+    ]
 
 
 _TOKENS = st.lists(st.integers(0, _EOS + 2), max_size=25)
@@ -143,19 +224,44 @@ _STOPS = st.lists(st.sampled_from(["ab", "bab", "abc", "c ", "🎉a", "\ufffd", 
 )
 
 
-@given(_TOKENS, _STOPS, st.integers(1, 20))
+@given(_TOKENS, _STOPS, st.integers(1, 20), st.integers(0, 9), st.sampled_from([None, 0]))
 def test_a_resume_at_any_point_of_release_gives_the_same_tokens_texts_and_end(
-    token_ids: list[int], stop: tuple[str, ...], max_tokens: int
+    token_ids: list[int], stop: tuple[str, ...], max_tokens: int, min_tokens: int, logprobs: int | None
 ) -> None:
-    outputs = run(builder(stop=stop, max_tokens=max_tokens), token_ids)
+    def fresh() -> OutputBuilder:
+        return builder(stop=stop, max_tokens=max_tokens, min_tokens=min_tokens, logprobs=logprobs)
+
+    scores = None if logprobs is None else Scores(-1.0, ())
+    outputs = run(fresh(), token_ids, scores)
     whole = joined(outputs)
     for end in range((outputs[-1].start if whole.finish else whole.end) + 1):
-        so_far = ChoiceOutput(0, 0, whole.token_ids[:end], whole.texts[:end])
-        output = builder(stop=stop, max_tokens=max_tokens)
+        told = None if whole.logprobs is None else whole.logprobs[:end]
+        so_far = ChoiceOutput(0, 0, whole.token_ids[:end], whole.texts[:end], logprobs=told)
+        output = fresh()
         assert output.replay(so_far) is None
-        rest = run(output, token_ids[end:])
+        rest = run(output, token_ids[end:], scores)
         assert joined([so_far, *rest]) == whole
         assert output.position == whole.end
+
+
+@given(_TOKENS, _STOPS, st.integers(1, 20), st.integers(0, 9))
+def test_a_stop_string_ends_a_choice_where_a_token_after_min_tokens_completes_it(
+    token_ids: list[int], stop: tuple[str, ...], max_tokens: int, min_tokens: int
+) -> None:
+    words = tuple([word for word in stop if word != "\ufffd"])
+    whole = joined(run(builder(stop=words, max_tokens=max_tokens, min_tokens=min_tokens), token_ids))
+    plain = joined(run(builder(max_tokens=max_tokens, min_tokens=min_tokens), token_ids))
+    ends = [0, *itertools.accumulate(map(len, plain.texts))]
+    completing = [
+        num
+        for num in range(min_tokens + 1, plain.end + 1)
+        if any(plain.text[:at].endswith(words) for at in range(ends[num - 1] + 1, ends[num] + 1))
+    ]
+    if completing:
+        assert (whole.end, whole.finish) == (completing[0], "stop")
+    else:
+        assert whole.finish == plain.finish
+        assert plain.text.startswith(whole.text) and whole.token_ids == plain.token_ids[: whole.end]
 
 
 @given(_TOKENS, _STOPS, st.integers(1, 20))

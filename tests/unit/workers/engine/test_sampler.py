@@ -3,86 +3,93 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from shared.sampling import SamplingParams
-from workers.engine.sampler import Sampler, SampleRow, uniforms
+from tests.unit.workers.engine.sampling_reference import (
+    adjusted_logits,
+    assert_distributed,
+    distribution,
+    params,
+)
+from workers.engine.adjustments import Adjustments
+from workers.engine.sampler import Drawn, Sampler, SampleRow, uniforms
 
 #: Enough draws for a test of a distribution.
 _DRAWS = 4000
-#: Chi-square's 0.999 quantile, by degrees of freedom (its cube-root approximation).
-_QUANTILE = 3.09
+#: Each parameter alone, all of them, and pairs whose order matters.
+_CUTS: list[dict[str, Any]] = [
+    {},
+    {"temperature": 0.5},
+    {"temperature": 2.0},
+    {"top_p": 0.9},
+    {"top_p": 0.6, "temperature": 1.7},
+    {"top_p": 0.9999},
+    {"top_k": 1},
+    {"top_k": 3},
+    {"top_k": 300},
+    {"min_p": 0.1},
+    {"min_p": 1.0},
+    {"min_p": 0.01, "temperature": 3.0},
+    {"top_k": 4, "top_p": 0.7},
+    {"top_k": 300, "top_p": 0.95, "temperature": 4.0},
+    {"min_p": 0.05, "top_p": 0.8, "temperature": 3.0},
+    {"min_p": 0.2, "top_k": 350, "temperature": 3.0},
+    {"min_p": 0.02, "top_k": 5, "top_p": 0.9, "temperature": 1.5},
+]
 
 
-def row(seed: int = 0, choice: int = 0, position: int = 0, **params: Any) -> SampleRow:
-    return SampleRow(SamplingParams(max_tokens=100, seed=seed, **params), choice, position)
+def row(seed: int = 0, choice: int = 0, position: int = 0, **changed: Any) -> SampleRow:
+    return SampleRow(params(seed=seed, **changed), choice, position)
+
+
+def adjustments(one: SampleRow, output: list[int], **changed: Any) -> Adjustments | None:
+    penalties = {"repetition_penalty": 1.5, "frequency_penalty": 1.0}
+    return Adjustments.of(params(**{**penalties, **changed}), [4], [one.choice], output)
 
 
 def draw(logits: Tensor, rows: Sequence[SampleRow]) -> list[int]:
-    return Sampler().sample(logits, rows)
+    return [drawn.token_id for drawn in Sampler().sample(logits, rows)]
 
 
-def draw_many(logits: Tensor, num: int = _DRAWS, **params: Any) -> list[int]:
+def draw_many(logits: Tensor, num: int = _DRAWS, **changed: Any) -> list[int]:
     """`num` draws from one distribution, by as many seeds."""
-    return draw(logits.expand(num, -1), [row(seed, **params) for seed in range(num)])
-
-
-def nucleus_of(logits: Tensor, temperature: float, top_p: float) -> tuple[list[int], np.ndarray[Any, Any]]:
-    """The reference in float64: the kept tokens, best first, and their probabilities."""
-    values = logits.double().numpy() / temperature
-    order = np.lexsort((np.arange(len(values)), -values))
-    probabilities = np.exp(values - values.max())[order]
-    probabilities /= probabilities.sum()
-    num = int(((np.cumsum(probabilities) - probabilities) < top_p).sum())
-    return order[:num].tolist(), probabilities[:num] / probabilities[:num].sum()
-
-
-def assert_distributed(tokens: list[int], ids: list[int], probabilities: np.ndarray[Any, Any]) -> None:
-    """Chi-square over the likelier tokens and all others together."""
-    counts = Counter(tokens)
-    assert set(counts) <= set(ids)
-    common = [(counts[i], p) for i, p in zip(ids, probabilities, strict=True) if p * len(tokens) >= 10]
-    common.append((len(tokens) - sum(c for c, _ in common), 1 - sum(p for _, p in common)))
-    chi_square = sum((c - p * len(tokens)) ** 2 / (p * len(tokens)) for c, p in common if p > 1e-4)
-    freedom = max(1, len(common) - 1)
-    limit = freedom * (1 - 2 / (9 * freedom) + _QUANTILE * math.sqrt(2 / (9 * freedom))) ** 3
-    assert chi_square < limit
+    return draw(logits.expand(num, -1), [row(seed, **changed) for seed in range(num)])
 
 
 def random_logits(num_rows: int, num_tokens: int, seed: int = 1) -> Tensor:
     return torch.randn(num_rows, num_tokens, generator=torch.Generator().manual_seed(seed)) * 3
 
 
-@pytest.mark.parametrize(
-    ("temperature", "top_p"), [(1.0, 1.0), (0.5, 1.0), (1.0, 0.9), (1.7, 0.6), (1.0, 0.9999)]
-)
-@pytest.mark.parametrize("num_tokens", [5, 400])
-def test_draws_follow_the_distribution(num_tokens: int, temperature: float, top_p: float) -> None:
+@pytest.mark.parametrize("cut", _CUTS, ids=str)
+@pytest.mark.parametrize("num_tokens", [5, 400, 6000])
+def test_draws_follow_the_distribution(num_tokens: int, cut: dict[str, Any]) -> None:
     logits = random_logits(1, num_tokens)
-    tokens = draw_many(logits, temperature=temperature, top_p=top_p)
-    assert_distributed(tokens, *nucleus_of(logits[0], temperature, top_p))
+    tokens = draw_many(logits, _DRAWS if num_tokens < 1000 else 600, **cut)
+    assert_distributed(tokens, distribution(logits[0].double().numpy(), params(**cut)))
+
+
+@pytest.mark.parametrize("cut", _CUTS, ids=str)
+def test_exactly_the_tokens_that_are_kept_can_be_drawn(cut: dict[str, Any]) -> None:
+    logits = (random_logits(1, 12) / 3 * 4).round() / 4
+    kept = distribution(logits[0].double().numpy(), params(**cut)).nonzero()[0]
+    assert set(draw_many(logits, 20_000, **cut)) == set(kept.tolist())
 
 
 @pytest.mark.parametrize("part", ["choice", "position"])
 def test_choices_and_positions_of_one_seed_draw_independently(part: str) -> None:
     logits = random_logits(1, 50)
     tokens = draw(logits.expand(_DRAWS, -1), [row(7, **{part: i}) for i in range(_DRAWS)])
-    assert_distributed(tokens, *nucleus_of(logits[0], 1.0, 1.0))
-
-
-@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 0.99])
-def test_a_nucleus_has_exactly_its_tokens(top_p: float) -> None:
-    logits = random_logits(1, 12) / 3
-    ids, _ = nucleus_of(logits[0], 1.0, top_p)
-    assert set(draw_many(logits, top_p=top_p)) == set(ids)
+    assert_distributed(tokens, distribution(logits[0].double().numpy(), params()))
 
 
 def test_a_nucleus_ends_with_the_token_that_reaches_top_p() -> None:
@@ -91,12 +98,34 @@ def test_a_nucleus_ends_with_the_token_that_reaches_top_p() -> None:
     assert set(draw_many(logits, 200, top_p=0.51)) == {0, 1, 2}
 
 
-@pytest.mark.parametrize("top_p", [0.3, 0.5, 0.999])
-def test_a_nucleus_beyond_the_first_candidates_is_exact(top_p: float) -> None:
-    logits = random_logits(1, 3000) / 10
-    ids, probabilities = nucleus_of(logits[0], 1.0, top_p)
-    assert len(ids) > 256
-    assert_distributed(draw_many(logits, 1000, top_p=top_p), ids, probabilities)
+@pytest.mark.parametrize(
+    "cut",
+    [
+        {"top_p": 0.3},
+        {"top_p": 0.999},
+        {"top_k": 257},
+        {"top_k": 5000, "top_p": 0.9},
+        {"top_k": 5000, "min_p": 0.75},
+        {"top_p": 0.7, "min_p": 0.7},
+        {"min_p": 0.7},
+    ],
+    ids=str,
+)
+def test_what_is_kept_beyond_the_first_candidates_is_exact(cut: dict[str, Any]) -> None:
+    logits = random_logits(1, 9000) / 30
+    probabilities = distribution(logits[0].double().numpy(), params(**cut))
+    assert (probabilities > 0).sum() > 256
+    assert_distributed(draw_many(logits, 1000, **cut), probabilities)
+
+
+def test_top_k_takes_no_more_than_k_of_equal_tokens() -> None:
+    assert set(draw_many(torch.zeros(1, 1000), 300, top_k=3)) == {0, 1, 2}
+    assert set(draw_many(torch.zeros(1, 1000), 3000, top_k=260)) == set(range(260))
+
+
+@pytest.mark.parametrize("top_k", [10, 11, 10**9])
+def test_top_k_of_all_tokens_keeps_all(top_k: int) -> None:
+    assert set(draw_many(torch.zeros(1, 10), 500, top_k=top_k)) == set(range(10))
 
 
 def test_equal_logits_are_ordered_by_id_in_and_beyond_the_candidates() -> None:
@@ -127,9 +156,8 @@ def test_a_tiny_temperature_takes_the_likeliest_token(temperature: float, top_p:
 
 @pytest.mark.parametrize("top_p", [0.999999, 1.0])
 def test_a_huge_temperature_draws_uniformly(top_p: float) -> None:
-    ids = list(range(30))
     tokens = draw_many(random_logits(1, 30), temperature=1e9, top_p=top_p)
-    assert_distributed(tokens, ids, np.full(30, 1 / 30))
+    assert_distributed(tokens, np.full(30, 1 / 30))
 
 
 @pytest.mark.parametrize("num_tokens", [300, 1001, 32_003])
@@ -149,20 +177,23 @@ def test_a_draw_is_the_same_alone_and_among_any_others(num_tokens: int) -> None:
 def test_logits_are_left_as_they_are() -> None:
     logits = random_logits(3, 400)
     before = logits.clone()
-    draw(logits, [row(), row(top_p=0.5), row(temperature=0.0)])
+    rows = [row(), row(top_p=0.5), row(temperature=0.0)]
+    draw(logits, [replace(each, adjustments=adjustments(each, [1, 2, 3])) for each in rows])
     assert torch.equal(logits, before)
 
 
-@pytest.mark.parametrize("params", [{}, {"top_p": 0.9}, {"temperature": 0.0}])
+@pytest.mark.parametrize(
+    "changed", [{}, {"top_p": 0.9}, {"temperature": 0.0}, {"top_k": 5, "min_p": 0.1, "logprobs": 3}]
+)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_whatever_a_model_computes_gives_a_token(value: float, params: dict[str, Any]) -> None:
+def test_whatever_a_model_computes_gives_a_token(value: float, changed: dict[str, Any]) -> None:
     logits = random_logits(4, 300)
     logits[0] = value
     logits[1, 5] = value
     logits[2, 5:] = value
-    tokens = draw(logits, [row(i, **params) for i in range(4)])
+    tokens = draw(logits, [row(i, **changed) for i in range(4)])
     assert all(0 <= token < 300 for token in tokens)
-    assert tokens[3] == draw(logits[3:], [row(3, **params)])[0]
+    assert tokens[3] == draw(logits[3:], [row(3, **changed)])[0]
 
 
 def test_impossible_tokens_are_never_drawn() -> None:
@@ -186,3 +217,117 @@ def test_numbers_of_seed_choice_and_position_are_these_for_ever() -> None:
         0.880023055333527,
     ]
     assert len(set(uniforms([row(s, c, p) for s in range(9) for c in range(9) for p in range(9)]))) == 729
+
+
+_IDS = st.integers(0, 299)
+_ROW = st.fixed_dictionaries(
+    {
+        "seed": st.integers(0, 2**63 - 1),
+        "temperature": st.sampled_from([0.0, 0.3, 1.0, 4.0]),
+        "top_p": st.sampled_from([1.0, 0.9, 0.3, 0.999]),
+        "top_k": st.sampled_from([None, None, 1, 20, 280]),
+        "min_p": st.sampled_from([0.0, 0.1, 0.0001]),
+        "logprobs": st.sampled_from([None, 0, 5]),
+        "repetition_penalty": st.sampled_from([1.0, 1.4]),
+        "frequency_penalty": st.sampled_from([0.0, 0.5]),
+        "logit_bias": st.lists(_IDS, max_size=3, unique=True).map(lambda ids: tuple((i, 2.5) for i in ids)),
+        "min_tokens": st.integers(0, 3),
+    }
+)
+#: (parameters, choice, stop tokens, prompt, output so far)
+_SEQUENCES = st.lists(
+    st.tuples(
+        _ROW,
+        st.integers(0, 3),
+        st.lists(_IDS, max_size=2),
+        st.lists(_IDS, max_size=9),
+        st.lists(_IDS, max_size=9),
+    ),
+    min_size=2,
+    max_size=9,
+)
+
+
+def sequence_row(sequence: tuple[Any, ...]) -> SampleRow:
+    changed, choice, stops, prompt, output = sequence
+    sampling = params(**changed)
+    return SampleRow(sampling, choice, len(output), Adjustments.of(sampling, stops, prompt, output))
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.mark.usefixtures("two_threads")
+@settings(max_examples=60)
+@given(_SEQUENCES, st.randoms(use_true_random=False), st.sampled_from([1, 8]))
+def test_a_row_is_drawn_the_same_alone_among_any_others_and_in_any_order(
+    sequences: list[tuple[Any, ...]], chance: Any, steps: int
+) -> None:
+    """Logits are coarse, so that equal ones are common."""
+    logits = (random_logits(len(sequences), 300, chance.randrange(99)) * steps).round() / steps
+    rows = [sequence_row(sequence) for sequence in sequences]
+    alone = [Sampler().sample(logits[i : i + 1].clone(), [row])[0] for i, row in enumerate(rows)]
+    order = chance.sample(range(len(rows)), len(rows))
+    together = Sampler().sample(logits[order], [rows[i] for i in order])
+    assert together == [alone[i] for i in order]
+
+
+@settings(max_examples=60)
+@given(_SEQUENCES)
+def test_only_what_the_reference_keeps_is_drawn(sequences: list[tuple[Any, ...]]) -> None:
+    logits = random_logits(len(sequences), 300)
+    for i, drawn in enumerate(Sampler().sample(logits, [sequence_row(each) for each in sequences])):
+        changed, _, *tokens = sequences[i]
+        adjusted = adjusted_logits(logits[i].tolist(), params(**changed), *tokens)
+        if changed["temperature"] == 0:
+            assert adjusted[drawn.token_id] == pytest.approx(adjusted.max(), abs=1e-4)
+        else:
+            assert distribution(adjusted, params(**changed))[drawn.token_id] > 0
+
+
+def test_draws_with_penalties_follow_the_distribution() -> None:
+    logits = random_logits(1, 40) / 3
+    changed: dict[str, Any] = {
+        "repetition_penalty": 1.5,
+        "frequency_penalty": 1.0,
+        "min_tokens": 6,
+        "temperature": 0.8,
+    }
+    tokens = [4], [1, 2, 3], [3, 5, 5, 7]
+    rows = [replace(row(seed, **changed), position=4) for seed in range(_DRAWS)]
+    rows = [replace(each, adjustments=Adjustments.of(each.sampling, *tokens)) for each in rows]
+    expected = distribution(
+        adjusted_logits(logits[0].tolist(), params(**changed), *tokens), params(**changed)
+    )
+    assert expected[4] == 0
+    assert_distributed(draw(logits.repeat(_DRAWS, 1), rows), expected)
+
+
+@pytest.mark.parametrize("changed", [{"temperature": 0.0}, {}, {"top_k": 3}, {"top_p": 0.5}], ids=str)
+def test_of_a_row_of_which_nothing_may_be_drawn_the_likeliest_token_is_taken(changed: dict[str, Any]) -> None:
+    logits = random_logits(2, 6)
+    barring = Adjustments.of(params(min_tokens=3), range(6), [], [])
+    tokens = draw(logits, [replace(row(1, **changed), adjustments=barring), row(1, **changed)])
+    assert tokens == [int(logits[0].argmax()), *draw(logits[1:], [row(1, **changed)])]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_log_probabilities_are_the_models_own(temperature: float) -> None:
+    logits = random_logits(1, 50)
+    asked = row(3, temperature=temperature, top_k=2, logprobs=2, logit_bias=((7, 100.0),))
+    asked = replace(asked, adjustments=Adjustments.of(asked.sampling, [], [], []))
+    (drawn,) = Sampler().sample(logits, [asked])
+    exact = logits[0].log_softmax(-1)
+    assert drawn.token_id == 7 and drawn.scores is not None
+    assert drawn.scores.chosen == pytest.approx(float(exact[7]), abs=1e-5)
+    assert [token_id for token_id, _ in drawn.scores.top] == exact.topk(2).indices.tolist()
+
+
+def test_rows_that_ask_for_no_log_probabilities_get_none() -> None:
+    drawn = Sampler().sample(torch.zeros(2, 5), [row(temperature=0.0), row(temperature=0.0, logprobs=0)])
+    assert drawn[0] == Drawn(0)
+    assert drawn[1].scores is not None and drawn[1].scores.top == ()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from shared.sampling import SamplingParams
+from workers.engine.adjustments import Adjustments
 from workers.engine.sequence import Sequence
 
 
@@ -8,3 +9,12 @@ def test_resumed_sequence_reads_what_was_released_and_draws_the_next_position() 
     sequence = Sequence("r", 0, SamplingParams(max_tokens=9, seed=0), [5, 6, 7, 8, 9], num_prompt_tokens=3)
     assert (sequence.num_tokens, sequence.num_uncomputed, sequence.position) == (5, 5, 2)
     assert sequence.max_len == 12
+
+
+def test_the_token_that_was_drawn_counts_for_what_follows() -> None:
+    sampling = SamplingParams(max_tokens=9, seed=0, presence_penalty=1.0)
+    sequence = Sequence("r", 0, sampling, [5, 6], 2, Adjustments.of(sampling, [], [5, 6], []))
+    sequence.append(7)
+    assert (sequence.token_ids, sequence.position) == ([5, 6, 7], 1)
+    assert sequence.adjustments is not None
+    assert sequence.adjustments.table(1)[0].tolist() == [7]

@@ -63,3 +63,20 @@ def test_time_does_not_grow_with_the_square_of_a_stop_strings_length() -> None:
     for _ in range(2000):
         assert matcher.push("aaaaa") is None
     assert matcher.num_held == 1000
+
+
+@given(_TEXT, _TEXT, _STOPS)
+def test_a_piece_that_may_not_end_the_text_completes_nothing_but_may_begin_a_match(
+    skipped: str, text: str, stops: tuple[str, ...]
+) -> None:
+    matcher = StopMatcher(stops)
+    assert matcher.push(skipped, may_end=False) is None
+    assert matcher.num_held == _num_held(skipped, stops)
+    whole = skipped + text
+    ends = [
+        (end, -len(s))
+        for end in range(len(skipped) + 1, len(whole) + 1)
+        for s in stops
+        if s == whole[max(0, end - len(s)) : end]
+    ]
+    assert matcher.push(text) == (sum(min(ends)) if ends else None)

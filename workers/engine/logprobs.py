@@ -1,0 +1,39 @@
+"""Logprobs: what the model alone thinks of a drawn token and of its alternatives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workers.engine.ranking import best_ids
+
+#: What is told of a token that the model gives no chance, as in OpenAI's API: JSON has no infinity.
+LOWEST = -9999.0
+#: A float32 holds no more of them; each more would be a byte in the job's stream.
+_DECIMALS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Log probabilities at one position."""
+
+    chosen: float
+    #: (token id, log probability) of the likeliest, from the likeliest down, equal ones by id.
+    top: tuple[tuple[int, float], ...]
+
+
+def score(logits: Tensor, token_ids: Sequence[int], num_top: Sequence[int]) -> list[Scores]:
+    """The token drawn and its alternatives for each row of `logits`, float32 [R, V], the model's own."""
+    num = min(max(num_top), logits.shape[-1])
+    chosen = torch.tensor(token_ids, device=logits.device)[:, None]
+    ids = torch.cat([chosen, best_ids(logits, num)], -1) if num else chosen
+    values = logits.log_softmax(-1).gather(1, ids).double().cpu().numpy()
+    told = np.nan_to_num(values.round(_DECIMALS) + 0.0, nan=LOWEST).clip(LOWEST, 0.0).tolist()
+    return [
+        Scores(row[0], tuple(zip(row_ids[1 : 1 + top], row[1 : 1 + top], strict=True)))
+        for row, row_ids, top in zip(told, ids.tolist(), num_top, strict=True)
+    ]
