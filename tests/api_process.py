@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
 
 import httpx
 import psutil
+
+from tests.integration.cli.free_port import free_port
 
 WAIT_S = 20.0
 
@@ -18,9 +19,7 @@ class ApiProcess:
     """`python -m api.entry` on a free port. `settings` are BATON_* variables without the prefix."""
 
     def __init__(self, redis_url: str, model: str, **settings: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         values = {
             "REDIS_URL": redis_url,

@@ -12,6 +12,8 @@ from types import TracebackType
 
 import psutil
 
+from tests.integration.cli.free_port import free_port
+
 CONF = Path(__file__).parents[3] / "deploy/nginx/nginx.conf"
 WAIT_S = 10.0
 #: What stands in the file for Docker's network, where replicas come and go by name.
@@ -27,13 +29,21 @@ def find_nginx() -> str | None:
 class Nginx:
     """One nginx in front of replicas at these ports."""
 
-    def __init__(self, binary: str, prefix: Path, replica_ports: list[int], flower_port: int = 1) -> None:
-        self.port, self.flower_front_port = _free_port(), _free_port()
+    def __init__(
+        self,
+        binary: str,
+        prefix: Path,
+        replica_ports: list[int],
+        *,
+        flower_port: int = 1,
+        receipt_ms: int = 15_000,
+    ) -> None:
+        self.port, self.flower_front_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.access_log = prefix / "access.log"
         self._log = prefix / "error.log"
         conf = prefix / "nginx.conf"
-        conf.write_text(_localized(self, replica_ports, flower_port))
+        conf.write_text(_localized(self, replica_ports, flower_port, receipt_ms))
         self._command = [binary, "-e", "stderr", "-p", f"{prefix}/", "-c", str(conf), "-g", "daemon off;"]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -72,7 +82,7 @@ class Nginx:
         return psutil.Process(self._process.pid).children()
 
 
-def _localized(nginx: Nginx, replica_ports: list[int], flower_port: int) -> str:
+def _localized(nginx: Nginx, replica_ports: list[int], flower_port: int, receipt_ms: int) -> str:
     """The file, with addresses of this machine in the place of Docker's names. All else stays."""
     replicas = " ".join(f"server 127.0.0.1:{port} max_fails=2 fail_timeout=5s;" for port in replica_ports)
     text = CONF.read_text()
@@ -82,16 +92,12 @@ def _localized(nginx: Nginx, replica_ports: list[int], flower_port: int) -> str:
         ("listen 8080;", f"listen 127.0.0.1:{nginx.port};"),
         ("listen 5555;", f"listen 127.0.0.1:{nginx.flower_front_port};"),
         ("worker_processes auto;", "worker_processes 2;"),
+        ("client_header_timeout 15s;", f"client_header_timeout {receipt_ms}ms;"),
+        ("client_body_timeout 15s;", f"client_body_timeout {receipt_ms}ms;"),
     ):
         assert text.count(there) == 1, there
         text = text.replace(there, here)
     return text
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(port: int) -> bool:

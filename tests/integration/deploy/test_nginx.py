@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -12,12 +16,14 @@ from typing import Any
 import httpx
 import pytest
 
+from api.connection import MAX_HEAD_BYTES
 from shared import settings
 from shared.job_store import JobStore
 from tests.api_process import ApiProcess
 from tests.fake_worker import FakeWorker, Running
 from tests.integration.api.requests import CHAT, chat, job, read_blocks, resume, submit
 from tests.integration.api.server import MODEL, ApiServer
+from tests.integration.cli.free_port import free_port
 from tests.integration.deploy.nginx import CONF, Nginx, find_nginx
 from tests.redis_server import RedisServer
 from tests.unit.api.streams import Block, Text, blocks
@@ -273,6 +279,30 @@ def test_limits_are_those_of_the_api() -> None:
     limit = settings.BODY_LIMIT.default
     assert f"client_max_body_size {limit};" in text and f"client_body_buffer_size {limit};" in text
     assert f"larger than {limit} bytes" in text
+    for part in ("header", "body"):
+        assert f"client_{part}_timeout {settings.RECEIPT_S.default}s;" in text
+    (count, size) = re.findall(r"large_client_header_buffers (\d+) (\d+)k;", text)[0]
+    assert int(count) * int(size) * 1024 == MAX_HEAD_BYTES
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"POST /v1/jobs HTTP/1.1\r\nhost: x\r\ncontent-le",
+        b"POST /v1/jobs HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{",
+    ],
+)
+async def test_a_request_that_does_not_come_in_reaches_no_replica(
+    start_nginx: StartNginx, replicas: tuple[ApiServer, ApiServer], begun: bytes
+) -> None:
+    nginx = start_nginx(*(replica.port for replica in replicas), receipt_ms=200)
+    reader, writer = await asyncio.open_connection("127.0.0.1", nginx.port)
+    writer.write(begun)
+    # Cut, without an answer that could be mistaken for the API's.
+    assert await asyncio.wait_for(reader.read(), 10) == b""
+    writer.close()
+    lines = [json.loads(line) for line in nginx.access_log.read_text().splitlines()]
+    assert [(line["status"], line["upstream"]) for line in lines] == [(408, "")]
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
@@ -341,6 +371,41 @@ async def test_the_api_learns_who_asks_and_not_who_he_says_he_is(start_nginx: St
     # The query may hold a ticket: it is not logged.
     (line,) = nginx.access_log.read_text().splitlines()
     assert json.loads(line)["path"] == "/v1/models" and "secret" not in line
+
+
+@pytest.fixture
+def flower_port(redis_server: RedisServer, tmp_path: Path) -> Iterator[int]:
+    """A real Flower."""
+    port = free_port()
+    variables = {
+        "BATON_REDIS_URL": redis_server.url,
+        "BATON_FLOWER_AUTH": "me:secret",
+        "BATON_FLOWER_PORT": str(port),
+    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("BATON_")}
+    with (
+        (tmp_path / "flower.log").open("wb") as log,
+        subprocess.Popen(
+            [sys.executable, "-m", "cli.flower_entry"], env=kept | variables, stdout=log, stderr=log
+        ) as process,
+    ):
+        try:
+            yield port
+        finally:
+            process.kill()
+
+
+async def test_flower_is_there_for_those_who_know_its_password(
+    start_nginx: StartNginx, flower_port: int
+) -> None:
+    nginx = start_nginx(1, flower_port=flower_port)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{nginx.flower_front_port}") as http:
+        async with asyncio.timeout(30):
+            while (answer := await http.get("/tasks")).status_code == 502:
+                await asyncio.sleep(0.1)
+        assert answer.status_code == 401
+        assert (await http.get("/tasks", auth=("me", "wrong"))).status_code == 401
+        assert (await http.get("/tasks", auth=("me", "secret"))).status_code == 200
 
 
 async def raw(nginx: Nginx, request: bytes) -> tuple[int, Any]:
