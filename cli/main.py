@@ -11,6 +11,7 @@ import typer
 
 from cli.bench.command import bench
 from cli.chat import chat
+from cli.doctor import doctor
 from cli.errors import CommandError
 from cli.exit_codes import EXIT_CODES, ExitCode
 from cli.jobs import cancel, jobs, watch
@@ -25,6 +26,7 @@ from shared.errors import BatonError, SettingsError
 _COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (up, ("baton up", "baton up --model ./Qwen3-0.6B --devices cuda:0,cuda:1 --port 9000")),
     (ps, ("baton ps", "baton ps --json")),
+    (doctor, ("baton doctor", "BATON_MODEL=./Qwen3-0.6B baton doctor --json")),
     (chat, ("baton chat", 'baton chat "What is a queue?" --temperature 0', "baton chat < question.txt")),
     (
         submit,

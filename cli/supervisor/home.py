@@ -68,7 +68,7 @@ class Home:
         """Whether a `baton up`, or a child of it, runs here."""
         try:
             lock = os.open(self._run / "lock", os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except OSError:  # not there, or somebody else's
             return False
         try:
             return not _try_lock(lock, 0)

@@ -1,0 +1,1 @@
+"""What `baton doctor` looks at: each module holds the checks of one thing, each check answers findings."""
