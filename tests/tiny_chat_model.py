@@ -72,15 +72,30 @@ def _loaded(directory: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]
 
 def reference_answer(directory: Path, prompt: str, num_tokens: int) -> str:
     """What transformers' own `generate` answers to the prompt alone, greedily."""
+    tokens, num_prompt = _generate(directory, prompt, num_tokens)
+    text = _loaded(directory)[1].decode(tokens[num_prompt:], skip_special_tokens=True)
+    assert isinstance(text, str)
+    return text
+
+
+def reference_logits(directory: Path, prompt: str, num_tokens: int) -> torch.Tensor:
+    """[num_tokens, vocabulary]: of which transformers draws that answer."""
+    tokens, num_prompt = _generate(directory, prompt, num_tokens)
+    with torch.no_grad():
+        logits = _loaded(directory)[0](tokens[None, :-1]).logits
+    assert isinstance(logits, torch.Tensor)
+    return logits[0, num_prompt - 1 :]
+
+
+def _generate(directory: Path, prompt: str, num_tokens: int) -> tuple[torch.Tensor, int]:
+    """Prompt and answer, and the length of the prompt."""
     model, tokenizer = _loaded(directory)
     messages = [{"role": "user", "content": prompt}]
     inputs = tokenizer.apply_chat_template(
         messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
     output = model.generate(**inputs, max_new_tokens=num_tokens, do_sample=False)
-    text = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    assert isinstance(text, str)
-    return text
+    return output[0], inputs["input_ids"].shape[1]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -44,6 +44,8 @@ class Answer:
     finish: dict[int, str]
     usage: dict[str, Any] | None = None
     is_done: bool = False
+    #: Of each choice that has some, an entry a token.
+    logprobs: dict[int, list[Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, found: list[Block]) -> Answer:
@@ -52,11 +54,33 @@ class Answer:
             if block.data == "[DONE]":
                 answer.is_done = True
                 continue
-            for choice in block.json["choices"]:
-                index = choice["index"]
-                answer.texts[index] = answer.texts.get(index, "") + (choice["delta"].get("content") or "")
-                if choice["finish_reason"] is not None:
-                    assert index not in answer.finish
-                    answer.finish[index] = choice["finish_reason"]
-            answer.usage = block.json.get("usage") or answer.usage
+            answer.add(block.json)
         return answer
+
+    def add(self, chunk: dict[str, Any]) -> None:
+        """What one more chunk tells."""
+        for choice in chunk["choices"]:
+            index = choice["index"]
+            self.texts[index] = self.texts.get(index, "") + (choice["delta"].get("content") or "")
+            if choice["logprobs"] is not None:
+                self.logprobs.setdefault(index, []).extend(choice["logprobs"]["content"])
+            if choice["finish_reason"] is not None:
+                assert index not in self.finish
+                self.finish[index] = choice["finish_reason"]
+        self.usage = chunk.get("usage") or self.usage
+
+    @classmethod
+    def of_completion(cls, completion: dict[str, Any]) -> Answer:
+        """The same of an answer that came whole."""
+        choices = {choice["index"]: choice for choice in completion["choices"]}
+        return cls(
+            {index: choice["message"]["content"] for index, choice in choices.items()},
+            {index: choice["finish_reason"] for index, choice in choices.items()},
+            completion["usage"],
+            True,
+            {
+                index: choice["logprobs"]["content"]
+                for index, choice in choices.items()
+                if choice["logprobs"] is not None
+            },
+        )

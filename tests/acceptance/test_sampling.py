@@ -1,0 +1,214 @@
+"""Every sampling parameter through the whole system: the answer is the same alone, in a crowd, streamed,
+whole, in a job, and taken up again at every cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests.acceptance.sse import Answer, Block, blocks
+from tests.acceptance.system import System
+from tests.acceptance.test_chat import PROMPT, submit, wait_for
+from tests.features import END, ENDLESS, NAMES, ONE, PLAIN, features
+from tests.tiny_chat_model import reference_logits
+
+pytestmark = pytest.mark.timeout(180)
+CHAT = "/v1/chat/completions"
+
+
+def body(**fields: Any) -> dict[str, Any]:
+    return {"model": "tiny", "messages": [{"role": "user", "content": PROMPT}], **fields}
+
+
+def ask(http: httpx.Client, **fields: Any) -> Answer:
+    response = http.post(CHAT, json=body(**fields))
+    assert response.status_code == 200, response.text
+    return Answer.of_completion(response.json())
+
+
+def stream(http: httpx.Client, **fields: Any) -> list[Block]:
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    with http.stream("POST", CHAT, json=body(**fields, **options)) as response:
+        assert response.status_code == 200, response.read()
+        return list(blocks(response))
+
+
+@pytest.fixture(scope="module")
+def asked(system: System) -> dict[str, dict[str, Any]]:
+    """What each feature asks for."""
+    with system.http() as http:
+        return features(ask(http, **PLAIN).texts[0])
+
+
+@pytest.fixture(scope="module")
+def alone(system: System, asked: dict[str, dict[str, Any]]) -> dict[str, Answer]:
+    """The whole answer to each feature, one after the other."""
+    with system.http() as http:
+        return {name: ask(http, **fields) for name, fields in {**asked, "plain": PLAIN}.items()}
+
+
+@contextmanager
+def crowd(system: System) -> Iterator[None]:
+    """Eight neighbours, each drawn in another way, all of which are still there in the end."""
+    with system.http() as http:
+        ways = list(ENDLESS.values())[:8]
+        jobs = [
+            submit(http, **{**PLAIN, **way, "seed": seed, "max_tokens": 3900, "ignore_eos": True})
+            for seed, way in enumerate(ways)
+        ]
+        for job in jobs:
+            wait_for(http, job["id"], lambda found: found["output_so_far"] != [])
+        yield
+        assert {http.get(f"/v1/jobs/{job['id']}").json()["status"] for job in jobs} == {"in_progress"}
+        for job in jobs:
+            http.post(f"/v1/jobs/{job['id']}/cancel")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_parameter_changes_the_answer(alone: dict[str, Answer], name: str) -> None:
+    plain, found = alone["plain"], alone[name]
+    if name == "logprobs":
+        assert (found.texts, found.finish, found.usage) == (plain.texts, plain.finish, plain.usage)
+    elif name == "n":
+        assert found.texts[0] == plain.texts[0] and len(set(found.texts.values())) == 3
+    else:
+        assert found.texts != plain.texts
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_streamed_it_is_the_same(
+    system: System, asked: dict[str, dict[str, Any]], alone: dict[str, Answer], name: str
+) -> None:
+    with system.http() as http:
+        assert Answer.of(stream(http, **asked[name])) == alone[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_taken_up_at_every_cut_it_is_the_same(
+    system: System, asked: dict[str, dict[str, Any]], alone: dict[str, Answer], name: str
+) -> None:
+    with system.http(0) as http, system.http(1) as other:
+        found = stream(http, **asked[name])
+        url = f"{CHAT}/{found[0].json['id']}/events"
+        for cut in range(len(found) - 1):
+            last_id = found[cut].id
+            assert last_id is not None
+            with other.stream("GET", url, headers={"last-event-id": last_id}) as response:
+                rest = list(blocks(response))
+            assert Answer.of(found[: cut + 1] + rest) == alone[name], cut
+
+
+def test_in_a_crowd_it_is_the_same(
+    system: System, asked: dict[str, dict[str, Any]], alone: dict[str, Answer]
+) -> None:
+    with crowd(system), system.http() as http, ThreadPoolExecutor(len(asked)) as pool:
+        streams = {name: pool.submit(stream, http, **fields) for name, fields in asked.items()}
+        found = {name: Answer.of(one.result()) for name, one in streams.items()}
+    assert found == {name: alone[name] for name in asked}
+
+
+def test_in_a_job_it_is_the_same(
+    system: System, asked: dict[str, dict[str, Any]], alone: dict[str, Answer]
+) -> None:
+    with system.http() as http:
+        for name, fields in asked.items():
+            job = submit(http, **fields)
+            ended = wait_for(http, job["id"], lambda found: found["result"] is not None)
+            assert Answer.of_completion(ended["result"]) == alone[name], name
+            page = http.get(f"/v1/jobs/{job['id']}/events", headers={"accept": "application/json"}).json()
+            told = Answer({}, {}, alone[name].usage, True)
+            for event in page["events"]:
+                if event["event"] == "job.output":
+                    told.add(event["data"])
+            assert told == alone[name], name
+
+
+def test_nothing_ends_an_answer_before_its_least_length(alone: dict[str, Answer]) -> None:
+    found = alone["min_tokens"]
+    assert (found.finish, found.usage and found.usage["completion_tokens"]) == ({0: "stop"}, 21)
+    ignored = alone["ignore_eos"]
+    assert (ignored.finish, ignored.usage and ignored.usage["completion_tokens"]) == ({0: "length"}, 40)
+
+
+def test_a_stop_string_is_not_shown(alone: dict[str, Answer], asked: dict[str, dict[str, Any]]) -> None:
+    plain, found = alone["plain"].texts[0], alone["stop"]
+    assert (found.texts[0], found.finish) == (plain[: plain.index(asked["stop"]["stop"][1])], {0: "stop"})
+
+
+def test_a_stop_token_ends_the_answer(system: System, alone: dict[str, Answer]) -> None:
+    found = alone["stop_token_ids"]
+    assert found.finish == {0: "stop"}
+    with system.http() as http:
+        told = ask(http, **PLAIN, stop_token_ids=[ONE], logit_bias={str(ONE): 5}, logprobs=True)
+    assert (told.texts, told.usage) == (found.texts, found.usage)
+    assert told.usage and len(told.logprobs[0]) == told.usage["completion_tokens"] < 40
+
+
+def test_a_bias_of_a_hundred_decides(system: System) -> None:
+    with system.http() as http:
+        found = ask(http, **{**PLAIN, "logit_bias": {str(ONE): 100}, "logprobs": True})
+        ended = ask(http, **{**PLAIN, "logit_bias": {str(END): 100}})
+    assert len({str(one["bytes"]) for one in found.logprobs[0]}) == 1
+    assert ended.usage and ended.usage["completion_tokens"] == 1
+
+
+@pytest.mark.parametrize("fields", [{"top_k": 1}, {"min_p": 1}, {"top_p": 1e-6}])
+def test_the_likeliest_alone_is_greedy(
+    system: System, alone: dict[str, Answer], fields: dict[str, Any]
+) -> None:
+    with system.http() as http:
+        assert ask(http, **PLAIN, **fields) == alone["greedy"]
+
+
+def test_the_official_client_reads_logprobs(system: System, tiny_model: Path) -> None:
+    client = system.openai()
+    asked: dict[str, Any] = body(temperature=0, max_tokens=12, logprobs=True, top_logprobs=5)
+    whole = client.chat.completions.create(**asked).choices[0]
+    chunks = list(client.chat.completions.create(**asked, stream=True))
+    streamed = [one for chunk in chunks if (told := chunk.choices[0].logprobs) for one in told.content or []]
+    assert whole.logprobs is not None and whole.logprobs.content is not None
+    content = whole.logprobs.content
+    assert [one.model_dump() for one in streamed] == [one.model_dump() for one in content]
+    assert (
+        bytes(byte for one in content for byte in one.bytes or []).decode("utf-8", "replace")
+        == whole.message.content
+    )
+    logits = reference_logits(tiny_model, PROMPT, 12)
+    best = logits.log_softmax(-1).topk(5).values
+    for one, expected in zip(content, best.tolist(), strict=True):
+        assert [top.logprob for top in one.top_logprobs] == pytest.approx(expected, abs=1e-3)
+        assert one.logprob == one.top_logprobs[0].logprob and one.bytes == one.top_logprobs[0].bytes
+
+
+def test_the_official_client_sends_vllms_names(system: System, alone: dict[str, Answer]) -> None:
+    client = system.openai()
+    extra = {"top_k": 1, "min_p": 0.5, "ignore_eos": True, "min_tokens": 3, "skip_special_tokens": True}
+    found = client.chat.completions.create(**body(**PLAIN), extra_body=extra)
+    assert found.choices[0].message.content == alone["greedy"].texts[0]
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(**body(), extra_body={"guided_json": {}})
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "guided_json")
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"logit_bias": {"1000000000": 1}}, "logit_bias.1000000000"),
+        ({"stop_token_ids": [5, 2**31 - 1]}, "stop_token_ids[1]"),
+        ({"min_tokens": 4096}, "min_tokens"),
+    ],
+)
+def test_what_only_the_worker_knows_is_a_true_400(
+    system: System, fields: dict[str, Any], param: str, is_streamed: bool
+) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        system.openai().chat.completions.create(**body(**PLAIN), stream=is_streamed, extra_body=fields)
+    assert (caught.value.code, caught.value.param) == ("invalid_value", param)

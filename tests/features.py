@@ -1,0 +1,58 @@
+"""Features: a request for each sampling parameter, to the tiny chat model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: What a feature is added to. 40 tokens, each drawn.
+PLAIN: dict[str, Any] = {"temperature": 1.0, "seed": 5, "max_tokens": 40}
+#: The tiny chat model's end of turn, and some of its other tokens.
+END, ONE, OTHER = 2, 20, 300
+#: Those whose answers are as long as `max_tokens` allows, once `ignore_eos` is set.
+ENDLESS: dict[str, dict[str, Any]] = {
+    "greedy": {"temperature": 0},
+    "temperature": {"temperature": 0.5},
+    "top_p": {"top_p": 0.6},
+    "top_k": {"top_k": 3},
+    "min_p": {"min_p": 0.3},
+    "repetition_penalty": {"repetition_penalty": 1.9},
+    "presence_penalty": {"presence_penalty": 2, "temperature": 0.6},
+    "frequency_penalty": {"frequency_penalty": 1.5, "temperature": 0.3},
+    "logit_bias": {"logit_bias": {str(ONE): 9, str(OTHER): 9, "40": -100}},
+}
+
+
+def features(plain: str) -> dict[str, dict[str, Any]]:
+    """Each feature by its name. `plain`: the answer to PLAIN, of which some strings are to stop the text."""
+    middle = len(plain) * 2 // 3
+    # The first begins in the text again and again and is never complete; the second is, and crosses tokens.
+    stop = [plain[3:6] + "\x7f", plain[middle : middle + 3]]
+    added: dict[str, dict[str, Any]] = {
+        **ENDLESS,
+        "min_tokens": {"min_tokens": 20, "logit_bias": {str(END): 100}},
+        "ignore_eos": {"ignore_eos": True, "logit_bias": {str(END): 7}},
+        "stop": {"stop": stop},
+        "stop_token_ids": {"stop_token_ids": [ONE], "logit_bias": {str(ONE): 5}},
+        "logprobs": {"logprobs": True, "top_logprobs": 3},
+        "n": {"n": 3},
+        "everything": {
+            "top_p": 0.95,
+            "top_k": 50,
+            "min_p": 0.01,
+            "repetition_penalty": 1.1,
+            "presence_penalty": 0.5,
+            "frequency_penalty": 0.5,
+            "logit_bias": {str(ONE): 4, str(END): 4},
+            "min_tokens": 25,
+            "stop_token_ids": [ONE],
+            "stop": stop,
+            "logprobs": True,
+            "top_logprobs": 2,
+            "n": 2,
+        },
+    }
+    return {name: {**PLAIN, **fields} for name, fields in added.items()}
+
+
+#: Their names, for those who make a test of each.
+NAMES = tuple(features("0123456789"))
