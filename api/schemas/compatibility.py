@@ -46,8 +46,9 @@ _LOGPROBS = """## Log probabilities
 
 `logprobs` has OpenAI's shape: one entry a token, also for tokens that have no text of their own, such as half
 of a character or the one that ends the answer, so there are as many entries as `usage.completion_tokens`.
-`bytes` are the token's own; `token` is their text, with U+FFFD where they are no whole character. Values are
-those of the model alone, before temperature, penalties and bias; what is less than -9999 is told as -9999.
+`bytes` are what the token adds to the text, nothing where it is a special token or lies behind a stop string;
+`token` shows them, with U+FFFD where they are no whole character. Values are those of the model alone, before
+temperature, penalties and bias; what is less than -9999 is told as -9999.
 """
 
 
