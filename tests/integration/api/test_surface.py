@@ -95,3 +95,17 @@ async def test_the_relays_lag_is_probed(fresh_http: httpx.AsyncClient) -> None:
     async with asyncio.timeout(10):
         while "baton_relay_lag_seconds_count 0.0" in (await fresh_http.get("/metrics")).text:
             await asyncio.sleep(0.05)
+
+
+async def test_request_ids(http: httpx.AsyncClient) -> None:
+    kept = await http.get("/health/live", headers={"x-request-id": "mine-1"})
+    assert kept.headers["x-request-id"] == "mine-1"
+    replaced = await http.get("/health/live", headers={"x-request-id": "a b" * 100})
+    assert replaced.headers["x-request-id"].startswith("req_")
+
+
+async def test_health_is_open(start_api: StartApi) -> None:
+    api = start_api(api_keys=("sk-a",))
+    async with httpx.AsyncClient(base_url=api.url) as client:
+        assert (await client.get("/health/live")).status_code == 200
+        assert (await client.get("/v1/models")).status_code == 401

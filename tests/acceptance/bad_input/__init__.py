@@ -1,0 +1,1 @@
+"""The table of bad input: what is sent, and the error that it gets."""
