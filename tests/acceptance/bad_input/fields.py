@@ -103,6 +103,6 @@ CASES = [
     Case("B43 one token too many", _overflow),
     post("B44 a prompt of 5 MB", chat(**_said("x" * 5_000_000)), 413, "request_too_large"),
     Case("B44 a prompt of 4 MB", _prompt_too_long),
-    field("B45 a template", {"chat_template": "{{ 7 * 7 }}"}, 400, "unknown_parameter", "chat_template"),
+    field("B45 a template", {"chat_template": "{{ 7 * 7 }}"}, 400, "unsupported_parameter", "chat_template"),
     Case("B46 control tokens in content", _inert),
 ]
