@@ -14,7 +14,7 @@ from api.errors import install_error_handlers
 from api.limits import BodyLimit
 from api.metrics import Metrics
 from api.readers import Readers
-from api.routes import chat, health, jobs, metrics, models, workers
+from api.routes import chat, health, job_events, jobs, metrics, models, workers
 from api.services import OpenServices, open_services
 from api.settings import ApiSettings
 
@@ -34,7 +34,7 @@ def create_app(settings: ApiSettings, services: OpenServices = open_services) ->
     app.state.readers = Readers(settings.max_readers)
     app.state.metrics = Metrics()
     install_error_handlers(app)
-    for resource in (chat, jobs, models, workers, health, metrics):
+    for resource in (chat, jobs, job_events, models, workers, health, metrics):
         app.include_router(resource.router)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, limit=settings.body_limit, receipt_s=settings.receipt_s)

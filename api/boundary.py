@@ -51,5 +51,7 @@ class _Answer:
             headers = [*message["headers"], (b"x-request-id", self.request_id)]
             if "job_id" in self._state:
                 headers.append((b"x-job-id", self._state["job_id"].encode()))
+            if self._state.get("is_replay"):
+                headers.append((b"idempotent-replayed", b"true"))
             message = {**message, "headers": headers}
         await self._send(message)

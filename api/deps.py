@@ -11,6 +11,7 @@ from api.auth import Keys
 from api.errors import StreamExpired
 from api.metrics import Metrics
 from api.readers import Readers
+from api.schemas.validation import Schema, validate
 from api.services import Services
 from api.settings import ApiSettings
 from api.strict_json import parse_object
@@ -66,6 +67,16 @@ async def read_json(request: Request) -> dict[str, Any]:
     if any(encoding.lower() != "identity" for encoding in request.headers.getlist("content-encoding")):
         raise invalid_request("Encoded bodies are not accepted.", status=415)
     return parse_object(await request.body())
+
+
+async def read_nothing(request: Request) -> None:
+    """For requests that have no parameters: a body, if there is one, is `{}`. Raises RequestError."""
+    if await request.body():
+        validate(_Nothing, await read_json(request))
+
+
+class _Nothing(Schema):
+    pass
 
 
 def name_job(request: Request, job_id: str) -> None:

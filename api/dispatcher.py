@@ -12,7 +12,7 @@ from api.relay import Relay
 from api.translate import Facts
 from shared.bell import Bell
 from shared.errors import BatonError
-from shared.job import NewJob
+from shared.job import Accepted, NewJob
 from shared.job_store import JobStore
 
 logger = logging.getLogger(__name__)
@@ -33,31 +33,34 @@ class Dispatcher:
         self._relay = relay
         self._ringing: set[asyncio.Task[None]] = set()
 
-    async def accept(self, job: NewJob) -> float:
-        """Write the job and ring for it; answers when it was accepted.
+    async def accept(self, job: NewJob) -> Accepted:
+        """Write the job and ring for it; or answer the one that its key made before.
 
-        Raises StoreUnavailable; the job may then have been written.
+        Raises StoreUnavailable, after which the job may have been written, and KeyReused.
         """
-        accepted_at = await self._store.create(job)
+        accepted = await self._store.create(job)
+        if accepted.is_replay:
+            return accepted
         # Off the request's way, and never waited for: the reaper rings again for a bell that is lost.
         task = asyncio.create_task(self._ring(Bell(job.id, job.model)))
         self._ringing.add(task)
         task.add_done_callback(self._ringing.discard)
-        return accepted_at
+        return accepted
 
     async def accept_and_follow(self, job: NewJob) -> tuple[Follower, Facts]:
-        """The same, heard of from the first event on. Raises StoreUnavailable."""
+        """The same for a job without a key, heard of from the first event on. Raises StoreUnavailable."""
+        assert job.key is None
         # First heard of, then written: nothing can be missed and nothing need be read. Until it is written
         # the follower holds, so that nobody looks for a stream that is not there yet.
         follower = self._relay.follow(job.id, Cursor.start(job.id, job.n)._replace(marker=1))
         follower.hold()
         try:
-            accepted_at = await self.accept(job)
+            accepted = await self.accept(job)
             self._relay.go_on(follower)
         except BaseException:
             follower.close()
             raise
-        return follower, Facts(job.id, job.model, int(accepted_at), job.n)
+        return follower, Facts(job.id, job.model, int(accepted.created_at), job.n)
 
     async def _ring(self, bell: Bell) -> None:
         try:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from api.visit import ERROR_CODE
-from shared.errors import DecodeError, ErrorInfo, RequestError, StoreUnavailable
+from shared.errors import DecodeError, ErrorInfo, KeyReused, RequestError, StoreUnavailable
 from shared.events import Cancelled, CancelReason, Completed, Expired, Failed, Incomplete
 
 logger = logging.getLogger(__name__)
@@ -111,6 +111,13 @@ class _ErrorResponse(JSONResponse):
 
 
 UNAVAILABLE = ErrorInfo("The job store does not answer.", code="store_unavailable", status=503)
+_KEY_REUSED = ErrorInfo(
+    "This Idempotency-Key came with another request before.",
+    "invalid_request_error",
+    "Idempotency-Key",
+    "idempotency_key_reused",
+    409,
+)
 INTERNAL = ErrorInfo("The server failed to handle the request.", code="internal_error")
 
 
@@ -118,6 +125,7 @@ def install_error_handlers(app: FastAPI) -> None:
     """Turn every exception that a route may raise into an answer in OpenAI's form."""
     app.add_exception_handler(RequestError, _request_error)
     app.add_exception_handler(StoreUnavailable, _store_unavailable)
+    app.add_exception_handler(KeyReused, _key_reused)
     app.add_exception_handler(DecodeError, _decode_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
@@ -131,6 +139,11 @@ async def _request_error(_: Request, error: Exception) -> Response:
 async def _store_unavailable(_: Request, error: Exception) -> Response:
     logger.warning("store: %s", error)
     return error_response(UNAVAILABLE)
+
+
+async def _key_reused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, KeyReused)
+    return error_response(_KEY_REUSED)
 
 
 async def _decode_error(_: Request, error: Exception) -> Response:

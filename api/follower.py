@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from api.cursor import Cursor
 from api.errors import SlowReader, StreamCorrupt
 from api.join import News, read_on
+from api.place import Place
 from shared.errors import RequestError
-from shared.events import ChoiceOutput, Entry
+from shared.events import ChoiceOutput, Entry, Output, Queued, Requeued
 
 #: A reader that leaves more than this (bytes, about) unread is dropped. It can come back with its cursor.
 MAX_UNREAD_BYTES = 4 * 1024 * 1024
@@ -25,6 +26,8 @@ class Follower:
         self.job_id = job_id
         #: Where the reader stands when it has taken everything.
         self.cursor = cursor
+        #: Whether the job waits for a worker, by the last that was heard of it.
+        self.is_waiting = False
         self._unread: list[News] = []
         self._unread_bytes = 0
         self._max_unread_bytes = MAX_UNREAD_BYTES
@@ -71,12 +74,23 @@ class Follower:
         news = read_on(self.cursor, entry)
         if news is None:
             return False
+        if not isinstance(entry.event, Output):
+            self.is_waiting = isinstance(entry.event, Queued | Requeued)
         if news:
             self.cursor = news[-1].cursor
             self._unread += news
             self._unread_bytes += sum([_weight(one) for one in news])
             self.wake()
         return True
+
+    def tell(self, place: Place) -> None:
+        """The job's place in the queue, instead of an older one that was not taken yet."""
+        news = News(place, self.cursor, sum(self.cursor.positions))
+        if self._unread and isinstance(self._unread[-1].event, Place):
+            self._unread[-1] = news
+        else:
+            self._unread.append(news)
+        self.wake()
 
     def fail(self, reason: RequestError) -> None:
         """End the following: `take` raises `reason`."""

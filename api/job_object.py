@@ -8,6 +8,7 @@ from typing import Any
 from api.cursor import Cursor
 from api.errors import error_of
 from api.join import EndEvent, News, read_on
+from api.place import Place
 from api.translate import Facts, completion, texts_of, usage_of
 from shared.events import Entry
 from shared.job import Job
@@ -22,7 +23,7 @@ def news_of(job: Job, entries: Sequence[Entry]) -> list[News]:
     return news
 
 
-def job_summary(job: Job, queue_position: int | None) -> dict[str, Any]:
+def job_summary(job: Job, place: Place | None) -> dict[str, Any]:
     """A job without what has to be read from its stream (null in lists)."""
     end = None if job.completed_at is None else int(job.completed_at)
     return {
@@ -35,9 +36,10 @@ def job_summary(job: Job, queue_position: int | None) -> dict[str, Any]:
         "worker": job.worker,
         "priority": job.priority,
         "on_disconnect": job.on_disconnect,
-        "queue_position": queue_position,
-        "eta_seconds": None,
+        "queue_position": None if place is None else place.position,
+        "eta_seconds": None if place is None else place.eta_seconds,
         "attempts": job.attempts,
+        "retry_of": job.retry_of,
         "created_at": int(job.created_at),
         "started_at": None if job.started_at is None else int(job.started_at),
         "completed_at": end,
@@ -51,7 +53,7 @@ def job_summary(job: Job, queue_position: int | None) -> dict[str, Any]:
     }
 
 
-def job_object(job: Job, queue_position: int | None, entries: Sequence[Entry]) -> dict[str, Any]:
+def job_object(job: Job, place: Place | None, entries: Sequence[Entry]) -> dict[str, Any]:
     """A job with its output: so far while it runs, as the endpoint's own object when it is complete."""
     news = news_of(job, entries)
     texts, finish = texts_of(job.n, news)
@@ -59,7 +61,7 @@ def job_object(job: Job, queue_position: int | None, entries: Sequence[Entry]) -
         {"index": index, "text": texts[index], "tokens": tokens, "finish_reason": finish[index]}
         for index, tokens in enumerate(news[-1].cursor.positions if news else (0,) * job.n)
     ]
-    shown = job_summary(job, queue_position) | {"output_so_far": output}
+    shown = job_summary(job, place) | {"output_so_far": output}
     end = news[-1].event if news else None
     if isinstance(end, EndEvent):
         error = error_of(end)

@@ -8,6 +8,7 @@ from typing import Any
 
 from api.cursor import Cursor
 from api.join import EndEvent, News
+from api.place import Place
 from api.sse import block
 from api.translate import Chunks, Facts, usage_of
 from shared.errors import ErrorInfo
@@ -53,21 +54,23 @@ class JobView:
         if isinstance(one.event, ChoiceOutput):
             chunk = self._chunks.chunk(one.event, begins=one.begins)
             return None if chunk is None else ("job.output", chunk)
-        return f"job.{event_type(one.event)}", json.dumps(self._life_cycle(one), separators=(",", ":"))
+        kind = "queued" if isinstance(one.event, Place) else event_type(one.event)
+        data = {"id": self._facts.job_id, "object": "job.event", "type": kind, **self._details(one)}
+        return f"job.{kind}", json.dumps(data, separators=(",", ":"))
 
-    def _life_cycle(self, one: News) -> dict[str, Any]:
-        event = one.event
-        assert not isinstance(event, ChoiceOutput)
-        data: dict[str, Any] = {"id": self._facts.job_id, "object": "job.event", "type": event_type(event)}
-        match event:
+    def _details(self, one: News) -> dict[str, Any]:
+        details: dict[str, Any] = {}
+        match one.event:
+            case Place(position, eta_seconds):
+                details = {"queue_position": position, "eta_seconds": eta_seconds}
             case Started(worker):
-                data["worker"] = worker
+                details = {"worker": worker}
             case Resumed(worker, attempt):
-                data |= {"worker": worker, "attempt": attempt}
+                details = {"worker": worker, "attempt": attempt}
             case Requeued(reason) | Cancelled(reason):
-                data["reason"] = reason
+                details = {"reason": reason}
             case Failed(error):
-                data["error"] = error.to_json()
-        if isinstance(event, EndEvent):
-            data["usage"] = usage_of(event, one.completion_tokens)
-        return data
+                details = {"error": error.to_json()}
+        if isinstance(one.event, EndEvent):
+            details["usage"] = usage_of(one.event, one.completion_tokens)
+        return details

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from api.cursor import ChoiceCursor, Cursor
+from api.place import Place
 from shared.events import (
     Cancelled,
     ChoiceOutput,
@@ -26,9 +27,10 @@ EndEvent = Completed | Incomplete | Failed | Cancelled | Expired
 
 
 class News(NamedTuple):
-    """One thing that the reader did not know: tokens of one choice, or a life-cycle event."""
+    """One thing that the reader did not know: tokens of one choice, a life-cycle event, or its place in the
+    queue, which stands in no stream and moves no cursor."""
 
-    event: ChoiceOutput | LifeCycleEvent | EndEvent
+    event: ChoiceOutput | LifeCycleEvent | EndEvent | Place
     #: Where the reader stands when it has read this.
     cursor: Cursor
     #: Tokens of all choices up to the entry that this is from.

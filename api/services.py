@@ -9,10 +9,12 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 
 from api.dispatcher import Dispatcher
+from api.forecast import Forecast
 from api.lag_probe import LagProbe
 from api.listener import Listener
 from api.metrics import Metrics
 from api.models import Models
+from api.queue_watch import QueueWatch
 from api.relay import Relay
 from api.settings import ApiSettings
 from shared.celery_app import make_celery
@@ -39,6 +41,8 @@ class Services:
     models: Models
     reaper: Reaper
     census: CensusTaker
+    forecast: Forecast
+    queue_watch: QueueWatch
 
 
 OpenServices = Callable[[ApiSettings, Metrics], AbstractAsyncContextManager[Services]]
@@ -60,10 +64,15 @@ async def open_services(settings: ApiSettings, metrics: Metrics) -> AsyncIterato
         probe = LagProbe(redis, metrics.relayed)
         relay = Relay(store, Listener(redis, probe), grace_s=settings.reader_grace_s)
         dispatcher = Dispatcher(store, ringer, relay)
+        forecast = Forecast(store)
+        queue_watch = QueueWatch(forecast)
         reaper = Reaper(store, ringer, lease_s=settings.lease_s)
-        await stack.enter_async_context(_running(relay.listen, relay.look_after, reaper.run, probe.run))
+        await stack.enter_async_context(
+            _running(relay.listen, relay.look_after, reaper.run, probe.run, queue_watch.run)
+        )
         models = Models(store, settings.model)
-        yield Services(store, relay, dispatcher, models, reaper, CensusTaker(redis, store, models.all))
+        census = CensusTaker(redis, store, models.all)
+        yield Services(store, relay, dispatcher, models, reaper, census, forecast, queue_watch)
 
 
 @asynccontextmanager

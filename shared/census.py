@@ -14,8 +14,9 @@ from redis.asyncio import Redis
 from shared import keys
 from shared.errors import DecodeError
 from shared.job import Priority
-from shared.job_store import PRIORITY_CLASS, PRIORITY_SPAN, JobStore
+from shared.job_reader import JobReader
 from shared.lease import WorkerState
+from shared.queue_score import PRIORITY_SPAN, accepted_at, class_offset
 from shared.redis_client import unavailable_as_error
 from shared.worker_report import WorkerReport
 
@@ -56,7 +57,7 @@ class CensusTaker:
     def __init__(
         self,
         redis: Redis,
-        store: JobStore,
+        store: JobReader,
         models: Callable[[], Awaitable[Sequence[str]]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -78,7 +79,7 @@ class CensusTaker:
             return self._latest[1]
 
 
-async def take_census(redis: Redis, store: JobStore, models: Sequence[str]) -> Census:
+async def take_census(redis: Redis, store: JobReader, models: Sequence[str]) -> Census:
     """Raises StoreUnavailable."""
     workers = (await store.workers())[:_MAX_WORKERS]
     models = models[:_MAX_MODELS]
@@ -90,7 +91,7 @@ async def take_census(redis: Redis, store: JobStore, models: Sequence[str]) -> C
                 pipe.get(keys.worker_report(worker.incarnation))
             for model in models:
                 for priority in get_args(Priority):
-                    first = PRIORITY_CLASS[priority] * PRIORITY_SPAN
+                    first = class_offset(priority)
                     pipe.zcount(keys.queued(model), first, f"({first + PRIORITY_SPAN}")
                     pipe.zrangebyscore(
                         keys.queued(model), first, f"({first + PRIORITY_SPAN}", 0, 1, withscores=True
@@ -99,17 +100,16 @@ async def take_census(redis: Redis, store: JobStore, models: Sequence[str]) -> C
     raw, counted = replies[: len(workers)], replies[len(workers) :]
     places = [(model, priority) for model in models for priority in get_args(Priority)]
     queues = tuple(
-        QueueState(model, priority, waiting, _age_s(seconds + micros / 1e6, priority, oldest))
+        QueueState(model, priority, waiting, _age_s(seconds + micros / 1e6, oldest))
         for (model, priority), waiting, oldest in zip(places, counted[::2], counted[1::2], strict=True)
     )
     return Census(queues, open_jobs, tuple(workers), _reports(workers, raw))
 
 
-def _age_s(now: float, priority: Priority, oldest: list[tuple[str, float]]) -> float:
+def _age_s(now: float, oldest: list[tuple[str, float]]) -> float:
     if not oldest:
         return 0.0
-    created_ms = oldest[0][1] - PRIORITY_CLASS[priority] * PRIORITY_SPAN
-    return max(0.0, now - created_ms / 1000)
+    return max(0.0, now - accepted_at(oldest[0][1]))
 
 
 def _reports(workers: Sequence[WorkerState], raw: Sequence[str | None]) -> dict[str, WorkerReport]:

@@ -22,6 +22,10 @@ class StoreUnavailable(BatonError):
     """Raised when Redis does not answer, or refuses to write."""
 
 
+class KeyReused(BatonError):
+    """Raised when a request's key stands for another request already."""
+
+
 class SettingsError(BatonError):
     """Raised when a setting is unknown or has an unusable value; the message names the variable."""
 

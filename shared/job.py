@@ -7,10 +7,11 @@ import secrets
 import string
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 from shared.errors import DecodeError, ErrorInfo
 from shared.events import CancelReason
+from shared.request_key import RequestKey
 from shared.sampling import SamplingParams
 
 JobStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled", "expired"]
@@ -61,6 +62,34 @@ class NewJob:
     reader_grace_s: float = 15.0
     #: How long the job is kept after its end.
     retention_s: float = 86_400.0
+    #: The job whose request this one repeats.
+    retry_of: str | None = None
+    #: Under this a client may repeat the request and gets the same job.
+    key: RequestKey | None = None
+
+    def record(self) -> dict[str, str | int]:
+        """What of it stands in the hash `job:<id>` as it is."""
+        times = {"expires_after_ms": self.expires_after_s, "cancel_after_ms": self.cancel_after_s}
+        return {
+            "endpoint": self.endpoint,
+            "body": json.dumps(self.body, separators=(",", ":")),
+            "n": self.n,
+            "priority": self.priority,
+            "on_disconnect": self.on_disconnect,
+            "metadata": json.dumps(dict(self.metadata)),
+            **{name: round(after * 1000) for name, after in times.items() if after is not None},
+            **({} if self.retry_of is None else {"retry_of": self.retry_of}),
+        }
+
+
+class Accepted(NamedTuple):
+    """`JobStore.create`'s answer."""
+
+    job_id: str
+    #: Seconds since the epoch, by Redis's clock.
+    created_at: float
+    #: Whether the request's key had made this job before.
+    is_replay: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +152,9 @@ class Job:
     completed_at: float | None = None
     prompt_tokens: int = 0
     resolved: ResolvedRequest | None = None
+    expires_after_s: float | None = None
+    cancel_after_s: float | None = None
+    retry_of: str | None = None
     #: Why it failed.
     error: ErrorInfo | None = None
 
@@ -157,6 +189,9 @@ class Job:
                 completed_at=_seconds(fields.get("completed_ms")),
                 prompt_tokens=int(fields.get("prompt_tokens", 0)),
                 resolved=ResolvedRequest.decode(fields["resolved"]) if "resolved" in fields else None,
+                expires_after_s=_seconds(fields.get("expires_after_ms")),
+                cancel_after_s=_seconds(fields.get("cancel_after_ms")),
+                retry_of=fields.get("retry_of"),
                 error=error,
             )
         except (ValueError, KeyError, TypeError) as cause:

@@ -6,18 +6,22 @@ from __future__ import annotations
 _TEMPLATES = {
     "job": "job:%s",  # hash; until the job's retention ends
     "events": "job:%s:events",  # stream of the job's events; until the job's retention ends
-    "queued": "queued:%s",  # zset job -> score, by model; while the job waits
+    "queued": "queued:%s",  # zset job -> score (shared/queue_score.py), by model; while the job waits
     "worker": "worker:%s",  # hash: the lease of an incarnation; removed by `release` alone
     "worker_jobs": "worker:%s:jobs",  # hash job -> holder word, by incarnation
     "worker_report": "worker:%s:report",  # what a worker has measured, as JSON; 10 s after its last beat
-    "owner_jobs": "owner:%s:jobs",  # zset job -> creation in ms, by owner
+    "owner_jobs": "owner:%s:jobs",  # zset job -> place in the order of acceptance, by owner
+    "request": "idem:%s",  # string `<job> <fingerprint>`, by `<owner>:<hash of the key>`; as long as the job
+    "pace": "pace:%s",  # hash `<bucket>:n|ms` -> jobs that ended and their run time, by model; five minutes
     "channel": "events:%s",  # pub/sub channel of those who write events
 }
 
-#: zset job -> creation in ms: every job that is not terminal.
+#: zset job -> place in the order of acceptance: every job that is not terminal.
 ACTIVE = "active"
 #: zset `<kind>:<job>` -> wall-clock ms at which it is due; kinds in `shared.job.DeadlineKind`.
 DEADLINES = "deadlines"
+#: string: the place (µs since the epoch) that was given last.
+PLACE = "place"
 #: set of living incarnations.
 WORKERS = "workers"
 #: set of every model that a worker has ever registered.
@@ -58,6 +62,14 @@ def owner_jobs(owner: str) -> str:
     return _TEMPLATES["owner_jobs"] % owner
 
 
+def request(name: str) -> str:
+    return _TEMPLATES["request"] % name
+
+
+def pace(model: str) -> str:
+    return _TEMPLATES["pace"] % model
+
+
 def channel(source: str) -> str:
     """The channel of an incarnation's events, or of STORE_SOURCE's."""
     return _TEMPLATES["channel"] % source
@@ -79,6 +91,7 @@ def lua_names() -> str:
         for name, value in {
             "ACTIVE": ACTIVE,
             "DEADLINES": DEADLINES,
+            "PLACE": PLACE,
             "WORKERS": WORKERS,
             "MODELS": MODELS,
             "STORE_SOURCE": STORE_SOURCE,

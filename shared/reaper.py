@@ -70,8 +70,8 @@ class Reaper:
         self._clock = clock
         self._patience = Patience(clock)
         self._audited = 0
-        #: How often, since the start, it buried a worker, mended a job, rang a lost bell or kept a deadline
-        #: (by its kind).
+        #: How often, since the start, it buried a worker, mended or promoted a job, rang a lost bell or kept
+        #: a deadline (by its kind).
         self.acts = Counter[str]()
 
     async def run(self) -> None:
@@ -99,7 +99,9 @@ class Reaper:
         bells += await self._audit()
         await self._keep_deadlines()
         await self._ringer.ring(bells)
-        await self._ringer.ring(await self._lost_bells(workers))
+        models = sorted(await self._store.models())
+        self.acts["promoted"] += await self._store.promote(models)
+        await self._ringer.ring(await self._lost_bells(workers, models))
 
     async def _bury_dead(self, workers: list[WorkerState]) -> list[Bell]:
         bells: list[Bell] = []
@@ -118,14 +120,14 @@ class Reaper:
         self.acts["mended"] += len(mended)
         return mended
 
-    async def _lost_bells(self, workers: list[WorkerState]) -> list[Bell]:
+    async def _lost_bells(self, workers: list[WorkerState], models: list[str]) -> list[Bell]:
         """Bells for the jobs that wait while fewer bells than jobs are under way."""
         held = Counter[str]()
         for worker in workers:
             # Each running job has a bell of its own: those beyond are free to claim another.
             held[worker.model] += max(0, worker.bells - worker.jobs)
         lost: list[Bell] = []
-        for model in sorted(await self._store.models()):
+        for model in models:
             waiting = await self._store.num_queued(model)
             missing = waiting - await self._ringer.num_waiting(model) - held[model]
             thing = ("bells", model)

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, get_args
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from api.chat_view import ChatView
 from api.cursor import Cursor
 from api.deps import READS, MetricsDep, Owner, ServicesDep, SettingsDep, find_job, name_job, read_json
-from api.errors import NO_WORKER, error_of
+from api.errors import NO_WORKER, StreamExpired, error_of
 from api.event_stream import EventStream, watch_client
 from api.follower import Follower
+from api.idempotency import mark_replay, read_key
 from api.join import EndEvent, News
 from api.openapi import request_body
 from api.resuming import event_id, expired_if_ours, facts_of, read_cursor, resume
 from api.schemas.chat import ChatRequest, read_chat
+from api.schemas.query import read_word
 from api.services import Services
 from api.settings import ApiSettings
+from api.stream_meter import StreamMeter
 from api.translate import Facts, completion, job_id_of
 from api.waiting import until_end, until_output
 from shared.errors import ErrorInfo, RequestError
-from shared.events import ChoiceOutput
-from shared.job import Job, NewJob, new_job_id
+from shared.events import ChoiceOutput, Queued
+from shared.job import Job, NewJob, OnDisconnect, new_job_id
+from shared.request_key import RequestKey
 
 router = APIRouter()
 _EXAMPLE = {
@@ -31,45 +39,42 @@ _EXAMPLE = {
     "stream": True,
 }
 
+#: Header of a chat: `continue` lets it go on when nobody reads it, `cancel` is the default.
+ON_DISCONNECT = "Baton-On-Disconnect"
+
 
 @router.post("/v1/chat/completions", dependencies=[READS], openapi_extra=request_body(ChatRequest, _EXAMPLE))
 async def create_chat(
     request: Request, owner: Owner, services: ServicesDep, settings: SettingsDep, metrics: MetricsDep
 ) -> Response:
-    """Answer a chat. A client that leaves may come back for it within the readers' grace time."""
+    """Answer a chat. A client that leaves may come back for it within the readers' grace time: with
+    `Idempotency-Key` by the same request, else by the chat's own addresses."""
     chat = read_chat(await read_json(request))
     await services.models.require(chat.model)
-    job = _new_job(chat, owner, settings)
-    name_job(request, job.id)
-    follower, facts = await services.dispatcher.accept_and_follow(job)
-    try:
-        watch_client(follower, request.receive)
-        news = await until_output(follower, settings.first_output_wait_s)
-        if not news and not await services.models.may_be_served(job.model):
-            await _give_up(services, job)
+    new = _new_job(request, chat, owner, settings)
+    if new.key is None:
+        reading = await _begin(request, services, new)
+    else:
+        reading = await _begin_or_repeat(request, services, new, new.key, is_streamed=chat.stream)
+    with reading.closed_on_error():
+        watch_client(reading.follower, request.receive)
+        news = await reading.first_news(settings.first_output_wait_s)
+        if reading.is_untouched(news) and not await services.models.may_be_served(new.model):
+            await _give_up(services, reading.facts)
         if not chat.stream:
-            return await _whole(follower, facts, news)
-        _raise_early_failure(news)
-    except BaseException:
-        follower.close()
-        raise
-    start = Cursor.start(job.id, job.n)
-    view = ChatView(facts, start, include_usage=chat.include_usage)
-    meter = metrics.stream_meter(request.state.started_at)
-    return EventStream(follower, view, settings.ping_s, first=news, headers={}, meter=meter)
+            return await _whole(reading, news)
+        meter = metrics.stream_meter(request.state.started_at)
+        return _stream(reading, news, settings, meter, include_usage=chat.include_usage)
 
 
 @router.get("/v1/chat/completions/{completion_id}", dependencies=[READS])
 async def get_chat(request: Request, completion_id: str, owner: Owner, services: ServicesDep) -> Response:
     """The whole chat; waits for its end."""
     job = await _find(request, services, owner, completion_id)
-    follower, _ = await resume(services.relay, job, Cursor.start(job.id, job.n))
-    try:
-        watch_client(follower, request.receive)
-        return await _whole(follower, facts_of(job), [])
-    except BaseException:
-        follower.close()
-        raise
+    reading = await _take_up(services, job, Cursor.start(job.id, job.n))
+    with reading.closed_on_error():
+        watch_client(reading.follower, request.receive)
+        return await _whole(reading, [])
 
 
 @router.get("/v1/chat/completions/{completion_id}/events", dependencies=[READS])
@@ -83,35 +88,81 @@ async def resume_chat(
     """The chat's stream from `Last-Event-ID` or `?starting_after=` on; 204 when nothing is left of it."""
     text = event_id(request, "starting_after")
     job = await _find(request, services, owner, completion_id, text)
-    cursor = read_cursor(text, job)
-    follower, last = await resume(services.relay, job, cursor)
-    try:
-        watch_client(follower, request.receive)
-        if last.is_terminal and cursor.ending == "over":
-            follower.close()
-            return Response(status_code=204)
-        news: list[News] = []
-        if not any(cursor.positions):
-            news = await until_output(follower, settings.first_output_wait_s)
-            _raise_early_failure(news)
-    except BaseException:
-        follower.close()
-        raise
-    view = ChatView(facts_of(job), cursor, include_usage=_wants_usage(job))
-    return EventStream(follower, view, settings.ping_s, first=news, headers={})
+    reading = await _take_up(services, job, read_cursor(text, job))
+    with reading.closed_on_error():
+        watch_client(reading.follower, request.receive)
+        news = await reading.first_news(settings.first_output_wait_s)
+        return _stream(reading, news, settings, None, include_usage=_wants_usage(job))
 
 
-def _new_job(chat: ChatRequest, owner: str, settings: ApiSettings) -> NewJob:
+class _Reading(NamedTuple):
+    """One client's reading of a chat, from a cursor on."""
+
+    follower: Follower
+    facts: Facts
+    start: Cursor
+    #: Nothing is left to read.
+    is_over: bool = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the client has output already: the status line need not wait for any."""
+        return self.is_over or any(self.start.positions)
+
+    def is_untouched(self, news: list[News]) -> bool:
+        """Whether no worker has had the job, as far as this client can tell."""
+        return not self.has_begun and all(isinstance(one.event, Queued) for one in news)
+
+    async def first_news(self, wait_s: float) -> list[News]:
+        return [] if self.has_begun else await until_output(self.follower, wait_s)
+
+    @contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.follower.close()
+            raise
+
+
+async def _begin(request: Request, services: Services, new: NewJob) -> _Reading:
+    name_job(request, new.id)
+    follower, facts = await services.dispatcher.accept_and_follow(new)
+    return _Reading(follower, facts, Cursor.start(new.id, new.n))
+
+
+async def _begin_or_repeat(
+    request: Request, services: Services, new: NewJob, key: RequestKey, *, is_streamed: bool
+) -> _Reading:
+    """With a key: the chat that the key stands for. A stream goes on from `Last-Event-ID`, if it is given."""
+    text = event_id(request) if is_streamed else None
+    if text is not None and not await services.store.is_known(key):
+        # What this client has read is gone: a new answer would not go on from there.
+        raise StreamExpired("this request")
+    accepted = await services.dispatcher.accept(new)
+    mark_replay(request, accepted)
+    job = await find_job(request, services, new.owner, accepted.job_id)
+    return await _take_up(services, job, read_cursor(text, job))
+
+
+async def _take_up(services: Services, job: Job, start: Cursor) -> _Reading:
+    follower, last = await resume(services.relay, job, start)
+    return _Reading(follower, facts_of(job), start, last.is_terminal and start.ending == "over")
+
+
+def _new_job(request: Request, chat: ChatRequest, owner: str, settings: ApiSettings) -> NewJob:
+    on_disconnect = read_word(ON_DISCONNECT, request.headers.get(ON_DISCONNECT), get_args(OnDisconnect))
     return NewJob(
         id=new_job_id(),
         model=chat.model,
         owner=owner,
         body=chat.to_body(),
         n=chat.n,
-        on_disconnect="cancel",
+        on_disconnect=on_disconnect or "cancel",
         metadata=chat.metadata or {},
         reader_grace_s=settings.reader_grace_s,
         retention_s=settings.retention_s,
+        key=read_key(request, owner, chat.model_dump(mode="json")),
     )
 
 
@@ -125,18 +176,34 @@ async def _find(
         raise expired_if_ours(text, job_id, error) from error
 
 
-async def _give_up(services: Services, job: NewJob) -> None:
+async def _give_up(services: Services, facts: Facts) -> None:
     """Nobody serves the model: end the job. Raises RequestError (503), unless it ended meanwhile."""
-    if await services.store.cancel(job.id, "deadline") == "cancelled":
-        message = f"No worker serves the model '{job.model}' now."
+    if await services.store.give_up(facts.job_id, "deadline") == "cancelled":
+        message = f"No worker serves the model '{facts.model}' now."
         raise RequestError(ErrorInfo(message, code=NO_WORKER, status=503))
 
 
-async def _whole(follower: Follower, facts: Facts, news: list[News]) -> Response:
-    news = await until_end(follower, news)
+async def _whole(reading: _Reading, news: list[News]) -> Response:
+    news = await until_end(reading.follower, news)
     _raise_failure(news)
-    follower.close()
-    return JSONResponse(completion(facts, news))
+    reading.follower.close()
+    return JSONResponse(completion(reading.facts, news))
+
+
+def _stream(
+    reading: _Reading,
+    news: list[News],
+    settings: ApiSettings,
+    meter: StreamMeter | None,
+    *,
+    include_usage: bool,
+) -> Response:
+    if reading.is_over:
+        reading.follower.close()
+        return Response(status_code=204)
+    _raise_early_failure(news)
+    view = ChatView(reading.facts, reading.start, include_usage=include_usage)
+    return EventStream(reading.follower, view, settings.ping_s, first=news, headers={}, meter=meter)
 
 
 def _raise_early_failure(news: list[News]) -> None:

@@ -8,31 +8,31 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from api.deps import (
-    READS,
     Owner,
     ReadersDep,
     ServicesDep,
     SettingsDep,
     find_job,
-    name_job,
     read_json,
+    read_nothing,
 )
-from api.event_stream import EventStream, watch_client
+from api.event_stream import watch_client
+from api.idempotency import mark_replay, read_key
 from api.job_object import job_object, job_summary
-from api.job_view import JobView
-from api.resuming import event_id, expired_if_ours, facts_of, read_cursor, resume
+from api.place import Place
+from api.resuming import read_cursor, resume
+from api.schemas.chat import ChatRequest
 from api.schemas.job import JobRequest, read_job
-from api.schemas.query import read_count, read_seconds, read_word
+from api.schemas.query import MAX_WAIT_S, read_count, read_seconds, read_word
 from api.services import Services
 from api.settings import ApiSettings
-from api.waiting import until_any, until_end_within
+from api.waiting import until_end_within
 from shared.errors import RequestError, invalid_request
 from shared.job import TERMINAL_STATUSES, Job, JobStatus, NewJob, is_job_id, new_job_id
+from shared.request_key import RequestKey
 
 router = APIRouter()
 
-#: Longest `?wait=`.
-_MAX_WAIT_S = 300
 _STATUSES: frozenset[JobStatus] = TERMINAL_STATUSES | {"queued", "in_progress"}
 #: Jobs that one call of the list looks at, at most; `has_more` says that there are others.
 _MAX_SCANNED = 1000
@@ -45,13 +45,9 @@ async def create_job(
     """Accept a job: 202 with the job's object."""
     asked, chat = read_job(await read_json(request))
     await services.models.require(chat.model)
-    metadata = asked.metadata or chat.metadata or {}
-    new = _new_job(asked, owner, settings, chat.model, chat.to_body(), chat.n, metadata)
-    name_job(request, new.id)
-    await services.dispatcher.accept(new)
-    job = await find_job(request, services, owner, new.id)
-    shown = await _show(services, job)
-    return JSONResponse(shown, 202, {"location": shown["urls"]["get"]})
+    asked_for = {**asked.model_dump(mode="json"), "body": chat.model_dump(mode="json")}
+    key = read_key(request, owner, asked_for)
+    return await _accept(request, services, _new_job(asked, chat, owner, settings, key))
 
 
 @router.get("/v1/jobs")
@@ -64,7 +60,8 @@ async def list_jobs(request: Request, owner: Owner, services: ServicesDep) -> di
     if after is not None and not is_job_id(after):
         raise _invalid_after()
     jobs, last_id, has_more = await _page(services, owner, status, after, limit)
-    data = [job_summary(job, await _queue_position(services, job)) for job in jobs]
+    places = await services.forecast.places([(job.model, job.id) for job in jobs])
+    data = [job_summary(job, place) for job, place in zip(jobs, places, strict=True)]
     first_id = data[0]["id"] if data else None
     return {"object": "list", "data": data, "first_id": first_id, "last_id": last_id, "has_more": has_more}
 
@@ -74,7 +71,7 @@ async def get_job(
     request: Request, job_id: str, owner: Owner, services: ServicesDep, readers: ReadersDep
 ) -> dict[str, Any]:
     """The job; with `?wait=` when it is over or the time is up."""
-    wait_s = read_seconds("wait", request.query_params.get("wait"), most=_MAX_WAIT_S)
+    wait_s = read_seconds("wait", request.query_params.get("wait"), most=MAX_WAIT_S)
     job = await find_job(request, services, owner, job_id)
     if wait_s and not job.is_terminal:
         with readers.admitted(owner):
@@ -86,69 +83,92 @@ async def get_job(
 @router.post("/v1/jobs/{job_id}/cancel")
 async def cancel_job(request: Request, job_id: str, owner: Owner, services: ServicesDep) -> dict[str, Any]:
     """End the job, if it is not over. Called again: the same answer."""
+    await read_nothing(request)
+    key = read_key(request, owner, None)
     await find_job(request, services, owner, job_id)
+    if key is not None:
+        request.state.is_replay = await services.store.bind(key, job_id)
     await services.store.cancel(job_id, "client")
     return await _show(services, await find_job(request, services, owner, job_id))
 
 
-@router.get("/v1/jobs/{job_id}/events", dependencies=[READS])
-async def job_events(
-    request: Request,
-    job_id: str,
-    owner: Owner,
-    services: ServicesDep,
-    settings: SettingsDep,
+@router.post("/v1/jobs/{job_id}/retry")
+async def retry_job(
+    request: Request, job_id: str, owner: Owner, services: ServicesDep, settings: SettingsDep
 ) -> Response:
-    """The job's events from `Last-Event-ID` or `?after=` on: as SSE, or as JSON for polling."""
-    text = event_id(request, "after", "starting_after")
-    try:
-        job = await find_job(request, services, owner, job_id)
-    except RequestError as error:
-        raise expired_if_ours(text, job_id, error) from error
-    if _wants_json(request.headers.get("accept", "")):
-        return JSONResponse(await _poll(request, services, job, text))
-    cursor = read_cursor(text, job)
-    follower, last = await resume(services.relay, job, cursor)
-    if last.is_terminal and cursor.ending == "over":
-        follower.close()
-        return Response(status_code=204)
-    watch_client(follower, request.receive)
-    return EventStream(follower, JobView(facts_of(job)), settings.ping_s, first=[], headers={})
+    """A new job with the request of one that is over: 202 with its object. It goes on without readers."""
+    await read_nothing(request)
+    key = read_key(request, owner, None)
+    old = await find_job(request, services, owner, job_id)
+    if not old.is_terminal:
+        message = f"The job is {old.status}; only one that is over can be retried."
+        raise invalid_request(message, code="job_not_over", status=409)
+    return await _accept(request, services, _repeated(old, settings, key))
+
+
+@router.delete("/v1/jobs/{job_id}")
+async def delete_job(request: Request, job_id: str, owner: Owner, services: ServicesDep) -> dict[str, Any]:
+    """End the job, if it is not over, and forget it with all that it put out."""
+    await find_job(request, services, owner, job_id)
+    await services.store.cancel(job_id, "client")
+    await services.store.forget(job_id)
+    return {"id": job_id, "object": "job.deleted", "deleted": True}
 
 
 def _new_job(
-    asked: JobRequest,
-    owner: str,
-    settings: ApiSettings,
-    model: str,
-    body: dict[str, Any],
-    n: int,
-    metadata: dict[str, str],
+    asked: JobRequest, chat: ChatRequest, owner: str, settings: ApiSettings, key: RequestKey | None
 ) -> NewJob:
     return NewJob(
         id=new_job_id(),
-        model=model,
+        model=chat.model,
         owner=owner,
-        body=body,
-        n=n,
+        body=chat.to_body(),
+        n=chat.n,
         endpoint=asked.endpoint,
         priority=asked.priority,
         on_disconnect=asked.on_disconnect,
-        metadata=metadata,
+        metadata=asked.metadata or chat.metadata or {},
         expires_after_s=asked.expires_after,
         cancel_after_s=asked.cancel_after,
         reader_grace_s=settings.reader_grace_s,
         retention_s=settings.retention_s,
+        key=key,
     )
 
 
-async def _queue_position(services: Services, job: Job) -> int | None:
-    return await services.store.queue_position(job) if job.status == "queued" else None
+def _repeated(old: Job, settings: ApiSettings, key: RequestKey | None) -> NewJob:
+    return NewJob(
+        id=new_job_id(),
+        model=old.model,
+        owner=old.owner,
+        body=old.body,
+        n=old.n,
+        endpoint=old.endpoint,
+        priority=old.priority,
+        metadata=old.metadata,
+        expires_after_s=old.expires_after_s,
+        cancel_after_s=old.cancel_after_s,
+        retention_s=settings.retention_s,
+        retry_of=old.id,
+        key=key,
+    )
+
+
+async def _accept(request: Request, services: Services, new: NewJob) -> Response:
+    accepted = await services.dispatcher.accept(new)
+    mark_replay(request, accepted)
+    shown = await _show(services, await find_job(request, services, new.owner, accepted.job_id))
+    return JSONResponse(shown, 202, {"location": shown["urls"]["get"]})
+
+
+async def _place(services: Services, job: Job) -> Place | None:
+    waiting = [(job.model, job.id)] if job.status == "queued" else []
+    return next(iter(await services.forecast.places(waiting)), None)
 
 
 async def _show(services: Services, job: Job) -> dict[str, Any]:
     entries = await services.store.entries(job.id) if any(job.end) or job.is_terminal else []
-    return job_object(job, await _queue_position(services, job), entries)
+    return job_object(job, await _place(services, job), entries)
 
 
 async def _wait_for_end(request: Request, services: Services, job: Job, wait_s: float) -> None:
@@ -158,27 +178,6 @@ async def _wait_for_end(request: Request, services: Services, job: Job, wait_s: 
         await until_end_within(follower, wait_s)
     finally:
         follower.close()
-
-
-async def _poll(request: Request, services: Services, job: Job, text: str | None) -> dict[str, Any]:
-    """`{events, cursor, done}`; with `?wait=` at least one event, unless the time is up."""
-    limit = read_count("limit", request.query_params.get("limit"), default=1000, most=10_000)
-    wait_s = read_seconds("wait", request.query_params.get("wait"), most=_MAX_WAIT_S)
-    cursor = read_cursor(text, job)
-    follower, last = await resume(services.relay, job, cursor)
-    try:
-        is_over = last.is_terminal and cursor.ending == "over"
-        watch_client(follower, request.receive)
-        news = [] if is_over else (await until_any(follower, wait_s))[:limit]
-    finally:
-        follower.close()
-    cursor = news[-1].cursor if news else cursor
-    events = JobView(facts_of(job)).items(news)
-    return {"events": events, "cursor": cursor.encode(), "done": is_over or cursor.ending == "over"}
-
-
-def _wants_json(accept: str) -> bool:
-    return "application/json" in accept and "text/event-stream" not in accept
 
 
 async def _page(

@@ -7,6 +7,9 @@ from typing import TypeVar
 
 from shared.errors import RequestError, invalid_request
 
+#: Longest `?wait=`, in seconds.
+MAX_WAIT_S = 300
+
 Word = TypeVar("Word", bound=str)
 
 

@@ -8,8 +8,8 @@ from typing import Literal
 from shared import keys
 
 ScriptName = Literal[
-    "create", "register", "claim", "append", "requeue", "release", "cancel", "beat", "audit", "renew",
-    "forget", "drain",
+    "create", "bind", "register", "claim", "append", "requeue", "release", "cancel", "beat", "audit", "renew",
+    "forget", "drain", "promote",
 ]  # fmt: skip
 
 

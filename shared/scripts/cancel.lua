@@ -1,5 +1,6 @@
 -- End a job that is not over. ARGV: id, status (cancelled | expired | failed), reason, terminal event without
--- prompt tokens as JSON, the deadline's member and score that the caller saw, or ''.
+-- prompt tokens as JSON, the deadline's member and score that the caller saw, or '', whether the request's key
+-- is free again (1|0).
 -- Answers the status that the job has now; 'unknown' when there is no such job.
 local id, status, reason = ARGV[1], ARGV[2], ARGV[3]
 local job = read(id)
@@ -12,5 +13,6 @@ if not end_ then return 'unknown' end
 local event = cjson.decode(ARGV[4])
 if status ~= 'expired' then event.prompt_tokens = prompt_tokens(job) end
 close(id, job, status, reason, '', tonumber(job.fence) + 1, 0, end_, cjson.encode(event))
+if ARGV[7] == '1' then free_keys(id) end
 publish(STORE_SOURCE)
 return status

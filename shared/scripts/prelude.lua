@@ -1,6 +1,9 @@
 -- Shared by all scripts; the key functions and constants above it are made by shared/keys.py.
 
 local MAX_DEATHS = 3
+local MAX_REQUEST_KEYS = 16
+-- As in shared/pace.py.
+local PACE_BUCKET_MS, PACE_BUCKETS = 30000, 10
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -34,6 +37,49 @@ local function publish(source)
   end
 end
 
+-- The next place in the order of acceptance: µs since the epoch, never the same twice, never back.
+local function next_place()
+  local t = redis.call('TIME')
+  local place = math.max(tonumber(t[1]) * 1000000 + tonumber(t[2]), (tonumber(redis.call('GET', PLACE)) or 0) + 1)
+  redis.call('SET', PLACE, string.format('%.0f', place))
+  return place
+end
+
+-- The job that a request's key stands for, and the request's fingerprint; nil for none.
+local function recall(key)
+  local value = key ~= '' and redis.call('GET', request_key(key))
+  if not value then return nil end
+  local id, fingerprint = string.match(value, '(%S+) (%S+)')
+  if redis.call('EXISTS', job_key(id)) == 0 then return nil end
+  return id, fingerprint
+end
+
+-- Kept as long as the job, which lists its keys.
+local function remember(key, fingerprint, id)
+  if key == '' or redis.call('HINCRBY', job_key(id), 'num_keys', 1) > MAX_REQUEST_KEYS then return end
+  redis.call('SET', request_key(key), id .. ' ' .. fingerprint)
+  redis.call('HSET', job_key(id), 'keys', (redis.call('HGET', job_key(id), 'keys') or '') .. key .. ' ')
+end
+
+local function free_keys(id)
+  for key in string.gmatch(redis.call('HGET', job_key(id), 'keys') or '', '%S+') do
+    redis.call('DEL', request_key(key))
+  end
+  redis.call('HDEL', job_key(id), 'keys')
+end
+
+-- How long a job took, for those that wait: sums of the last buckets of time.
+local function count_finished(model, now, ran_ms)
+  local key, bucket = pace_key(model), math.floor(now / PACE_BUCKET_MS)
+  if redis.call('HINCRBY', key, bucket .. ':n', 1) == 1 then
+    for _, field in ipairs(redis.call('HKEYS', key)) do
+      if tonumber(string.match(field, '%d+')) <= bucket - PACE_BUCKETS then redis.call('HDEL', key, field) end
+    end
+  end
+  redis.call('HINCRBY', key, bucket .. ':ms', string.format('%.0f', ran_ms))
+  redis.call('PEXPIRE', key, PACE_BUCKET_MS * PACE_BUCKETS)
+end
+
 local function set_deadline(kind, id, due_ms)
   redis.call('ZADD', DEADLINES, string.format('%.0f', due_ms), kind .. ':' .. id)
 end
@@ -46,7 +92,7 @@ end
 
 local function read(id)
   local names = {'status', 'holder', 'incarnation', 'fence', 'model', 'score', 'deaths', 'claim_end',
-    'prompt_tokens', 'retention_ms', 'closed_by'}
+    'prompt_tokens', 'retention_ms', 'closed_by', 'started_ms'}
   local values = redis.call('HMGET', job_key(id), unpack(names))
   if not values[1] then return nil end
   local job = {}
@@ -67,6 +113,7 @@ local function close(id, job, status, reason, closed_by, fence, number, end_, ev
   redis.call('ZREM', ACTIVE, id)
   redis.call('ZREM', DEADLINES, 'expires:' .. id, 'cancel:' .. id, 'reader:' .. id)
   set_deadline('retention', id, now + tonumber(job.retention_ms))
+  if job.status == 'in_progress' then count_finished(job.model, now, now - (tonumber(job.started_ms) or now)) end
 end
 
 local function prompt_tokens(job) return tonumber(job.prompt_tokens) or 0 end

@@ -36,6 +36,7 @@ async def test_a_job_is_accepted_and_waits(http: httpx.AsyncClient) -> None:
         "queue_position": 0,
         "eta_seconds": None,
         "attempts": 0,
+        "retry_of": None,
         "started_at": None,
         "completed_at": None,
         "urls": {

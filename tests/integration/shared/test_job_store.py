@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import replace
 
@@ -27,9 +26,10 @@ from shared.events import (
     Resumed,
     Started,
 )
-from shared.job import Job, NewJob, ResolvedRequest, new_job_id
+from shared.job import Accepted, Job, NewJob, ResolvedRequest, new_job_id
 from shared.job_store import JobStore
 from shared.lease import BeatAnswer, Lease
+from shared.request_key import RequestKey
 from shared.sampling import SamplingParams
 
 MODEL = "org/model"
@@ -64,19 +64,19 @@ async def stream(store: JobStore, job_id: str) -> list[Event]:
 
 async def test_a_created_job_waits_with_its_first_event(store: JobStore) -> None:
     job = new_job(metadata={"a": "b"}, n=2, priority="high")
-    accepted_at = await store.create(job)
+    accepted = await store.create(job)
     found = await store.get(job.id)
-    assert found is not None and found.created_at == accepted_at
+    assert found is not None and accepted == Accepted(job.id, found.created_at, is_replay=False)
     assert (found.status, found.body, found.metadata, found.end) == ("queued", job.body, {"a": "b"}, (0, 0))
     assert await store.entries(job.id) == [Entry("1-0", (0, 0), Queued())]
-    assert await store.queue_position(found) == 0
+    assert await store.queue_positions([(MODEL, job.id)]) == [0]
     assert await store.list_ids("owner", before=None, limit=9) == [job.id]
 
 
 async def test_creating_again_changes_nothing(store: JobStore) -> None:
     job = new_job()
-    accepted_at = await store.create(job)
-    assert await store.create(replace(job, body={"other": 1})) == accepted_at
+    accepted = await store.create(job)
+    assert await store.create(replace(job, body={"other": 1})) == accepted
     assert (await store.get(job.id)).body == job.body  # type: ignore[union-attr]
     assert len(await store.entries(job.id)) == 1
 
@@ -85,10 +85,54 @@ async def test_priority_comes_first_then_age(store: JobStore) -> None:
     jobs = [new_job(priority=p) for p in ("low", "normal", "high", "normal")]
     for job in jobs:
         await store.create(job)
-        await asyncio.sleep(0.002)  # the score's unit is a millisecond
     await store.register(LEASE)
     order = [(await claimed(store, LEASE, f"h{i}")).id for i in range(4)]
     assert order == [jobs[2].id, jobs[1].id, jobs[3].id, jobs[0].id]
+
+
+async def test_within_a_class_the_order_is_that_of_acceptance(store: JobStore) -> None:
+    jobs = [new_job() for _ in range(100)]
+    for job in jobs:
+        await store.create(job)
+    assert await store.list_ids("owner", before=None, limit=200) == [job.id for job in jobs[::-1]]
+    assert await store.active_ids(first=0, limit=200) == [job.id for job in jobs]
+    lease = replace(LEASE, slots=100)
+    await store.register(lease)
+    assert [(await claimed(store, lease, f"h{i}")).id for i in range(100)] == [job.id for job in jobs]
+
+
+async def test_the_order_holds_when_the_clock_goes_back(store: JobStore, redis_client: Redis) -> None:
+    await redis_client.set(keys.PLACE, 2_500_000_000_000_000)  # a clock that was decades ahead
+    jobs = [new_job(priority=p) for p in ("low", "normal", "normal", "high")]
+    for job in jobs:
+        await store.create(job)
+    await store.register(LEASE)
+    order = [(await claimed(store, LEASE, f"h{i}")).id for i in range(4)]
+    assert order == [jobs[3].id, jobs[1].id, jobs[2].id, jobs[0].id]
+
+
+async def test_a_job_that_waited_long_goes_on_in_a_better_class(store: JobStore) -> None:
+    low, normal, high = jobs = [new_job(priority=p) for p in ("low", "normal", "high")]
+    for job in jobs:
+        await store.create(job)
+    assert await store.promote([MODEL, "other"]) == 0
+    assert await store.promote([MODEL], after_s={"low": 0}) == 1
+    assert await store.queue_positions([(MODEL, job.id) for job in jobs]) == [1, 2, 0]
+    assert await store.promote([MODEL], after_s={"low": 0, "normal": 0}) == 2
+    assert await store.queue_positions([(MODEL, job.id) for job in jobs]) == [0, 1, 2]
+    await store.register(LEASE)
+    assert (await claimed(store, LEASE, "h")).id == low.id
+    # One that comes back keeps its better place.
+    await store.requeue(low.id, "h", "parked")
+    assert await store.queue_positions([(MODEL, job.id) for job in (low, normal, high)]) == [0, 1, 2]
+
+
+async def test_nothing_is_made_of_a_job_that_is_gone(store: JobStore, redis_client: Redis) -> None:
+    job = new_job(priority="low")
+    await store.create(job)
+    await redis_client.delete(keys.job(job.id))
+    assert await store.promote([MODEL], after_s={"low": 0}) == 0
+    assert not await redis_client.exists(keys.job(job.id), keys.queued(MODEL))
 
 
 async def test_a_claim_starts_the_job(store: JobStore) -> None:
@@ -338,14 +382,17 @@ async def test_the_audit_leaves_alone_what_is_well(store: JobStore) -> None:
 
 
 async def test_a_forgotten_job_leaves_nothing(store: JobStore, redis_client: Redis) -> None:
-    job = await running(store)
+    key = RequestKey.of("k", "owner", "/v1/jobs", {})
+    job = await running(store, key=key)
+    await store.bind(RequestKey.of("other", "owner", "/v1/jobs/x/cancel", None), job.id)
     await store.forget(job.id)
     assert await store.get(job.id) is not None  # it is not over
     await store.cancel(job.id, "client")
     await store.forget(job.id)
     await store.forget(job.id)
     await store.release("w1.a", "drain", died=False)
-    assert await redis_client.keys("*") == [keys.MODELS]
+    assert set(await redis_client.keys("*")) == {keys.MODELS, keys.PLACE, keys.pace(MODEL)}
+    assert not (await store.create(new_job(key=key))).is_replay
 
 
 async def test_every_written_event_is_published(store: JobStore, redis_client: Redis) -> None:

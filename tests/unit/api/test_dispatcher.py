@@ -11,7 +11,7 @@ from api.dispatcher import Dispatcher
 from api.relay import Relay
 from shared.bell import Bell
 from shared.errors import StoreUnavailable
-from shared.job import NewJob
+from shared.job import Accepted, NewJob
 from shared.job_store import JobStore
 from tests.unit.api.streams import JOB_ID
 from tests.unit.api.test_relay import FakeSource, FakeStore
@@ -26,10 +26,10 @@ class Store(FakeStore):
         super().__init__()
         self.log = log
 
-    async def create(self, job: NewJob) -> float:
+    async def create(self, job: NewJob) -> Accepted:
         await self._answer()
         self.log.append(f"create {job.id}")
-        return 1_700_000_000.25
+        return Accepted(job.id, 1_700_000_000.25, is_replay=False)
 
 
 class Ringer:

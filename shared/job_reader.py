@@ -1,0 +1,180 @@
+"""JobReader: what Redis holds of jobs, queues and workers. It changes nothing.
+
+All methods raise StoreUnavailable when Redis does not answer, and DecodeError for what Baton did not write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import cast
+
+from redis.asyncio import Redis
+
+from shared import keys
+from shared.deadline import Deadline
+from shared.events import Entry, Failed, decode_entry
+from shared.job import Job
+from shared.lease import WorkerState
+from shared.pace import Pace
+from shared.redis_client import unavailable_as_error
+from shared.request_key import RequestKey
+
+#: Stream entries as redis-py returns them: id, fields.
+_Found = list[tuple[str, dict[str, str]]]
+#: Entries read at a time on the way back through a stream.
+_PAGE = 64
+
+
+class JobReader:
+    """The jobs in one Redis, to look at."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    # Jobs
+
+    async def get(self, job_id: str) -> Job | None:
+        """The job, or None when there is none (any more)."""
+        return (await self.get_many([job_id]))[0]
+
+    async def get_many(self, job_ids: Sequence[str]) -> list[Job | None]:
+        """The jobs in the order of their ids, None for each that is not there."""
+        with unavailable_as_error():
+            async with self._redis.pipeline(transaction=True) as pipe:
+                for job_id in job_ids:
+                    pipe.hgetall(keys.job(job_id))
+                    pipe.xrevrange(keys.events(job_id), count=1)
+                replies = await pipe.execute()
+        jobs = zip(replies[::2], replies[1::2], strict=True)
+        return [_job(record, decode_entry(*last[0])) if record and last else None for record, last in jobs]
+
+    async def list_ids(self, owner: str, *, before: str | None, limit: int) -> list[str] | None:
+        """An owner's jobs, newest first, those older than `before`; None when `before` is not the owner's."""
+        key = keys.owner_jobs(owner)
+        with unavailable_as_error():
+            first = 0
+            if before is not None:
+                rank = await cast(Awaitable[int | None], self._redis.zrevrank(key, before))
+                if rank is None:
+                    return None
+                first = rank + 1
+            return await cast(Awaitable[list[str]], self._redis.zrevrange(key, first, first + limit - 1))
+
+    async def owner(self, job_id: str) -> str | None:
+        """Whose job it is, also when its stream is gone already; None when there is no such job."""
+        with unavailable_as_error():
+            return await cast(Awaitable[str | None], self._redis.hget(keys.job(job_id), "owner"))
+
+    async def is_known(self, key: RequestKey) -> bool:
+        """Whether the key stands for a job."""
+        with unavailable_as_error():
+            return bool(await self._redis.exists(keys.request(key.name)))
+
+    # Their streams
+
+    async def entries(self, job_id: str) -> list[Entry]:
+        """The job's stream; empty when the stream is not there."""
+        with unavailable_as_error():
+            found = cast(_Found, await self._redis.xrange(keys.events(job_id)))
+        return [decode_entry(stream_id, fields) for stream_id, fields in found]
+
+    async def last_entries(self, job_ids: Sequence[str]) -> list[Entry | None]:
+        """The last entry of each stream, in the order of the ids; None for a stream that is not there."""
+        with unavailable_as_error():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for job_id in job_ids:
+                    pipe.xrevrange(keys.events(job_id), count=1)
+                replies = cast(list[_Found], await pipe.execute())
+        return [decode_entry(*found[0]) if found else None for found in replies]
+
+    async def entries_until(self, job_id: str, positions: tuple[int, ...]) -> list[Entry]:
+        """The end of the job's stream: back to an entry that lies at or before `positions` in every choice.
+
+        What a reader that holds `positions` misses is in it, whatever became of stream ids it has seen.
+        """
+        newest_first: list[Entry] = []
+        last = "+"
+        while True:
+            with unavailable_as_error():
+                reply = await self._redis.xrevrange(keys.events(job_id), max=last, count=_PAGE)
+            found = cast(_Found, reply)
+            for stream_id, fields in found:
+                newest_first.append(decode_entry(stream_id, fields))
+                if all(have >= end for have, end in zip(positions, newest_first[-1].end, strict=True)):
+                    return newest_first[::-1]
+            if len(found) < _PAGE:
+                return newest_first[::-1]
+            last = f"({found[-1][0]}"
+
+    # Queues
+
+    async def queue_positions(self, jobs: Iterable[tuple[str, str]]) -> list[int | None]:
+        """For each (model, job id) how many jobs come first; None for one that does not wait."""
+        with unavailable_as_error():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for model, job_id in jobs:
+                    pipe.zrank(keys.queued(model), job_id)
+                return cast(list[int | None], await pipe.execute())
+
+    async def num_queued(self, model: str) -> int:
+        """Jobs that wait for a worker of this model."""
+        with unavailable_as_error():
+            return await self._redis.zcard(keys.queued(model))
+
+    async def first_queued(self, model: str) -> str | None:
+        """The job at the head of a model's queue."""
+        with unavailable_as_error():
+            head = await cast(Awaitable[list[str]], self._redis.zrange(keys.queued(model), 0, 0))
+        return head[0] if head else None
+
+    async def pace(self, model: str) -> Pace:
+        """How the model's jobs went in the last minutes."""
+        with unavailable_as_error():
+            seconds, _ = await self._redis.time()
+            record = await cast(Awaitable[dict[str, str]], self._redis.hgetall(keys.pace(model)))
+        return Pace.decode(record, seconds)
+
+    async def active_ids(self, *, first: int, limit: int) -> list[str]:
+        """Jobs that are not terminal, oldest first, from rank `first` on."""
+        with unavailable_as_error():
+            return await cast(Awaitable[list[str]], self._redis.zrange(keys.ACTIVE, first, first + limit - 1))
+
+    async def due(self, *, limit: int) -> list[Deadline]:
+        """Deadlines that have passed by Redis's clock, the longest first."""
+        with unavailable_as_error():
+            seconds, micros = await self._redis.time()
+            found = await cast(
+                Awaitable[list[tuple[str, float]]],
+                self._redis.zrangebyscore(
+                    keys.DEADLINES, "-inf", seconds * 1000 + micros // 1000, 0, limit, withscores=True
+                ),
+            )
+        return [Deadline.decode(member, score) for member, score in found]
+
+    # Workers
+
+    async def workers(self) -> list[WorkerState]:
+        """Every incarnation that holds a lease."""
+        with unavailable_as_error():
+            names = sorted(await cast(Awaitable[set[str]], self._redis.smembers(keys.WORKERS)))
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.hgetall(keys.worker(name))
+                    pipe.hlen(keys.worker_jobs(name))
+                replies = await pipe.execute()
+        found = zip(names, replies[::2], replies[1::2], strict=True)
+        return [WorkerState.decode(name, record, jobs) for name, record, jobs in found if record]
+
+    async def models(self) -> set[str]:
+        """Every model that a worker has ever registered."""
+        with unavailable_as_error():
+            return await cast(Awaitable[set[str]], self._redis.smembers(keys.MODELS))
+
+    async def ping(self) -> None:
+        """Raises StoreUnavailable unless Redis answers."""
+        with unavailable_as_error():
+            await self._redis.ping()
+
+
+def _job(record: Mapping[str, str], last: Entry) -> Job:
+    return Job.decode(record, last.end, last.event.error if isinstance(last.event, Failed) else None)
