@@ -6,13 +6,9 @@ import asyncio
 import os
 import signal
 import socket
-import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
-
-import httpx
 
 from shared.append import Append
 from shared.events import ChoiceOutput, Completed, Failed, Output
@@ -20,46 +16,19 @@ from shared.job import Job, ResolvedRequest
 from shared.job_store import JobStore
 from shared.lease import Lease
 from shared.sampling import SamplingParams
-from tests.integration.cli.free_port import free_port
+from tests.api_process import ApiProcess
 
 WAIT_S = 20.0
 MODEL = "scripted"
 RESOLVED = ResolvedRequest((5, 6), SamplingParams(8, 1), (0,), "rev")
 
 
-class Replica:
-    """One API process."""
+class Replica(ApiProcess):
+    """One API process, started at once."""
 
     def __init__(self, redis_url: str) -> None:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        self._environ = {
-            "PATH": os.environ["PATH"],
-            "BATON_REDIS_URL": redis_url,
-            "BATON_PORT": str(port),
-            "BATON_MODEL_NAME": MODEL,
-            "BATON_LEASE_S": "60",
-        }
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(redis_url, MODEL)
         self.start()
-
-    def start(self) -> None:
-        self._process = subprocess.Popen([sys.executable, "-m", "api.entry"], env=self._environ)
-
-    def wait_up(self) -> None:
-        deadline = time.monotonic() + WAIT_S
-        while True:
-            try:
-                httpx.get(f"{self.url}/health/live", trust_env=False)
-                return
-            except httpx.TransportError:
-                assert time.monotonic() < deadline, "the API does not start"
-                time.sleep(0.05)
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
 
 
 class ScriptedWorker:
