@@ -3,6 +3,10 @@ whole, in a job, and taken up again at every cut."""
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -112,6 +116,37 @@ def test_in_a_crowd_it_is_the_same(
         streams = {name: pool.submit(stream, http, **fields) for name, fields in asked.items()}
         found = {name: Answer.of(one.result()) for name, one in streams.items()}
     assert found == {name: alone[name] for name in asked}
+
+
+def test_after_its_worker_was_killed_it_is_the_same(own_system: System) -> None:
+    own_system.start()
+    worker = own_system.part_pid("worker-1")
+    # Long enough to be cut off in the middle, each at a place of its own.
+    longer = {"max_tokens": 200, "ignore_eos": True}
+    with own_system.http() as http:
+        asked = features(ask(http, **PLAIN).texts[0])
+        asked |= {name: {**asked[name], **longer} for name in ENDLESS}
+        with ThreadPoolExecutor(len(asked)) as pool:
+            answers = pool.map(lambda fields: ask(http, **fields), asked.values())
+            undisturbed = dict(zip(asked, answers, strict=True))
+        num_begun = itertools.count(1)
+
+        def read(fields: dict[str, Any]) -> list[Block]:
+            found: list[Block] = []
+            with http.stream("POST", CHAT, json=body(**fields, stream=True)) as response:
+                for block in blocks(response):
+                    found.append(block)
+                    if len(found) == 20 and next(num_begun) == len(asked) // 2:
+                        os.kill(worker, signal.SIGKILL)
+            return found
+
+        with ThreadPoolExecutor(len(asked)) as pool:
+            streams = {name: pool.submit(read, fields) for name, fields in asked.items()}
+            found = {name: one.result() for name, one in streams.items()}
+        ids = [found[name][0].json["id"].replace("chatcmpl-", "job_") for name in ENDLESS]
+        assert {http.get(f"/v1/jobs/{job_id}").json()["attempts"] for job_id in ids} == {2}
+    for name, told in found.items():
+        assert dataclasses.replace(Answer.of(told), usage=undisturbed[name].usage) == undisturbed[name], name
 
 
 def test_in_a_job_it_is_the_same(
