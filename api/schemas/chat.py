@@ -9,13 +9,14 @@ from pydantic import Field, StringConstraints, field_validator
 from api.schemas.message import Message, read_message
 from api.schemas.sampling import Sampling
 from api.schemas.unsupported import UNSUPPORTED, without_idle
-from api.schemas.validation import Schema, validate
+from api.schemas.validation import Schema, entries_at_most, validate
 
 MAX_MESSAGES = 4096
 #: 16 pairs, names of 64 characters, values of 512.
 Metadata = Annotated[
     dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]],
     Field(max_length=16),
+    entries_at_most(16),
 ]
 _Name = Annotated[str, Field(max_length=512)] | None
 

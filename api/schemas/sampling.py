@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
-from api.schemas.validation import FieldFault, Schema
+from api.schemas.validation import FieldFault, Schema, entries_at_most
 
 MAX_CHOICES = 16
 #: Tokens that the choices of one request may have together, where `max_tokens` is given.
@@ -29,6 +29,11 @@ _TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,9}")
 TokenId = Annotated[int, Field(ge=0, lt=_INT32)]
 _StopString = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 _StopStrings = Annotated[list[_StopString], Field(max_length=4)]
+_Biases = Annotated[
+    dict[str, Annotated[float, Field(ge=-100, le=100)]],
+    Field(max_length=_MAX_BIASES),
+    entries_at_most(_MAX_BIASES),
+]
 _Limit = Annotated[int, Field(ge=1, lt=_INT32)] | None
 
 
@@ -82,9 +87,7 @@ class Sampling(VllmSampling):
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = Field(
         None, description="The same, for each time that the answer holds it."
     )
-    logit_bias: (
-        Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=_MAX_BIASES)] | None
-    ) = Field(
+    logit_bias: _Biases | None = Field(
         None, description="Token id (decimal, in the model's vocabulary) to what is added to its logit."
     )
     logprobs: bool | None = Field(
