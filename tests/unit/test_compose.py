@@ -15,6 +15,7 @@ import yaml
 
 from api.settings import ApiSettings
 from cli.flower_entry import broker_url, flower_environment
+from cli.supervisor.embedded_redis import STREAM_NODE_BYTES
 from shared.settings import VARIABLES, Environment
 from workers.settings import WorkerSettings
 
@@ -121,6 +122,7 @@ def test_redis_keeps_what_it_acknowledged(compose: dict[str, Any]) -> None:
     command = " ".join(redis["command"])
     assert "--appendonly yes --appendfsync ${BATON_APPENDFSYNC:-always}" in command
     assert "--maxmemory-policy noeviction" in command
+    assert f"--stream-node-max-bytes {STREAM_NODE_BYTES}" in command
     assert redis["volumes"] == ["redis-data:/data"]
 
 

@@ -1,0 +1,202 @@
+"""The queue: jobs accepted a second over HTTP, and whether 100,000 waiting jobs make anything slower.
+
+Accepting is set against Celery's own producer, which sends the same bodies as messages to the same Redis: no
+HTTP, no job that can be asked for. Then what one call takes with 1,000, 10,000 and 100,000 jobs in the queue,
+as a ratio to the first: flat means 1. Of many calls the fastest tenth counts, which others' load hardly
+touches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+from redis.asyncio import Redis
+
+from api.auth import PUBLIC
+from bench.cheap_client import CheapClient
+from bench.server_process import ServerProcess, api_process
+from bench.spread import spread
+from shared import keys
+from shared.bell import Bell
+from shared.celery_app import make_celery
+from shared.job import NewJob, new_job_id
+from shared.job_store import JobStore
+from shared.lease import Lease
+from shared.redis_client import connect
+from shared.ringer import Ringer
+from tests.redis_server import RedisServer
+
+MODEL = "bench"
+PROMPT = "Count from one upwards, one number after the other, and do not stop before a thousand. " * 2
+BODY: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 64}
+JOB = {"endpoint": "/v1/chat/completions", "body": BODY}
+LEASE = Lease("bench.w", "bench", MODEL, "host", 1, "cpu", 9999, "rev")
+#: Calls in flight while the queue is filled.
+_WIDTH = 64
+
+
+async def accept(server: ServerProcess, count: int, connections: int) -> tuple[float, float]:
+    """Jobs a second over HTTP, and the server's CPU time a job in microseconds."""
+    clients = [await CheapClient.open(server.port) for _ in range(connections)]
+
+    async def post(client: CheapClient, number: int) -> None:
+        for _ in range(number):
+            assert await client.post("/v1/jobs", JOB) == 202
+
+    await asyncio.gather(*(post(client, 2) for client in clients))
+    cpu, started = server.cpu_s, time.perf_counter()
+    await asyncio.gather(*(post(client, count // connections) for client in clients))
+    seconds = time.perf_counter() - started
+    cpu = server.cpu_s - cpu
+    for client in clients:
+        client.close()
+    done = count // connections * connections
+    return done / seconds, 1e6 * cpu / done
+
+
+def send(redis_url: str, count: int) -> tuple[float, float]:
+    """The same of Celery's producer in this process."""
+    celery = make_celery(redis_url)
+    with celery.producer_pool.acquire(block=True) as producer:
+
+        def send_all(number: int) -> None:
+            for _ in range(number):
+                celery.send_task("bench.plain", args=(BODY,), queue="bench.plain", producer=producer)
+
+        send_all(20)
+        cpu, started = time.process_time(), time.perf_counter()
+        send_all(count)
+        seconds = time.perf_counter() - started
+        cpu_us = 1e6 * (time.process_time() - cpu) / count
+    celery.close()
+    return count / seconds, cpu_us
+
+
+def accepting(redis_url: str, options: argparse.Namespace) -> None:
+    ours, theirs = [], []
+    with api_process(redis_url, MODEL) as server:
+        for _ in range(options.rounds):
+            ours.append(asyncio.run(accept(server, options.jobs, options.connections)))
+            theirs.append(send(redis_url, options.jobs))
+    print(f"jobs accepted, {options.jobs} a round, {options.connections} connections: min / median / max")
+    print(f"{'':<12}{'POST /v1/jobs':>26}{'celery send_task':>26}{'ratio':>22}")
+    for row, name in enumerate(("jobs a s", "CPU us a job")):
+        a, b = [figures[row] for figures in ours], [figures[row] for figures in theirs]
+        ratios = [own / rival for own, rival in zip(a, b, strict=True)]
+        print(f"{name:<12}{spread(a, 0):>26}{spread(b, 0):>26}{spread(ratios):>22}", flush=True)
+
+
+class Filler:
+    """Makes the queue as long as it is asked for, with a bell for each job."""
+
+    def __init__(self, redis: Redis, store: JobStore) -> None:
+        self._redis = redis
+        self._store = store
+        self.job_ids: list[str] = []
+
+    async def begin(self, redis_url: str) -> None:
+        """One real bell, of which `fill` makes copies."""
+        celery = make_celery(redis_url)
+        ringer = Ringer(celery, self._redis)
+        await ringer.ring([Bell(await self.create(), MODEL)])
+        ringer.close()
+        celery.close()
+
+    async def fill(self, length: int) -> None:
+        missing = length - len(self.job_ids)
+        bell = (await self._redis.lrange(keys.bell_queue(MODEL), 0, 0))[0]
+        for first in range(0, missing, _WIDTH):
+            await asyncio.gather(*(self.create() for _ in range(min(_WIDTH, missing - first))))
+            await self._redis.rpush(keys.bell_queue(MODEL), *[bell] * min(_WIDTH, missing - first))
+
+    async def create(self) -> str:
+        job = NewJob(new_job_id(), MODEL, PUBLIC, BODY)
+        await self._store.create(job)
+        self.job_ids.append(job.id)
+        return job.id
+
+
+async def undisturbed_ms(call: Callable[[], Awaitable[object]], count: int) -> float:
+    times = []
+    for _ in range(count):
+        started = time.perf_counter()
+        await call()
+        times.append(1000 * (time.perf_counter() - started))
+    return statistics.quantiles(times, n=10)[0]
+
+
+async def waiting(redis_url: str, options: argparse.Namespace) -> None:
+    redis = connect(redis_url, timeout_s=30)
+    store = JobStore(redis)
+    filler = Filler(redis, store)
+    await redis.flushall()
+    await store.register(LEASE)
+    await filler.begin(redis_url)
+    before = len(filler.job_ids), await used_bytes(redis)
+    rows: list[dict[str, float]] = []
+    with api_process(redis_url, MODEL, LEASE_S="600") as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
+            for length in options.lengths:
+                await filler.fill(length)
+                now = length, await used_bytes(redis)
+                figures = await calls(http, store, filler, options.calls)
+                rows.append({"bytes a job": (now[1] - before[1]) / (now[0] - before[0]), **figures})
+                before = len(filler.job_ids), await used_bytes(redis)
+    await redis.aclose()
+    print(f"\nso many jobs wait: ms of a call (a tenth of {options.calls} was faster); ratio to the first")
+    print(f"{'':<24}" + "".join(f"{length:>18}" for length in options.lengths))
+    for name, first in rows[0].items():
+        cells = [f"{row[name]:.2f} ({row[name] / first:.2f})" for row in rows]
+        print(f"{name:<24}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
+
+
+async def used_bytes(redis: Redis) -> int:
+    return int((await redis.info("memory"))["used_memory"])
+
+
+async def calls(http: httpx.AsyncClient, store: JobStore, filler: Filler, count: int) -> dict[str, float]:
+    """What one call takes now."""
+
+    async def get(path: str) -> None:
+        (await http.get(path)).raise_for_status()
+
+    async def post() -> None:
+        (await http.post("/v1/jobs", json=JOB)).raise_for_status()
+
+    last = filler.job_ids[-1]
+    return {
+        "enqueue, in Redis": await undisturbed_ms(filler.create, count),
+        "position, in Redis": await undisturbed_ms(lambda: store.queue_positions([(MODEL, last)]), count),
+        "claim, in Redis": await undisturbed_ms(lambda: store.claim(LEASE, new_job_id()), count),
+        "POST /v1/jobs": await undisturbed_ms(post, count),
+        "GET /v1/jobs/{last}": await undisturbed_ms(lambda: get(f"/v1/jobs/{last}"), count),
+        "GET /v1/jobs": await undisturbed_ms(lambda: get("/v1/jobs?limit=20"), count),
+        "GET /metrics": await undisturbed_ms(lambda: get("/metrics"), count),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=1000, help="jobs a round, over HTTP")
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    parser.add_argument("--calls", type=int, default=100, help="calls of each kind at each length")
+    options = parser.parse_args()
+    redis = RedisServer()
+    redis.start()
+    try:
+        accepting(redis.url, options)
+        asyncio.run(waiting(redis.url, options))
+    finally:
+        redis.remove()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,12 @@
+"""How figures of several rounds are told."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """min / median / max."""
+    figures = (min(values), statistics.median(values), max(values))
+    return " / ".join(f"{figure:.{digits}f}" for figure in figures)
