@@ -69,7 +69,7 @@ async def take_sample(connections: Connections, body: bytes, intended: float, ti
             await _read(answer, sample)
     except TimeoutError:
         sample.error = "timeout"
-    except BadAnswer:
+    except (BadAnswer, asyncio.LimitOverrunError):
         sample.error = "not HTTP"
     except EOFError:
         sample.error = "cut"
@@ -98,9 +98,9 @@ async def _read(answer: Answer, sample: Sample) -> None:
 def _take(data: str, sample: Sample, now: float) -> None:
     try:
         chunk = json.loads(data)
-        if "error" in chunk:
+        if chunk.get("error"):
             sample.error = f"stream{_code(data.encode())}"
-        if any(_has_text(choice["delta"]) for choice in chunk.get("choices", ())):
+        if any(_has_text(choice["delta"]) for choice in chunk.get("choices") or ()):
             sample.texts.append(now)
         if usage := chunk.get("usage"):
             sample.completion_tokens = int(usage["completion_tokens"])

@@ -216,3 +216,18 @@ def test_the_worker_image_has_a_target_for_each_kind_of_device(compose: dict[str
 def test_only_the_worker_image_has_torch() -> None:
     extras = {name: set(re.findall(r"'\.\[(\w+)\]'", (ROOT / name).read_text())) for name in DOCKERFILES}
     assert list(extras.values()) == [{"api"}, {"worker"}, {"cli"}]
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("api.entry", {"torch", "typer", "rich", "httpx", "psutil", "prompt_toolkit", "flower"}),
+        ("cli.worker_health", {"fastapi", "uvicorn", "typer", "rich", "httpx", "psutil", "prompt_toolkit"}),
+        ("cli.model_fetch", {"fastapi", "uvicorn", "typer", "rich", "httpx", "psutil", "prompt_toolkit"}),
+        ("cli.flower_entry", {"fastapi", "uvicorn", "torch"}),
+    ],
+)
+def test_what_an_image_runs_needs_no_package_of_another(module: str, absent: set[str]) -> None:
+    program = f"import sys, {module}; sys.stdout.write(' '.join(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert absent.isdisjoint(loaded.stdout.split())

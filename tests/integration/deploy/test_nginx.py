@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,7 +15,6 @@ from typing import Any
 import httpx
 import pytest
 
-from api.connection import MAX_HEAD_BYTES
 from shared import settings
 from shared.job_store import JobStore
 from tests.api_process import ApiProcess
@@ -24,7 +22,7 @@ from tests.fake_worker import FakeWorker, Running
 from tests.integration.api.requests import CHAT, chat, job, read_blocks, resume, submit
 from tests.integration.api.server import MODEL, ApiServer
 from tests.integration.cli.free_port import free_port
-from tests.integration.deploy.nginx import CONF, Nginx, find_nginx
+from tests.integration.deploy.nginx import Nginx, find_nginx
 from tests.redis_server import RedisServer
 from tests.unit.api.streams import Block, Text, blocks
 
@@ -272,17 +270,6 @@ async def test_no_replica_at_all_is_an_error_in_openai_form(start_nginx: StartNg
 async def test_metrics_are_not_for_the_outside(nginx: Nginx, path: str) -> None:
     status, body = await raw(nginx, f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
     assert (status, body["error"]["message"]) == (404, "Not found.")
-
-
-def test_limits_are_those_of_the_api() -> None:
-    text = CONF.read_text()
-    limit = settings.BODY_LIMIT.default
-    assert f"client_max_body_size {limit};" in text and f"client_body_buffer_size {limit};" in text
-    assert f"larger than {limit} bytes" in text
-    for part in ("header", "body"):
-        assert f"client_{part}_timeout {settings.RECEIPT_S.default}s;" in text
-    (count, size) = re.findall(r"large_client_header_buffers (\d+) (\d+)k;", text)[0]
-    assert int(count) * int(size) * 1024 == MAX_HEAD_BYTES
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,7 @@ async def test_lateness_counts_from_when_it_was_due() -> None:
         ((CHUNKED, text("a"), b"zz\r\n"), "not HTTP"),
         ((CHUNKED, chunk(b"data: {nothing\n\n"), DONE), "not a chunk"),
         ((b"SSH-2.0-x\r\n\r\n",), "not HTTP"),
+        ((b"x" * (3 << 20),), "not HTTP"),
         ((), "cut"),
         ((CHUNKED, text("a"), 30.0), "timeout"),
     ],
