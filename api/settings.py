@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 
 from shared import settings
@@ -42,7 +41,7 @@ class ApiSettings:
         if not redis_url:
             raise SettingsError("BATON_REDIS_URL is not set; `baton up` sets it to its own Redis")
         host, api_keys = environment.read(settings.HOST), environment.read(settings.API_KEYS)
-        if not api_keys and not _is_loopback(host):
+        if not api_keys and not settings.is_loopback(host):
             raise SettingsError(f"BATON_API_KEYS is empty, which BATON_HOST={host} does not allow")
         return cls(
             redis_url=redis_url,
@@ -68,10 +67,3 @@ class ApiSettings:
 def _model_name(environment: Environment) -> str:
     named = environment.read(settings.MODEL_NAME)
     return named or environment.read(settings.MODEL).rstrip("/").rpartition("/")[2] or _DEFAULT_MODEL_NAME
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

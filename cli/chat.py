@@ -15,6 +15,7 @@ from cli.endpoint import home_of
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.notice import Notice
+from cli.prompt import read_prompt
 from cli.request import Asking
 from cli.server import Server
 
@@ -33,6 +34,7 @@ def chat(
 
     An answer whose connection breaks is taken up again, at another URL if several are known.
     """
+    question = None if prompt is None and sys.stdin.isatty() else read_prompt(prompt)
     folder = _chat_folder()
     last = folder / "last.json" if folder else None
     with server.client() as client:
@@ -42,11 +44,11 @@ def chat(
                 raise CommandError("there is no BATON_HOME here that keeps conversations", ExitCode.USAGE)
             conversation.load(last)
             Notice.tell(f"{len(conversation.messages)} messages so far")
-        if prompt is None and sys.stdin.isatty():
+        if question is None:
             sys.stdout.write(f"{conversation.body['model']}. {_HINT}\n")
             ChatSession(conversation, _line_reader(folder), last).run()
         else:
-            conversation.ask(prompt if prompt not in (None, "-") else sys.stdin.read())
+            conversation.ask(question)
 
 
 def _chat_folder() -> Path | None:

@@ -26,6 +26,17 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+#: As each command's help tells them.
 EXIT_CODES = "Exit codes: " + ", ".join(
-    f"{code.value} {code.name.lower().replace('_', ' ')}" for code in ExitCode
+    f"{code.value} {meaning}"
+    for code, meaning in {
+        ExitCode.OK: "done",
+        ExitCode.FAILED: "the job failed, expired or was cancelled, or a check or a start failed",
+        ExitCode.USAGE: "wrong usage or request",
+        ExitCode.UNREACHABLE: "no server answers",
+        ExitCode.NOT_FOUND: "not found",
+        ExitCode.UNAUTHORIZED: "API key refused",
+        ExitCode.CONFIG: "wrong settings",
+        ExitCode.INTERRUPTED: "Ctrl-C",
+    }.items()
 )

@@ -13,6 +13,7 @@ from cli.api_client import ApiClient
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.notice import Notice
+from cli.prompt import read_prompt
 from cli.request import Asking, messages_of, pair_of
 from cli.server import JsonOption, Server
 from cli.watching import await_end, follow_job
@@ -50,8 +51,8 @@ def submit(
         if body is not None:
             request = _read_body(body)
         else:
-            text = prompt if prompt not in (None, "-") else sys.stdin.read()
-            request = {**asking.body(client), "messages": messages_of(asking.system, text or "")}
+            messages = messages_of(asking.system, read_prompt(prompt))
+            request = {**asking.body(client), "messages": messages}
         asked = {"endpoint": "/v1/chat/completions", "body": request, **given}
         job = client.call("POST", "/v1/jobs", json=asked, headers=headers)
         if not wait:

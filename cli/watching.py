@@ -81,7 +81,9 @@ class _TextPrinter:
                 self._turn_to(choice["index"])
                 write_text(sys.stdout, choice["delta"].get("content") or "")
         else:
-            self._turn_to(None)
+            # In a pipe the output stays as it is, whatever happens to the job meanwhile.
+            if event.event in ENDS or sys.stdout.isatty():
+                self._turn_to(None)
             Notice.tell(_describe(event.event, data))
         sys.stdout.flush()
 

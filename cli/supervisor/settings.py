@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +40,7 @@ class UpSettings:
         for variable in settings.VARIABLES:
             env.read(variable)
         host = env.read(settings.HOST)
-        if not env.read(settings.API_KEYS) and not is_loopback(host):
+        if not env.read(settings.API_KEYS) and not settings.is_loopback(host):
             raise StartRefused(
                 f"BATON_HOST={host} is reachable from other machines, so BATON_API_KEYS must not be empty"
             )
@@ -62,16 +61,6 @@ class UpSettings:
             log_level=env.read(settings.LOG_LEVEL),
             log_format=env.read(settings.LOG_FORMAT),
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens on `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def url_of(host: str, port: int) -> str:

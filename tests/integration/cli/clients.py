@@ -83,7 +83,7 @@ class Command:
         self._process = process
 
     @classmethod
-    async def start(cls, home: Path, *arguments: str, given: str = "") -> Command:
+    async def start(cls, home: Path, *arguments: str, given: str | bytes = b"") -> Command:
         """`given` stands on its standard input."""
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
@@ -94,7 +94,7 @@ class Command:
             env={"PATH": os.environ["PATH"], "BATON_HOME": str(home)},
         )
         assert process.stdin is not None
-        process.stdin.write(given.encode())
+        process.stdin.write(given.encode() if isinstance(given, str) else given)
         process.stdin.close()
         return cls(process)
 

@@ -34,7 +34,7 @@ async def worker(store: JobStore) -> ScriptedWorker:
 def baton(tmp_path: Path, replicas: tuple[Replica, Replica]) -> Any:
     """`await baton("jobs", …)` starts a command that knows both replicas."""
 
-    async def start(*arguments: str, given: str = "") -> Command:
+    async def start(*arguments: str, given: str | bytes = b"") -> Command:
         urls = [part for replica in replicas for part in ("--url", replica.url)]
         return await Command.start(tmp_path, *arguments, *urls, given=given)
 

@@ -52,6 +52,13 @@ async def test_a_file_without_a_request_is_a_wrong_usage(
     assert (done.code, done.out, done.err.count("\n")) == (ExitCode.USAGE, "", 1)
 
 
+async def test_a_prompt_that_is_no_text_is_a_wrong_usage(baton: Any, worker: ScriptedWorker) -> None:
+    del worker
+    for command, given in (("submit", b"\xff\xfe"), ("submit", b" \n"), ("chat", b"\xff")):
+        done = await (await baton(command, given=given)).done()
+        assert (done.code, done.out, done.err.count("\n")) == (ExitCode.USAGE, "", 1)
+
+
 async def test_wait_prints_the_answer_or_the_job(baton: Any, worker: ScriptedWorker) -> None:
     for json_flag in ([], ["--json"]):
         command = await baton("submit", "hello", "--wait", *json_flag)

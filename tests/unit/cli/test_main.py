@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from cli.exit_codes import ExitCode
+from cli.exit_codes import EXIT_CODES, ExitCode
 from cli.main import main, make_app
 
 
@@ -36,7 +36,7 @@ TREE = dict(commands(typer.main.get_command(make_app())))
 @pytest.mark.parametrize("path", TREE, ids=" ".join)
 def test_every_command_shows_its_exit_codes_and_examples_that_parse(path: tuple[str, ...]) -> None:
     shown = CliRunner().invoke(make_app(), [*path, "--help"])
-    assert (shown.exit_code, "130 interrupted" in " ".join(shown.output.split())) == (0, True)
+    assert (shown.exit_code, "130 Ctrl-C" in " ".join(shown.output.split())) == (0, True)
     examples = shown.output.partition("Examples:\n")[2].partition("\n\n")[0].splitlines()
     called = [
         parse(TREE[()], shlex.split(re.sub(r" [<|>] .*", "", example.partition("baton ")[2]), comments=True))
@@ -90,6 +90,8 @@ def test_completion(asked: dict[str, str], proposed: str) -> None:
         (["workers", "--redis-url", "127.0.0.1:1"], ExitCode.USAGE, "--redis-url"),
         (["jobs", "--url", "nonsense"], ExitCode.USAGE, "--url nonsense is no address"),
         (["submit", "x", "--set", "y", "--url", "http://127.0.0.1:1"], ExitCode.USAGE, "NAME=VALUE"),
+        (["submit", "a\udcffb", "--url", "http://127.0.0.1:1"], ExitCode.USAGE, "no text in UTF-8"),
+        (["chat", " ", "--url", "http://127.0.0.1:1"], ExitCode.USAGE, "the prompt is empty"),
         (["ps", "--home", "/nonexistent"], ExitCode.UNREACHABLE, ""),
     ],
 )
@@ -100,3 +102,17 @@ def test_what_went_wrong_is_a_line_and_a_code(
         main(arguments)
     assert caught.value.code == code
     assert words in capsys.readouterr().err
+
+
+def test_a_setting_that_is_wrong_is_a_line_and_a_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BATON_PORT", "x")
+    with pytest.raises(SystemExit) as caught:
+        main(["jobs"])
+    assert caught.value.code == ExitCode.CONFIG
+    assert capsys.readouterr().err.startswith("baton: BATON_PORT=x: ")
+
+
+def test_every_exit_code_is_told() -> None:
+    assert re.findall(r"(?:: |, )(\d+) ", EXIT_CODES) == [str(code.value) for code in ExitCode]

@@ -20,6 +20,7 @@ from cli.checks.machine import (
 from cli.supervisor.devices import Gpu
 from cli.supervisor.home import Home
 from cli.supervisor.settings import UpSettings
+from tests.integration.cli.free_port import free_port
 
 GIB = 1 << 30
 
@@ -34,7 +35,8 @@ def test_a_port_that_is_taken_is_told_with_its_setting(settings: UpSettings, tmp
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        (finding,) = check_port_use(replace(settings, port=port, flower_port=port + 1), Home(tmp_path))
+        asked = replace(settings, port=port, flower_port=free_port())
+        (finding,) = check_port_use(asked, Home(tmp_path))
         assert (finding.level, f"port {port}" in finding.detail) == ("fail", True)
         assert finding.advice.endswith("BATON_PORT")
     (same,) = check_port_use(replace(settings, port=5, flower_port=5), Home(tmp_path))

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from cli.errors import StartRefused
-from cli.supervisor.settings import UpSettings, is_loopback, url_of
+from cli.supervisor.settings import UpSettings, url_of
 from shared.errors import SettingsError
+from shared.settings import is_loopback
 
 
 def test_defaults() -> None:
