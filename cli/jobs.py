@@ -14,7 +14,7 @@ from cli.server import JsonOption, Server
 from cli.table import print_table
 from cli.watching import follow_job
 
-_HEADINGS = ("id", "status", "model", "worker", "position", "attempts", "tokens", "seconds")
+_HEADINGS = ("id", "status", "model", "worker", "position", "eta", "attempts", "tokens", "seconds")
 
 
 def watch(
@@ -70,6 +70,7 @@ def _row(job: dict[str, Any]) -> tuple[object, ...]:
         job["model"],
         job["worker"],
         job["queue_position"],
+        job["eta_seconds"],
         job["attempts"],
         tokens,
         job["timing"]["running_s"],

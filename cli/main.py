@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from cli.again import delete, retry
 from cli.bench.command import bench
 from cli.chat import chat
 from cli.doctor import doctor
@@ -39,6 +40,8 @@ _COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (watch, ("baton watch job_0123456789abcdef01234567", "baton watch --poll --json job_0123456789abcdef")),
     (jobs, ("baton jobs --status in_progress --limit 5", "baton jobs --json")),
     (cancel, ("baton cancel job_0123456789abcdef01234567",)),
+    (retry, ("baton retry job_0123456789abcdef01234567 --wait",)),
+    (delete, ("baton delete job_0123456789abcdef01234567",)),
     (
         bench,
         (

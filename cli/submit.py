@@ -59,10 +59,10 @@ def submit(
             sys.stdout.write(f"{json.dumps(job) if as_json else job['id']}\n")
             return
         sys.stderr.write(f"{job['id']}\n")
-        raise typer.Exit(_wait(client, job["id"], as_json=as_json))
+        raise typer.Exit(wait_for_answer(client, job["id"], as_json=as_json))
 
 
-def _wait(client: ApiClient, job_id: str, *, as_json: bool) -> ExitCode:
+def wait_for_answer(client: ApiClient, job_id: str, *, as_json: bool) -> ExitCode:
     """Print the answer as it comes, or the job when it is over."""
     try:
         if not as_json:

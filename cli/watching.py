@@ -104,6 +104,10 @@ def _describe(name: str, data: dict[str, Any]) -> str:
     words = [name.removeprefix("job.")]
     if "worker" in data:
         words.append(f"by {data['worker']}")
+    if "queue_position" in data:
+        words.append(f"at place {data['queue_position']}")
+    if data.get("eta_seconds") is not None:
+        words.append(f"for about {data['eta_seconds']:.0f} s")
     if "reason" in data:
         words.append(f"({data['reason'].replace('_', ' ')})")
     if "error" in data:

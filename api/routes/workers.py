@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from api.deps import Owner, ServicesDep
+from api.deps import Owner, ServicesDep, read_nothing
 from shared.errors import RequestError, invalid_request
 from shared.lease import called
 
@@ -21,9 +21,10 @@ async def list_workers(_: Owner, services: ServicesDep) -> dict[str, Any]:
 
 
 @router.post("/v1/workers/{worker_id}/drain")
-async def drain_worker(worker_id: str, _: Owner, services: ServicesDep) -> JSONResponse:
+async def drain_worker(request: Request, worker_id: str, _: Owner, services: ServicesDep) -> JSONResponse:
     """Have a worker stop claiming, hand its jobs on and end: 202. Called again: the same answer while it
     lives."""
+    await read_nothing(request)
     found = called(await services.store.workers(), worker_id)
     if not found:
         raise _unknown(worker_id)

@@ -16,8 +16,8 @@ from tests.acceptance.system import System
 from tests.acceptance.test_chat import PROMPT
 from tests.tiny_chat_model import reference_answer
 
-pytestmark = pytest.mark.timeout(240)
-WAIT_S = 60
+pytestmark = pytest.mark.timeout(480)
+WAIT_S = 120
 LONG = 1500
 GREEDY = ("--temperature", "0", "--max-tokens")
 

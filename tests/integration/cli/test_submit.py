@@ -11,7 +11,8 @@ import pytest
 from cli.exit_codes import ExitCode
 from shared.errors import ErrorInfo
 from shared.events import Completed, Failed
-from tests.integration.cli.clients import MODEL, ScriptedWorker
+from shared.job_store import JobStore
+from tests.integration.cli.clients import MODEL, Done, ScriptedWorker
 
 
 async def test_the_prompt_may_stand_on_standard_input(baton: Any, worker: ScriptedWorker) -> None:
@@ -120,3 +121,35 @@ async def test_a_reader_goes_on_behind_a_cursor(baton: Any, worker: ScriptedWork
             assert (rest.code, rest.out.splitlines()) == (ExitCode.OK, whole[number:])
         wrong = await (await baton("watch", job_id, "--from", "nonsense", *poll)).done()
         assert (wrong.code, wrong.err.count("\n")) == (ExitCode.USAGE, 1)
+
+
+async def test_a_repeated_submit_under_a_key_names_the_same_job(baton: Any, worker: ScriptedWorker) -> None:
+    async def hand_in(prompt: str) -> Done:
+        done: Done = await (await baton("submit", prompt, "--idempotency-key", "key-1")).done()
+        return done
+
+    first = await hand_in("hello")
+    job = await worker.take()
+    assert (first.out, (await hand_in("hello")).out) == (f"{job.id}\n", f"{job.id}\n")
+    other = await hand_in("something else")
+    assert (other.code, other.out, other.err.count("\n")) == (ExitCode.USAGE, "", 1)
+    await worker.write("One", end=Completed(2))
+
+
+async def test_retry_and_delete(baton: Any, worker: ScriptedWorker, store: JobStore) -> None:
+    old_id = (await (await baton("submit", "hello")).done()).out.strip()
+    too_early = await (await baton("retry", old_id)).done()
+    assert (too_early.code, too_early.out) == (ExitCode.USAGE, "")
+    await worker.take()
+    await worker.write(end=Failed(ErrorInfo("out of luck")))
+    command = await baton("retry", old_id, "--wait")
+    job = await worker.take()
+    assert job.id != old_id and job.body["messages"] == [{"role": "user", "content": "hello"}]
+    await worker.write("One", end=Completed(2))
+    done = await command.done()
+    assert (done.code, done.out, done.err.splitlines()[0]) == (ExitCode.OK, "One\n", job.id)
+    deleted = await (await baton("delete", old_id, job.id)).done()
+    assert (deleted.code, deleted.out) == (ExitCode.OK, f"{old_id} deleted\n{job.id} deleted\n")
+    assert await store.get_many([old_id, job.id]) == [None, None]
+    gone = await (await baton("delete", old_id)).done()
+    assert gone.code == ExitCode.NOT_FOUND

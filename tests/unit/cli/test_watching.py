@@ -25,6 +25,7 @@ END = ("completed", {"usage": {"completion_tokens": 2}})
 def test_what_happens_to_a_job_leaves_its_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     show(
         ("queued", {}),
+        ("queued", {"queue_position": 3, "eta_seconds": 11.6}),
         ("output", output("a b")),
         ("requeued", {"reason": "worker_died"}),
         ("resumed", {"worker": "w2"}),
@@ -33,7 +34,13 @@ def test_what_happens_to_a_job_leaves_its_text_as_it_is(capsys: pytest.CaptureFi
     )
     shown = capsys.readouterr()
     assert shown.out == "a bc\n"
-    assert shown.err == "[queued]\n[requeued (worker died)]\n[resumed by w2]\n[completed - 2 tokens]\n"
+    assert shown.err.splitlines() == [
+        "[queued]",
+        "[queued at place 3 for about 12 s]",
+        "[requeued (worker died)]",
+        "[resumed by w2]",
+        "[completed - 2 tokens]",
+    ]
 
 
 def test_further_choices_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
