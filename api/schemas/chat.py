@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, field_validator
 
 from api.schemas.message import Message, read_message
 from api.schemas.sampling import Sampling
-from api.schemas.unsupported import UNSUPPORTED, without_idle
+from api.schemas.unsupported import UNSUPPORTED, UNSUPPORTED_IN_STREAM_OPTIONS, without_idle
 from api.schemas.validation import Schema, entries_at_most, validate
 
 MAX_MESSAGES = 4096
@@ -74,9 +74,13 @@ class ChatRequest(WithoutEffect, Sampling):
 def read_chat(fields: dict[str, Any], *, prefix: str = "") -> ChatRequest:
     """A chat from its JSON. Raises RequestError (400). A field that is null counts as not given."""
     fields = without_idle(fields, ChatRequest, UNSUPPORTED, prefix)
-    messages = fields.get("messages")
+    messages, options = fields.get("messages"), fields.get("stream_options")
     if isinstance(messages, list):
         fields["messages"] = [
             read_message(message, f"{prefix}messages[{index}]") for index, message in enumerate(messages)
         ]
+    if isinstance(options, dict):
+        fields["stream_options"] = without_idle(
+            options, StreamOptions, UNSUPPORTED_IN_STREAM_OPTIONS, f"{prefix}stream_options."
+        )
     return validate(ChatRequest, fields, prefix=prefix)

@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from api.openapi import json_schema
-from api.schemas.chat import ChatRequest, WithoutEffect
+from api.schemas.chat import ChatRequest, StreamOptions, WithoutEffect
 from api.schemas.message import Message
 from api.schemas.sampling import VllmSampling
-from api.schemas.unsupported import UNSUPPORTED, UNSUPPORTED_IN_MESSAGE, Refused
+from api.schemas.unsupported import (
+    UNSUPPORTED,
+    UNSUPPORTED_IN_MESSAGE,
+    UNSUPPORTED_IN_STREAM_OPTIONS,
+    Refused,
+)
 from shared.sampling import SamplingParams
 
 #: Sampling for which a model's generation_config.json may have another default.
@@ -56,7 +61,6 @@ def page() -> str:
     """The whole page."""
     chat = _properties(ChatRequest)
     idle = {name: chat.pop(name) for name in WithoutEffect.model_fields}
-    message = _properties(Message)
     parts = [
         _INTRODUCTION,
         "## Honoured\n",
@@ -66,12 +70,11 @@ def page() -> str:
         _table(("parameter", "of", "value", "why"), _idle(idle)),
         "## Refused by name\n",
         "400 `unsupported_parameter`, but for values that ask for what happens anyway.\n",
-        _table(("parameter", "of", "taken all the same", "note"), _refused(UNSUPPORTED)),
-        "## Messages\n",
-        _table(
-            ("field", "value", "note"), ((_code(n), _value(p), p["description"]) for n, p in message.items())
-        ),
-        _table(("refused", "of", "taken all the same", "note"), _refused(UNSUPPORTED_IN_MESSAGE)),
+        _refusals(UNSUPPORTED),
+        "## In `stream_options`\n",
+        *_part(StreamOptions, UNSUPPORTED_IN_STREAM_OPTIONS),
+        "## In a message\n",
+        *_part(Message, UNSUPPORTED_IN_MESSAGE),
         _LOGPROBS,
     ]
     return "\n".join(parts)
@@ -93,9 +96,23 @@ def _idle(properties: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
         yield _code(name), origin(name), _value(found), found["description"]
 
 
-def _refused(fields: Mapping[str, Refused]) -> Iterable[tuple[str, ...]]:
-    for name, refused in fields.items():
-        yield _code(name), refused.origin, ", ".join(_code(json.dumps(v)) for v in refused.idle), refused.note
+def _part(schema: type[Any], refused: Mapping[str, Refused]) -> tuple[str, str]:
+    """What an object within the request may hold."""
+    fields = [(_code(name), _value(p), p["description"]) for name, p in _properties(schema).items()]
+    return _table(("field", "value", "what it does"), fields), _refusals(refused)
+
+
+def _refusals(fields: Mapping[str, Refused]) -> str:
+    rows = [
+        (
+            _code(name),
+            refused.origin,
+            ", ".join(_code(json.dumps(value)) for value in refused.idle),
+            refused.note,
+        )
+        for name, refused in fields.items()
+    ]
+    return _table(("refused", "of", "taken all the same", "note"), rows)
 
 
 def origin(name: str) -> str:

@@ -86,6 +86,11 @@ UNSUPPORTED: Mapping[str, Refused] = {
     "use_beam_search": _vllm(False),
     "vllm_xargs": _vllm(),
 }
+#: Of `stream_options`.
+UNSUPPORTED_IN_STREAM_OPTIONS: Mapping[str, Refused] = {
+    "include_obfuscation": Refused(idle=(False,)),
+    "continuous_usage_stats": _vllm(False),
+}
 #: Of a message.
 UNSUPPORTED_IN_MESSAGE: Mapping[str, Refused] = {
     "annotations": Refused(idle=([],)),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from api.schemas.chat import WithoutEffect, read_chat
-from api.schemas.unsupported import UNSUPPORTED
+from api.schemas.unsupported import UNSUPPORTED, UNSUPPORTED_IN_MESSAGE, UNSUPPORTED_IN_STREAM_OPTIONS
 from shared.errors import RequestError
 
 HELLO = [{"role": "user", "content": "hi"}]
@@ -133,6 +133,24 @@ def test_a_field_that_is_not_honoured_is_refused_by_name(name: str) -> None:
 )
 def test_values_that_ask_for_what_happens_anyway_are_taken(name: str, value: Any) -> None:
     assert read(**{name: value}) == read()
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED_IN_STREAM_OPTIONS)
+def test_a_stream_option_that_is_not_honoured_is_refused_by_name(name: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        read(stream=True, stream_options={name: True})
+    found = (caught.value.info.param, caught.value.info.code)
+    assert found == (f"stream_options.{name}", "unsupported_parameter")
+    assert read(stream=True, stream_options={name: False, "include_usage": None}) == read()
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED_IN_MESSAGE)
+def test_a_field_of_a_message_that_is_not_honoured_is_refused_by_name(name: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        read(messages=[{**HELLO[0], name: "x"}])
+    found = (caught.value.info.param, caught.value.info.code)
+    assert found == (f"messages[0].{name}", "unsupported_parameter")
+    assert read(messages=[{**HELLO[0], name: None}]) == read()
 
 
 def test_a_boolean_is_no_number() -> None:

@@ -9,11 +9,12 @@ from typing import Any
 
 import openai.types.chat.completion_create_params as official
 import pytest
+from openai.types.chat import ChatCompletionStreamOptionsParam
 
-from api.schemas.chat import ChatRequest, WithoutEffect, read_chat
+from api.schemas.chat import ChatRequest, StreamOptions, WithoutEffect, read_chat
 from api.schemas.compatibility import RECOMMENDED, page
 from api.schemas.message import Message
-from api.schemas.unsupported import UNSUPPORTED, UNSUPPORTED_IN_MESSAGE
+from api.schemas.unsupported import UNSUPPORTED, UNSUPPORTED_IN_MESSAGE, UNSUPPORTED_IN_STREAM_OPTIONS
 from shared.errors import RequestError
 from workers.defaults import Defaults
 
@@ -61,13 +62,17 @@ def test_every_parameter_has_its_place() -> None:
     assert rows("Honoured") == set(BOUNDS) == set(ChatRequest.model_fields) - set(WithoutEffect.model_fields)
     assert rows("Taken, without effect") == set(WithoutEffect.model_fields)
     assert rows("Refused by name") == set(UNSUPPORTED)
-    assert rows("Messages") == set(Message.model_fields) | set(UNSUPPORTED_IN_MESSAGE)
+    assert rows("In a message") == set(Message.model_fields) | set(UNSUPPORTED_IN_MESSAGE)
+    options = set(StreamOptions.model_fields) | set(UNSUPPORTED_IN_STREAM_OPTIONS)
+    assert rows("In `stream_options`") == options
     assert not set(ChatRequest.model_fields) & set(UNSUPPORTED)
 
 
 def test_every_parameter_of_the_official_client_is_known() -> None:
     names = set(official.CompletionCreateParamsBase.__annotations__) | {"stream"}
     assert names <= set(ChatRequest.model_fields) | set(UNSUPPORTED)
+    options = set(ChatCompletionStreamOptionsParam.__annotations__)
+    assert options <= set(StreamOptions.model_fields) | set(UNSUPPORTED_IN_STREAM_OPTIONS)
 
 
 @pytest.mark.parametrize("name", BOUNDS)
