@@ -42,6 +42,7 @@ bench: venv-dev ## the whole path, the relay, the queue and the engine, each aga
 
 docs: venv-dev ## what of docs/ is made of the code
 	@$(BIN)/python -m api.schemas.compatibility docs/compatibility.md
+	@$(BIN)/python -m cli.reference docs
 
 clean: ## remove what was installed and built; models and data in .baton stay
 	rm -rf $(VENV) *.egg-info build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
