@@ -1,0 +1,43 @@
+"""What the documents show works: every example is run against a real system."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.documents import ROOT, Example, examples_of, run
+from tests.acceptance.system import System
+from tests.tiny_chat_model import reference_answer
+
+pytestmark = pytest.mark.timeout(300)
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def environ_of(system: System) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("BATON_")}
+    path = f"{Path(sys.executable).parent}:{own['PATH']}"
+    return {**own, "PATH": path, "BATON_HOME": str(system.home), "PYTHONPATH": str(ROOT)}
+
+
+def for_system(example: Example, system: System) -> Example:
+    """The same example with the test's address and model."""
+    code = example.code.replace("http://127.0.0.1:8000", system.urls[0])
+    return Example(example.language, code.replace("SmolLM2-135M-Instruct", "tiny"))
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if examples_of(d)], ids=lambda d: d.name)
+def test_every_example_runs_and_prints_something(document: Path, system: System, tmp_path: Path) -> None:
+    for example in examples_of(document):
+        assert run(for_system(example, system), tmp_path, environ_of(system)).strip()
+
+
+@pytest.mark.parametrize("language", ["python", "js"])
+def test_a_stream_that_is_taken_up_again_is_whole(
+    language: str, system: System, tiny_model: Path, tmp_path: Path
+) -> None:
+    example = next(e for e in examples_of(ROOT / "docs/resume.md") if e.language == language)
+    answer = run(for_system(example, system), tmp_path, environ_of(system))
+    assert answer == reference_answer(tiny_model, "Count from 1 to 30", 40)
