@@ -65,7 +65,10 @@ def talk(http: httpx.Client) -> str:
     ask = body(f"{CANARY} tell me of it", max_tokens=40, temperature=1, seed=1, **SAID)
     streamed = http.post("/v1/chat/completions", json={**ask, "stream": True})
     assert streamed.content.endswith(b"data: [DONE]\n\n"), streamed.text
-    job = http.post("/v1/jobs", json={"endpoint": "/v1/chat/completions", "body": ask}).json()
+    named = {"Idempotency-Key": f"{CANARY}-once"}
+    asked = {"endpoint": "/v1/chat/completions", "body": ask, "priority": "high"}
+    job = http.post("/v1/jobs", json=asked, headers=named).json()
+    assert http.post("/v1/jobs", json=asked, headers=named).json()["id"] == job["id"]
     ended = wait_for(http, job["id"], lambda found: found["status"] == "incomplete")
     listed = http.get(f"/v1/jobs/{job['id']}/events", headers={"Accept": "application/json"})
     assert listed.json()["done"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 
 import pytest
@@ -78,6 +79,18 @@ async def test_a_worker_without_a_sign_of_life_loses_its_jobs(
     assert await last_event(store, job_id) == Requeued("worker_died")
     assert await store.workers() == []
     assert await ringer.num_waiting(MODEL) == 1
+
+
+async def test_what_it_did_is_counted(store: JobStore, reaper: Reaper, clock: Clock) -> None:
+    await create(store, expires_after_s=0.001)
+    await create(store)
+    await store.register(LEASE)
+    await asyncio.sleep(0.01)
+    await reaper.tick()
+    assert +reaper.acts == {"expires": 1}
+    clock.now = 3.1
+    await reaper.tick()
+    assert +reaper.acts == {"expires": 1, "buried": 1, "rung": 1}
 
 
 async def test_a_worker_that_beats_keeps_them(store: JobStore, reaper: Reaper, clock: Clock) -> None:
