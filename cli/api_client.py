@@ -93,9 +93,12 @@ class ApiClient:
 
     def _send(self, method: str, path: str, options: dict[str, Any]) -> httpx.Response:
         for _ in self._urls:
-            request = self._http.build_request(method, self._urls[self._current] + path, **options)
             try:
+                request = self._http.build_request(method, self._urls[self._current] + path, **options)
                 return self._http.send(request, stream=True)
+            except (ValueError, httpx.LocalProtocolError) as error:
+                # NaN, bytes that are no UTF-8, a header of more than ASCII: the command line's fault.
+                raise CommandError(f"the request cannot be sent: {error}", ExitCode.USAGE) from error
             except httpx.TransportError as error:
                 failure = error
                 self.use_next_url()

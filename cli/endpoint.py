@@ -34,9 +34,12 @@ def find_endpoint(
     env = settings.Environment(environ)
     named = tuple(_base_url(url) for url in urls or []) or tuple(_urls_of_up(environ))
     keys = env.read(settings.API_KEYS)
+    key = api_key or (keys[0] if keys else environ.get("OPENAI_API_KEY"))
+    if key and not (key.isascii() and key.isprintable()):
+        raise CommandError("the API key holds characters that no key has", ExitCode.USAGE)
     return Endpoint(
         urls=named or (url_of(env.read(settings.HOST), env.read(settings.PORT)),),
-        api_key=api_key or (keys[0] if keys else environ.get("OPENAI_API_KEY")),
+        api_key=key,
     )
 
 
