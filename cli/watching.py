@@ -81,10 +81,9 @@ class _TextPrinter:
                 self._turn_to(choice["index"])
                 write_text(sys.stdout, choice["delta"].get("content") or "")
         else:
-            if event.event in ENDS:
+            # In a pipe the output stays as it is, whatever happens to the job meanwhile.
+            if event.event in ENDS or sys.stdout.isatty():
                 self._turn_to(None)
-            elif self._choice is not None and sys.stderr.isatty():
-                sys.stderr.write("\n")  # the output itself goes on as if nothing had happened
             Notice.tell(_describe(event.event, data))
         sys.stdout.flush()
 
@@ -105,6 +104,10 @@ def _describe(name: str, data: dict[str, Any]) -> str:
     words = [name.removeprefix("job.")]
     if "worker" in data:
         words.append(f"by {data['worker']}")
+    if "queue_position" in data:
+        words.append(f"at place {data['queue_position']}")
+    if data.get("eta_seconds") is not None:
+        words.append(f"for about {data['eta_seconds']:.0f} s")
     if "reason" in data:
         words.append(f"({data['reason'].replace('_', ' ')})")
     if "error" in data:

@@ -1,5 +1,3 @@
-"""What `baton watch` prints of a job's events."""
-
 from __future__ import annotations
 
 import json
@@ -11,32 +9,45 @@ from cli.sse_client import SseEvent
 from cli.watching import printer_for
 
 
+def output(text: str, choice: int = 0) -> dict[str, Any]:
+    return {"choices": [{"index": choice, "delta": {"content": text}}]}
+
+
 def show(*events: tuple[str, dict[str, Any]]) -> None:
     printer = printer_for(as_json=False)
     for name, data in events:
-        printer.show(SseEvent(id="", event=name, data=json.dumps(data)), data)
+        printer.show(SseEvent(json.dumps(data), f"job.{name}"), data)
 
 
-def output(text: str, index: int = 0) -> tuple[str, dict[str, Any]]:
-    return "job.output", {"choices": [{"index": index, "delta": {"content": text}}]}
+END = ("completed", {"usage": {"completion_tokens": 2}})
 
 
-def test_a_change_of_workers_leaves_no_trace_in_the_output(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_happens_to_a_job_leaves_its_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     show(
-        ("job.started", {"worker": "w1"}),
-        output("4."),
-        ("job.requeued", {"reason": "worker_died"}),
-        ("job.resumed", {"worker": "w2"}),
-        output(" 4"),
-        ("job.completed", {"usage": {"completion_tokens": 2}}),
+        ("queued", {}),
+        ("queued", {"queue_position": 3, "eta_seconds": 11.6}),
+        ("output", output("a b")),
+        ("requeued", {"reason": "worker_died"}),
+        ("resumed", {"worker": "w2"}),
+        ("output", output("c")),
+        END,
     )
-    told = capsys.readouterr()
-    assert told.out == "4. 4\n"
-    assert told.err == (
-        "[started by w1]\n[requeued (worker died)]\n[resumed by w2]\n[completed - 2 tokens]\n"
-    )
+    shown = capsys.readouterr()
+    assert shown.out == "a bc\n"
+    assert shown.err.splitlines() == [
+        "[queued]",
+        "[queued at place 3 for about 12 s]",
+        "[requeued (worker died)]",
+        "[resumed by w2]",
+        "[completed - 2 tokens]",
+    ]
 
 
-def test_each_run_of_a_choice_has_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    show(output("a"), output("b", 1), output("c", 1), output("d"), ("job.incomplete", {}))
-    assert capsys.readouterr().out == "a\n(1) bc\nd\n"
+def test_further_choices_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    show(("output", output("a")), ("output", output("b", 1)), ("output", output("c", 1)), END)
+    assert capsys.readouterr().out == "a\n(1) bc\n"
+
+
+def test_a_job_without_output_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    show(("cancelled", {"reason": "client"}))
+    assert capsys.readouterr().out == ""
