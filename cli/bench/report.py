@@ -15,6 +15,8 @@ from cli.table import print_table
 
 #: From here on the load generator itself may be what is slow.
 _BUSY = 0.7
+#: Milliseconds at p99; from here on it matters that requests were sent late.
+_LATE_MS = 20
 #: How tokens were counted, where no usage tells them.
 _SOURCES = {
     "chunks": "tokens are chunks, as answers have no usage",
@@ -75,6 +77,8 @@ def _notes(summaries: Sequence[Summary], plan: Plan) -> Iterator[str]:
         yield from (f"{name}: {count} x {kind}" for kind, count in summary.errors.items())
         if summary.client_cpu > _BUSY:
             yield f"{name}: the load generator was busy itself; the server may be faster"
+        if summary.late_ms is not None and summary.late_ms.p99 > _LATE_MS:
+            yield f"{name}: sent late (p99 {summary.late_ms.p99:.0f} ms), which counts as latency"
 
 
 def to_json(summaries: Sequence[Summary], targets: Sequence[Target], plan: Plan) -> dict[str, Any]:
