@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
+from typing import Any
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 
+from shared import keys
 from shared.job_store import JobStore
 from tests.fake_worker import ANSWER, FakeWorker, hello
-from tests.integration.api.requests import chat, job, submit
+from tests.integration.api.conftest import StartApi
+from tests.integration.api.requests import chat, job, read_blocks, submit
 from tests.integration.api.server import MODEL
+from tests.unit.api.streams import blocks
 
 TEXT = "".join(ANSWER)
 
@@ -162,3 +168,170 @@ async def test_a_job_of_a_chat(http: httpx.AsyncClient, store: JobStore) -> None
         response = await http.post("/v1/chat/completions", json=chat())
         found = (await http.get(f"/v1/jobs/{response.headers['x-job-id']}")).json()
     assert found["result"] == response.json()
+
+
+@pytest.mark.parametrize("field", ["expires_after", "cancel_after"])
+@pytest.mark.parametrize("value", [0, -1, 1e18, 2_592_001, "60", True, [], {}])
+async def test_a_bad_deadline_is_named(http: httpx.AsyncClient, field: str, value: Any) -> None:
+    response = await http.post("/v1/jobs", json=job(**{field: value}))
+    assert (response.status_code, response.json()["error"]["param"]) == (400, field)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("priority", "urgent!"), ("priority", 1), ("on_disconnect", "x")]
+)
+async def test_a_bad_word_is_named(http: httpx.AsyncClient, field: str, value: Any) -> None:
+    response = await http.post("/v1/jobs", json=job(**{field: value}))
+    assert (response.status_code, response.json()["error"]["param"]) == (400, field)
+
+
+async def test_a_job_that_began_in_time_does_not_expire(http: httpx.AsyncClient, store: JobStore) -> None:
+    async with FakeWorker(store) as worker:
+        job_id = await submit(http, expires_after=0.3, cancel_after=2_592_000)
+        running = await worker.claimed()
+        late = await submit(http, cancel_after=0.3)
+        late_running = await worker.claimed()
+        ended = (await http.get(f"/v1/jobs/{late}", params={"wait": "10"})).json()
+        assert (ended["status"], ended["reason"]) == ("cancelled", "deadline")
+        assert (await late_running.check()).kind == "not yours"
+        assert (await running.complete()).kind == "closed"
+    assert (await http.get(f"/v1/jobs/{job_id}")).json()["status"] == "completed"
+
+
+async def test_who_reads_decides_whether_a_job_goes_on(start_api: StartApi, store: JobStore) -> None:
+    api = start_api(reader_grace_s=0.2)
+    async with httpx.AsyncClient(base_url=api.url, timeout=20) as http:
+        unread = await submit(http, on_disconnect="cancel")
+        kept = await submit(http, on_disconnect="continue")
+        read = await submit(http, on_disconnect="cancel")
+        chats = [await _leave(http, {"baton-on-disconnect": word}) for word in ("continue", "cancel")]
+        asking = asyncio.create_task(http.get(f"/v1/jobs/{read}", params={"wait": "20"}))
+        async with asyncio.timeout(20):
+            for job_id in (unread, chats[1]):
+                while (await http.get(f"/v1/jobs/{job_id}")).json()["status"] == "queued":
+                    await asyncio.sleep(0.05)
+        ids = (unread, kept, read, *chats)
+        reasons = [(await http.get(f"/v1/jobs/{job_id}")).json()["reason"] for job_id in ids]
+        assert reasons == ["reader_gone", None, None, None, "reader_gone"]
+        async with FakeWorker(store, hello):
+            assert (await asking).json()["status"] == "completed"
+
+
+async def _leave(http: httpx.AsyncClient, headers: dict[str, str]) -> str:
+    """Ask for a chat and go away at once; answers its job."""
+    before = await _listed(http)
+    asking = asyncio.create_task(http.post("/v1/chat/completions", json=chat(), headers=headers))
+    async with asyncio.timeout(10):
+        while (now := await _listed(http)) == before:
+            await asyncio.sleep(0.01)
+    asking.cancel()
+    return (now - before).pop()
+
+
+async def _listed(http: httpx.AsyncClient) -> set[str]:
+    return {str(one["id"]) for one in (await http.get("/v1/jobs")).json()["data"]}
+
+
+async def test_a_bad_header_is_named(http: httpx.AsyncClient) -> None:
+    response = await http.post("/v1/chat/completions", json=chat(), headers={"baton-on-disconnect": "x"})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "Baton-On-Disconnect")
+
+
+async def test_a_job_that_is_over_is_retried(http: httpx.AsyncClient, store: JobStore) -> None:
+    fields = {"priority": "low", "metadata": {"a": "b"}, "cancel_after": 600, "expires_after": 300}
+    job_id = await submit(http, **fields, body=chat(seed=7, n=2))
+    early = await http.post(f"/v1/jobs/{job_id}/retry")
+    assert (early.status_code, early.json()["error"]["code"]) == (409, "job_not_over")
+    await http.post(f"/v1/jobs/{job_id}/cancel")
+    response = await http.post(f"/v1/jobs/{job_id}/retry")
+    new = response.json()
+    assert (response.status_code, response.headers["location"]) == (202, new["urls"]["get"])
+    assert new["id"] != job_id and (new["retry_of"], new["status"]) == (job_id, "queued")
+    assert (new["priority"], new["metadata"]) == ("low", {"a": "b"})
+    first, second = await store.get(job_id), await store.get(new["id"])
+    assert first is not None and second is not None
+    assert (second.body, second.n, second.endpoint) == (first.body, 2, first.endpoint)
+    assert (second.cancel_after_s, second.expires_after_s) == (600, 300)
+    assert (await http.get(f"/v1/jobs/{job_id}")).json()["status"] == "cancelled"
+    async with FakeWorker(store, hello):
+        ended = (await http.get(f"/v1/jobs/{new['id']}", params={"wait": "10"})).json()
+    assert (ended["status"], ended["result"]["choices"][1]["message"]["content"]) == ("completed", TEXT)
+
+
+@pytest.mark.parametrize("action", ["cancel", "retry"])
+async def test_actions_take_no_parameters(http: httpx.AsyncClient, action: str) -> None:
+    job_id = await submit(http)
+    response = await http.post(f"/v1/jobs/{job_id}/{action}", json={"priority": "high"})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "priority")
+    assert (await http.get(f"/v1/jobs/{job_id}")).json()["status"] == "queued"
+
+
+@pytest.mark.parametrize("method_path", [("POST", "/retry"), ("POST", "/cancel"), ("DELETE", "")])
+async def test_a_job_that_is_not_there(http: httpx.AsyncClient, method_path: tuple[str, str]) -> None:
+    method, path = method_path
+    response = await http.request(method, f"/v1/jobs/job_{'a' * 24}{path}")
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "job_not_found")
+
+
+async def test_a_job_that_is_over_is_deleted(
+    http: httpx.AsyncClient, store: JobStore, redis_client: Redis
+) -> None:
+    async with FakeWorker(store, hello):
+        job_id = await submit(http)
+        await http.get(f"/v1/jobs/{job_id}", params={"wait": "10"})
+    cursor = blocks((await http.get(f"/v1/jobs/{job_id}/events")).content)[0].id
+    response = await http.delete(f"/v1/jobs/{job_id}")
+    assert response.json() == {"id": job_id, "object": "job.deleted", "deleted": True}
+    for path in ("", "/events"):
+        assert (await http.get(f"/v1/jobs/{job_id}{path}")).status_code == 404
+    gone = await http.get(f"/v1/jobs/{job_id}/events", headers={"last-event-id": cursor})
+    assert (gone.status_code, gone.json()["error"]["code"]) == (410, "stream_expired")
+    assert (await http.delete(f"/v1/jobs/{job_id}")).status_code == 404
+    assert (await http.get("/v1/jobs")).json()["data"] == []
+    assert [key async for key in redis_client.scan_iter(f"*{job_id}*")] == []
+    assert await redis_client.zcard(keys.DEADLINES) == 0
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+async def test_deleting_ends_what_is_not_over(
+    http: httpx.AsyncClient, other_http: httpx.AsyncClient, store: JobStore, *, is_running: bool
+) -> None:
+    job_id = await submit(http)
+    async with FakeWorker(store) if is_running else nullcontext() as worker:
+        if worker is not None:
+            running = await worker.claimed()
+            await running.say("a")
+        async with other_http.stream("GET", f"/v1/jobs/{job_id}/events") as response:
+            stream = read_blocks(response)
+            seen = [await anext(stream)]
+            assert (await http.delete(f"/v1/jobs/{job_id}")).json()["deleted"] is True
+            seen += [block async for block in stream]
+        assert seen[-1].event == "job.cancelled" and seen[-1].json["reason"] == "client"
+        if worker is not None:
+            assert (await running.say("b")).kind == "gone"
+    assert await store.num_queued(MODEL) == 0 and await store.active_ids(first=0, limit=9) == []
+
+
+async def test_deleting_a_chat_tells_its_reader(
+    http: httpx.AsyncClient, other_http: httpx.AsyncClient, store: JobStore
+) -> None:
+    async with FakeWorker(store) as worker:
+        whole = asyncio.create_task(http.post("/v1/chat/completions", json=chat()))
+        job_id = (await worker.claimed()).job.id
+        await other_http.delete(f"/v1/jobs/{job_id}")
+        response = await whole
+    assert (response.status_code, response.json()["error"]["code"]) == (409, "job_cancelled")
+
+
+async def test_a_job_is_kept_as_long_as_it_was_promised(start_api: StartApi, store: JobStore) -> None:
+    brief, kept = start_api(retention_s=0.2), start_api(retention_s=600)
+    ids = []
+    async with asyncio.timeout(20):
+        for api in (brief, kept):
+            async with httpx.AsyncClient(base_url=api.url) as http:
+                ids.append(await submit(http))
+                assert (await http.post(f"/v1/jobs/{ids[-1]}/cancel")).status_code == 200
+        while await store.get(ids[0]) is not None:
+            await asyncio.sleep(0.05)
+    assert await store.get(ids[1]) is not None
+    assert await store.list_ids("public", before=None, limit=9) == [ids[1]]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from api.cursor import Cursor
 from api.job_view import JobView
+from api.join import News
+from api.place import Place
 from shared.errors import ErrorInfo
 from shared.events import Entry, Failed, Output, Queued, Requeued, Resumed, Started
 from tests.unit.api.streams import JOB_ID, blocks, facts, output, read_all
@@ -42,3 +44,11 @@ def test_polling_tells_the_same() -> None:
     items = JobView(facts()).items(news)
     told = [(block.id, block.event, block.json) for block in blocks(JobView(facts()).encode(news))]
     assert [(item["id"], item["event"], item["data"]) for item in items] == told
+
+
+def test_a_place_is_a_queued_event_at_the_same_cursor() -> None:
+    (first,) = read_all(ENTRIES[:1], Cursor.start(JOB_ID, 1))
+    place = News(Place(3, None), first.cursor, 0)
+    found = blocks(JobView(facts()).encode([first, place]))
+    assert found[1].json == life("queued", queue_position=3, eta_seconds=None)
+    assert (found[1].event, found[1].id) == ("job.queued", found[0].id)

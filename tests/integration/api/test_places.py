@@ -1,0 +1,127 @@
+"""Queue position and ETA: in the object, in the list, and as events that stand in no stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import httpx
+from redis.asyncio import Redis
+
+from shared import keys
+from shared.append import Append
+from shared.events import Completed, Queued
+from shared.job import Job
+from shared.job_store import JobStore
+from shared.lease import Lease
+from tests.fake_worker import FakeWorker
+from tests.integration.api.requests import CHAT, chat, read_blocks, submit
+from tests.integration.api.server import MODEL
+from tests.unit.api.streams import Block
+
+LEASE = Lease("w.a", "w", MODEL, "host", 1, "cpu", 1, "rev")
+RAN_S = 10
+
+
+async def _measured(http: httpx.AsyncClient, store: JobStore, redis: Redis) -> Job:
+    """A worker of one slot that took ten seconds for a job and has taken another; answers that one."""
+    await store.register(LEASE)
+    first = await _claimed(http, store, "h1")
+    await redis.hincrby(keys.job(first.id), "started_ms", -RAN_S * 1000)
+    await store.append("w.a", [Append(first.id, "h1", (0,), (0,), terminal=Completed(1))])
+    return await _claimed(http, store, "h2")
+
+
+async def _claimed(http: httpx.AsyncClient, store: JobStore, holder: str) -> Job:
+    await submit(http)
+    job = await store.claim(LEASE, holder)
+    assert isinstance(job, Job)
+    return job
+
+
+async def test_the_object_and_the_list_tell_place_and_eta(
+    http: httpx.AsyncClient, store: JobStore, redis_client: Redis
+) -> None:
+    running = await _measured(http, store, redis_client)
+    ids = [await submit(http) for _ in range(3)]
+    async with asyncio.timeout(10):
+        # What a replica knows of pace and workers may be a second old.
+        while (await http.get(f"/v1/jobs/{ids[2]}")).json()["eta_seconds"] in (None, 0):
+            await store.beat("w.a", steps=1, bells=0, running={running.id: "h2"}, stats={})
+            await asyncio.sleep(0.05)
+    for position, job_id in enumerate(ids):
+        found = (await http.get(f"/v1/jobs/{job_id}")).json()
+        assert found["queue_position"] == position
+        assert RAN_S * (position + 1) <= found["eta_seconds"] <= (RAN_S + 2) * (position + 1)
+    listed = {one["id"]: one for one in (await http.get("/v1/jobs")).json()["data"]}
+    assert [listed[job_id]["queue_position"] for job_id in ids] == [0, 1, 2]
+    assert all(listed[job_id]["eta_seconds"] >= RAN_S for job_id in ids)
+    assert (listed[running.id]["queue_position"], listed[running.id]["eta_seconds"]) == (None, None)
+
+
+async def test_readers_are_told_while_the_job_waits(
+    http: httpx.AsyncClient, other_http: httpx.AsyncClient, store: JobStore
+) -> None:
+    ahead, job_id = await submit(http), await submit(http)
+    async with (
+        http.stream("GET", f"/v1/jobs/{job_id}/events") as one,
+        other_http.stream("GET", f"/v1/jobs/{job_id}/events") as other,
+    ):
+        streams = [read_blocks(one), read_blocks(other)]
+        for stream in streams:
+            queued, place = await _next(stream), await _next(stream)
+            assert (queued.event, place.event, place.id) == ("job.queued", "job.queued", queued.id)
+            assert place.json == queued.json | {"queue_position": 1, "eta_seconds": None}
+        await http.post(f"/v1/jobs/{ahead}/cancel")
+        for stream in streams:
+            assert (await _next(stream)).json["queue_position"] == 0
+        assert [entry.event for entry in await store.entries(job_id)] == [Queued()]
+        async with FakeWorker(store) as worker:
+            running = await worker.claimed()
+            for stream in streams:
+                assert (await _next(stream)).event == "job.started"
+            await running.complete()
+            for stream in streams:
+                assert [block.event async for block in stream][-1] == "job.completed"
+
+
+async def _next(stream: AsyncIterator[Block]) -> Block:
+    async with asyncio.timeout(10):
+        return await anext(stream)
+
+
+async def test_polling_ends_with_the_place(http: httpx.AsyncClient, store: JobStore) -> None:
+    await submit(http)
+    job_id = await submit(http)
+    accept = {"accept": "application/json"}
+    first = (await http.get(f"/v1/jobs/{job_id}/events", headers=accept)).json()
+    assert [(event["event"], event["data"].get("queue_position")) for event in first["events"]] == [
+        ("job.queued", None),
+        ("job.queued", 1),
+    ]
+    params = {"after": first["cursor"], "wait": "0.05"}
+    again = (await http.get(f"/v1/jobs/{job_id}/events", headers=accept, params=params)).json()
+    assert [event["data"]["queue_position"] for event in again["events"]] == [1]
+    assert (again["cursor"], again["done"]) == (first["cursor"], False)
+    limited = (await http.get(f"/v1/jobs/{job_id}/events", headers=accept, params={"limit": "1"})).json()
+    assert len(limited["events"]) == 1
+    async with FakeWorker(store) as worker:
+        await worker.claimed()
+        running = await worker.claimed()
+        await running.say("a")
+        now = (await http.get(f"/v1/jobs/{job_id}/events", headers=accept, params=params)).json()
+    assert [event["event"] for event in now["events"]] == ["job.started", "job.output"]
+
+
+async def test_a_chat_is_told_nothing_of_it(http: httpx.AsyncClient, store: JobStore) -> None:
+    lease = replace(LEASE, slots=1)
+    await store.register(lease)
+    asking = asyncio.create_task(http.post(CHAT, json=chat(stream=True)))
+    await asyncio.sleep(1.5)  # longer than a round of the watch
+    async with FakeWorker(store) as worker:
+        running = await worker.claimed()
+        await running.say("a")
+        await running.complete()
+        response = await asking
+    assert b"queue_position" not in response.content and b"event:" not in response.content
