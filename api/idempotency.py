@@ -15,6 +15,14 @@ from shared.request_key import RequestKey
 
 HEADER = "Idempotency-Key"
 _MAX_LENGTH = 255
+#: For /openapi.json.
+PARAMETER: dict[str, Any] = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Repeated with the same body: the same job while that is kept; with another body: 409.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": _MAX_LENGTH},
+}
 
 
 def read_key(request: Request, owner: str, asked: Any) -> RequestKey | None:

@@ -15,7 +15,7 @@ from api.deps import READS, MetricsDep, Owner, ServicesDep, SettingsDep, find_jo
 from api.errors import NO_WORKER, StreamExpired, error_of
 from api.event_stream import EventStream, watch_client
 from api.follower import Follower
-from api.idempotency import mark_replay, read_key
+from api.idempotency import PARAMETER, mark_replay, read_key
 from api.join import EndEvent, News
 from api.openapi import request_body
 from api.resuming import event_id, expired_if_ours, facts_of, read_cursor, resume
@@ -41,9 +41,20 @@ _EXAMPLE = {
 
 #: Header of a chat: `continue` lets it go on when nobody reads it, `cancel` is the default.
 ON_DISCONNECT = "Baton-On-Disconnect"
+_ON_DISCONNECT = {
+    "name": ON_DISCONNECT,
+    "in": "header",
+    "required": False,
+    "description": "Whether the chat goes on when nobody reads it.",
+    "schema": {"type": "string", "enum": list(get_args(OnDisconnect)), "default": "cancel"},
+}
 
 
-@router.post("/v1/chat/completions", dependencies=[READS], openapi_extra=request_body(ChatRequest, _EXAMPLE))
+@router.post(
+    "/v1/chat/completions",
+    dependencies=[READS],
+    openapi_extra={**request_body(ChatRequest, _EXAMPLE), "parameters": [PARAMETER, _ON_DISCONNECT]},
+)
 async def create_chat(
     request: Request, owner: Owner, services: ServicesDep, settings: SettingsDep, metrics: MetricsDep
 ) -> Response:

@@ -17,8 +17,9 @@ from api.deps import (
     read_nothing,
 )
 from api.event_stream import watch_client
-from api.idempotency import mark_replay, read_key
+from api.idempotency import PARAMETER, mark_replay, read_key
 from api.job_object import job_object, job_summary
+from api.openapi import request_body
 from api.place import Place
 from api.resuming import read_cursor, resume
 from api.schemas.chat import ChatRequest
@@ -32,13 +33,23 @@ from shared.job import TERMINAL_STATUSES, Job, JobStatus, NewJob, is_job_id, new
 from shared.request_key import RequestKey
 
 router = APIRouter()
+_EXAMPLE = {
+    "endpoint": "/v1/chat/completions",
+    "body": {"model": "SmolLM2-135M-Instruct", "messages": [{"role": "user", "content": "Hello!"}]},
+    "priority": "low",
+    "expires_after": 3600,
+}
 
 _STATUSES: frozenset[JobStatus] = TERMINAL_STATUSES | {"queued", "in_progress"}
 #: Jobs that one call of the list looks at, at most; `has_more` says that there are others.
 _MAX_SCANNED = 1000
 
 
-@router.post("/v1/jobs")
+@router.post(
+    "/v1/jobs",
+    status_code=202,
+    openapi_extra={**request_body(JobRequest, _EXAMPLE), "parameters": [PARAMETER]},
+)
 async def create_job(
     request: Request, owner: Owner, services: ServicesDep, settings: SettingsDep
 ) -> Response:
@@ -80,7 +91,7 @@ async def get_job(
     return await _show(services, job)
 
 
-@router.post("/v1/jobs/{job_id}/cancel")
+@router.post("/v1/jobs/{job_id}/cancel", openapi_extra={"parameters": [PARAMETER]})
 async def cancel_job(request: Request, job_id: str, owner: Owner, services: ServicesDep) -> dict[str, Any]:
     """End the job, if it is not over. Called again: the same answer."""
     await read_nothing(request)
@@ -92,7 +103,7 @@ async def cancel_job(request: Request, job_id: str, owner: Owner, services: Serv
     return await _show(services, await find_job(request, services, owner, job_id))
 
 
-@router.post("/v1/jobs/{job_id}/retry")
+@router.post("/v1/jobs/{job_id}/retry", status_code=202, openapi_extra={"parameters": [PARAMETER]})
 async def retry_job(
     request: Request, job_id: str, owner: Owner, services: ServicesDep, settings: SettingsDep
 ) -> Response:
