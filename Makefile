@@ -38,6 +38,7 @@ bench: venv-dev ## the whole path, the relay, the queue and the engine, each aga
 	@$(BIN)/python -m bench.path $(ARGS)
 	@$(BIN)/python -m bench.relay
 	@$(BIN)/python -m bench.queue
+	@$(BIN)/python -m bench.refusal
 	@$(BIN)/python -m bench.engine --model .baton/models/SmolLM2-135M-Instruct
 
 docs: venv-dev ## what of docs/ is made of the code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -68,6 +69,7 @@ class Schema(BaseModel):
 def validate(model: type[Model], fields: dict[str, Any], *, prefix: str = "") -> Model:
     """Read `fields` as `model`. Raises RequestError (400) that names the first fault."""
     _refuse_unknown(model, fields, prefix)
+    _refuse_long(model, fields, prefix)
     try:
         return model.model_validate(fields)
     except ValidationError as error:
@@ -80,6 +82,28 @@ def _refuse_unknown(model: type[Model], fields: dict[str, Any], prefix: str) -> 
         if name not in model.model_fields:
             param = _shown(prefix + name)
             raise invalid_request(f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
+
+
+def _refuse_long(model: type[Model], fields: dict[str, Any], prefix: str) -> None:
+    """Lists and objects with too many members, before pydantic looks at each of them."""
+    for name, longest in _max_lengths(model).items():
+        value = fields.get(name)
+        if isinstance(value, list | dict) and len(value) > longest:
+            what, param = "array" if isinstance(value, list) else "object", prefix + name
+            message = f"Invalid '{param}': the greatest length is {longest}."
+            raise invalid_request(message, param=param, code=f"{what}_above_max_length")
+
+
+@functools.cache
+def _max_lengths(model: type[Schema]) -> dict[str, int]:
+    """The greatest length of each field that has one."""
+    lengths: dict[str, int] = {}
+    for name, schema in model.model_json_schema()["properties"].items():
+        for option in schema.get("anyOf", [schema]):
+            longest = option.get("maxItems", option.get("maxProperties"))
+            if longest is not None:
+                lengths[name] = longest
+    return lengths
 
 
 def _request_error(fault: ErrorDetails, prefix: str) -> RequestError:
