@@ -33,7 +33,7 @@ def read_key(request: Request, owner: str, asked: Any) -> RequestKey | None:
     if len(given) > 1 or not _is_key(given[0]):
         message = f"Invalid '{HEADER}': expected one value of 1 to {_MAX_LENGTH} printable ASCII characters."
         raise invalid_request(message, param=HEADER, code="invalid_value")
-    return RequestKey.of(given[0], owner, request.url.path, asked)
+    return RequestKey.of(given[0], owner, request.scope["path"], asked)
 
 
 def _is_key(text: str) -> bool:

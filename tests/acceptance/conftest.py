@@ -10,6 +10,9 @@ import pytest
 from tests.acceptance.system import System
 from tests.tiny_chat_model import make_tiny_chat_model
 
+# So that a failed assert of the table tells its values.
+pytest.register_assert_rewrite("tests.acceptance.bad_input")
+
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:

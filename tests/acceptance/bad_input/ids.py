@@ -20,6 +20,8 @@ def _paths(tail: str) -> list[tuple[str, str]]:
         ("GET", f"{job}?wait=1"),
         ("GET", f"{job}/events"),
         ("POST", f"{job}/cancel"),
+        ("POST", f"{job}/retry"),
+        ("DELETE", job),
         ("GET", completion),
         ("GET", f"{completion}/events"),
     ]

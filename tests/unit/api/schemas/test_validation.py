@@ -15,7 +15,7 @@ class Example(Schema):
     """A field of each kind."""
 
     numbers: Annotated[list[int], Field(max_length=2)] | None = None
-    names: Annotated[dict[str, str], Field(max_length=1)] = {}
+    names: Annotated[dict[str, str], Field(max_length=1)] | None = None
 
 
 @pytest.mark.parametrize(
