@@ -9,14 +9,13 @@ from pydantic import Field, StringConstraints, field_validator
 from api.schemas.message import Message, read_message
 from api.schemas.sampling import Sampling
 from api.schemas.unsupported import UNSUPPORTED, UNSUPPORTED_IN_STREAM_OPTIONS, without_idle
-from api.schemas.validation import Schema, entries_at_most, validate
+from api.schemas.validation import Schema, validate
 
 MAX_MESSAGES = 4096
 #: 16 pairs, names of 64 characters, values of 512.
 Metadata = Annotated[
     dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]],
     Field(max_length=16),
-    entries_at_most(16),
 ]
 _Name = Annotated[str, Field(max_length=512)] | None
 

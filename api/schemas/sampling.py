@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
-from api.schemas.validation import FieldFault, Schema, entries_at_most
+from api.schemas.validation import FieldFault, Schema
 
 MAX_CHOICES = 16
 #: Tokens that the choices of one request may have together, where `max_tokens` is given.
@@ -32,7 +32,6 @@ _StopStrings = Annotated[list[_StopString], Field(max_length=4)]
 _Biases = Annotated[
     dict[str, Annotated[float, Field(ge=-100, le=100)]],
     Field(max_length=_MAX_BIASES),
-    entries_at_most(_MAX_BIASES),
 ]
 _Limit = Annotated[int, Field(ge=1, lt=_INT32)] | None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails, PydanticKnownError
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from shared.errors import RequestError, invalid_request
 
@@ -46,18 +46,6 @@ class FieldFault(ValueError):
     def __init__(self, param: str, why: str) -> None:
         super().__init__(why)
         self.param = param
-
-
-def entries_at_most(num: int) -> BeforeValidator:
-    """Of an object: counted before pydantic looks at each entry, and makes an error of each bad one."""
-
-    def count(value: Any) -> Any:
-        if isinstance(value, dict) and len(value) > num:
-            context = {"field_type": "Dictionary", "max_length": num, "actual_length": len(value)}
-            raise PydanticKnownError("too_long", context)
-        return value
-
-    return BeforeValidator(count)
 
 
 class Schema(BaseModel):
