@@ -151,7 +151,7 @@ def test_cancelling_a_running_job_frees_its_slot_at_once(system: System) -> None
         assert http.post(f"/v1/jobs/{job['id']}/cancel").json()["status"] == "cancelled"
         assert http.post(f"/v1/jobs/{job['id']}/cancel").json()["status"] == "cancelled"
         deadline = time.monotonic() + 10
-        while metric(system, "baton_worker_jobs"):
+        while metric(system, "baton_worker_jobs{"):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert terminal_events(http, job["id"]) == ["job.cancelled"]
