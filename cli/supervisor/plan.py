@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from cli.errors import StartRefused
 from cli.supervisor.settings import UpSettings, url_of
@@ -38,7 +39,7 @@ def redis_plan(command: tuple[str, ...], url: str, environ: Mapping[str, str]) -
 def plan_children(
     settings: UpSettings, devices: tuple[str, ...], flower_auth: str, environ: Mapping[str, str]
 ) -> list[ChildPlan]:
-    """Everything but Redis. `environ` is what all of them get, with BATON_REDIS_URL and BATON_MODEL set."""
+    """Everything but Redis. `environ` is what all of them get: BATON_HOME, _REDIS_URL and _MODEL are set."""
     apis = [_api(settings, replica, environ) for replica in range(settings.api_replicas)]
     threads = _threads(settings, devices)
     workers = [_worker(number, device, threads, environ) for number, device in enumerate(devices, 1)]
@@ -78,7 +79,7 @@ def _api(settings: UpSettings, replica: int, environ: Mapping[str, str]) -> Chil
 
 def _worker(number: int, device: str, threads: int | None, environ: Mapping[str, str]) -> ChildPlan:
     name = f"worker-{number}"
-    own = {"BATON_WORKER_NAME": name, "BATON_WORKER_DEVICE": device}
+    own = {"BATON_WORKER_NAME": name, "BATON_WORKER_DEVICE": device, **_torch_cache(environ)}
     if threads is not None and device == "cpu":
         own["BATON_THREADS"] = str(threads)
     return ChildPlan(
@@ -96,6 +97,12 @@ def _threads(settings: UpSettings, devices: tuple[str, ...]) -> int | None:
     if settings.threads is not None or num_cpu_workers < 2:
         return settings.threads
     return max(1, len(os.sched_getaffinity(0)) // num_cpu_workers)
+
+
+def _torch_cache(environ: Mapping[str, str]) -> dict[str, str]:
+    """A place for what torch makes at its import; its own choice is the system's temporary directory."""
+    own = str(Path(environ["BATON_HOME"]) / "torch")
+    return {"TORCHINDUCTOR_CACHE_DIR": environ.get("TORCHINDUCTOR_CACHE_DIR", own)}
 
 
 def _without_secrets(environ: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,8 @@ from cli.supervisor.settings import UpSettings
 
 
 def lines(tmp_path: Path, auth: FlowerAuth, *, is_key_needed: bool = False) -> str:
-    plans = plan_children(UpSettings.read({"BATON_API_REPLICAS": "2"}), ("cpu", "cpu"), auth.text, {})
+    settings = UpSettings.read({"BATON_API_REPLICAS": "2"})
+    plans = plan_children(settings, ("cpu", "cpu"), auth.text, {"BATON_HOME": str(tmp_path)})
     prepared = Prepared(tuple(plans), "unix:///r", "unix:///r", auth, "m", ("cpu", "cpu"), is_key_needed)
     return "\n".join(banner(prepared, Home(tmp_path)))
 

@@ -10,7 +10,13 @@ from cli.errors import StartRefused
 from cli.supervisor.plan import ChildPlan, plan_children, ports, redis_plan
 from cli.supervisor.settings import UpSettings
 
-ENVIRON = {"BATON_API_KEYS": "secret", "BATON_FLOWER_AUTH": "", "BATON_MODEL": "/m", "OTHER": "x"}
+ENVIRON = {
+    "BATON_API_KEYS": "secret",
+    "BATON_FLOWER_AUTH": "",
+    "BATON_HOME": "/h",
+    "BATON_MODEL": "/m",
+    "OTHER": "x",
+}
 
 
 def plans(devices: tuple[str, ...], **variables: str) -> dict[str, ChildPlan]:
@@ -46,6 +52,12 @@ def test_each_part_gets_only_its_own_secret() -> None:
         assert "BATON_API_KEYS" not in plan.environ
     for plan in found.values():
         assert "u:p" not in plan.command
+
+
+def test_torch_keeps_its_cache_at_home_unless_told_otherwise() -> None:
+    assert plans(("cpu",))["worker-1"].environ["TORCHINDUCTOR_CACHE_DIR"] == "/h/torch"
+    told = plans(("cpu",), TORCHINDUCTOR_CACHE_DIR="/c")["worker-1"]
+    assert told.environ["TORCHINDUCTOR_CACHE_DIR"] == "/c"
 
 
 def test_workers_on_one_cpu_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
