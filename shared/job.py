@@ -67,16 +67,19 @@ class NewJob:
     #: Under this a client may repeat the request and gets the same job.
     key: RequestKey | None = None
 
+    def asked(self) -> tuple[str, str]:
+        """Body and metadata as they are stored: apart from the record, which Redis keeps compact while all
+        of its values are short."""
+        return json.dumps(self.body, separators=(",", ":")), json.dumps(dict(self.metadata))
+
     def record(self) -> dict[str, str | int]:
         """What of it stands in the hash `job:<id>` as it is."""
         times = {"expires_after_ms": self.expires_after_s, "cancel_after_ms": self.cancel_after_s}
         return {
             "endpoint": self.endpoint,
-            "body": json.dumps(self.body, separators=(",", ":")),
             "n": self.n,
             "priority": self.priority,
             "on_disconnect": self.on_disconnect,
-            "metadata": json.dumps(dict(self.metadata)),
             **{name: round(after * 1000) for name, after in times.items() if after is not None},
             **({} if self.retry_of is None else {"retry_of": self.retry_of}),
         }
@@ -164,7 +167,8 @@ class Job:
 
     @classmethod
     def decode(cls, fields: Mapping[str, str], end: tuple[int, ...], error: ErrorInfo | None = None) -> Job:
-        """Read the hash `job:<id>`; `end` and `error` are its stream's last entry's. Raises DecodeError."""
+        """Read the hashes `job:<id>` and `job:<id>:request`, as one; `end` and `error` are its stream's last
+        entry's. Raises DecodeError."""
         try:
             return cls(
                 id=fields["id"],

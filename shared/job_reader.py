@@ -43,10 +43,14 @@ class JobReader:
             async with self._redis.pipeline(transaction=True) as pipe:
                 for job_id in job_ids:
                     pipe.hgetall(keys.job(job_id))
+                    pipe.hgetall(keys.asked(job_id))
                     pipe.xrevrange(keys.events(job_id), count=1)
                 replies = await pipe.execute()
-        jobs = zip(replies[::2], replies[1::2], strict=True)
-        return [_job(record, decode_entry(*last[0])) if record and last else None for record, last in jobs]
+        jobs = zip(replies[::3], replies[1::3], replies[2::3], strict=True)
+        return [
+            _job(record | asked, decode_entry(*last[0])) if record and asked and last else None
+            for record, asked, last in jobs
+        ]
 
     async def list_ids(self, owner: str, *, before: str | None, limit: int) -> list[str] | None:
         """An owner's jobs, newest first, those older than `before`; None when `before` is not the owner's."""

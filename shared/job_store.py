@@ -74,6 +74,7 @@ class JobStore(JobReader):
             json.dumps({kind: _ms(after) for kind, after in deadlines.items() if after is not None}),
             _ms(job.retention_s),
             *key,
+            *job.asked(),
             *_pairs(job.record()),
         )
         if answer[0] == "conflict":
@@ -100,7 +101,8 @@ class JobStore(JobReader):
         answer = await self._call("claim", lease.model, lease.incarnation, holder, lease.model_revision)
         if answer[0] != "job":
             return cast(Literal["empty", "wait", "unknown"], answer[0])
-        record = dict(zip(answer[1][::2], answer[1][1::2], strict=True))
+        fields = answer[1] + answer[2]
+        record = dict(zip(fields[::2], fields[1::2], strict=True))
         return Job.decode(record, decode_positions(record["claim_end"]))
 
     async def append(self, incarnation: str, batch: Sequence[Append]) -> list[AppendAnswer]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 #: Per-thing names. `%s` is the id; Lua's string.format reads the same templates.
 _TEMPLATES = {
     "job": "job:%s",  # hash; until the job's retention ends
+    "asked": "job:%s:request",  # hash: what may be long: body, metadata, resolved request; as the job
     "events": "job:%s:events",  # stream of the job's events; until the job's retention ends
     "queued": "queued:%s",  # zset job -> score (shared/queue_score.py), by model; while the job waits
     "worker": "worker:%s",  # hash: the lease of an incarnation; removed by `release` alone
@@ -36,6 +37,10 @@ BELL_TASK = "baton.bell"
 
 def job(job_id: str) -> str:
     return _TEMPLATES["job"] % job_id
+
+
+def asked(job_id: str) -> str:
+    return _TEMPLATES["asked"] % job_id
 
 
 def events(job_id: str) -> str:

@@ -12,8 +12,8 @@ local function append(id, holder, from, to, event, resolved, revision, tokens, s
   local fence, number, end_ = last(id)
   if not fence then return {'gone'} end
   if end_ ~= from then return {'end', end_} end
-  if resolved ~= '' and redis.call('HEXISTS', job_key(id), 'resolved') == 0 then
-    redis.call('HSET', job_key(id), 'resolved', resolved, 'revision', revision, 'prompt_tokens', tokens)
+  if resolved ~= '' and redis.call('HSETNX', asked_key(id), 'resolved', resolved) == 1 then
+    redis.call('HSET', job_key(id), 'revision', revision, 'prompt_tokens', tokens)
   end
   if event ~= '' then
     number = number + 1

@@ -1,14 +1,19 @@
 -- Give a worker the first job of its model's queue that it may take.
 -- ARGV: model, incarnation, holder word, model revision.
--- Answers: job + its record | 'empty' | 'wait' (a job must run alone first) | 'unknown' (no living lease).
+-- Answers: job + its record + what was asked | 'empty' | 'wait' (a job must run alone first) | 'unknown' (no
+-- living lease).
 local model, incarnation, holder, revision = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local WINDOW, PATIENCE_MS, ALONE_FROM = 32, 5000, 2
 if redis.call('SISMEMBER', WORKERS, incarnation) == 0 then return {'unknown'} end
 
+local function found(id)
+  return {'job', redis.call('HGETALL', job_key(id)), redis.call('HGETALL', asked_key(id))}
+end
+
 -- The reply of an earlier call with this word was lost: answer it again.
 local held = redis.call('HGETALL', worker_jobs_key(incarnation))
 for i = 1, #held, 2 do
-  if held[i + 1] == holder then return {'job', redis.call('HGETALL', job_key(held[i]))} end
+  if held[i + 1] == holder then return found(held[i]) end
 end
 
 local function must_run_alone(id)
@@ -39,7 +44,7 @@ local function take(id)
   if attempts > 1 then event = {type = 'resumed', worker = name, attempt = attempts} end
   write(id, fence, 0, end_, cjson.encode(event))
   publish(incarnation)
-  return {'job', redis.call('HGETALL', job_key(id))}
+  return found(id)
 end
 
 for _, id in ipairs(redis.call('ZRANGE', queued_key(model), 0, WINDOW - 1)) do
