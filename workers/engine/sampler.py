@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,10 +14,11 @@ from torch import Tensor
 from shared.sampling import SamplingParams
 from workers.engine.adjustments import Adjustments, Due, adjusted
 from workers.engine.logprobs import Scores, score
+from workers.engine.ranked_row import RankedRow
 from workers.engine.ranking import best_ids
 
-#: Numbers of best candidates among which a cut is looked for, before the whole vocabulary is sorted.
-_NUM_CANDIDATES = (256, 4096)
+#: How many of the best tokens are looked at for a cut, before all are.
+_NUM_CANDIDATES = 256
 #: Logits that a CPU works on at once: what stays in its cache is twice as fast.
 _CPU_LOGITS = 1 << 18
 #: Colder than this is this: what a float32 can divide a logit by.
@@ -127,6 +129,7 @@ class _Weighted:
     weights: Tensor
     #: [R, 1] float64, as are the others.
     total: Tensor
+    temperature: Tensor
     #: As many as there are tokens where nothing is asked for.
     top_k: Tensor
     top_p: Tensor
@@ -134,15 +137,23 @@ class _Weighted:
 
     @classmethod
     def of(cls, logits: Tensor, best: Tensor, rows: Sequence[SampleRow]) -> _Weighted:
-        weights = _weights(logits, best, [row.sampling for row in rows])
-
         def column(value: Callable[[SamplingParams], float]) -> Tensor:
-            return weights.new_tensor([[value(row.sampling)] for row in rows])
+            return torch.tensor(
+                [[value(row.sampling)] for row in rows], dtype=torch.float64, device=logits.device
+            )
 
-        top_k = column(lambda sampling: sampling.top_k or logits.shape[-1])
-        uniform = torch.from_numpy(uniforms(rows)).to(logits.device)[:, None]
-        total = weights.sum(-1, keepdim=True)
-        return cls(logits, best, weights, total, top_k, column(lambda sampling: sampling.top_p), uniform)
+        temperature = column(lambda sampling: max(sampling.temperature, _MIN_TEMPERATURE))
+        weights = _weights(logits, best, temperature.float(), [row.sampling.min_p for row in rows])
+        return cls(
+            logits,
+            best,
+            weights,
+            weights.sum(-1, keepdim=True),
+            temperature,
+            column(lambda sampling: min(sampling.top_k or logits.shape[-1], logits.shape[-1])),
+            column(lambda sampling: sampling.top_p),
+            torch.from_numpy(uniforms(rows)).to(logits.device)[:, None],
+        )
 
     def only(self, indices: Tensor) -> _Weighted:
         if len(indices) == len(self.best):
@@ -152,21 +163,20 @@ class _Weighted:
             self.best[indices],
             self.weights[indices],
             self.total[indices],
+            self.temperature[indices],
             self.top_k[indices],
             self.top_p[indices],
             self.uniform[indices],
         )
 
 
-def _weights(logits: Tensor, best: Tensor, sampling: Sequence[SamplingParams]) -> Tensor:
+def _weights(logits: Tensor, best: Tensor, temperature: Tensor, min_p: list[float]) -> Tensor:
     """Softmax in fixed point: the best token has 2**bits, where bits leaves room for the sum of all."""
     bits = _EXACT_BITS - (logits.shape[-1] - 1).bit_length()
-    temperature = logits.new_tensor([[max(each.temperature, _MIN_TEMPERATURE)] for each in sampling])
     weights = logits - logits.gather(1, best[:, None])
     weights.div_(temperature).exp_()
-    if any(each.min_p for each in sampling):
-        min_p = logits.new_tensor([[each.min_p] for each in sampling])
-        weights.masked_fill_(weights < min_p, 0.0)
+    if any(min_p):
+        weights.masked_fill_(weights < logits.new_tensor(min_p)[:, None], 0.0)
     weights.mul_(2.0**bits).floor_().nan_to_num_(nan=0.0)
     return weights.double()
 
@@ -188,32 +198,45 @@ def _draw_cut(rows: _Weighted) -> Tensor:
     """From the likeliest top_k tokens, and of those the fewest whose share of them reaches top_p
     (https://arxiv.org/abs/1904.09751).
 
-    Where the best few do not suffice more are looked at, for just those rows.
+    Where the best few do not suffice all are looked at, for just those rows.
     """
     num_tokens = rows.logits.shape[-1]
-    drawn = rows.best.clone()
-    open_rows = (rows.total[:, 0] > 0).nonzero()[:, 0]
-    for num in (*[few for few in _NUM_CANDIDATES if few < num_tokens], num_tokens):
-        if not len(open_rows):
-            break
-        tokens, is_certain = _draw_from_best(rows.only(open_rows), num)
-        drawn[open_rows[is_certain]] = tokens[is_certain]
-        open_rows = open_rows[~is_certain]
-    return drawn
+    drawn, is_certain = _draw_from_best(rows, min(_NUM_CANDIDATES, num_tokens))
+    is_usable = rows.total[:, 0] > 0
+    others = (is_usable & ~is_certain).nonzero()[:, 0]
+    if len(others):
+        drawn[others] = _draw_from_all(rows.only(others))
+    return torch.where(is_usable, drawn, rows.best)
+
+
+def _draw_from_all(rows: _Weighted) -> Tensor:
+    if rows.logits.device.type != "cpu":
+        return _draw_from_best(rows, rows.logits.shape[-1])[0]
+    return torch.tensor([_draw_ranked(rows, row) for row in range(len(rows.best))])
+
+
+def _draw_ranked(rows: _Weighted, row: int) -> int:
+    """The same as from a sort of all tokens, which takes a CPU several times as long."""
+    ranked = RankedRow(rows.logits[row].numpy(), rows.weights[row].numpy(), float(rows.temperature[row]))
+    top_k = int(rows.top_k[row])
+    total = ranked.weight_of_best(top_k)
+    kept = ranked.reach(float(rows.top_p[row]) * total)
+    return ranked.token_beyond(min(math.floor(float(rows.uniform[row]) * kept), kept - 1))
 
 
 def _draw_from_best(rows: _Weighted, num: int) -> tuple[Tensor, Tensor]:
     """The tokens drawn from among the `num` best, and for which rows that is what all of them would give."""
+    num_tokens = rows.logits.shape[-1]
     ids = best_ids(rows.logits, num)
     weights = rows.weights.gather(1, ids)
     weights.masked_fill_(torch.arange(num, device=ids.device) >= rows.top_k, 0.0)
     cumulated = weights.cumsum(-1)
-    total = torch.where(rows.top_k < rows.weights.shape[-1], cumulated[:, -1:], rows.total)
+    total = torch.where(rows.top_k < num_tokens, cumulated[:, -1:], rows.total)
     target = rows.top_p * total
     kept = torch.where(cumulated - weights < target, cumulated, 0).amax(-1, keepdim=True)
     index = _invert(cumulated, kept, rows.uniform)
     is_whole = (rows.top_k <= num) | (cumulated[:, -1:] >= rows.total)
-    is_certain = is_whole | ((rows.top_k >= rows.weights.shape[-1]) & (kept >= target))
+    is_certain = is_whole | ((rows.top_k >= num_tokens) & (kept >= target))
     return ids.gather(1, index[:, None])[:, 0], is_certain[:, 0]
 
 

@@ -262,7 +262,7 @@ def two_threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("two_threads")
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(_SEQUENCES, st.randoms(use_true_random=False), st.sampled_from([1, 8]))
 def test_a_row_is_drawn_the_same_alone_among_any_others_and_in_any_order(
     sequences: list[tuple[Any, ...]], chance: Any, steps: int
@@ -276,7 +276,7 @@ def test_a_row_is_drawn_the_same_alone_among_any_others_and_in_any_order(
     assert together == [alone[i] for i in order]
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(_SEQUENCES)
 def test_only_what_the_reference_keeps_is_drawn(sequences: list[tuple[Any, ...]]) -> None:
     logits = random_logits(len(sequences), 300)
