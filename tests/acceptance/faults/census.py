@@ -1,0 +1,158 @@
+"""Census: what is left when everything is over: of jobs their streams, of everything else nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterable
+from typing import cast
+
+import psutil
+
+from shared import keys
+from shared.errors import StoreUnavailable
+from shared.events import Entry, Output, event_type
+from shared.job import Job
+from tests.acceptance.faults.cluster import Cluster
+from tests.acceptance.faults.history import Final
+from tests.acceptance.faults.http import Unreachable, fetch
+
+#: Keys that outlive all jobs: of models, of Celery, and of the order of acceptance.
+_LASTING = (keys.MODELS, keys.WORKERS, keys.PLACE, "worker:", "pace:", "_kombu.binding", "unacked", "celery")
+#: File descriptors beyond the first ones that a replica may keep: connections to Redis of its pools.
+_POOLED_FDS = 70
+
+
+async def final_of(cluster: Cluster, job_id: str) -> Final | None:
+    """A job as the store has it; None when it is not there."""
+    job = await cluster.store.get(job_id)
+    return None if job is None else _final(job, await cluster.store.entries(job_id))
+
+
+def _final(job: Job, entries: list[Entry]) -> Final:
+    positions = [0] * job.n
+    texts: list[list[str]] = [[] for _ in range(job.n)]
+    finishes: list[str | None] = [None] * job.n
+    is_joined = True
+    for entry in entries:
+        if isinstance(entry.event, Output):
+            for choice in entry.event.choices:
+                is_joined = is_joined and choice.start == positions[choice.index]
+                positions[choice.index] = choice.end
+                texts[choice.index] += choice.texts
+                finishes[choice.index] = choice.finish or finishes[choice.index]
+        is_joined = is_joined and entry.end == tuple(positions)
+    return Final(
+        job_id=job.id,
+        status=job.status,
+        ends=tuple(event_type(entry.event) for entry in entries if entry.is_terminal),
+        is_ended_last=bool(entries) and entries[-1].is_terminal,
+        texts=tuple(map(tuple, texts)),
+        finishes=tuple(finishes),
+        is_joined=is_joined,
+        completion_tokens=sum(job.end),
+        attempts=job.attempts,
+        reason=job.reason,
+    )
+
+
+async def finals_of(cluster: Cluster, job_ids: Iterable[str]) -> dict[str, Final]:
+    """Those of these jobs that are there."""
+    found = [await final_of(cluster, job_id) for job_id in job_ids]
+    return {final.job_id: final for final in found if final is not None}
+
+
+async def all_over(cluster: Cluster, within_s: float) -> list[str]:
+    """Wait until no job is active. Answers what still is, after that time."""
+    deadline = time.monotonic() + within_s
+    left = []
+    while time.monotonic() < deadline:
+        try:
+            left = await cluster.store.active_ids(first=0, limit=1000)
+            if not left:
+                return []
+        except StoreUnavailable:
+            left = ["(Redis does not answer)"]
+        await asyncio.sleep(0.1)
+    return left
+
+
+async def leftovers(cluster: Cluster, known: set[str], within_s: float = 30) -> list[str]:
+    """What should not be there once all jobs are over; asked until nothing is or the time is up."""
+    deadline = time.monotonic() + within_s
+    while (found := await _leftovers(cluster, known)) and time.monotonic() < deadline:
+        await asyncio.sleep(0.2)
+    return found
+
+
+async def _leftovers(cluster: Cluster, known: set[str]) -> list[str]:
+    return [
+        *await _in_store(cluster, known),
+        *await _in_workers(cluster),
+        *[each for api in cluster.apis for each in await _in_api(api.url, api.pid, api.first_fds)],
+    ]
+
+
+async def _in_store(cluster: Cluster, known: set[str]) -> list[str]:
+    client, found = cluster.client, []
+    if waiting := await cluster.store.num_queued(cluster.model):
+        found.append(f"{waiting} jobs in the queue")
+    if bells := await client.llen(keys.bell_queue(cluster.model)):
+        found.append(f"{bells} bells in Celery's list")
+    for member in await cast(Awaitable[list[str]], client.zrange(keys.DEADLINES, 0, -1)):
+        if not member.startswith("retention:"):
+            found.append(f"deadline {member}")
+    async for key in client.scan_iter("job:*", count=1000):
+        job_id = key.split(":")[1]
+        if not key.endswith(":events") and job_id not in known:
+            found.append(f"{job_id} is nobody's")
+    return found
+
+
+async def _in_workers(cluster: Cluster) -> list[str]:
+    found, living = [], {worker.pid for worker in cluster.workers if worker.is_alive}
+    for worker in await cluster.store.workers():
+        if worker.pid not in living:
+            found.append(f"lease of the dead {worker.incarnation}")
+        elif worker.jobs or worker.bells or worker.stats.get("running") or worker.stats.get("sequences"):
+            found.append(f"{worker.incarnation}: {worker.jobs} jobs, {worker.bells} bells, {worker.stats}")
+    for key in await cluster.client.keys("worker:*:jobs"):
+        found.append(f"holders in {key!r}")
+    return found
+
+
+async def _in_api(url: str, pid: int, first_fds: int) -> list[str]:
+    try:
+        metrics = (await fetch("GET", url, "/metrics", within_s=5)).body.decode()
+    except Unreachable:
+        return [f"{url} does not answer"]
+    found = [f"{url}: {line}" for line in metrics.splitlines() if line.startswith("baton_followers ")]
+    found = [line for line in found if not line.endswith(" 0.0")]
+    process = psutil.Process(pid)
+    fds = process.num_fds()
+    port = int(url.rpartition(":")[2])
+    clients = [
+        one
+        for one in process.net_connections("tcp")
+        if one.laddr.port == port and one.status == psutil.CONN_ESTABLISHED
+    ]
+    if clients:
+        found.append(f"{url}: {len(clients)} connections")
+    if first_fds and fds > first_fds + _POOLED_FDS:
+        found.append(f"{url}: {fds} file descriptors, {first_fds} at first")
+    return found
+
+
+async def after_retention(cluster: Cluster, within_s: float = 30) -> list[str]:
+    """Let the retention of all jobs be over; answers the keys that then are there and should not be."""
+    client = cluster.client
+    for member in await cast(Awaitable[list[str]], client.zrange(keys.DEADLINES, 0, -1)):
+        await client.zadd(keys.DEADLINES, {member: 0}, xx=True)
+    deadline = time.monotonic() + within_s
+    left: list[str] = []
+    while time.monotonic() < deadline:
+        left = [key async for key in client.scan_iter(count=1000) if not key.startswith(_LASTING)]
+        if not left:
+            break
+        await asyncio.sleep(0.2)
+    return left

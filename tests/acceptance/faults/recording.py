@@ -1,0 +1,72 @@
+"""Engines that a run may use: how workers are started, and what they answer when nobody disturbs them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.acceptance.faults.census import final_of
+from tests.acceptance.faults.cluster import Cluster
+from tests.acceptance.faults.history import Ask
+from tests.acceptance.faults.load import Shape, ask_all
+from tests.acceptance.faults.reference import Recorded, Reference, Scripted
+from tests.tiny_chat_model import make_tiny_chat_model
+
+#: Of the tiny model: answers that are recorded, and their length.
+_SEEDS = tuple(range(1, 9))
+_TOKENS = 400
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One kind of worker."""
+
+    cluster: Callable[..., Cluster]
+    shape: Shape
+    reference: Reference
+
+
+async def scripted(_: Path) -> Engine:
+    """Tokens are a hash of seed, choice and position: fast, and known beforehand."""
+    return Engine(Cluster, Shape(tokens=(20, 400)), Scripted())
+
+
+async def tiny(directory: Path) -> Engine:
+    """A real model of random weights; its undisturbed answers are recorded first."""
+    model = await asyncio.to_thread(make_tiny_chat_model, directory / "tiny")
+
+    def cluster(**settings: str) -> Cluster:
+        return Cluster(
+            worker_module="workers.entry",
+            worker_arguments=(),
+            preloaded=("workers.backends.loading",),
+            model="tiny",
+            **{"MODEL": str(model), "DTYPE": "float32", "THREADS": "1", "WORKER_DEVICE": "cpu", **settings},  # type: ignore[arg-type]
+        )
+
+    texts = await _record(cluster())
+    shape = Shape(tokens=(20, _TOKENS), seeds=_SEEDS, stop_for=lambda seed: _stop_of(texts[seed]))
+    return Engine(cluster, shape, Recorded(texts))
+
+
+async def _record(cluster: Cluster) -> dict[int, tuple[tuple[str, ...], ...]]:
+    async with cluster:
+        await cluster.begin("api", "api-0")
+        await cluster.begin("worker", "worker-0")
+        texts = {}
+        for seed in _SEEDS:
+            (history,) = await ask_all([Ask("events", seed, _TOKENS, _TOKENS, n=3)], cluster.urls, "tiny")
+            assert history.job_id is not None, history
+            final = await final_of(cluster, history.job_id)
+            assert final is not None and final.status == "incomplete", final
+            texts[seed] = final.texts
+    return texts
+
+
+def _stop_of(texts: tuple[tuple[str, ...], ...]) -> str | None:
+    """Some letters out of the middle of the first choice."""
+    whole = "".join(texts[0])
+    middle = whole[len(whole) // 2 :].strip()[:5]
+    return middle if middle.isascii() and middle.isprintable() and len(middle) == 5 else None
