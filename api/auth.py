@@ -10,6 +10,18 @@ from shared.errors import invalid_request
 
 #: The owner of everything while no keys are set.
 PUBLIC = "public"
+#: Methods that change nothing; what they answer is kept from other sites by the browser.
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def refuse_cross_site(method: str, fetch_site: str | None) -> None:
+    """No page of another site may act through its visitor's browser (https://www.w3.org/TR/fetch-metadata/).
+
+    Raises RequestError (403).
+    """
+    if fetch_site == "cross-site" and method not in _READING:
+        message = "Pages of other sites may not do this while no API keys are set."
+        raise invalid_request(message, code="cross_site_request", status=403)
 
 
 class Keys:
@@ -18,9 +30,14 @@ class Keys:
     def __init__(self, api_keys: Iterable[str]) -> None:
         self._digests = [hashlib.sha256(key.encode()).digest() for key in api_keys]
 
+    @property
+    def is_open(self) -> bool:
+        """Whether whoever reaches the port may do everything."""
+        return not self._digests
+
     def owner(self, authorization: str | None) -> str:
         """A stable name that does not tell the key. Raises RequestError (401)."""
-        if not self._digests:
+        if self.is_open:
             return PUBLIC
         scheme, _, key = (authorization or "").partition(" ")
         given = hashlib.sha256(key.strip().encode()).digest()

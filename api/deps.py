@@ -7,7 +7,7 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
 
-from api.auth import Keys
+from api.auth import Keys, refuse_cross_site
 from api.errors import StreamExpired
 from api.metrics import Metrics
 from api.readers import Readers
@@ -34,6 +34,8 @@ async def _metrics(request: Request) -> Metrics:
 
 async def _owner(request: Request) -> str:
     keys = cast(Keys, request.app.state.keys)
+    if keys.is_open:
+        refuse_cross_site(request.method, request.headers.get("sec-fetch-site"))
     return keys.owner(request.headers.get("authorization"))
 
 

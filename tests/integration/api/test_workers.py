@@ -61,3 +61,8 @@ async def test_a_key_is_needed(start_api: StartApi) -> None:
             assert (response.status_code, response.json()["error"]["code"]) == (401, "invalid_api_key")
         listed = await client.get("/v1/workers", headers={"authorization": "Bearer secret"})
         assert listed.status_code == 200
+
+
+async def test_a_page_of_another_site_drains_nobody(http: httpx.AsyncClient) -> None:
+    refused = await http.post("/v1/workers/w1/drain", headers={"sec-fetch-site": "cross-site"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "cross_site_request")

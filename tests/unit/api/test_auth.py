@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from api.auth import PUBLIC, Keys
+from api.auth import PUBLIC, Keys, refuse_cross_site
 from shared.errors import RequestError
 
 
@@ -37,3 +37,12 @@ def test_everything_else_is_refused(header: str | None) -> None:
     with pytest.raises(RequestError) as caught:
         Keys(("sk-a",)).owner(header)
     assert (caught.value.info.status, caught.value.info.code) == (401, "invalid_api_key")
+
+
+def test_pages_of_other_sites_may_read_and_not_act() -> None:
+    for site in (None, "none", "same-origin", "same-site"):
+        refuse_cross_site("POST", site)
+    refuse_cross_site("GET", "cross-site")
+    with pytest.raises(RequestError) as caught:
+        refuse_cross_site("POST", "cross-site")
+    assert (caught.value.info.status, caught.value.info.code) == (403, "cross_site_request")
