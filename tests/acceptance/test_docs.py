@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -41,3 +42,12 @@ def test_a_stream_that_is_taken_up_again_is_whole(
     example = next(e for e in examples_of(ROOT / "docs/resume.md") if e.language == language)
     answer = run(for_system(example, system), tmp_path, environ_of(system))
     assert answer == reference_answer(tiny_model, "Count from 1 to 30", 40)
+
+
+def test_every_metric_that_is_named_exists(system: System) -> None:
+    named = set(re.findall(r"\bbaton_[a-z_]+", (ROOT / "docs/operations.md").read_text())) - {"baton_"}
+    with system.http() as http:
+        http.get("/v1/nothing")
+        page = http.get("/metrics").text
+    families = set(re.findall(r"^# TYPE (\S+)", page, re.MULTILINE))
+    assert named and {name for name in named if name not in families} == set()
