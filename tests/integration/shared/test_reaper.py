@@ -16,6 +16,7 @@ from shared.events import Cancelled, Expired, Requeued
 from shared.job import Job, NewJob, new_job_id
 from shared.job_store import JobStore
 from shared.lease import Lease
+from shared.queue_score import PROMOTED_AFTER_S
 from shared.reaper import Reaper
 from shared.ringer import Ringer
 from tests.redis_server import RedisServer
@@ -167,6 +168,18 @@ async def test_what_is_kept_long_enough_is_forgotten(
     await store.cancel(job_id, "client")
     await reaper.tick()
     assert await redis_client.keys(f"{keys.job(job_id)}*") == []
+
+
+async def test_one_that_waited_for_an_hour_goes_on_in_the_next_class(
+    store: JobStore, reaper: Reaper, redis_client: Redis
+) -> None:
+    await store.register(LEASE)
+    low, normal = await create(store, priority="low"), await create(store, priority="normal")
+    hour_us = PROMOTED_AFTER_S["low"] * 1_000_000
+    await redis_client.zincrby(keys.queued(MODEL), -hour_us, low)
+    await reaper.tick()
+    assert await store.queue_positions([(MODEL, low), (MODEL, normal)]) == [0, 1]
+    assert reaper.acts["promoted"] == 1
 
 
 async def test_a_reaper_that_cannot_reach_redis_judges_nobody(

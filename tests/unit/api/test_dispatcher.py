@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -13,6 +14,7 @@ from shared.bell import Bell
 from shared.errors import StoreUnavailable
 from shared.job import Accepted, NewJob
 from shared.job_store import JobStore
+from shared.request_key import RequestKey
 from tests.unit.api.streams import JOB_ID
 from tests.unit.api.test_relay import FakeSource, FakeStore
 
@@ -25,11 +27,12 @@ class Store(FakeStore):
     def __init__(self, log: list[str]) -> None:
         super().__init__()
         self.log = log
+        self.is_known = False
 
     async def create(self, job: NewJob) -> Accepted:
         await self._answer()
         self.log.append(f"create {job.id}")
-        return Accepted(job.id, 1_700_000_000.25, is_replay=False)
+        return Accepted(job.id, 1_700_000_000.25, is_replay=self.is_known)
 
 
 class Ringer:
@@ -67,3 +70,12 @@ async def test_a_job_that_was_not_written_is_not_followed() -> None:
     with pytest.raises(StoreUnavailable):
         await system.dispatcher.accept_and_follow(JOB)
     assert system.relay.num_followers == 0 and system.log == []
+
+
+async def test_nobody_is_rung_for_what_was_accepted_before() -> None:
+    system = System()
+    system.store.is_known = True
+    accepted = await system.dispatcher.accept(replace(JOB, key=RequestKey.of("k", "public", "/v1/jobs", {})))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert accepted.is_replay and system.log == [f"create {JOB_ID}"]
