@@ -39,6 +39,7 @@ bench: venv-dev ## the whole path, the relay, the queue and the engine, each aga
 	@$(BIN)/python -m bench.relay
 	@$(BIN)/python -m bench.queue
 	@$(BIN)/python -m bench.refusal
+	@$(BIN)/python -m bench.sampler
 	@$(BIN)/python -m bench.engine --model .baton/models/SmolLM2-135M-Instruct
 
 # make chaos SECONDS=60 SEED=1 ENGINE=scripted|tiny KILLS=1000 (instead of SECONDS); bash has a SECONDS of its own

@@ -42,7 +42,9 @@ class Resolver:
         self._prompter = Prompter(tokenizer)
         self._model_revision = model_revision
         self._max_model_len = max_model_len
-        self._eos_token_ids = eos_token_ids | self._prompter.end_token_ids
+        ends = eos_token_ids | self._prompter.end_token_ids
+        # Some configurations name ends that their model cannot draw; the engine would refuse each request.
+        self._eos_token_ids = frozenset(token_id for token_id in ends if 0 <= token_id < self._vocab_size)
         self._defaults = defaults or Defaults()
 
     @classmethod

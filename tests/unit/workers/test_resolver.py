@@ -322,6 +322,12 @@ def test_a_models_directory_gives_length_defaults_and_stop_tokens(tmp_path: Path
     assert shorter.sampling.max_tokens == 300 - len(resolved.prompt_token_ids)
 
 
+def test_ends_that_the_model_cannot_draw_stop_nothing(tmp_path: Path) -> None:
+    path = write_model(tmp_path, {"eos_token_id": [1, -1, 400]}, max_position_embeddings=500, vocab_size=400)
+    eos = TOKENIZERS["chatml"].eos_token_id
+    assert Resolver.from_directory(path, "revision").resolve(chat("a"), n=1).stop_token_ids == (1, eos)
+
+
 def test_a_models_directory_needs_no_generation_config(tmp_path: Path) -> None:
     path = write_model(tmp_path, None, max_position_embeddings=500, eos_token_id=3)
     resolved = Resolver.from_directory(path, "revision").resolve(chat("a"), n=1)
