@@ -12,6 +12,7 @@ from api.relay import Relay
 from api.translate import Facts
 from shared.bell import Bell
 from shared.errors import BatonError
+from shared.failpoint import failpoint
 from shared.job import Accepted, NewJob
 from shared.job_store import JobStore
 
@@ -38,7 +39,9 @@ class Dispatcher:
 
         Raises StoreUnavailable, after which the job may have been written, and KeyReused.
         """
+        failpoint("creating")
         accepted = await self._store.create(job)
+        failpoint("created")
         if accepted.is_replay:
             return accepted
         # Off the request's way, and never waited for: the reaper rings again for a bell that is lost.
@@ -65,5 +68,6 @@ class Dispatcher:
     async def _ring(self, bell: Bell) -> None:
         try:
             await self._ringer.ring([bell])
+            failpoint("rung")
         except (BatonError, OSError) as error:
             logger.warning("bell for %s not rung: %s", bell.job_id, type(error).__name__)

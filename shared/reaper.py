@@ -16,6 +16,7 @@ from collections.abc import Callable, Hashable
 from shared.bell import Bell
 from shared.deadline import Deadline
 from shared.errors import StoreUnavailable
+from shared.failpoint import failpoint
 from shared.job_store import JobStore
 from shared.lease import WorkerState
 from shared.ringer import Ringer
@@ -108,7 +109,9 @@ class Reaper:
         for worker in workers:
             if self._patience.unchanged_s(("worker", worker.incarnation), worker.beat) > self._lease_s:
                 logger.warning("worker %s gave no sign for %s s", worker.incarnation, self._lease_s)
+                failpoint("reaper_judged")
                 bells += await self._store.release(worker.incarnation, "worker_died", died=True)
+                failpoint("reaper_released")
                 self.acts["buried"] += 1
         self._patience.keep_only("worker", {("worker", worker.incarnation) for worker in workers})
         return bells
@@ -117,6 +120,8 @@ class Reaper:
         ids = await self._store.active_ids(first=self._audited, limit=_BATCH)
         self._audited = self._audited + len(ids) if len(ids) == _BATCH else 0
         mended = await self._store.audit(ids) if ids else []
+        if mended:
+            failpoint("reaper_mended")
         self.acts["mended"] += len(mended)
         return mended
 
@@ -135,6 +140,7 @@ class Reaper:
                 head = await self._store.first_queued(model)
                 lost += [Bell(head, model)] * min(missing, _BATCH) if head else []
                 self.acts["rung"] += min(missing, _BATCH)
+                failpoint("reaper_ringing")
                 logger.warning("%d bells for %s were lost", missing, model)
         return lost
 
@@ -157,4 +163,5 @@ class Reaper:
                 await self._store.cancel(deadline.job_id, "reader_gone", seen=deadline)
             case "retention":
                 await self._store.forget(deadline.job_id)
+        failpoint("deadline_kept")
         self.acts[deadline.kind] += 1

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, ReadOnlyError, ResponseError, TimeoutError
 
 from shared.errors import StoreUnavailable
 
-#: Prefixes of Redis's refusals to write: memory full, disk full, still loading.
-_REFUSALS = ("OOM", "MISCONF", "LOADING", "READONLY", "MASTERDOWN")
-
+#: Redis's refusals to write: memory full, disk full, still loading. Of a refusal inside a script Redis 6
+#: tells in its own words: `ERR Error running script …: -OOM command not allowed …`.
+_REFUSAL = re.compile(r"(?:^|-)(?:OOM|MISCONF|LOADING|READONLY|MASTERDOWN)\b")
 
 #: Connections of one client. A call beyond them waits for one; redis-py's plain pool would refuse it.
 _MAX_CONNECTIONS = 64
@@ -43,7 +45,38 @@ def connect(url: str, *, timeout_s: float) -> Redis:
         retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionError,)),
         retry_on_error=[ConnectionError],
     )
+    pool.connection_class = _MENDED[pool.connection_class]
     return Redis.from_pool(pool)
+
+
+class _Mended(AbstractConnection):
+    """Under uvloop, writing to a connection that was reset meanwhile is a RuntimeError, which redis-py (8.1)
+    lets through: the call would neither be repeated nor count as a broken connection."""
+
+    async def _send_packed_command(self, command: Iterable[bytes]) -> None:
+        try:
+            await super()._send_packed_command(command)
+        except RuntimeError as error:
+            raise ConnectionError("the connection is closed") from error
+
+
+class _Tcp(_Mended, Connection):
+    pass
+
+
+class _Tls(_Mended, SSLConnection):
+    pass
+
+
+class _Unix(_Mended, UnixDomainSocketConnection):
+    pass
+
+
+_MENDED: dict[type[AbstractConnection], type[AbstractConnection]] = {
+    Connection: _Tcp,
+    SSLConnection: _Tls,
+    UnixDomainSocketConnection: _Unix,
+}
 
 
 @contextmanager
@@ -54,6 +87,6 @@ def unavailable_as_error() -> Iterator[None]:
     except (ConnectionError, TimeoutError, ReadOnlyError, OSError) as error:
         raise StoreUnavailable(str(error) or type(error).__name__) from error
     except ResponseError as error:
-        if not str(error).startswith(_REFUSALS):
+        if not _REFUSAL.search(str(error)):
             raise
         raise StoreUnavailable(str(error)) from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from shared.errors import SettingsError
+from shared.failpoint import read_failpoint
 
 T = TypeVar("T")
 
@@ -136,12 +137,15 @@ LOG_FORMAT = Variable(
 WORKER_NAME = Variable("BATON_WORKER_NAME", "", str, "Name of a worker; empty: host and device.")
 WORKER_DEVICE = Variable("BATON_WORKER_DEVICE", "auto", _devices, "The one device of a worker process.")
 FLOWER_BASIC_AUTH = Variable("BATON_FLOWER_AUTH", "", str, "user:password of Flower; empty: made and kept.")
+FAILPOINT = Variable(
+    "BATON_FAILPOINT", "", read_failpoint, "For tests: `name:nth`, a place at which the process kills itself."
+)
 
 VARIABLES: tuple[Variable[Any], ...] = (
     HOST, PORT, FLOWER_PORT, HOME, REDIS_URL, BROKER_URL, APPENDFSYNC, MODEL, MODEL_NAME, DEVICES, DTYPE,
     THREADS, MAX_SLOTS, MAX_MODEL_LEN, API_REPLICAS, API_KEYS, PING_S, FIRST_OUTPUT_WAIT_S, BODY_LIMIT,
     RECEIPT_S, MAX_READERS, READER_GRACE_S, RETENTION_S, LEASE_S, DRAIN_S, LOG_LEVEL, LOG_FORMAT, WORKER_NAME,
-    WORKER_DEVICE, FLOWER_BASIC_AUTH,
+    WORKER_DEVICE, FLOWER_BASIC_AUTH, FAILPOINT,
 )  # fmt: skip
 
 _PLACEHOLDERS = ("changeme", "change-me", "<", "your-")

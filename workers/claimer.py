@@ -11,6 +11,7 @@ from functools import partial
 from typing import Literal, assert_never
 
 from shared.errors import DecodeError, ErrorInfo, RequestError
+from shared.failpoint import failpoint
 from shared.job import Job, ResolvedRequest
 from shared.job_store import JobStore
 from workers.backends.backend import Backend
@@ -69,6 +70,7 @@ class Claimer:
 
     def hold(self, bell: HeldBell) -> None:
         """Another bell."""
+        failpoint("bell_received")
         self._bells.append(bell)
         self._may_claim.set()
 
@@ -139,6 +141,7 @@ class Claimer:
             bell.accept()
         running = RunningJob(job, holder, bell)
         self._jobs.add(running)
+        failpoint("claimed")
         return running
 
     async def _begin(self, running: RunningJob) -> None:
@@ -154,6 +157,7 @@ class Claimer:
         try:
             if running.resolved is None and not transcript.is_finished:
                 running.resolved = await self._resolve(job)
+                failpoint("resolved")
         except RequestError as error:
             running.error = error.info
         if self._jobs.get(running.holder) is not running:

@@ -9,6 +9,7 @@ from typing import Any
 
 from shared.bell import Bell
 from shared.errors import StoreUnavailable
+from shared.failpoint import failpoint
 from shared.job_store import JobStore
 from shared.ringer import Ringer
 from shared.worker_report import WorkerReport
@@ -105,5 +106,6 @@ class Heartbeat:
             self._claimer.unreadable.remove(holder)
             await self._store.fail(job_id, UNREADABLE_JOB)
         elif await self._store.requeue(job_id, holder, "given_back") == "requeued":
+            failpoint("given_back")
             logger.warning("%s was claimed without an answer and is given back", job_id)
             await self._ringer.ring([Bell(job_id, self._lease.lease.model)])

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from billiard.einfo import ExceptionInfo
 
+from shared.failpoint import failpoint
+
 #: Runs a call in Celery's thread.
 Post = Callable[..., None]
 
@@ -96,8 +98,10 @@ class HeldBell:
         now = time.monotonic()
         started = now if self._accepted_at is None else self._accepted_at
         outcome = _failure(text) if status else text
+        failpoint("acknowledging")
         for delivery in self._deliveries:
             delivery.end((status, outcome, now - started))
+        failpoint("acknowledged")
 
 
 def _failure(reason: str) -> ExceptionInfo:

@@ -8,6 +8,7 @@ import secrets
 from dataclasses import replace
 
 from shared.bell import Bell
+from shared.failpoint import failpoint
 from shared.job_store import JobStore
 from shared.lease import Lease
 from workers.backoff import until_available
@@ -36,6 +37,7 @@ class LeaseKeeper:
     async def begin(self) -> None:
         """Register, as soon as the store answers."""
         await until_available(lambda: self._store.register(self._lease), "lease")
+        failpoint("lease_begun")
 
     async def begin_anew(self, lost: Lease) -> None:
         """The store knows nothing of `lost`: what ran under it is others' now."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from shared.append import Append, AppendAnswer
 from shared.errors import StoreUnavailable
+from shared.failpoint import Name, failpoint
 from shared.job_store import JobStore
 from workers.backends.backend import StepOutput
 from workers.backoff import Backoff
@@ -51,6 +52,7 @@ class Publisher:
 
     def take(self, outputs: Sequence[StepOutput]) -> None:
         """Add a step's outputs; those of jobs that are no longer here are nobody's."""
+        failpoint("sampled")
         now = time.monotonic()
         for output in outputs:
             running = self._jobs.get(output.request_id)
@@ -109,7 +111,9 @@ class Publisher:
                     await self._look(running)
             batch = [running.append() for running in due]
             asked_at = time.perf_counter()
+            _pass_by(batch, "appending", "ending")
             answers = await self._store.append(self._lease.incarnation, batch)
+            _pass_by(batch, "appended", "ended")
             self._telemetry.publish.observe(time.perf_counter() - asked_at)
         except StoreUnavailable as error:
             logger.warning("output of %d jobs waits: %s", len(due), error)
@@ -122,6 +126,7 @@ class Publisher:
         for running, append, answer in zip(due, batch, answers, strict=True):
             running.checked_at = now
             self._settle(running, append, answer)
+        failpoint("settled")
 
     async def _look(self, running: RunningJob) -> None:
         """Learn from the stream what it holds: a call may have been lost before or after it was carried out,
@@ -139,7 +144,16 @@ class Publisher:
                 self._news.set()
             case "closed":
                 self._jobs.close(running)
+                failpoint("closed")
                 self._on_free_slot()
             case "not yours" | "gone":
+                failpoint("taken_away")
                 self._jobs.drop(running, "taken away")
                 self._on_free_slot()
+
+
+def _pass_by(batch: Sequence[Append], with_output: Name, with_end: Name) -> None:
+    if any(append.output is not None for append in batch):
+        failpoint(with_output)
+    if any(append.terminal is not None for append in batch):
+        failpoint(with_end)

@@ -11,6 +11,7 @@ from typing import Any
 
 from shared.bell import Bell
 from shared.errors import StoreUnavailable
+from shared.failpoint import failpoint
 from shared.job_store import JobStore
 from shared.lease import Lease
 from shared.reaper import Reaper
@@ -172,8 +173,11 @@ class Worker:
         again, ring for them, acknowledge the bells. What does not succeed is done by others' reapers."""
         await self._is_running.wait()
         await self._crew.stop("lease", "claimer", BEGINNING, "reaper")
+        failpoint("drain_begun")
         await _bounded(asyncio.to_thread(self._backend.stop), "the last step")
+        failpoint("drain_stopped")
         await _bounded(self._publisher.flush(), "the last output")
+        failpoint("drain_flushed")
         await self._crew.stop("publisher", "heartbeat")
         await _bounded(self._hand_on(), "handing on the jobs")
         for running in self._jobs:
@@ -185,8 +189,10 @@ class Worker:
 
     async def _hand_on(self) -> None:
         bells = await self._lease.release()
+        failpoint("drain_released")
         model = self._lease.lease.model
         await self._ringer.ring([*bells, *(Bell(held.job_id, model) for held in self._claimer.bells)])
+        failpoint("drain_rung")
         logger.info("%d jobs handed on", len(bells))
 
 

@@ -29,6 +29,7 @@ from api.services import Services
 from api.settings import ApiSettings
 from api.waiting import until_end_within
 from shared.errors import RequestError, invalid_request
+from shared.failpoint import failpoint
 from shared.job import TERMINAL_STATUSES, Job, JobStatus, NewJob, is_job_id, new_job_id
 from shared.request_key import RequestKey
 
@@ -99,7 +100,9 @@ async def cancel_job(request: Request, job_id: str, owner: Owner, services: Serv
     await find_job(request, services, owner, job_id)
     if key is not None:
         request.state.is_replay = await services.store.bind(key, job_id)
+    failpoint("cancelling")
     await services.store.cancel(job_id, "client")
+    failpoint("cancelled")
     return await _show(services, await find_job(request, services, owner, job_id))
 
 
@@ -114,6 +117,7 @@ async def retry_job(
     if not old.is_terminal:
         message = f"The job is {old.status}; only one that is over can be retried."
         raise invalid_request(message, code="job_not_over", status=409)
+    failpoint("retrying")
     return await _accept(request, services, _repeated(old, settings, key))
 
 
@@ -122,7 +126,9 @@ async def delete_job(request: Request, job_id: str, owner: Owner, services: Serv
     """End the job, if it is not over, and forget it with all that it put out."""
     await find_job(request, services, owner, job_id)
     await services.store.cancel(job_id, "client")
+    failpoint("deleting")
     await services.store.forget(job_id)
+    failpoint("deleted")
     return {"id": job_id, "object": "job.deleted", "deleted": True}
 
 

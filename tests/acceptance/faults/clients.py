@@ -197,9 +197,8 @@ class Client:
         elif answer.status in _BUSY:
             self._check_refusal(answer)
             await self._pause()
-        elif not self._is_gone(answer):
-            # Ends of jobs without output come as a status.
-            self._reader.item("", "", answer.json)
+        else:
+            self._is_gone(answer)
 
     async def _ask_until_answered(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Answer:
         """Ask any replica until one answers with more than "not now"."""
@@ -233,9 +232,11 @@ class Client:
         if answer.status in (404, 410):
             self._reader.lost(str(answer.status))
             return True
-        if answer.status >= 500:
-            self._complain(answer)
-        return False
+        if answer.status == 200:
+            return False
+        # A place behind the end of a job that is over: Redis lost what came before.
+        self._reader.lost(f"{answer.status} {answer.body[:200]!r}")
+        return True
 
     def _complain(self, answer: Answer) -> None:
         self.history.complaints.append(f"{answer.status} {answer.body[:200]!r}")

@@ -143,6 +143,13 @@ class Faults:
     def _set_back(self) -> None:
         shutil.copyfile(self._copy, _append_only(self._cluster.redis.directory))
 
+    async def set_redis_back(self) -> None:
+        """Kill Redis and start it from the copy."""
+        self._excuse(self._copied_at)
+        await asyncio.to_thread(self._cluster.redis.kill)
+        self._set_back()
+        await asyncio.to_thread(self._cluster.redis.start)
+
     async def heal(self) -> None:
         """End everything that may still be going on."""
         for part in self._cluster.parts:

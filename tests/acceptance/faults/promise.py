@@ -1,0 +1,24 @@
+"""Promise: asserts that it was kept, and that nothing is left over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.acceptance.faults.census import after_retention, all_over, finals_of, leftovers
+from tests.acceptance.faults.checker import check
+from tests.acceptance.faults.cluster import Cluster
+from tests.acceptance.faults.history import Final, History
+from tests.acceptance.faults.reference import Scripted
+
+
+async def hold_to_promise(
+    cluster: Cluster, histories: Sequence[History], *, also_known: Sequence[str] = ()
+) -> dict[str, Final]:
+    """Wait until all jobs are over and everything is back; answers the jobs."""
+    assert await all_over(cluster, 30) == []
+    known = {history.job_id for history in histories if history.job_id is not None}
+    finals = await finals_of(cluster, sorted(known))
+    assert check(histories, finals, Scripted()) == []
+    assert await leftovers(cluster, known | set(also_known)) == []
+    assert await after_retention(cluster) == []
+    return finals

@@ -1,0 +1,45 @@
+"""What Redis refuses, and what breaks a connection, is known as that."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import uvloop
+from redis.asyncio import Redis
+
+from shared.errors import StoreUnavailable
+from shared.job import NewJob, new_job_id
+from shared.job_store import JobStore
+from shared.redis_client import connect
+from tests.acceptance.faults.proxy import Proxy
+from tests.redis_server import RedisServer
+
+
+async def test_a_refusal_inside_a_script_is_one(redis_client: Redis, store: JobStore) -> None:
+    await redis_client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(StoreUnavailable, match="OOM"):
+            await store.create(NewJob(new_job_id(), "m", "owner", {"messages": []}))
+    finally:
+        await redis_client.config_set("maxmemory", 0)
+
+
+def test_a_connection_that_was_reset_under_uvloop_is_made_again(redis_server: RedisServer) -> None:
+    async def cut_and_call() -> None:
+        proxy = Proxy(redis_server.url.removeprefix("unix://"))
+        await proxy.start()
+        redis = connect(proxy.url, timeout_s=2)
+        try:
+            for _ in range(20):
+                await redis.ping()
+                proxy.cut()
+                # The reset arrives; then the connection of the pool is used.
+                await asyncio.sleep(0.01)
+                await redis.ping()
+        finally:
+            await redis.aclose()
+            await proxy.stop()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(cut_and_call())
