@@ -28,19 +28,20 @@ class Rings(Protocol):
 class Dispatcher:
     """Accepts jobs."""
 
-    def __init__(self, store: JobStore, ringer: Rings, relay: Relay) -> None:
+    def __init__(self, store: JobStore, ringer: Rings, relay: Relay, *, max_open_jobs: int) -> None:
         self._store = store
         self._ringer = ringer
         self._relay = relay
+        self._max_open_jobs = max_open_jobs
         self._ringing: set[asyncio.Task[None]] = set()
 
     async def accept(self, job: NewJob) -> Accepted:
         """Write the job and ring for it; or answer the one that its key made before.
 
-        Raises StoreUnavailable, after which the job may have been written, and KeyReused.
+        Raises StoreUnavailable, after which the job may have been written, KeyReused and TooManyJobs.
         """
         failpoint("creating")
-        accepted = await self._store.create(job)
+        accepted = await self._store.create(job, max_open=self._max_open_jobs)
         failpoint("created")
         if accepted.is_replay:
             return accepted

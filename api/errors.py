@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from api.visit import ERROR_CODE
-from shared.errors import DecodeError, ErrorInfo, KeyReused, RequestError, StoreUnavailable
+from shared.errors import DecodeError, ErrorInfo, KeyReused, RequestError, StoreUnavailable, TooManyJobs
 from shared.events import Cancelled, CancelReason, Completed, Expired, Failed, Incomplete
 
 logger = logging.getLogger(__name__)
@@ -118,6 +118,12 @@ _KEY_REUSED = ErrorInfo(
     "idempotency_key_reused",
     409,
 )
+_TOO_MANY_JOBS = ErrorInfo(
+    "This key has as many jobs open as this server allows.",
+    "invalid_request_error",
+    code="rate_limit_exceeded",
+    status=429,
+)
 INTERNAL = ErrorInfo("The server failed to handle the request.", code="internal_error")
 
 
@@ -126,6 +132,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestError, _request_error)
     app.add_exception_handler(StoreUnavailable, _store_unavailable)
     app.add_exception_handler(KeyReused, _key_reused)
+    app.add_exception_handler(TooManyJobs, _too_many_jobs)
     app.add_exception_handler(DecodeError, _decode_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
@@ -144,6 +151,11 @@ async def _store_unavailable(_: Request, error: Exception) -> Response:
 async def _key_reused(_: Request, error: Exception) -> Response:
     assert isinstance(error, KeyReused)
     return error_response(_KEY_REUSED)
+
+
+async def _too_many_jobs(_: Request, error: Exception) -> Response:
+    assert isinstance(error, TooManyJobs)
+    return error_response(_TOO_MANY_JOBS)
 
 
 async def _decode_error(_: Request, error: Exception) -> Response:

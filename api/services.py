@@ -63,7 +63,7 @@ async def open_services(settings: ApiSettings, metrics: Metrics) -> AsyncIterato
         store = JobStore(redis)
         probe = LagProbe(redis, metrics.relayed)
         relay = Relay(store, Listener(redis, probe), grace_s=settings.reader_grace_s)
-        dispatcher = Dispatcher(store, ringer, relay)
+        dispatcher = Dispatcher(store, ringer, relay, max_open_jobs=settings.max_open_jobs)
         forecast = Forecast(store)
         queue_watch = QueueWatch(forecast)
         reaper = Reaper(store, ringer, lease_s=settings.lease_s)

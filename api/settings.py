@@ -27,6 +27,7 @@ class ApiSettings:
     body_limit: int = 4_194_304
     receipt_s: float = 15.0
     max_readers: int = 1024
+    max_open_jobs: int = 100_000
     reader_grace_s: float = 15.0
     retention_s: float = 86_400.0
     lease_s: float = 3.0
@@ -55,6 +56,7 @@ class ApiSettings:
             body_limit=environment.read(settings.BODY_LIMIT),
             receipt_s=environment.read(settings.RECEIPT_S),
             max_readers=environment.read(settings.MAX_READERS),
+            max_open_jobs=environment.read(settings.MAX_OPEN_JOBS),
             reader_grace_s=environment.read(settings.READER_GRACE_S),
             retention_s=environment.read(settings.RETENTION_S),
             lease_s=environment.read(settings.LEASE_S),

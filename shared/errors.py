@@ -26,6 +26,10 @@ class KeyReused(BatonError):
     """Raised when a request's key stands for another request already."""
 
 
+class TooManyJobs(BatonError):
+    """Raised when an owner has as many jobs open as one may have."""
+
+
 class SettingsError(BatonError):
     """Raised when a setting is unknown or has an unusable value; the message names the variable."""
 

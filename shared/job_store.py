@@ -17,7 +17,7 @@ from shared import scripts
 from shared.append import Append, AppendAnswer
 from shared.bell import Bell
 from shared.deadline import Deadline
-from shared.errors import ErrorInfo, KeyReused
+from shared.errors import ErrorInfo, KeyReused, TooManyJobs
 from shared.events import (
     Cancelled,
     CancelReason,
@@ -55,9 +55,9 @@ class JobStore(JobReader):
 
     # Accepting jobs
 
-    async def create(self, job: NewJob) -> Accepted:
+    async def create(self, job: NewJob, *, max_open: int = 1_000_000) -> Accepted:
         """Accept a job. When its id exists already, nothing is changed; when its key made a job before, that
-        one is answered. Raises KeyReused."""
+        one is answered. Raises KeyReused, and TooManyJobs when its owner has `max_open` that are not over."""
         deadlines = {
             "expires": job.expires_after_s,
             "cancel": job.cancel_after_s,
@@ -75,10 +75,13 @@ class JobStore(JobReader):
             _ms(job.retention_s),
             *key,
             *job.asked(),
+            max_open,
             *_pairs(job.record()),
         )
         if answer[0] == "conflict":
             raise KeyReused
+        if answer[0] == "full":
+            raise TooManyJobs
         return Accepted(answer[1], int(answer[2]) / 1000, is_replay=answer[0] == "replay")
 
     async def bind(self, key: RequestKey, job_id: str) -> bool:

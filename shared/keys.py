@@ -21,6 +21,8 @@ _TEMPLATES = {
 ACTIVE = "active"
 #: zset `<kind>:<job>` -> wall-clock ms at which it is due; kinds in `shared.job.DeadlineKind`.
 DEADLINES = "deadlines"
+#: hash owner -> how many of its jobs are not over; only owners that have some.
+OPEN = "open"
 #: string: the place (µs since the epoch) that was given last.
 PLACE = "place"
 #: set of living incarnations.
@@ -96,6 +98,7 @@ def lua_names() -> str:
         for name, value in {
             "ACTIVE": ACTIVE,
             "DEADLINES": DEADLINES,
+            "OPEN": OPEN,
             "PLACE": PLACE,
             "WORKERS": WORKERS,
             "MODELS": MODELS,

@@ -117,6 +117,9 @@ RECEIPT_S = Variable(
 MAX_READERS = Variable(
     "BATON_MAX_READERS", "1024", _count, "Chats and streams that one API key may have open on a replica."
 )
+MAX_OPEN_JOBS = Variable(
+    "BATON_MAX_OPEN_JOBS", "100000", _count, "Jobs of one API key that may wait or run at once."
+)
 READER_GRACE_S = Variable(
     "BATON_READER_GRACE_S", "15", _positive, "How long a chat goes on when nobody reads it any more."
 )
@@ -144,8 +147,8 @@ FAILPOINT = Variable(
 VARIABLES: tuple[Variable[Any], ...] = (
     HOST, PORT, FLOWER_PORT, HOME, REDIS_URL, BROKER_URL, APPENDFSYNC, MODEL, MODEL_NAME, DEVICES, DTYPE,
     THREADS, MAX_SLOTS, MAX_MODEL_LEN, API_REPLICAS, API_KEYS, PING_S, FIRST_OUTPUT_WAIT_S, BODY_LIMIT,
-    RECEIPT_S, MAX_READERS, READER_GRACE_S, RETENTION_S, LEASE_S, DRAIN_S, LOG_LEVEL, LOG_FORMAT, WORKER_NAME,
-    WORKER_DEVICE, FLOWER_BASIC_AUTH, FAILPOINT,
+    RECEIPT_S, MAX_READERS, MAX_OPEN_JOBS, READER_GRACE_S, RETENTION_S, LEASE_S, DRAIN_S, LOG_LEVEL,
+    LOG_FORMAT, WORKER_NAME, WORKER_DEVICE, FLOWER_BASIC_AUTH, FAILPOINT,
 )  # fmt: skip
 
 _PLACEHOLDERS = ("changeme", "change-me", "<", "your-")

@@ -92,7 +92,7 @@ end
 
 local function read(id)
   local names = {'status', 'holder', 'incarnation', 'fence', 'model', 'score', 'deaths', 'claim_end',
-    'prompt_tokens', 'retention_ms', 'closed_by', 'started_ms'}
+    'prompt_tokens', 'retention_ms', 'closed_by', 'started_ms', 'owner'}
   local values = redis.call('HMGET', job_key(id), unpack(names))
   if not values[1] then return nil end
   local job = {}
@@ -111,6 +111,7 @@ local function close(id, job, status, reason, closed_by, fence, number, end_, ev
     'fence', fence, 'completed_ms', string.format('%.0f', now))
   redis.call('ZREM', queued_key(job.model), id)
   redis.call('ZREM', ACTIVE, id)
+  if redis.call('HINCRBY', OPEN, job.owner, -1) <= 0 then redis.call('HDEL', OPEN, job.owner) end
   redis.call('ZREM', DEADLINES, 'expires:' .. id, 'cancel:' .. id, 'reader:' .. id)
   set_deadline('retention', id, now + tonumber(job.retention_ms))
   if job.status == 'in_progress' then count_finished(job.model, now, now - (tonumber(job.started_ms) or now)) end

@@ -335,3 +335,14 @@ async def test_a_job_is_kept_as_long_as_it_was_promised(start_api: StartApi, sto
             await asyncio.sleep(0.05)
     assert await store.get(ids[1]) is not None
     assert await store.list_ids("public", before=None, limit=9) == [ids[1]]
+
+
+async def test_a_key_has_so_many_open_jobs_and_no_more(start_api: StartApi, store: JobStore) -> None:
+    async with httpx.AsyncClient(base_url=start_api(max_open_jobs=2).url) as http:
+        first, _ = [(await http.post("/v1/jobs", json=job())).json()["id"] for _ in range(2)]
+        refused = await http.post("/v1/jobs", json=job())
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert refused.headers["retry-after"]
+        assert await store.num_queued("test") == 2
+        await http.post(f"/v1/jobs/{first}/cancel")
+        assert (await http.post("/v1/jobs", json=job())).status_code == 202

@@ -29,7 +29,7 @@ class Store(FakeStore):
         self.log = log
         self.is_known = False
 
-    async def create(self, job: NewJob) -> Accepted:
+    async def create(self, job: NewJob, *, max_open: int) -> Accepted:  # noqa: ARG002
         await self._answer()
         self.log.append(f"create {job.id}")
         return Accepted(job.id, 1_700_000_000.25, is_replay=self.is_known)
@@ -50,7 +50,7 @@ class System:
         self.store = Store(self.log)
         store = cast(JobStore, self.store)
         self.relay = Relay(store, FakeSource(), grace_s=15)
-        self.dispatcher = Dispatcher(store, Ringer(self.log), self.relay)
+        self.dispatcher = Dispatcher(store, Ringer(self.log), self.relay, max_open_jobs=9)
 
 
 async def test_a_job_is_written_then_rung_for() -> None:

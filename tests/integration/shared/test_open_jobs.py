@@ -1,0 +1,35 @@
+"""How many jobs an owner may have open."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.errors import TooManyJobs
+from shared.job import NewJob, new_job_id
+from shared.job_store import JobStore
+
+
+def job(owner: str = "a") -> NewJob:
+    return NewJob(new_job_id(), "m", owner, {"messages": []})
+
+
+async def test_an_owner_has_so_many_and_no_more(store: JobStore) -> None:
+    jobs = [job() for _ in range(3)]
+    for each in jobs:
+        await store.create(each, max_open=3)
+    with pytest.raises(TooManyJobs):
+        await store.create(job(), max_open=3)
+    assert (await store.create(jobs[0], max_open=3)).job_id == jobs[0].id
+    await store.create(job(owner="b"), max_open=3)
+    assert await store.num_queued("m") == 4
+
+
+async def test_a_job_that_is_over_makes_room_once(store: JobStore) -> None:
+    jobs = [job() for _ in range(2)]
+    for each in jobs:
+        await store.create(each, max_open=2)
+    for _ in range(2):
+        await store.cancel(jobs[0].id, "client")
+    await store.create(job(), max_open=2)
+    with pytest.raises(TooManyJobs):
+        await store.create(job(), max_open=2)
