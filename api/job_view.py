@@ -65,8 +65,8 @@ class JobView:
                 details = {"queue_position": position, "eta_seconds": eta_seconds}
             case Started(worker):
                 details = {"worker": worker}
-            case Resumed(worker, attempt):
-                details = {"worker": worker, "attempt": attempt}
+            case Resumed(worker, attempt, exact):
+                details = {"worker": worker, "attempt": attempt, "exact": exact}
             case Requeued(reason) | Cancelled(reason):
                 details = {"reason": reason}
             case Failed(error):

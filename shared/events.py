@@ -96,6 +96,8 @@ class Resumed:
 
     worker: str
     attempt: int
+    #: Whether the rest will be, token by token, what the workers before would have made of it.
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)

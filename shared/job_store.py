@@ -169,6 +169,8 @@ class JobStore(JobReader):
             "revision": lease.model_revision,
             "exact": int(lease.is_exact),
         }
+        if lease.fingerprint is not None:
+            fields |= {"fingerprint": lease.fingerprint.id, "computes": lease.fingerprint.encode()}
         await self._call("register", lease.incarnation, lease.model, *_pairs(fields))
 
     async def beat(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.errors import DecodeError
+from shared.fingerprint import Fingerprint
 
 #: Exit status of a worker that left because it was told to drain: not to be started again. The first number
 #: that sysexits.h leaves free.
@@ -29,6 +30,8 @@ class Lease:
     model_revision: str
     #: Whether a continuation by this worker equals the undisturbed answer.
     is_exact: bool = False
+    #: What another worker must have alike for that; None where it is unknown.
+    fingerprint: Fingerprint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class WorkerState:
     stats: Mapping[str, Any] = field(default_factory=dict)
     #: Told to leave in order.
     is_draining: bool = False
+    #: None where it is unknown.
+    fingerprint: Fingerprint | None = None
 
     @classmethod
     def decode(cls, incarnation: str, record: Mapping[str, str], jobs: int) -> WorkerState:
@@ -72,6 +77,7 @@ class WorkerState:
                 jobs=jobs,
                 stats=json.loads(record.get("stats", "{}")),
                 is_draining=record.get("drain") == "1",
+                fingerprint=Fingerprint.decode(record["computes"]) if "computes" in record else None,
             )
         except (KeyError, ValueError) as error:
             raise DecodeError("worker", dict(record)) from error
@@ -90,6 +96,7 @@ class WorkerState:
             "jobs": self.jobs,
             "slots": self.slots,
             "exact": self.is_exact,
+            "fingerprint": None if self.fingerprint is None else self.fingerprint.to_json(),
             "stats": dict(self.stats),
         }
 

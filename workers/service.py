@@ -80,6 +80,7 @@ def _lease(settings: WorkerSettings, backend: Backend, device: str) -> Lease:
         slots=settings.slots,
         model_revision=backend.model_revision,
         is_exact=backend.is_exact,
+        fingerprint=backend.fingerprint,
     )
 
 

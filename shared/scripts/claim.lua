@@ -26,6 +26,16 @@ for i = 1, #held, 2 do
   if must_run_alone(held[i]) then return {'wait'} end
 end
 
+-- Whether all that made the job's tokens so far would go on as this worker does. Remembers this worker.
+local function is_exact(id, end_)
+  local own = redis.call('HMGET', worker_key(incarnation), 'exact', 'fingerprint')
+  local made_by = own[1] == '1' and own[2] or 'inexact'
+  local before = redis.call('HGET', job_key(id), 'made_by')
+  if before and before ~= made_by and string.find(end_, '[1-9]') then made_by = 'inexact' end
+  redis.call('HSET', job_key(id), 'made_by', made_by)
+  return made_by ~= 'inexact'
+end
+
 local function take(id)
   local now = now_ms()
   local fence, _, end_ = last(id)
@@ -41,7 +51,8 @@ local function take(id)
   redis.call('ZREM', DEADLINES, 'expires:' .. id)
   redis.call('HSET', worker_jobs_key(incarnation), id, holder)
   local event = {type = 'started', worker = name}
-  if attempts > 1 then event = {type = 'resumed', worker = name, attempt = attempts} end
+  local exact = is_exact(id, end_)
+  if attempts > 1 then event = {type = 'resumed', worker = name, attempt = attempts, exact = exact} end
   write(id, fence, 0, end_, cjson.encode(event))
   publish(incarnation)
   return found(id)

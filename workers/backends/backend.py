@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from shared.errors import ErrorInfo
 from shared.events import ChoiceOutput
+from shared.fingerprint import Fingerprint
 from shared.histogram import HistogramReading
 from shared.job import ResolvedRequest
 
@@ -58,6 +59,10 @@ class Backend(Protocol):
     @property
     def is_exact(self) -> bool:
         """Whether a continuation equals, bit for bit, what would have been generated without a break."""
+
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        """What must be the same in another worker for that to hold between them; None where it is unknown."""
 
     @property
     def stats(self) -> BackendStats: ...

@@ -53,8 +53,12 @@ def load_local(settings: WorkerSettings, device: Device) -> LocalBackend:
         engine = make_engine(loaded, config)
     logger.info("loaded: %s", _described(loaded.model.dtype, is_exact=loaded.is_exact))
     return LocalBackend(
-        engine, resolver.resolve, model_revision=loaded.revision, is_exact=loaded.is_exact
-    )  # fmt: skip
+        engine,
+        resolver.resolve,
+        model_revision=loaded.revision,
+        is_exact=loaded.is_exact,
+        fingerprint=loaded.fingerprint,
+    )
 
 
 class _Progress:

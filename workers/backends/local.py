@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from shared.errors import ErrorInfo, RequestError
 from shared.events import ChoiceOutput
+from shared.fingerprint import Fingerprint
 from shared.histogram import HistogramReading
 from shared.job import ResolvedRequest
 from workers.backends.backend import BackendStats, OnOutputs, StepOutput
@@ -70,11 +71,20 @@ class _Refusal:
 class LocalBackend:
     """An engine in this process. Idle, its thread sleeps until something is added."""
 
-    def __init__(self, engine: StepEngine, resolve: Resolve, *, model_revision: str, is_exact: bool) -> None:
+    def __init__(
+        self,
+        engine: StepEngine,
+        resolve: Resolve,
+        *,
+        model_revision: str,
+        is_exact: bool,
+        fingerprint: Fingerprint | None = None,
+    ) -> None:
         self._engine = engine
         self._resolve = resolve
         self._model_revision = model_revision
         self._is_exact = is_exact
+        self._fingerprint = fingerprint
         self._inbox = queue.SimpleQueue[Callable[[], None]]()
         self._refusals: list[_Refusal] = []
         self._is_stopping = False
@@ -90,6 +100,10 @@ class LocalBackend:
     @property
     def is_exact(self) -> bool:
         return self._is_exact
+
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        return self._fingerprint
 
     @property
     def stats(self) -> BackendStats:

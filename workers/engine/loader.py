@@ -24,8 +24,11 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from shared.errors import BatonError
+from shared.fingerprint import Fingerprint
 from workers.engine.attention import UnsupportedModel, use_slot_attention
 from workers.engine.config import DType, EngineConfig
+from workers.engine.exactness import Exactness, ExactnessTrial
+from workers.engine.kernels import fingerprint_of
 from workers.engine.linear import can_pack, pack_linears
 from workers.engine.self_test import Reference, SelfTest
 
@@ -61,6 +64,8 @@ class LoadedModel:
     stop_token_ids: tuple[int, ...]
     #: Whether a token is, bit for bit, the same in any batch and after any resume, on this machine.
     is_exact: bool
+    #: What else must be the same on another machine.
+    fingerprint: Fingerprint
 
 
 def load_model(config: EngineConfig, on_progress: OnProgress = lambda _done, _total: None) -> LoadedModel:
@@ -72,17 +77,20 @@ def load_model(config: EngineConfig, on_progress: OnProgress = lambda _done, _to
     tokenizer = _read_tokenizer(directory)
     with _reported(on_progress):
         model = _read_model(directory, config.device, dtype)
+    exactness = prepare_model(model)
+    revision = model_revision(directory)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
-        revision=model_revision(directory),
+        revision=revision,
         max_model_len=_max_model_len(config.max_model_len, model_config),
         stop_token_ids=_stop_token_ids(model, tokenizer),
-        is_exact=prepare_model(model),
+        is_exact=exactness.is_exact,
+        fingerprint=fingerprint_of(model, revision, exactness.digest),
     )
 
 
-def prepare_model(model: PreTrainedModel) -> bool:
+def prepare_model(model: PreTrainedModel) -> Exactness:
     """Makes a causal language model run in the engine, in place; answers whether it is exact (LoadedModel).
 
     Raises UnsupportedModel when, afterwards, it would not compute what it computed before.
@@ -93,7 +101,8 @@ def prepare_model(model: PreTrainedModel) -> bool:
     if can_pack(model.device, model.dtype):
         pack_linears(model, reference.probe)
     use_slot_attention(model)
-    return SelfTest(reference).run()
+    SelfTest(reference).run()
+    return ExactnessTrial(model).run()
 
 
 def find_model(name: str) -> Path:

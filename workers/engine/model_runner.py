@@ -6,8 +6,8 @@ import torch
 from transformers import PreTrainedModel
 
 from workers.engine.attention import UnsupportedModel
-from workers.engine.batch import make_batch
-from workers.engine.kv_cache import SlotCache
+from workers.engine.batch import Batch, make_batch
+from workers.engine.kv_cache import SlotCache, SlotLayer
 from workers.engine.scheduler import Plan
 
 
@@ -25,10 +25,17 @@ class ModelRunner:
         embedding, head = self._model.get_input_embeddings(), self._model.get_output_embeddings()
         return min(int(embedding.num_embeddings), int(head.out_features))
 
-    @torch.inference_mode()
+    @property
+    def slot_layers(self) -> list[SlotLayer]:
+        return self._cache.slot_layers
+
     def run(self, plan: Plan) -> torch.Tensor:
         """Computes a plan that has rows; float32 logits [drawing rows, vocabulary] in the plan's order."""
-        batch = make_batch(plan, self._device)
+        return self.compute(make_batch(plan, self._device))
+
+    @torch.inference_mode()
+    def compute(self, batch: Batch) -> torch.Tensor:
+        """Computes a step; float32 logits of the tokens that it wants, in its order."""
         self._cache.begin(batch)
         output = self._model(
             input_ids=batch.input_ids,

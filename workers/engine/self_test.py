@@ -57,13 +57,12 @@ def _forward(model: PreTrainedModel, token_ids: list[int]) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class SelfTest:
-    """Runs the reference's sequences on cached slots: staggered in one batch, and each read anew."""
+    """Runs the reference's sequences on cached slots, staggered in one batch."""
 
     reference: Reference
 
-    def run(self) -> bool:
-        """Whether logits are the same, bit for bit, in all these ways. Raises UnsupportedModel when they are
-        not even the model's own."""
+    def run(self) -> None:
+        """Raises UnsupportedModel when the logits are not the model's own."""
         name = type(self.reference.model).__name__
         try:
             together = self._compute(self._staggered())
@@ -72,10 +71,6 @@ class SelfTest:
         for (index, end), logits in together.items():
             if not self._is_close(self.reference.logits[index][end - 1], logits):
                 raise UnsupportedModel(f"{name} computes something else on cached slots")
-        return all(
-            torch.equal(logits, self._compute([[(index, 0, end)]])[index, end])
-            for (index, end), logits in together.items()
-        )
 
     def _staggered(self) -> list[list[_Span]]:
         """Both decode their last tokens, the second a step later."""

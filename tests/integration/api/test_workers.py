@@ -6,11 +6,13 @@ import dataclasses
 
 import httpx
 
+from shared.fingerprint import Fingerprint
 from shared.job_store import JobStore
 from shared.lease import Lease
 from tests.integration.api.conftest import StartApi
 
-FIRST = Lease("w1.a", "w1", "test", "north", 7, "cpu", 4, "rev", is_exact=True)
+FINGERPRINT = Fingerprint("rev", "float32", "MKL", "2.13", "a CPU", "d1", "1", threads=2)
+FIRST = Lease("w1.a", "w1", "test", "north", 7, "cpu", 4, "rev", True, FINGERPRINT)
 NAMESAKE = dataclasses.replace(FIRST, incarnation="w1.b", host="south")
 
 
@@ -31,6 +33,7 @@ async def test_a_worker_is_listed_and_drained_by_any_of_its_names(
             "jobs": 0,
             "slots": 4,
             "exact": True,
+            "fingerprint": FINGERPRINT.to_json(),
             "stats": {},
         }
         assert (await http.get("/v1/workers")).json() == {"object": "list", "data": [shown]}

@@ -26,6 +26,7 @@ from shared.events import (
     Resumed,
     Started,
 )
+from shared.fingerprint import Fingerprint
 from shared.job import Accepted, Job, NewJob, ResolvedRequest, new_job_id
 from shared.job_store import JobStore
 from shared.lease import BeatAnswer, Lease
@@ -434,3 +435,44 @@ async def test_a_drain_is_told_with_every_beat_and_ends_with_the_lease(store: Jo
     assert await store.drain("w1.a") is False
     await store.register(LEASE)
     assert await store.beat("w1.a", **beat) == BeatAnswer({}, is_draining=False)  # type: ignore[arg-type]
+
+
+PRINT = Fingerprint("rev", "float32", "MKL", "2.13", "a CPU", "d1", "1", threads=1)
+EXACT = replace(LEASE, is_exact=True, fingerprint=PRINT)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_exact"),
+    [
+        (EXACT, EXACT, True),
+        (EXACT, replace(EXACT, fingerprint=replace(PRINT, threads=2)), True),
+        (EXACT, replace(EXACT, fingerprint=replace(PRINT, digest="d2")), False),
+        (EXACT, replace(EXACT, is_exact=False), False),
+        (replace(EXACT, is_exact=False), replace(EXACT, is_exact=False), False),
+        (replace(EXACT, fingerprint=None), replace(EXACT, fingerprint=None), False),
+    ],
+)
+async def test_a_resumed_job_tells_whether_it_goes_on_exactly(
+    store: JobStore, first: Lease, second: Lease, is_exact: bool
+) -> None:
+    """Once it did not, it does not again."""
+    await store.create(new_job())
+    for lease, holder, end in ((first, "h1", 0), (second, "h2", 1), (first, "h3", 2)):
+        mine = replace(lease, incarnation=f"w.{holder}")
+        await store.register(mine)
+        job = await claimed(store, mine, holder)
+        text = Append(job.id, holder, (end,), (end + 1,), words("a", start=end), RESOLVED, None)
+        await store.append(mine.incarnation, [text])
+        await store.requeue(job.id, holder, "drain")
+    told = [event.exact for event in await stream(store, job.id) if isinstance(event, Resumed)]
+    assert told == [is_exact, is_exact]
+
+
+async def test_tokens_that_nobody_has_seen_need_not_be_continued_exactly(store: JobStore) -> None:
+    await store.create(new_job())
+    for holder, digest in (("h1", "d1"), ("h2", "d2")):
+        mine = replace(EXACT, incarnation=f"w.{holder}", fingerprint=replace(PRINT, digest=digest))
+        await store.register(mine)
+        job = await claimed(store, mine, holder)
+        await store.requeue(job.id, holder, "drain")
+    assert Resumed("w1", 2, exact=True) in await stream(store, job.id)
