@@ -41,7 +41,7 @@ class Newcomer:
             "BATON_PORT": str(port),
             "BATON_FLOWER_PORT": str(flower_port),
             "BATON_DEVICES": "cpu,cpu",
-            **{name: value for name, value in os.environ.items() if name.startswith("PIP_")},
+            **_pip_settings(),
         }
         self._running: subprocess.Popen[bytes] | None = None
 
@@ -115,6 +115,13 @@ class Newcomer:
             )
         except httpx.TransportError:
             return False
+
+
+def _pip_settings() -> dict[str, str]:
+    """Where this machine's pip finds packages; another HOME has no configuration."""
+    own = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    file = Path.home() / ".config/pip/pip.conf"
+    return {"PIP_CONFIG_FILE": str(file), **own} if file.exists() else own
 
 
 def _copy_tracked_files(clone: Path) -> None:
