@@ -147,6 +147,8 @@ class Job:
     deaths: int
     #: Per choice, tokens released.
     end: tuple[int, ...]
+    #: How often it made room for a high job.
+    parked: int = 0
     holder: str | None = None
     #: The name of the worker that has the job, or had it last.
     worker: str | None = None
@@ -186,6 +188,7 @@ class Job:
                 attempts=int(fields["attempts"]),
                 deaths=int(fields["deaths"]),
                 end=end,
+                parked=int(fields.get("parked", 0)),
                 holder=fields.get("holder") or None,
                 worker=fields.get("worker"),
                 reason=_member(fields["reason"], CancelReason) if fields.get("reason") else None,

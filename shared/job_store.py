@@ -96,12 +96,26 @@ class JobStore(JobReader):
 
     # The life of a running job
 
-    async def claim(self, lease: Lease, holder: str) -> Job | Literal["empty", "wait", "unknown"]:
+    async def claim(
+        self, lease: Lease, holder: str, *, instead_of: tuple[str, str] | None = None
+    ) -> Job | Literal["empty", "wait", "unknown"]:
         """Take the first job of the lease's model that this worker may take; the same one for the same word.
+
+        `instead_of`, a low job that runs here and its holder word: take a high job only, and let that
+        one wait again. When the answer is a job, it is no longer this worker's.
 
         `wait`: a job must run alone first. `unknown`: the lease is gone, the worker has to begin anew.
         """
-        answer = await self._call("claim", lease.model, lease.incarnation, holder, lease.model_revision)
+        answer = await self._call(
+            "claim",
+            lease.model,
+            lease.incarnation,
+            holder,
+            lease.model_revision,
+            class_offset("normal"),
+            class_offset("low"),
+            *(instead_of or ()),
+        )
         if answer[0] != "job":
             return cast(Literal["empty", "wait", "unknown"], answer[0])
         fields = answer[1] + answer[2]

@@ -58,6 +58,7 @@ class Claimer:
         self._on_begun = on_begun
         self._bells: list[HeldBell] = []
         self._may_claim = asyncio.Event()
+        self._turn = asyncio.Lock()
         #: Words of claims whose answer could not be read.
         self.unreadable: set[str] = set()
         self.is_claiming = False
@@ -92,9 +93,36 @@ class Claimer:
             if not self._bells or self._jobs.num_free_slots < 1:
                 self._may_claim.clear()
                 continue
-            claimed = await self._claim(secrets.token_hex(8))
+            async with self._turn:
+                claimed = await self._claim(secrets.token_hex(8))
             if claimed is not None:
                 self._crew.spawn(self._begin(claimed), name=BEGINNING)
+
+    async def claim_instead_of(self, parked: RunningJob) -> None:
+        """Let a high job that waits have the place of this one."""
+        async with self._turn:
+            if self._jobs.get(parked.holder) is not parked:
+                return
+            holder = secrets.token_hex(8)
+            self.is_claiming = True
+            try:
+                answer = await self._ask(holder, instead_of=parked)
+                if isinstance(answer, Job):
+                    self._crew.spawn(self._begin(self._replace(parked, answer, holder)), name=BEGINNING)
+            finally:
+                self.is_claiming = False
+            if answer == "unreadable":
+                self.unreadable.add(holder)
+
+    def _replace(self, parked: RunningJob, job: Job, holder: str) -> RunningJob:
+        """Bells are all alike: the new job's goes on waiting, for the parked one."""
+        self.num_claims += 1
+        bell = parked.bell if self._jobs.get(parked.holder) is parked else None
+        parked.bell = None
+        self._jobs.drop(parked, "parked")
+        running = RunningJob(job, holder, bell)
+        self._jobs.add(running)
+        return running
 
     async def _claim(self, holder: str) -> RunningJob | None:
         """One claim and what its answer asks for; a job, if there was one."""
@@ -123,11 +151,16 @@ class Claimer:
                 assert_never(answer)
         return None
 
-    async def _ask(self, holder: str) -> Job | Literal["empty", "wait", "unknown", "unreadable"]:
+    async def _ask(
+        self, holder: str, *, instead_of: RunningJob | None = None
+    ) -> Job | Literal["empty", "wait", "unknown", "unreadable"]:
         """Claim until there is an answer: always with the same word, as any of the calls may have been
         carried out."""
         try:
-            return await until_available(lambda: self._store.claim(self._lease.lease, holder), "claim")
+            place = None if instead_of is None else (instead_of.job.id, instead_of.holder)
+            return await until_available(
+                lambda: self._store.claim(self._lease.lease, holder, instead_of=place), "claim"
+            )
         except DecodeError as error:
             logger.error("a claimed job cannot be read: %s", error)
             return "unreadable"

@@ -25,6 +25,7 @@ from workers.heartbeat import STEP_TIMEOUT_S, Heartbeat
 from workers.held_bell import HeldBell
 from workers.lease import LeaseKeeper
 from workers.meter import Meter
+from workers.parker import Parker
 from workers.publisher import Publisher
 from workers.running import RunningJob, RunningJobs
 from workers.telemetry import Telemetry
@@ -108,6 +109,7 @@ class Worker:
         if not begin.cancelled():
             logger.info("ready as %s", self._lease.incarnation)
             self._crew.spawn(self._claimer.run(), name="claimer")
+            self._crew.spawn(Parker(self._jobs, self._claimer).run(), name="parker")
             self._crew.spawn(self._publisher.run(), name="publisher")
             self._crew.spawn(self._heartbeat.run(), name="heartbeat")
             self._crew.spawn(self._reaper.run(), name="reaper")
@@ -172,7 +174,7 @@ class Worker:
         """Leave within two seconds: stop claiming, stop stepping, write what is there, queue the running jobs
         again, ring for them, acknowledge the bells. What does not succeed is done by others' reapers."""
         await self._is_running.wait()
-        await self._crew.stop("lease", "claimer", BEGINNING, "reaper")
+        await self._crew.stop("lease", "claimer", "parker", BEGINNING, "reaper")
         failpoint("drain_begun")
         await _bounded(asyncio.to_thread(self._backend.stop), "the last step")
         failpoint("drain_stopped")

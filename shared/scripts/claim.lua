@@ -1,9 +1,14 @@
 -- Give a worker the first job of its model's queue that it may take.
--- ARGV: model, incarnation, holder word, model revision.
+-- ARGV: model, incarnation, holder word, model revision, first score of normal jobs, of low ones, and, for a
+-- worker without a free slot, a low job that it runs and its holder word: it waits again (`parked`) if a high
+-- job takes its place, and keeps its score. Without a high job, or if it may not be parked: 'empty'.
 -- Answers: job + its record + what was asked | 'empty' | 'wait' (a job must run alone first) | 'unknown' (no
 -- living lease).
 local model, incarnation, holder, revision = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local NORMAL_FROM, LOW_FROM, victim, victim_holder = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
 local WINDOW, PATIENCE_MS, ALONE_FROM = 32, 5000, 2
+-- A job is parked so often, and not before it has made as many tokens; a high job waits so long for a free slot.
+local MAX_PARKED, TOKENS_BEFORE_PARKED, NO_SLOT_MS = 3, 32, 250
 if redis.call('SISMEMBER', WORKERS, incarnation) == 0 then return {'unknown'} end
 
 local function found(id)
@@ -24,6 +29,29 @@ local function must_run_alone(id)
 end
 for i = 1, #held, 2 do
   if must_run_alone(held[i]) then return {'wait'} end
+end
+
+local function num_released(positions)
+  local sum = 0
+  for position in string.gmatch(positions, '%d+') do sum = sum + tonumber(position) end
+  return sum
+end
+
+-- Whether the victim waits again now, so that a high job that waits can have its place.
+local function park()
+  local job, _, _, end_ = read(victim), last(victim)
+  if not job or job.holder ~= victim_holder or job.incarnation ~= incarnation or not end_ then return false end
+  if tonumber(job.score) < LOW_FROM then return false end
+  if num_released(end_) - num_released(job.claim_end) < TOKENS_BEFORE_PARKED then return false end
+  if (tonumber(redis.call('HGET', job_key(victim), 'parked')) or 0) >= MAX_PARKED then return false end
+  redis.call('HINCRBY', job_key(victim), 'parked', 1)
+  return give_back(victim, job, 'parked', false)
+end
+
+-- Whether a job needs no victim, or gets its place.
+local function has_room(score, created_ms)
+  if not victim then return true end
+  return tonumber(score) < NORMAL_FROM and now_ms() - tonumber(created_ms) >= NO_SLOT_MS and park()
 end
 
 -- Whether all that made the job's tokens so far would go on as this worker does. Remembers this worker.
@@ -59,16 +87,18 @@ local function take(id)
 end
 
 for _, id in ipairs(redis.call('ZRANGE', queued_key(model), 0, WINDOW - 1)) do
-  local job = redis.call('HMGET', job_key(id), 'status', 'deaths', 'passed_ms', 'revision')
+  local job = redis.call('HMGET', job_key(id), 'status', 'deaths', 'passed_ms', 'revision', 'score', 'created_ms')
   if job[1] ~= 'queued' or not last(id) then
     redis.call('ZREM', queued_key(model), id)
   elseif job[4] and job[4] ~= revision then
     -- resolved by another revision of the model: not this worker's
+  elseif victim and tonumber(job[5]) >= NORMAL_FROM then
+    break
   elseif tonumber(job[2]) >= ALONE_FROM and #held > 0 then
     local now = now_ms()
     redis.call('HSETNX', job_key(id), 'passed_ms', string.format('%.0f', now))
     if job[3] and now - tonumber(job[3]) > PATIENCE_MS then return {'wait'} end
-  else
+  elseif has_room(job[5], job[6]) then
     return take(id)
   end
 end

@@ -476,3 +476,48 @@ async def test_tokens_that_nobody_has_seen_need_not_be_continued_exactly(store: 
         job = await claimed(store, mine, holder)
         await store.requeue(job.id, holder, "drain")
     assert Resumed("w1", 2, exact=True) in await stream(store, job.id)
+
+
+async def low_and_high(store: JobStore, *, tokens: int) -> tuple[Job, str]:
+    """A low job that has made some tokens on LEASE, and a high one that has waited for a slot."""
+    low = await running(store, priority="low")
+    text = words(*["a"] * tokens)
+    await store.append(LEASE.incarnation, [Append(low.id, "h1", (0,), (tokens,), text, RESOLVED, None)])
+    high = new_job(priority="high")
+    await store.create(high)
+    await store._redis.hincrby(keys.job(high.id), "created_ms", -250)
+    return low, high.id
+
+
+async def test_a_claim_instead_of_a_low_job_parks_it_once(store: JobStore) -> None:
+    low, high = await low_and_high(store, tokens=32)
+    before = str(await store._redis.hget(keys.job(low.id), "score"))
+    for _ in range(2):
+        taken = await store.claim(LEASE, "h2", instead_of=(low.id, "h1"))
+        assert isinstance(taken, Job) and taken.id == high
+    parked = await store.get(low.id)
+    assert parked is not None and (parked.status, parked.parked, parked.deaths) == ("queued", 1, 0)
+    assert (await stream(store, low.id))[-1] == Requeued("parked")
+    assert await store._redis.zscore(keys.queued(MODEL), low.id) == float(before)
+    assert await store._redis.hgetall(keys.worker_jobs(LEASE.incarnation)) == {high: "h2"}
+
+
+@pytest.mark.parametrize(
+    "case", ["too few tokens", "another holder", "parked too often", "not low", "nobody waits", "just came"]
+)
+async def test_a_job_that_may_not_be_parked_stays(store: JobStore, case: str) -> None:
+    low, high = await low_and_high(store, tokens=31 if case == "too few tokens" else 32)
+    if case == "parked too often":
+        await store._redis.hset(keys.job(low.id), "parked", 3)
+    if case == "not low":
+        await store._redis.hset(keys.job(low.id), "score", 3 * 10**15 + 5)
+    if case == "nobody waits":
+        await store.cancel(high, "client")
+        await store.create(new_job())
+    if case == "just came":
+        await store._redis.hincrby(keys.job(high), "created_ms", 60_000)
+    holder = "h0" if case == "another holder" else "h1"
+    assert await store.claim(LEASE, "h2", instead_of=(low.id, holder)) == "empty"
+    found = await store.get(low.id)
+    assert found is not None and (found.status, found.holder) == ("in_progress", "h1")
+    assert Requeued("parked") not in await stream(store, low.id)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
 from shared.events import Entry, Event, Output
-from shared.job import Job, NewJob, new_job_id
+from shared.job import Job, NewJob, Priority, new_job_id
 from shared.job_store import JobStore
 from shared.lease import Lease
 from shared.ringer import Ringer
@@ -36,11 +36,19 @@ class Jobs:
         self._store = store
 
     async def create(
-        self, length: int = 5, *, seed: int = 1, n: int = 1, content: str | None = None, **body: Any
+        self,
+        length: int = 5,
+        *,
+        seed: int = 1,
+        n: int = 1,
+        content: str | None = None,
+        priority: Priority = "normal",
+        **body: Any,
     ) -> str:
         """A job whose answer is `length` tokens long."""
         message = {"role": "user", "content": f"count to {length}" if content is None else content}
-        job = NewJob(new_job_id(), MODEL, "owner", {"messages": [message], "seed": seed, **body}, n=n)
+        asked = {"messages": [message], "seed": seed, **body}
+        job = NewJob(new_job_id(), MODEL, "owner", asked, n=n, priority=priority)
         await self._store.create(job)
         await asyncio.sleep(0.002)  # places in the queue go by milliseconds
         return job.id

@@ -1,0 +1,122 @@
+"""A high job takes the place of a low one, which goes on afterwards as if nothing had been."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.events import Completed, Queued, Requeued, Resumed, Started
+from shared.job_store import JobStore
+from shared.ringer import Ringer
+from tests.integration.workers.harness import MODEL, Harness, Jobs, eventually
+from tests.integration.workers.lossy_store import LossyStore
+from tests.scripted_backend import scripted_text
+
+
+@pytest.mark.parametrize("losses", [0, 2])
+async def test_a_high_job_takes_the_place_of_a_low_one_that_goes_on_afterwards(
+    ringer: Ringer, jobs: Jobs, lossy: LossyStore, losses: int
+) -> None:
+    low = await jobs.create(1000, priority="low")
+    async with Harness(lossy, ringer, slots=1) as harness:
+        bell = harness.ring(low)
+        await jobs.reached(low, 40)
+        lossy.losses["claim"] = losses
+        high = await jobs.create(20, seed=2, priority="high")
+        assert (await jobs.ended(high)).status == "completed"
+        # Where the answer was lost, the publisher may learn of it first.
+        ends = {f"{high} completed", f"{low} taken away"} if losses else {f"{high} completed"}
+        assert (await harness.told(bell))[1] in ends
+        assert not (await jobs.get(low)).is_terminal
+        again = harness.ring(low)
+        job = await jobs.ended(low)
+        assert await harness.told(again) == ["accepted", f"{low} completed"]
+    assert await jobs.life(low) == [
+        Queued(),
+        Started("w1"),
+        Requeued("parked"),
+        Resumed("w1", attempt=2),
+        Completed(prompt_tokens=3),
+    ]
+    assert await jobs.life(high) == [Queued(), Started("w1"), Completed(prompt_tokens=3)]
+    assert (await jobs.texts(low), await jobs.texts(high)) == (
+        [scripted_text(1, 0, 1000)],
+        [scripted_text(2, 0, 20)],
+    )
+    assert (job.deaths, job.attempts, job.parked) == (0, 2, 1)
+
+
+async def test_the_low_job_that_was_accepted_last_is_parked_and_its_slot_is_free_at_once(
+    store: JobStore, ringer: Ringer, jobs: Jobs
+) -> None:
+    normal = await jobs.create(4000)
+    lows = [await jobs.create(4000, priority="low") for _ in range(2)]
+    async with Harness(store, ringer, slots=3) as harness:
+        for job_id in (normal, *lows):
+            harness.ring(job_id)
+            await jobs.reached(job_id, 32)
+        high = await jobs.create(3000, priority="high")
+        await jobs.reached(high, 1)
+        assert [(await jobs.get(job_id)).status for job_id in (normal, *lows)] == [
+            "in_progress",
+            "in_progress",
+            "queued",
+        ]
+        assert harness.backend.stats.running == 3
+        assert await store.queue_positions([(MODEL, lows[1])]) == [0]
+
+
+async def test_a_job_that_was_parked_three_times_stays(store: JobStore, ringer: Ringer, jobs: Jobs) -> None:
+    low = await jobs.create(4000, priority="low")
+    async with Harness(store, ringer, slots=1) as harness:
+        for _ in range(3):
+            harness.ring(low)
+            at = sum((await jobs.get(low)).end)
+            await jobs.reached(low, at + 32)
+            high = await jobs.create(3, priority="high")
+            await jobs.ended(high)
+        harness.ring(low)
+        last = await jobs.create(3, priority="high")
+        harness.ring(last)
+        job = await jobs.ended(low, within_s=40)
+        assert (job.status, job.parked, job.deaths, job.attempts) == ("completed", 3, 0, 4)
+        await jobs.ended(last)
+    assert (await jobs.life(low)).count(Requeued("parked")) == 3
+    assert await jobs.texts(low) == [scripted_text(1, 0, 4000)]
+
+
+async def test_a_normal_job_parks_nothing_and_a_normal_one_is_not_parked(
+    store: JobStore, ringer: Ringer, jobs: Jobs
+) -> None:
+    low = await jobs.create(4000, priority="low")
+    normal = await jobs.create(4000)
+    async with Harness(store, ringer, slots=2) as harness:
+        for job_id in (low, normal):
+            harness.ring(job_id)
+        for job_id in (low, normal):
+            await jobs.reached(job_id, 32)
+        waiting = await jobs.create(3)
+        await jobs.reached(low, sum((await jobs.get(low)).end) + 300)
+        assert (await jobs.get(waiting)).status == "queued"
+        high = [await jobs.create(3000, priority="high") for _ in range(2)]
+        await jobs.reached(high[0], 300)
+        assert [(await jobs.get(job_id)).status for job_id in (low, normal, high[1])] == [
+            "queued",
+            "in_progress",
+            "queued",
+        ]
+
+
+async def test_a_high_job_that_is_cancelled_meanwhile_parks_nothing(
+    store: JobStore, ringer: Ringer, jobs: Jobs
+) -> None:
+    low = await jobs.create(1500, priority="low")
+    async with Harness(store, ringer, slots=1) as harness:
+        harness.ring(low)
+        await jobs.reached(low, 40)
+        await store.cancel(await jobs.create(3, priority="high"), "client")
+
+        async def is_over() -> bool:
+            return (await jobs.get(low)).is_terminal
+
+        await eventually(is_over)
+    assert Requeued("parked") not in await jobs.life(low)
