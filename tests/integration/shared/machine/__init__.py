@@ -1,0 +1,1 @@
+"""What the state machine of test_store_machine.py is made of."""

@@ -1,0 +1,156 @@
+"""State: all that Redis holds, and what must be true of it at every moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from redis.asyncio import Redis
+
+from shared import keys
+from shared.events import Entry, Output, Queued, Requeued, decode_entry
+from shared.job import TERMINAL_STATUSES
+from shared.queue_score import PRIORITY_SPAN
+from tests.integration.shared.machine.plan import MODEL, OWNER, Plan
+
+_READ = {"hash": "hgetall", "string": "get", "set": "smembers", "stream": "xrange"}
+
+
+@dataclass(frozen=True)
+class State:
+    """The keys of a Redis, decoded."""
+
+    keys: dict[str, Any]
+    streams: dict[str, list[Entry]] = field(default_factory=dict)
+
+    @classmethod
+    async def of(cls, redis: Redis) -> State:
+        names = sorted(cast(list[str], await redis.keys("*")))
+        async with redis.pipeline(transaction=True) as pipe:
+            for name in names:
+                pipe.type(name)
+            types = await pipe.execute()
+            for name, kind in zip(names, types, strict=True):
+                if kind == "zset":
+                    pipe.zrange(name, 0, -1, withscores=True)
+                else:
+                    getattr(pipe, _READ[kind])(name)
+            found = dict(zip(names, await pipe.execute(), strict=True))
+        streams = {
+            name.split(":")[1]: [decode_entry(*entry) for entry in found[name]]
+            for name, kind in zip(names, types, strict=True)
+            if kind == "stream"
+        }
+        return cls(found, streams)
+
+    @property
+    def job_ids(self) -> list[str]:
+        return [name[4:] for name in self.keys if name.startswith("job:") and name.count(":") == 1]
+
+    def job(self, job_id: str) -> dict[str, str]:
+        record: dict[str, str] = self.keys[keys.job(job_id)]
+        return record
+
+    def zset(self, name: str) -> dict[str, float]:
+        return dict(self.keys.get(name, ()))
+
+    def holder(self, job_id: str) -> str:
+        return self.job(job_id)["holder"] if keys.job(job_id) in self.keys else ""
+
+    def check(self, plans: dict[str, Plan]) -> None:
+        """Fails where something contradicts something else."""
+        for job_id in self.job_ids:
+            _check_stream(self.streams[job_id], plans[job_id])
+            self._check_record(job_id)
+        self._check_indexes()
+        self._check_keys()
+
+    def _check_record(self, job_id: str) -> None:
+        record, last = self.job(job_id), self.streams[job_id][-1]
+        assert int(record["fence"]) == int(last.id.split("-")[0])
+        waits = isinstance(last.event, Queued | Requeued)
+        if last.is_terminal:
+            assert record["status"] == type(last.event).__name__.lower()
+        else:
+            assert record["status"] == ("queued" if waits else "in_progress")
+        assert bool(record["holder"]) == bool(record["incarnation"]) == (record["status"] == "in_progress")
+
+    def _check_indexes(self) -> None:
+        """Each index holds what the records say, and nothing else."""
+        records = {job_id: self.job(job_id) for job_id in self.job_ids}
+        is_open = {i for i, record in records.items() if record["status"] not in TERMINAL_STATUSES}
+        assert set(self.zset(keys.ACTIVE)) == is_open
+        assert set(self.zset(keys.owner_jobs(OWNER))) == set(records)
+        waiting = {i: float(record["score"]) for i, record in records.items() if record["status"] == "queued"}
+        assert self.zset(keys.queued(MODEL)) == waiting
+        by_class = sorted(waiting, key=lambda i: (_class(records[i]), self.zset(keys.ACTIVE)[i]))
+        assert list(self.zset(keys.queued(MODEL))) == by_class
+        held = {
+            (name.split(":")[1], job_id, word)
+            for name, jobs in self.keys.items()
+            if name.startswith("worker:") and name.endswith(":jobs")
+            for job_id, word in jobs.items()
+        }
+        running = {(r["incarnation"], i, r["holder"]) for i, r in records.items() if r["holder"]}
+        assert held == running
+        assert len({word for *_, word in held}) == len(held), "a word holds two jobs"
+        self._check_deadlines(records)
+
+    def _check_deadlines(self, records: dict[str, dict[str, str]]) -> None:
+        due = {tuple(member.split(":")) for member in self.zset(keys.DEADLINES)}
+        assert {job_id for _, job_id in due} <= set(records)
+        for job_id, record in records.items():
+            kinds = {kind for kind, one in due if one == job_id}
+            is_over = record["status"] in TERMINAL_STATUSES
+            wanted = {"retention"} if is_over else set()
+            if not is_over and record["on_disconnect"] == "cancel":
+                wanted.add("reader")
+            if not is_over and "cancel_after_ms" in record:
+                wanted.add("cancel")
+            if "started_ms" not in record and not is_over and "expires_after_ms" in record:
+                wanted.add("expires")
+            assert kinds == wanted
+
+    def _check_keys(self) -> None:
+        """No key without its job or its living worker, and no half of a job."""
+        ids, workers = set(self.job_ids), self.keys.get(keys.WORKERS, set())
+        for name, value in self.keys.items():
+            kind, _, rest = name.partition(":")
+            if kind == "job":
+                assert rest.partition(":")[0] in ids
+            if kind == "worker":
+                assert rest.partition(":")[0] in workers
+            if kind == "idem":
+                assert rest in self.job(value.split()[0])["keys"].split()
+        assert set(self.streams) == ids == {i for i in ids if keys.asked(i) in self.keys}
+        assert {
+            name[7:] for name in self.keys if name.startswith("worker:") and name.count(":") == 1
+        } == workers
+
+    def check_follows(self, before: State, plans: dict[str, Plan]) -> None:
+        """Streams only grow, never behind an end; only what is over goes."""
+        for job_id, old in before.streams.items():
+            new = self.streams.get(job_id)
+            # A round of duties may end a job and forget it at once.
+            assert new is not None or old[-1].is_terminal or plans[job_id].is_short_lived
+            assert new is None or new[: len(old)] == old
+            assert new is None or not old[-1].is_terminal or new == old
+
+
+def _class(record: dict[str, str]) -> float:
+    return float(record["score"]) // PRIORITY_SPAN
+
+
+def _check_stream(entries: list[Entry], plan: Plan) -> None:
+    """Positions join, tokens are the plan's, one end at most and nothing behind it."""
+    told: list[list[int]] = [[] for _ in plan.lengths]
+    assert isinstance(entries[0].event, Queued) and entries[0].id == "1-0"
+    for entry in entries:
+        if isinstance(entry.event, Output):
+            for choice in entry.event.choices:
+                assert choice.start == len(told[choice.index])
+                told[choice.index] += choice.token_ids
+        assert entry.end == tuple(map(len, told))
+    for index, ids in enumerate(told):
+        assert ids == plan.tokens(index)[: len(ids)]
+    assert not any(entry.is_terminal for entry in entries[:-1])

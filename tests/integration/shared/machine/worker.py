@@ -1,0 +1,138 @@
+"""MachineWorker: a worker by the protocol, one step at a time. Its running jobs are those of the real one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from shared.append import Append, AppendAnswer
+from shared.errors import StoreUnavailable
+from shared.job import Job
+from shared.lease import Lease
+from tests.integration.shared.machine.faulty_store import FaultyStore
+from tests.integration.shared.machine.plan import MODEL, REVISION, Plan
+from workers.running import RunningJob
+from workers.transcript import Transcript
+
+SLOTS = 2
+
+
+class MachineWorker:
+    """One worker, through all its incarnations. Raises StoreUnavailable where a call's answer was lost."""
+
+    def __init__(self, name: str, store: FaultyStore, plans: Mapping[str, Plan]) -> None:
+        self._store = store
+        self._plans = plans
+        self._num_lives = self._num_words = 0
+        self._lease = Lease("", name, MODEL, "host", 1, "cpu", SLOTS, REVISION)
+        self.jobs: dict[str, RunningJob] = {}
+        #: Words of those whose stream was read.
+        self._begun: set[str] = set()
+        self._strays: set[tuple[str, str]] = set()
+        self._word: str | None = None
+        self._is_registered = False
+        self._begin_anew()
+
+    @property
+    def incarnation(self) -> str:
+        return self._lease.incarnation
+
+    def _begin_anew(self) -> None:
+        self._num_lives += 1
+        self.jobs.clear()
+        self._strays.clear()
+        self._word, self._is_registered = None, False
+        self._lease = replace(self._lease, incarnation=f"{self._lease.name}.{self._num_lives}")
+
+    def die(self) -> None:
+        """kill -9, and a new process."""
+        self._begin_anew()
+
+    async def drain(self) -> None:
+        """Flush, release, and start again."""
+        await self.publish()
+        await self._store.release(self.incarnation, "drain", died=False)
+        self._begin_anew()
+
+    async def beat(self) -> None:
+        """A sign of life, and what its answer asks for (workers/heartbeat.py)."""
+        await self._register()
+        known = {job.job.id: word for word, job in self.jobs.items()}
+        answer = await self._store.beat(self.incarnation, steps=0, bells=0, running=known, stats={})
+        if answer is None:
+            return self._begin_anew()
+        if self._word is not None:
+            return self._strays.clear()
+        strays = set(answer.strays.items())
+        for job_id, word in sorted(strays & self._strays):
+            await self._store.requeue(job_id, word, "given_back")
+        self._strays = strays - self._strays
+
+    async def _register(self) -> None:
+        if not self._is_registered:
+            await self._store.register(self._lease)
+            self._is_registered = True
+
+    async def claim(self) -> None:
+        """Take a job, always asking with the same word until there is an answer (workers/claimer.py)."""
+        await self._register()
+        if len(self.jobs) >= SLOTS:
+            return
+        if self._word is None:
+            self._num_words += 1
+            self._word = f"{self.incarnation}-{self._num_words}"
+        answer = await self._store.claim(self._lease, self._word)
+        word, self._word = self._word, None
+        if answer == "unknown":
+            return self._begin_anew()
+        if isinstance(answer, Job):
+            self._take(answer, word)
+
+    def _take(self, job: Job, word: str) -> None:
+        running = RunningJob(job, word, None)
+        running.resolved = job.resolved or self._plans[job.id].resolved
+        self.jobs[word] = running
+
+    def generate(self, drawn: int) -> None:
+        """A step of the engine for every job that was begun."""
+        for running in (job for word, job in self.jobs.items() if word in self._begun):
+            choices = self._plans[running.job.id].step(running.transcript, drawn)
+            running.transcript.take(choices)
+
+    async def publish(self) -> None:
+        """Write what there is, or ask whether the jobs are still mine (workers/publisher.py)."""
+        for running in self.jobs.values():
+            if not running.is_sure or running.holder not in self._begun:
+                await self._look(running)
+        due = list(self.jobs.values())
+        batch = [running.append() for running in due]
+        try:
+            answers = await self._store.append(self.incarnation, batch) if batch else []
+        except StoreUnavailable:
+            for running in due:
+                running.is_sure = False
+            raise
+        for running, append, answer in zip(due, batch, answers, strict=True):
+            self._settle(running, append, answer)
+
+    async def _look(self, running: RunningJob) -> None:
+        found = Transcript.of(await self._store.entries(running.job.id), running.job.n)
+        if running.holder not in self._begun:
+            self._begun.add(running.holder)
+            running.begin(found)
+        running.released = found.progress
+        running.is_sure = True
+
+    def _settle(self, running: RunningJob, append: Append, answer: AppendAnswer) -> None:
+        if answer.kind != "end":
+            del self.jobs[running.holder]
+        elif answer.positions == append.end and append.terminal is None:
+            running.confirm(append)
+        else:
+            running.is_sure = False
+
+    async def park(self) -> None:
+        """Give the first job up, with all that was released of it."""
+        for word, running in list(self.jobs.items())[:1]:
+            await self._store.requeue(running.job.id, word, "parked")
+            del self.jobs[word]

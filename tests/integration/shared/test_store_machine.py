@@ -1,0 +1,351 @@
+"""The scripts under every order of events that hypothesis thinks of: workers, reapers and readers as the
+protocol has them, lost and late calls, and a Redis that forgets what it wrote last.
+
+`make machine EXAMPLES=2000` draws other runs than the suite, and more; SHRINK=1 shortens what fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from redis.asyncio import Redis
+
+from shared import keys
+from shared.bell import Bell
+from shared.errors import KeyReused, StoreUnavailable
+from shared.events import CancelReason
+from shared.job import Priority
+from shared.job_store import JobStore
+from shared.reaper import Reaper
+from shared.redis_client import connect
+from shared.request_key import RequestKey
+from shared.ringer import Ringer
+from tests.integration.shared.machine.faulty_store import Fault, FaultyStore
+from tests.integration.shared.machine.plan import MODEL, Deadlined, Plan
+from tests.integration.shared.machine.readers import Replica
+from tests.integration.shared.machine.redis_copy import RedisCopy
+from tests.integration.shared.machine.state import State
+from tests.integration.shared.machine.worker import MachineWorker
+from tests.redis_server import RedisServer
+
+_EXAMPLES = int(os.environ.get("EXAMPLES", "100"))
+_STEPS = 30
+#: After the faults: rounds of everybody's work until all jobs must be over.
+_CALM_ROUNDS = 60
+
+# Faults are rare enough that most runs get somewhere.
+faults = st.sampled_from([*["none"] * 5, "twice", "lost", "unsent"])
+numbers = st.integers(0, 11)
+pairs = st.integers(0, 1)
+
+
+class _Bells(Ringer):
+    """Bells that nobody hears: workers here claim by themselves."""
+
+    def __init__(self) -> None:
+        self.rung: list[Bell] = []
+
+    async def ring(self, bells: Iterable[Bell]) -> None:
+        self.rung += bells
+
+    async def num_waiting(self, model: str) -> int:
+        return sum(bell.model == model for bell in self.rung)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Two workers, two reapers and a replica with readers, on one Redis."""
+
+    url: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.redis, self.raw = connect(self.url, timeout_s=5), Redis.from_url(self.url)
+        self.truth = JobStore(self.redis)
+        self.store = FaultyStore(self.redis)
+        self.now = 0.0
+        self.plans: dict[str, Plan] = {}
+        self.workers = [MachineWorker(name, self.store, self.plans) for name in ("a", "b")]
+        self.reapers = [Reaper(self.store, _Bells(), lease_s=3, clock=lambda: self.now) for _ in range(2)]
+        self.replica = Replica(self.truth, lambda: self.now, self.wait)
+        self.heard = self.redis.pubsub()
+        self.copies: list[RedisCopy] = []
+        self.before = State({})
+        self.dead: list[str] = []
+
+    def do(self, act: Awaitable[object], fault: Fault = "none") -> None:
+        """Act under a fault; who gets no answer goes on as the protocol says."""
+        self.store.fault = fault
+        with suppress(StoreUnavailable):
+            self.loop.run_until_complete(act)
+        self.store.fault = "none"
+
+    @initialize()
+    def begin(self) -> None:
+        self.loop.run_until_complete(self.raw.flushall())
+        self.loop.run_until_complete(self.heard.psubscribe(keys.CHANNELS))
+
+    # Clients
+
+    @rule(
+        lengths=st.lists(st.integers(0, 5), min_size=1, max_size=2),
+        priority=st.sampled_from(["high", "normal", "low"]),
+        deadlined=st.sampled_from([*["nothing"] * 5, "expires", "cancel", "reader"]),
+        is_short_lived=st.booleans(),
+        key=st.sampled_from(["", "", "k1", "k2"]),
+        asked=pairs,
+        fault=faults,
+    )
+    def create(
+        self,
+        lengths: list[int],
+        priority: Priority,
+        deadlined: Deadlined,
+        is_short_lived: bool,
+        key: str,
+        asked: int,
+        fault: Fault,
+    ) -> None:
+        if len(self.plans) < 8:
+            plan = Plan(len(self.plans), tuple(lengths), priority, deadlined, is_short_lived)
+            self.plans[plan.job_id] = plan
+            self.do(self._create(plan, key, asked, fault))
+
+    async def _create(self, plan: Plan, text: str, asked: int, fault: Fault) -> None:
+        key = RequestKey.of(text, "owner", "/v1/jobs", {"asked": asked}) if text else None
+        held = await self.redis.get(keys.request(key.name)) if key else None
+        new = replace(plan.new_job(), key=key)
+        for _ in range(2):
+            self.store.fault, fault = fault, "none"
+            try:
+                accepted = await self.store.create(new)
+                break
+            except KeyReused:
+                assert held is not None and key is not None and held.split()[1] != key.fingerprint
+                return
+            except StoreUnavailable:
+                continue
+        assert accepted.job_id == (held.split()[0] if held else plan.job_id)
+        assert accepted.is_replay == (held is not None)
+        await self.replica.join(self.plans[accepted.job_id])
+
+    @rule(job=numbers, reason=st.sampled_from(["client", "deadline", "reader_gone"]), fault=faults)
+    def cancel(self, job: int, reason: CancelReason, fault: Fault) -> None:
+        for plan in self._pick(job):
+            self.do(self.store.cancel(plan.job_id, reason), fault)
+
+    @rule(job=numbers, fault=faults)
+    def give_up(self, job: int, fault: Fault) -> None:
+        for plan in self._pick(job):
+            self.do(self.store.give_up(plan.job_id, "client"), fault)
+
+    @rule(job=numbers, fault=faults)
+    def delete(self, job: int, fault: Fault) -> None:
+        for plan in self._pick(job):
+            self.do(self.store.forget(plan.job_id), fault)
+
+    @rule(job=numbers, fault=faults)
+    def retry(self, job: int, fault: Fault) -> None:
+        for old in self._pick(job) if len(self.plans) < 8 else []:
+            plan = Plan(len(self.plans), old.lengths, retry_of=old.job_id)
+            self.plans[plan.job_id] = plan
+            self.do(self._create(plan, "", 0, fault))
+
+    def _pick(self, number: int) -> list[Plan]:
+        plans = list(self.plans.values())
+        return [plans[number % len(plans)]] if plans else []
+
+    # Readers
+
+    @rule(job=numbers)
+    def follow(self, job: int) -> None:
+        for plan in self._pick(job) if len(self.replica.readers) < 8 else []:
+            self.do(self.replica.join(plan))
+
+    @rule(number=st.integers(1, 4))
+    def hear(self, number: int) -> None:
+        self.do(self.replica.hear(number))
+
+    @rule(number=st.integers(1, 4))
+    def lose_messages(self, number: int) -> None:
+        for _ in range(min(number, len(self.replica.under_way))):
+            self.replica.under_way.popleft()
+
+    @rule(act=st.sampled_from(["reconnect", "notice_silence", "renew"]))
+    def look_after_readers(self, act: str) -> None:
+        self.do(getattr(self.replica, act)())
+
+    @rule(reader=numbers)
+    def come_back(self, reader: int) -> None:
+        if self.replica.readers:
+            found = self.replica.readers[reader % len(self.replica.readers)]
+            if not found.is_over:
+                self.do(found.connect())
+
+    # Workers
+
+    @rule(worker=pairs, fault=faults)
+    def claim(self, worker: int, fault: Fault) -> None:
+        self.do(self.workers[worker].claim(), fault)
+
+    @rule(worker=pairs, drawn=st.integers(0, 3))
+    def generate(self, worker: int, drawn: int) -> None:
+        self.workers[worker].generate(drawn)
+
+    @rule(worker=pairs, drawn=st.integers(0, 3), fault=faults)
+    def publish(self, worker: int, drawn: int, fault: Fault) -> None:
+        self.workers[worker].generate(drawn)
+        self.do(self._publish(self.workers[worker]), fault)
+
+    async def _publish(self, worker: MachineWorker) -> None:
+        """Nobody but the holder writes."""
+        others = {
+            running.job.id: await self.truth.entries(running.job.id)
+            for word, running in worker.jobs.items()
+            if await self.redis.hget(keys.job(running.job.id), "holder") != word
+        }
+        try:
+            await worker.publish()
+        finally:
+            for job_id, entries in others.items():
+                assert await self.truth.entries(job_id) == entries
+
+    @rule(worker=pairs, fault=faults)
+    def beat(self, worker: int, fault: Fault) -> None:
+        self.do(self.workers[worker].beat(), fault)
+
+    @rule(worker=pairs, fault=faults)
+    def park(self, worker: int, fault: Fault) -> None:
+        self.do(self.workers[worker].park(), fault)
+
+    @rule(worker=pairs, fault=faults)
+    def drain(self, worker: int, fault: Fault) -> None:
+        self.do(self.workers[worker].drain(), fault)
+
+    @rule(worker=pairs)
+    def kill(self, worker: int) -> None:
+        self.dead.append(self.workers[worker].incarnation)
+        self.workers[worker].die()
+
+    @rule(fault=faults)
+    def supervise(self, fault: Fault) -> None:
+        """`baton up` releases a worker that it saw die."""
+        if self.dead:
+            self.do(self.store.release(self.dead.pop(), "worker_died", died=True), fault)
+
+    # Duties and faults
+
+    @rule(reaper=pairs, waits=st.sampled_from([0, 1, 4, 7]), fault=faults)
+    def reap(self, reaper: int, waits: float, fault: Fault) -> None:
+        self.wait(waits)
+        self.do(self.reapers[reaper].try_tick(), fault)
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(call=numbers)
+    def carry_out_late(self, call: int) -> None:
+        if self.store.sent:
+            self.do(self.store.repeat(call))
+
+    @rule()
+    def copy(
+        self,
+    ) -> None:
+        self.copies = [*self.copies[-2:], self.loop.run_until_complete(RedisCopy.of(self.raw))]
+
+    @rule(number=numbers)
+    def roll_back(self, number: int) -> None:
+        if self.copies:
+            # What was written after the copy is lost for good: Redis never comes back to it.
+            del self.copies[number % len(self.copies) + 1 :]
+            self.do(self.copies[-1].restore(self.raw))
+            # They were told rightly that their jobs were gone, which may be there again now.
+            self.replica.dismiss_gone()
+            self.do(self.replica.reconnect())
+            self.before = State({})
+
+    # What must hold
+
+    @invariant()
+    def holds(self) -> None:
+        self.loop.run_until_complete(self._collect())
+        state = self.loop.run_until_complete(State.of(self.redis))
+        state.check(self.plans)
+        state.check_follows(self.before, self.plans)
+        self.before = state
+        self.replica.read()
+
+    async def _collect(self) -> None:
+        while self.heard.subscribed:
+            message = await self.heard.get_message(ignore_subscribe_messages=True, timeout=0)
+            if message is None:
+                return
+            self.replica.under_way.append(message["data"])
+
+    def teardown(self) -> None:
+        try:
+            self._calm_down()
+        finally:
+            self.loop.run_until_complete(self._close())
+            self.loop.close()
+
+    def _calm_down(self) -> None:
+        """Without faults every job ends, and every reader is told."""
+        for _ in range(_CALM_ROUNDS):
+            for worker in self.workers:
+                self.do(worker.beat())
+                self.do(worker.claim())
+                worker.generate(3)
+                self.do(self._publish(worker))
+            self.reap_all()
+            if not self.before.zset(keys.ACTIVE) and not any(worker.jobs for worker in self.workers):
+                break
+        assert self.before.zset(keys.ACTIVE) == {}, "a job never ends"
+        assert self.before.zset(keys.queued(MODEL)) == {}
+        for _ in range(2):
+            self.do(self.replica.notice_silence())
+            self.replica.read()
+        for reader in self.replica.readers:
+            assert reader.is_over, "a reader hangs"
+            assert not reader.is_gone or reader.plan.job_id not in self.before.job_ids
+
+    def reap_all(self) -> None:
+        self.wait(1)
+        for reaper in self.reapers:
+            self.do(reaper.tick())
+        self.holds()
+
+    async def _close(self) -> None:
+        self.replica.close()
+        await self.heard.aclose()  # type: ignore[no-untyped-call]
+        await self.redis.aclose()
+        await self.raw.aclose()
+
+
+@pytest.mark.timeout(max(60, _EXAMPLES))
+def test_nothing_is_lost_whatever_happens(redis_server: RedisServer) -> None:
+    class Here(StoreMachine):
+        url = redis_server.url
+
+    run_state_machine_as_test(
+        Here,
+        settings=settings(
+            max_examples=_EXAMPLES,
+            stateful_step_count=_STEPS,
+            deadline=None,
+            derandomize="EXAMPLES" not in os.environ,
+            database=None,
+            # Shrinking a run of thirty steps takes minutes: on demand.
+            phases=[Phase.generate, Phase.shrink] if "SHRINK" in os.environ else [Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
