@@ -121,13 +121,20 @@ class Harness:
     """One running worker."""
 
     def __init__(
-        self, store: JobStore, ringer: Ringer, *, name: str = "w1", slots: int = 4, step_s: float = 0.002
+        self,
+        store: JobStore,
+        ringer: Ringer,
+        *,
+        name: str = "w1",
+        slots: int = 4,
+        step_s: float = 0.002,
+        backend: LocalBackend | None = None,
     ) -> None:
         self.engine = ScriptedEngine(slots=slots, step_s=step_s)
-        self.backend = LocalBackend(
+        self.backend = backend or LocalBackend(
             self.engine, scripted_resolve, model_revision="scripted-1", is_exact=True
         )  # fmt: skip
-        lease = Lease("", name, MODEL, "host", 1, "cpu", slots, "scripted-1")
+        lease = Lease("", name, MODEL, "host", 1, "cpu", slots, self.backend.model_revision)
         #: Set when the store asked the worker to leave.
         self.is_told_to_drain = asyncio.Event()
         self.worker = Worker(

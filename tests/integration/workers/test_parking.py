@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from shared.events import Completed, Queued, Requeued, Resumed, Started
@@ -10,6 +12,12 @@ from shared.ringer import Ringer
 from tests.integration.workers.harness import MODEL, Harness, Jobs, eventually
 from tests.integration.workers.lossy_store import LossyStore
 from tests.scripted_backend import scripted_text
+from tests.tiny_chat_model import make_tiny_chat_model
+from workers.backends.local import LocalBackend
+from workers.engine.config import EngineConfig
+from workers.engine.engine import make_engine
+from workers.engine.loader import load_model
+from workers.resolver import Resolver
 
 
 @pytest.mark.parametrize("losses", [0, 2])
@@ -120,3 +128,39 @@ async def test_a_high_job_that_is_cancelled_meanwhile_parks_nothing(
 
         await eventually(is_over)
     assert Requeued("parked") not in await jobs.life(low)
+
+
+async def test_a_real_model_makes_the_same_text_when_it_is_parked(
+    store: JobStore, ringer: Ringer, jobs: Jobs, tmp_path: Path
+) -> None:
+    directory = make_tiny_chat_model(tmp_path / "tiny")
+
+    def backend() -> LocalBackend:
+        config = EngineConfig(str(directory), dtype="float32", max_slots=1, threads=1)
+        loaded = load_model(config)
+        resolver = Resolver.from_directory(directory, loaded.revision)
+        return LocalBackend(
+            make_engine(loaded, config),
+            resolver.resolve,
+            model_revision=loaded.revision,
+            is_exact=loaded.is_exact,
+            fingerprint=loaded.fingerprint,
+        )
+
+    async def low() -> str:
+        return await jobs.create(
+            seed=7, priority="low", max_tokens=1500, temperature=1.0, logit_bias={"2": -100}
+        )
+
+    async with Harness(store, ringer, slots=1, backend=backend()) as harness:
+        whole, parked = await low(), await low()
+        harness.ring(whole)
+        await jobs.ended(whole, within_s=30)
+        harness.ring(parked)
+        await jobs.reached(parked, 40)
+        high = await jobs.create(priority="high", max_tokens=20)
+        await jobs.ended(high)
+        harness.ring(parked)
+        await jobs.ended(parked, within_s=30)
+    assert Requeued("parked") in await jobs.life(parked)
+    assert await jobs.texts(parked) == await jobs.texts(whole)
