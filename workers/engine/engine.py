@@ -132,8 +132,14 @@ class Engine:
         self._admission.check(request)
         released = {output.index: output for output in so_far}
         entry = _Request()
-        for choice in range(request.sampling.n):
-            self._start(entry, request_id, request, choice, released.get(choice))
+        try:
+            for choice in range(request.sampling.n):
+                self._start(entry, request_id, request, choice, released.get(choice))
+        except (MemoryError, RequestError):
+            raise
+        except Exception as error:
+            log.exception("request %s cannot begin", request_id)
+            raise RequestError(_error_info(error)) from error
         self._requests[request_id] = entry
         for sequence in entry.outputs:
             self._scheduler.add(sequence)
@@ -196,6 +202,8 @@ class Engine:
     def _push(self, entry: _Request, sequence: Sequence, drawn: Drawn) -> None:
         try:
             output = entry.outputs[sequence].push(drawn.token_id, drawn.scores)
+        except MemoryError:
+            raise
         except Exception as error:
             log.exception("request %s failed at token %d", sequence.request_id, sequence.position)
             entry.error = _error_info(error)

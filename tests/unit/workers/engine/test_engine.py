@@ -328,6 +328,45 @@ def test_request_that_fails_fails_alone(model: PreTrainedModel, caplog: pytest.L
     assert choices_of(outputs, "good")[0] == drawn(make_engine(model), "good", request(prompt(1)))
 
 
+class BrokenReplay(OutputBuilder):
+    def replay(self, so_far: ChoiceOutput) -> ChoiceOutput | None:
+        raise ValueError(f"{so_far.index} is not read")
+
+
+class OutOfMemoryOutput(OutputBuilder):
+    def push(self, token_id: int, scores: Scores | None = None) -> ChoiceOutput | None:
+        raise MemoryError(f"no room for {token_id} {scores}")
+
+
+def engine_with(model: PreTrainedModel, broken: ResolvedRequest, kind: type[OutputBuilder]) -> Engine:
+    return Engine(
+        ModelRunner(model, max_slots=4, max_len=256),
+        Scheduler(max_slots=4, prefill_chunk=5, max_step_tokens=32),
+        Sampler(),
+        lambda r, choice: (kind if r is broken else OutputBuilder)(TOKEN_BYTES, r, choice),
+        max_model_len=256,
+    )
+
+
+def test_request_that_cannot_be_continued_is_refused_and_others_go_on(model: PreTrainedModel) -> None:
+    broken = request(prompt(9))
+    engine = engine_with(model, broken, BrokenReplay)
+    engine.add("good", request(prompt(1)))
+    with pytest.raises(RequestError) as caught:
+        engine.add("bad", broken, (ChoiceOutput(0, 0, (5,), ("a",)),))
+    assert (caught.value.info.code, caught.value.info.status) == ("engine_error", 500)
+    assert choices_of(run(engine), "good")[0] == drawn(make_engine(model), "good", request(prompt(1)))
+    assert not engine.has_work
+
+
+def test_running_out_of_memory_is_no_fault_of_one_request(model: PreTrainedModel) -> None:
+    broken = request(prompt(9))
+    engine = engine_with(model, broken, OutOfMemoryOutput)
+    engine.add("r", broken)
+    with pytest.raises(MemoryError):
+        run(engine)
+
+
 def test_stats_tell_what_was_done_and_that_steps_were_shared(model: PreTrainedModel) -> None:
     engine = make_engine(model)
     for name in ("a", "b"):
