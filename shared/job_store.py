@@ -170,6 +170,15 @@ class JobStore(JobReader):
         )
         return None if answer == "unknown" else cast(JobStatus, answer)
 
+    async def rewrite_file(self) -> None:
+        """Have Redis write its append-only file anew, in the background; after each start.
+
+        Redis 6.2 leaves an unfinished transaction at a torn end in the file, undone in memory only. What is
+        written later comes to lie inside it: the next start would drop or change some of that.
+        """
+        with unavailable_as_error():
+            await self._redis.bgrewriteaof()
+
     # Workers
 
     async def register(self, lease: Lease) -> None:

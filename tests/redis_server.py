@@ -50,6 +50,11 @@ class RedisServer:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
+        # As `baton up` does: see JobStore.rewrite_file.
+        client.bgrewriteaof()
+        while client.info("persistence")["aof_rewrite_in_progress"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
         client.close()
 
     def kill(self) -> None:

@@ -154,7 +154,9 @@ class ScriptedEngine:
         return ChoiceOutput(choice, position, (token,), (f"{token} ",), finish)
 
 
-def scripted_backend(*, slots: int, step_s: float = 0.0) -> LocalBackend:
+def scripted_backend(
+    *, slots: int, step_s: float = 0.0, kind: type[ScriptedEngine] = ScriptedEngine
+) -> LocalBackend:
     """A worker's backend around a ScriptedEngine."""
-    engine = ScriptedEngine(slots=slots, step_s=step_s)
+    engine = kind(slots=slots, step_s=step_s)
     return LocalBackend(engine, scripted_resolve, model_revision="scripted-1", is_exact=True)

@@ -8,18 +8,19 @@ import sys
 
 from shared.logs import configure_logging
 from shared.settings import Environment
-from tests.scripted_backend import scripted_backend
+from tests.scripted_backend import ScriptedEngine, scripted_backend
 from workers.service import serve
 from workers.settings import WorkerSettings
 
 
-def main() -> int:
+def main(kind: type[ScriptedEngine] = ScriptedEngine) -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--step-s", type=float, default=0.01, help="seconds that each step takes")
     arguments = parser.parse_args()
     settings = WorkerSettings.from_environment(Environment(os.environ))
     configure_logging("worker", settings.name, level=settings.log_level, form=settings.log_format)
-    return serve(settings, scripted_backend(slots=settings.slots, step_s=arguments.step_s), "cpu")
+    backend = scripted_backend(slots=settings.slots, step_s=arguments.step_s, kind=kind)
+    return serve(settings, backend, "cpu")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class Probes:
         """A Probe for parts of every role."""
         match plan.role:
             case "redis":
-                return await self._is_store_up()
+                return await self._is_store_up_and_mended()
             case "worker":
                 return await self._has_lease(plan.id, pid)
             case "api" | "flower":
@@ -41,9 +41,10 @@ class Probes:
         except httpx.TransportError:
             return False
 
-    async def _is_store_up(self) -> bool:
+    async def _is_store_up_and_mended(self) -> bool:
         try:
             await self._store.ping()
+            await self._store.rewrite_file()
         except StoreUnavailable:
             return False
         return True
