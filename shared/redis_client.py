@@ -10,7 +10,7 @@ from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnecti
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError, ReadOnlyError, ResponseError, TimeoutError
+from redis.exceptions import ConnectionError, OutOfMemoryError, ReadOnlyError, ResponseError, TimeoutError
 
 from shared.errors import StoreUnavailable
 
@@ -84,7 +84,7 @@ def unavailable_as_error() -> Iterator[None]:
     """Turn "Redis does not answer" and "Redis refuses to write" into StoreUnavailable."""
     try:
         yield
-    except (ConnectionError, TimeoutError, ReadOnlyError, OSError) as error:
+    except (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError, OSError) as error:
         raise StoreUnavailable(str(error) or type(error).__name__) from error
     except ResponseError as error:
         if not _REFUSAL.search(str(error)):

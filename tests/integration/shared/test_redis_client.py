@@ -19,6 +19,8 @@ from tests.redis_server import RedisServer
 async def test_a_refusal_inside_a_script_is_one(redis_client: Redis, store: JobStore) -> None:
     await redis_client.config_set("maxmemory", 1)
     try:
+        with pytest.raises(StoreUnavailable, match="not allowed"):
+            await store.get(new_job_id())
         with pytest.raises(StoreUnavailable, match="OOM"):
             await store.create(NewJob(new_job_id(), "m", "owner", {"messages": []}))
     finally:
