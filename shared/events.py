@@ -238,7 +238,9 @@ def read_event(fields: dict[str, Any]) -> Event:
             return Output(tuple([_decode_choice(*choice) for choice in fields["choices"]]))
         if kind == "failed":
             return Failed(ErrorInfo(**fields["error"]), fields["prompt_tokens"])
-        return _PLAIN[kind](**fields)
+        event = _PLAIN[kind]
+        # What a later version tells besides is not for this one.
+        return event(**{name: value for name, value in fields.items() if name in event.__slots__})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DecodeError("event", fields) from error
 

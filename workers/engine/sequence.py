@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from shared.sampling import SamplingParams
-from workers.engine.adjustments import Adjustments
+
+if TYPE_CHECKING:  # the scheduler, which plans with sequences, needs no torch
+    from workers.engine.adjustments import Adjustments
 
 
 @dataclass(slots=True, eq=False)

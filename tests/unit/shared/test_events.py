@@ -64,6 +64,11 @@ def test_anything_else_is_a_decode_error_that_holds_it(raw: str) -> None:
     assert caught.value.raw == raw
 
 
+def test_what_a_later_version_tells_besides_is_left_out() -> None:
+    raw = '{"type":"started","worker":"w","mood":"good"}'
+    assert decode_event(raw) == Started("w")
+
+
 def test_terminal_events_end_a_stream() -> None:
     ends = [event_type(event) for event in EVENTS if Entry("1-0", (0,), event).is_terminal]
     assert ends == ["completed", "incomplete", "failed", "cancelled", "expired"]
