@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable
 from dataclasses import replace
+from importlib import resources
+from typing import cast
 
 import pytest
 from redis.asyncio import Redis
 
-from shared import keys
+from shared import keys, scripts
 from shared.append import Append, AppendAnswer
 from shared.bell import Bell
 from shared.errors import ErrorInfo
@@ -303,6 +306,14 @@ async def test_release_gives_everything_back_and_ends_the_lease(store: JobStore)
     assert (await stream(store, job.id))[-1] == Requeued("worker_died")
 
 
+async def test_release_leaves_a_job_that_another_holds(store: JobStore, redis_client: Redis) -> None:
+    job = await running(store)
+    await store.register(OTHER)
+    await redis_client.hset(keys.worker_jobs(OTHER.incarnation), job.id, "older")
+    assert await store.release(OTHER.incarnation, "worker_died", died=True) == []
+    assert await store.append("w1.a", [Append(job.id, "h1", (0,), (0,))]) == [AppendAnswer("end", (0,))]
+
+
 async def test_three_deaths_without_progress_end_a_job(store: JobStore) -> None:
     job = await running(store)
     for attempt in range(2):
@@ -409,6 +420,33 @@ async def test_every_written_event_is_published(store: JobStore, redis_client: R
             found += [(message["channel"], stream_id) for _, stream_id, *_ in json.loads(message["data"])]
     assert found == [("events:w1.a", "2-0"), ("events:w1.a", "2-1"), ("events:store", "3-0")]
     await heard.aclose()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("who", ["requeue", "release", "audit"])
+async def test_that_a_job_waits_again_is_published(store: JobStore, redis_client: Redis, who: str) -> None:
+    job = await running(store)
+    heard = redis_client.pubsub()
+    await heard.psubscribe(keys.CHANNELS)
+    if who == "requeue":
+        await store.requeue(job.id, "h1", "drain")
+    elif who == "release":
+        await store.release("w1.a", "drain", died=False)
+    else:
+        await redis_client.delete(keys.worker_jobs("w1.a"))
+        await store.audit([job.id])
+    message = None
+    while message is None:
+        message = await heard.get_message(ignore_subscribe_messages=True, timeout=5)
+    assert [told[:2] for told in json.loads(message["data"])] == [[job.id, "3-0"]]
+    await heard.aclose()  # type: ignore[no-untyped-call]
+
+
+async def test_no_write_makes_a_stream(redis_client: Redis) -> None:
+    prelude = (resources.files(scripts) / "prelude.lua").read_text()
+    await cast(
+        Awaitable[None], redis_client.eval(f"{keys.lua_names()}{prelude} write('x', 2, 0, '0', '{{}}')", 0)
+    )
+    assert not await redis_client.exists(keys.events("x"))
 
 
 async def test_what_a_reader_misses_reaches_back_to_its_position(store: JobStore) -> None:

@@ -7,6 +7,7 @@ protocol has them, lost and late calls, and a Redis that forgets what it wrote l
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Awaitable, Iterable
 from contextlib import suppress
@@ -78,7 +79,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.replica = Replica(self.truth, lambda: self.now, self.wait)
         self.heard = self.redis.pubsub()
         self.copies: list[RedisCopy] = []
-        self.before = State({})
+        #: What Redis held after the last step; None before the first, and when it was rolled back.
+        self.before: State | None = None
         self.dead: list[str] = []
 
     def do(self, act: Awaitable[object], fault: Fault = "none") -> None:
@@ -271,25 +273,30 @@ class StoreMachine(RuleBasedStateMachine):
             # They were told rightly that their jobs were gone, which may be there again now.
             self.replica.dismiss_gone()
             self.do(self.replica.reconnect())
-            self.before = State({})
+            self.before = None
 
     # What must hold
 
     @invariant()
     def holds(self) -> None:
-        self.loop.run_until_complete(self._collect())
         state = self.loop.run_until_complete(State.of(self.redis))
         state.check(self.plans)
-        state.check_follows(self.before, self.plans)
+        if self.before is not None:
+            state.check_follows(self.before, self.plans, self.loop.run_until_complete(self._collect()))
         self.before = state
         self.replica.read()
 
-    async def _collect(self) -> None:
-        while self.heard.subscribed:
-            message = await self.heard.get_message(ignore_subscribe_messages=True, timeout=0)
-            if message is None:
-                return
-            self.replica.under_way.append(message["data"])
+    async def _collect(self) -> set[tuple[str, str]]:
+        """What was published since: stream ids, by job."""
+        await self.redis.publish(keys.channel("machine"), "[]")
+        told: set[tuple[str, str]] = set()
+        while True:
+            message = await self.heard.get_message(ignore_subscribe_messages=True, timeout=5)
+            if message is not None and message["data"] == "[]":
+                return told
+            if message is not None:
+                told |= {(job_id, stream_id) for job_id, stream_id, *_ in json.loads(message["data"])}
+                self.replica.under_way.append(message["data"])
 
     def teardown(self) -> None:
         try:
@@ -307,16 +314,20 @@ class StoreMachine(RuleBasedStateMachine):
                 worker.generate(3)
                 self.do(self._publish(worker))
             self.reap_all()
-            if not self.before.zset(keys.ACTIVE) and not any(worker.jobs for worker in self.workers):
+            if not self._now().zset(keys.ACTIVE) and not any(worker.jobs for worker in self.workers):
                 break
-        assert self.before.zset(keys.ACTIVE) == {}, "a job never ends"
-        assert self.before.zset(keys.queued(MODEL)) == {}
+        assert self._now().zset(keys.ACTIVE) == {}, "a job never ends"
+        assert self._now().zset(keys.queued(MODEL)) == {}
         for _ in range(2):
             self.do(self.replica.notice_silence())
             self.replica.read()
         for reader in self.replica.readers:
             assert reader.is_over, "a reader hangs"
-            assert not reader.is_gone or reader.plan.job_id not in self.before.job_ids
+            assert not reader.is_gone or reader.plan.job_id not in self._now().job_ids
+
+    def _now(self) -> State:
+        assert self.before is not None
+        return self.before
 
     def reap_all(self) -> None:
         self.wait(1)

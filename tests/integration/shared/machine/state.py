@@ -80,6 +80,7 @@ class State:
         records = {job_id: self.job(job_id) for job_id in self.job_ids}
         is_open = {i for i, record in records.items() if record["status"] not in TERMINAL_STATUSES}
         assert set(self.zset(keys.ACTIVE)) == is_open
+        assert self.keys.get(keys.OPEN, {}) == ({OWNER: str(len(is_open))} if is_open else {})
         assert set(self.zset(keys.owner_jobs(OWNER))) == set(records)
         waiting = {i: float(record["score"]) for i, record in records.items() if record["status"] == "queued"}
         assert self.zset(keys.queued(MODEL)) == waiting
@@ -127,8 +128,11 @@ class State:
             name[7:] for name in self.keys if name.startswith("worker:") and name.count(":") == 1
         } == workers
 
-    def check_follows(self, before: State, plans: dict[str, Plan]) -> None:
-        """Streams only grow, never behind an end; only what is over goes."""
+    def check_follows(self, before: State, plans: dict[str, Plan], told: set[tuple[str, str]]) -> None:
+        """Streams only grow, never behind an end, and relays are told so; only what is over goes."""
+        for job_id, entries in self.streams.items():
+            known = len(before.streams.get(job_id, entries[:1]))
+            assert {(job_id, entry.id) for entry in entries[known:]} <= told, "not published"
         for job_id, old in before.streams.items():
             new = self.streams.get(job_id)
             # A round of duties may end a job and forget it at once.

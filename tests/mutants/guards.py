@@ -1,0 +1,261 @@
+"""The guards of the protocol. One that is added to the program is added here too."""
+
+from __future__ import annotations
+
+from tests.mutants.guard import Guard
+
+_SHARED = "tests/integration/shared"
+_STORE, _MACHINE = f"{_SHARED}/test_job_store.py", f"{_SHARED}/test_store_machine.py"
+_REAPER, _KEYS = f"{_SHARED}/test_reaper.py", f"{_SHARED}/test_request_key.py"
+_WORKER = "tests/integration/workers/test_worker.py"
+_JOIN, _RELAY, _FOLLOWER = (f"tests/unit/api/test_{name}.py" for name in ("join", "relay", "follower"))
+_LUA = "shared/scripts/"
+
+
+def _guard(name: str, file: str, old: str, new: str, *tests: str) -> Guard:
+    return Guard(name, file, old, new, tests)
+
+
+GUARDS = (
+    # Writing
+    _guard(
+        "holder compared in append",
+        _LUA + "append.lua",
+        "if job.holder ~= holder then",
+        "if false then",
+        _STORE,
+    ),
+    _guard(
+        "position compared in append", _LUA + "append.lua", "if end_ ~= from then", "if false then", _STORE
+    ),
+    _guard(
+        "end known by its writer",
+        _LUA + "append.lua",
+        "if job.closed_by == holder then",
+        "if false then",
+        _STORE,
+    ),
+    _guard(
+        "a stream that is gone stays gone",
+        _LUA + "append.lua",
+        "if not fence then return {'gone'} end",
+        "fence, number, end_ = fence or 9, number or 0, end_ or from",
+        _STORE,
+    ),
+    _guard(
+        "NOMKSTREAM",
+        _LUA + "prelude.lua",
+        "events_key(id), 'NOMKSTREAM', stream_id",
+        "events_key(id), stream_id",
+        _STORE,
+    ),
+    _guard(
+        "terminal once",
+        _LUA + "cancel.lua",
+        "if is_terminal(job.status) then return job.status end",
+        "",
+        _STORE,
+    ),
+    _guard(
+        "cancelling clears the holder",
+        _LUA + "prelude.lua",
+        "  take_away(id, job)\n  redis.call('HSET', job_key(id), 'status', status,",
+        "  redis.call('HSET', job_key(id), 'status', status,",
+        _STORE,
+    ),
+    _guard(
+        "the fence rises at a claim",
+        _LUA + "claim.lua",
+        "fence = tonumber(job.fence) + 1",
+        "fence = tonumber(job.fence)",
+        _STORE,
+    ),
+    _guard("every write is published", _LUA + "requeue.lua", "publish(STORE_SOURCE)", "", _MACHINE, _STORE),
+    # Claiming and giving back
+    _guard(
+        "a claim repeated by its word",
+        _LUA + "claim.lua",
+        "if held[i + 1] == holder then",
+        "if false then",
+        _STORE,
+    ),
+    _guard(
+        "no lease, no claim",
+        _LUA + "claim.lua",
+        "if redis.call('SISMEMBER', WORKERS, incarnation) == 0 then",
+        "if false then",
+        _STORE,
+    ),
+    _guard(
+        "another revision's job passed over",
+        _LUA + "claim.lua",
+        "elseif job[4] and job[4] ~= revision then",
+        "elseif false then",
+        _STORE,
+    ),
+    _guard(
+        "holder compared in requeue", _LUA + "requeue.lua", "job.holder ~= holder then", "false then", _STORE
+    ),
+    _guard(
+        "holder compared in release",
+        _LUA + "release.lua",
+        "job.holder == held[i + 1] and",
+        "",
+        _STORE,
+        _MACHINE,
+    ),
+    _guard("deaths end a job", _LUA + "prelude.lua", "if deaths >= MAX_DEATHS then", "if false then", _STORE),
+    _guard(
+        "a reaped incarnation's beat",
+        _LUA + "beat.lua",
+        "if redis.call('SISMEMBER', WORKERS, incarnation) == 0 then return {'unknown'} end",
+        "",
+        _STORE,
+    ),
+    _guard(
+        "strays named by the beat",
+        _LUA + "beat.lua",
+        "if named[held[i]] ~= held[i + 1] then",
+        "if false then",
+        _STORE,
+    ),
+    _guard(
+        "started is not expired",
+        _LUA + "cancel.lua",
+        "if status == 'expired' and job.status ~= 'queued' then return job.status end",
+        "",
+        _STORE,
+    ),
+    _guard(
+        "what is not over is not forgotten",
+        _LUA + "forget.lua",
+        "if job[1] and not is_terminal(job[1]) then return 0 end",
+        "",
+        _STORE,
+    ),
+    # Judging
+    _guard(
+        "deadline judged by change",
+        _LUA + "cancel.lua",
+        "redis.call('ZSCORE', DEADLINES, ARGV[5]) ~= ARGV[6]",
+        "false",
+        _STORE,
+    ),
+    _guard(
+        "patience of the reaper",
+        "shared/reaper.py",
+        "worker.beat) > self._lease_s:",
+        "worker.beat) >= 0:",
+        _REAPER,
+    ),
+    _guard(
+        "patience anew after a gap",
+        "shared/reaper.py",
+        'logger.warning("no round of duties: %s", error)\n            self._patience.start_anew()',
+        'logger.warning("no round of duties: %s", error)',
+        _REAPER,
+    ),
+    _guard(
+        "patience with readers",
+        "shared/reaper.py",
+        "deadline.due_ms) <= _READER_PATIENCE_S:",
+        "deadline.due_ms) < 0:",
+        _REAPER,
+    ),
+    # The worker's side
+    _guard(
+        "re-send after a rollback",
+        "workers/publisher.py",
+        "                running.is_sure = False\n                self._news.set()\n            case",
+        "                running.confirm(append)\n            case",
+        _WORKER,
+    ),
+    _guard(
+        "a look after a lost answer",
+        "workers/publisher.py",
+        "            for running in due:\n                running.is_sure = False\n",
+        "",
+        _WORKER,
+    ),
+    _guard(
+        "strays only without a claim under way",
+        "workers/heartbeat.py",
+        "if self._claimer.is_claiming:",
+        "if False:",
+        _WORKER,
+    ),
+    _guard(
+        "strays only when named twice",
+        "workers/heartbeat.py",
+        "in strays & self._strays:",
+        "in strays:",
+        _WORKER,
+    ),
+    # Readers
+    _guard(
+        "the relay's positions",
+        "api/join.py",
+        "        if part.start > tokens:\n            return None\n",
+        "",
+        _JOIN,
+    ),
+    _guard(
+        "known tokens cut off",
+        "api/join.py",
+        "fresh = part if part.start == tokens else part.since(tokens)",
+        "fresh = part",
+        _JOIN,
+    ),
+    _guard(
+        "a missing change of hands", "api/join.py", "if follows > cursor.marker or any(", "if any(", _JOIN
+    ),
+    _guard(
+        "nothing behind the end",
+        "api/join.py",
+        '    if cursor.ending == "over":\n        return []\n',
+        "",
+        _JOIN,
+    ),
+    _guard(
+        "registered before read",
+        "api/follower.py",
+        "            self._held.append(entry)\n",
+        "",
+        _RELAY,
+        _FOLLOWER,
+    ),
+    _guard(
+        "silence is looked up", "api/relay.py", "                await self._look_up_silent()\n", "", _RELAY
+    ),
+    _guard("a reconnect is looked up", "api/relay.py", "                self._look_up_all()\n", "", _RELAY),
+    # Who may ask
+    _guard(
+        "cursor of another job",
+        "api/cursor.py",
+        "if match is None or match[1] != _check(job_id):",
+        "if match is None:",
+        "tests/unit/api/test_cursor.py",
+    ),
+    _guard(
+        "API keys compared",
+        "api/auth.py",
+        "hmac.compare_digest(given, digest)",
+        "True",
+        "tests/unit/api/test_auth.py",
+    ),
+    _guard(
+        "another owner's job is not found",
+        "api/deps.py",
+        "if job is None or job.owner != owner:",
+        "if job is None:",
+        "tests/integration/api/test_jobs.py",
+        "tests/integration/api/test_idempotency.py",
+    ),
+    _guard(
+        "fingerprint of a repeated request",
+        _LUA + "create.lua",
+        "if held and fingerprint ~= ARGV[9] then",
+        "if false then",
+        _KEYS,
+    ),
+)
