@@ -33,6 +33,7 @@ from shared.events import ChoiceOutput, FinishReason
 from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
 from workers.engine.engine import Engine
+from workers.engine.kv_budget import KVBudget
 from workers.engine.loader import available_cores, prepare_model, resolve_dtype
 from workers.engine.logprobs import Scores
 from workers.engine.model_runner import ModelRunner
@@ -106,12 +107,13 @@ def baton(model: PreTrainedModel) -> Contestant:
     prepare_model(model)
 
     def run(prompts: list[list[int]], num_output: int) -> Times:
+        budget = KVBudget(2048)
         engine = Engine(
-            ModelRunner(model, max_slots=32, max_len=NUM_PROMPT + num_output),
+            ModelRunner(model, budget),
             Scheduler(max_slots=32, prefill_chunk=128, max_step_tokens=256),
             Sampler(),
             TokenOutput,
-            max_model_len=2048,
+            budget,
         )
         sampling = SamplingParams(max_tokens=num_output, seed=0, temperature=0)
         for index, prompt in enumerate(prompts):

@@ -41,6 +41,7 @@ def up(
     threads: Annotated[str | None, _flag(settings.THREADS)] = None,
     max_slots: Annotated[str | None, _flag(settings.MAX_SLOTS)] = None,
     max_model_len: Annotated[str | None, _flag(settings.MAX_MODEL_LEN)] = None,
+    max_kv_tokens: Annotated[str | None, _flag(settings.MAX_KV_TOKENS)] = None,
     api_replicas: Annotated[str | None, _flag(settings.API_REPLICAS)] = None,
     api_keys: Annotated[str | None, _flag(settings.API_KEYS)] = None,
     log_level: Annotated[str | None, _flag(settings.LOG_LEVEL)] = None,

@@ -104,6 +104,12 @@ MAX_SLOTS = Variable("BATON_MAX_SLOTS", "32", _count, "Sequences that a worker r
 MAX_MODEL_LEN = Variable(
     "BATON_MAX_MODEL_LEN", "", _optional_count, "Longest context; empty: the model's own."
 )
+MAX_KV_TOKENS = Variable(
+    "BATON_MAX_KV_TOKENS",
+    "",
+    _optional_count,
+    "Tokens in a worker's cache; empty: three quarters of the memory that is free once the model is loaded.",
+)
 API_REPLICAS = Variable("BATON_API_REPLICAS", "1", _count, "API processes that `baton up` starts.")
 API_KEYS = Variable("BATON_API_KEYS", "", _list, "Accepted API keys; may be empty on loopback only.")
 PING_S = Variable("BATON_PING_S", "15", _positive, "Seconds between pings on a silent stream.")
@@ -146,9 +152,9 @@ FAILPOINT = Variable(
 
 VARIABLES: tuple[Variable[Any], ...] = (
     HOST, PORT, FLOWER_PORT, HOME, REDIS_URL, BROKER_URL, APPENDFSYNC, MODEL, MODEL_NAME, DEVICES, DTYPE,
-    THREADS, MAX_SLOTS, MAX_MODEL_LEN, API_REPLICAS, API_KEYS, PING_S, FIRST_OUTPUT_WAIT_S, BODY_LIMIT,
-    RECEIPT_S, MAX_READERS, MAX_OPEN_JOBS, READER_GRACE_S, RETENTION_S, LEASE_S, DRAIN_S, LOG_LEVEL,
-    LOG_FORMAT, WORKER_NAME, WORKER_DEVICE, FLOWER_BASIC_AUTH, FAILPOINT,
+    THREADS, MAX_SLOTS, MAX_MODEL_LEN, MAX_KV_TOKENS, API_REPLICAS, API_KEYS, PING_S, FIRST_OUTPUT_WAIT_S,
+    BODY_LIMIT, RECEIPT_S, MAX_READERS, MAX_OPEN_JOBS, READER_GRACE_S, RETENTION_S, LEASE_S, DRAIN_S,
+    LOG_LEVEL, LOG_FORMAT, WORKER_NAME, WORKER_DEVICE, FLOWER_BASIC_AUTH, FAILPOINT,
 )  # fmt: skip
 
 _PLACEHOLDERS = ("changeme", "change-me", "<", "your-")

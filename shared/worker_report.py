@@ -66,6 +66,13 @@ JOBS_ENDED = Family(
 )  # fmt: skip
 REAPER_ACTS = Family("baton_worker_reaper_acts", "counter", "What this worker's reaper did.", "act")
 SLOTS_USED = Family("baton_worker_slots_used", "gauge", "Sequences that run.")
+KV_TOKENS = Family(
+    "baton_worker_kv_tokens", "gauge",
+    "Tokens whose keys and values memory is allocated for, and as many as there may be.", "state",
+)  # fmt: skip
+PREEMPTIONS = Family(
+    "baton_worker_preemptions", "counter", "Running sequences that had to wait again for lack of memory."
+)
 CPU = Family("baton_worker_cpu_seconds", "counter", "CPU time of the worker's process.")
 MEMORY = Family("baton_worker_resident_memory_bytes", "gauge", "Memory of the worker's process.")
 START_TIME = Family(
@@ -74,7 +81,7 @@ START_TIME = Family(
 
 FAMILIES: tuple[Family, ...] = (
     STEPS, BATCH, PHASES, PROMPT_TOKENS, OUTPUT_TOKENS, QUEUE_WAIT, FIRST_TOKEN, BETWEEN_TOKENS, PUBLISH,
-    CLAIMS, JOBS_ENDED, REAPER_ACTS, SLOTS_USED, CPU, MEMORY, START_TIME,
+    CLAIMS, JOBS_ENDED, REAPER_ACTS, SLOTS_USED, KV_TOKENS, PREEMPTIONS, CPU, MEMORY, START_TIME,
 )  # fmt: skip
 _BY_NAME = {family.name: family for family in FAMILIES}
 

@@ -16,6 +16,7 @@ from shared.histogram import HistogramReading
 from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
 from workers.backends.local import LocalBackend
+from workers.engine.cache_reading import CacheReading
 
 #: Longest prompt plus output, in tokens; a prompt has one for each word.
 CONTEXT_LENGTH = 4096
@@ -77,6 +78,7 @@ class ScriptedStats:
     batch_sizes: dict[int, int]
     prompt_tokens: int = 0
     phases: dict[str, HistogramReading] = field(default_factory=dict)
+    cache: CacheReading = field(default_factory=CacheReading)
 
     @property
     def mean_batch_size(self) -> float:

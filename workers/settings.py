@@ -33,6 +33,7 @@ class WorkerSettings:
     threads: int | None
     slots: int
     max_model_len: int | None
+    max_kv_tokens: int | None
     lease_s: float
     log_level: str
     log_format: str
@@ -58,6 +59,7 @@ class WorkerSettings:
             threads=env.read(settings.THREADS),
             slots=env.read(settings.MAX_SLOTS),
             max_model_len=env.read(settings.MAX_MODEL_LEN),
+            max_kv_tokens=env.read(settings.MAX_KV_TOKENS),
             lease_s=env.read(settings.LEASE_S),
             log_level=env.read(settings.LOG_LEVEL),
             log_format=env.read(settings.LOG_FORMAT),

@@ -58,6 +58,7 @@ class Telemetry:
             families.PUBLISH: self.publish.read(),
             families.CLAIMS: claims,
             families.SLOTS_USED: backend.running,
+            families.PREEMPTIONS: backend.cache.preempted,
             families.CPU: time.process_time(),
             families.MEMORY: _resident_bytes(),
             families.START_TIME: self._started_at,
@@ -66,6 +67,10 @@ class Telemetry:
             families.PHASES: backend.phases,
             families.JOBS_ENDED: self._ended,
             families.REAPER_ACTS: reaper_acts,
+            families.KV_TOKENS: {
+                "allocated": backend.cache.kv_tokens,
+                "budget": backend.cache.max_kv_tokens or 0,
+            },
         }
         return WorkerReport(
             {family.name: {"": value} for family, value in single.items()}

@@ -11,6 +11,7 @@ from shared.events import ChoiceOutput
 from shared.fingerprint import Fingerprint
 from shared.histogram import HistogramReading
 from shared.job import ResolvedRequest
+from workers.engine.cache_reading import CacheReading
 
 
 class StepOutput(Protocol):
@@ -47,6 +48,7 @@ class BackendStats:
     batch_sizes: Mapping[int, int] = field(default_factory=dict)
     #: Seconds by part of a step.
     phases: Mapping[str, HistogramReading] = field(default_factory=dict)
+    cache: CacheReading = field(default_factory=CacheReading)
 
 
 class Backend(Protocol):

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 import torch
 from transformers.utils import logging as transformers_logging
 
-from shared.errors import BatonError
 from workers.backends.local import LocalBackend
 from workers.device import Device
 from workers.engine.config import EngineConfig
 from workers.engine.engine import make_engine
+from workers.engine.free_memory import OutOfMemory
 from workers.engine.loader import find_model, load_model, model_revision, read_config
 from workers.resolver import Resolver
 from workers.settings import WorkerSettings
@@ -26,10 +26,6 @@ _PROGRESS_STEP = 10
 _STEP_TOKENS = 256
 
 
-class OutOfMemory(BatonError):
-    """Raised when a model does not fit into its device's memory."""
-
-
 def load_local(settings: WorkerSettings, device: Device) -> LocalBackend:
     """Blocking, for seconds to minutes. Raises BatonError when there is no usable model."""
     transformers_logging.disable_default_handler()
@@ -37,13 +33,15 @@ def load_local(settings: WorkerSettings, device: Device) -> LocalBackend:
     directory = find_model(settings.model)
     # What is quick to say what is missing comes first.
     read_config(directory)
-    resolver = Resolver.from_directory(directory, model_revision(directory), settings.max_model_len)
+    revision = model_revision(directory)
+    resolver = Resolver.from_directory(directory, revision, settings.max_model_len)
     config = EngineConfig(
         model=str(directory),
         device=device.torch_name,
         dtype=settings.dtype,
         max_slots=settings.slots,
         max_model_len=settings.max_model_len,
+        max_kv_tokens=settings.max_kv_tokens,
         max_step_tokens=max(_STEP_TOKENS, settings.slots),
         threads=settings.threads,
     )
@@ -51,6 +49,8 @@ def load_local(settings: WorkerSettings, device: Device) -> LocalBackend:
     with _out_of_memory_as_error(settings.model, device):
         loaded = load_model(config, _Progress())
         engine = make_engine(loaded, config)
+    if engine.max_model_len < loaded.max_model_len:
+        resolver = Resolver.from_directory(directory, revision, engine.max_model_len)
     logger.info("loaded: %s", _described(loaded.model.dtype, is_exact=loaded.is_exact))
     return LocalBackend(
         engine,

@@ -16,6 +16,7 @@ from shared.fingerprint import Fingerprint
 from shared.histogram import HistogramReading
 from shared.job import ResolvedRequest
 from workers.backends.backend import BackendStats, OnOutputs, StepOutput
+from workers.engine.cache_reading import CacheReading
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ class StepStats(Protocol):
     def mean_batch_size(self) -> float: ...
     @property
     def phases(self) -> Mapping[str, HistogramReading]: ...
+    @property
+    def cache(self) -> CacheReading: ...
 
 
 class StepEngine(Protocol):
@@ -184,4 +187,5 @@ class LocalBackend:
             batch_max=max(stats.batch_sizes, default=0),
             batch_sizes=stats.batch_sizes,
             phases=stats.phases,
+            cache=stats.cache,
         )

@@ -14,7 +14,7 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from shared.errors import BatonError
 from workers.engine.batch import Group, query_step, round_up
-from workers.engine.kv_cache import SlotLayer, uses_onednn
+from workers.engine.kv_cache import LayerCache, SlotLayer, uses_onednn
 
 #: The name under which transformers knows `slot_attention`.
 INTERFACE = "baton_slots"
@@ -43,8 +43,8 @@ def use_slot_attention(model: PreTrainedModel) -> None:
 def slot_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
-    key: SlotLayer,
-    value: SlotLayer,
+    key: LayerCache,
+    value: LayerCache,
     attention_mask: torch.Tensor | None,
     *,
     scaling: float | None = None,
@@ -63,7 +63,9 @@ def slot_attention(
     heads, num_tokens, dim = query.shape[1:]
     scaled = query[0] * (dim**-0.5 if scaling is None else scaling)
     parts = [
-        _attend(scaled[:, group.tokens], key, group, sliding_window, softcap, s_aux) for group in batch.groups
+        _attend(scaled[:, group.tokens], key.shelves[part.shelf], group, sliding_window, softcap, s_aux)
+        for part in batch.parts
+        for group in part.groups
     ]
     joined = parts[0] if len(parts) == 1 else torch.cat(parts)
     return joined.view(1, num_tokens, heads, -1), None
@@ -71,8 +73,8 @@ def slot_attention(
 
 def _refuse(
     module: torch.nn.Module,
-    key: SlotLayer,
-    value: SlotLayer,
+    key: LayerCache,
+    value: LayerCache,
     query: torch.Tensor,
     mask: torch.Tensor | None,
     extras: dict[str, Any],
@@ -81,9 +83,9 @@ def _refuse(
     unknown = sorted(k for k, v in extras.items() if v is not None and k not in _WITHOUT_EFFECT)
     if unknown or mask is not None:
         raise UnsupportedModel(f"{name} wants attention with {', '.join(unknown) or 'a mask of its own'}")
-    if not (isinstance(key, SlotLayer) and key is value):
+    if not (isinstance(key, LayerCache) and key is value):
         raise UnsupportedModel(f"{name} changes keys or values after they were cached")
-    if extras.get("is_causal") is False or key.keys.shape[3] != query.shape[3]:
+    if extras.get("is_causal") is False or key.key_dim != query.shape[3]:
         raise UnsupportedModel(f"{name} is not causal, or caches something else than keys and values")
 
 

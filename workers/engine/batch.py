@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import accumulate, chain
+from itertools import accumulate, chain, groupby
 
 import torch
 
 from workers.engine.scheduler import Plan, Row
+from workers.engine.shelf import Place
 
 #: Numbers of keys are multiples of this; the surplus is masked and adds exact zeros. MKL computes a product
 #: of fewer columns in another order, so a row's last bits would depend on how long its neighbours are.
@@ -27,14 +29,15 @@ def round_up(value: int, step: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows of equally many tokens, attended in one product: all decoding rows, or one prompt chunk."""
+    """Rows of one shelf and of equally many tokens, attended in one product: those that decode, or one prompt
+    chunk."""
 
     #: Where its tokens lie in the step's.
     tokens: slice
     num_rows: int
     #: Tokens of each row.
     count: int
-    #: The slots whose keys are read: a range (a view of the cache, perhaps with idle slots in it) or a list.
+    #: The places whose keys are read: a range (a view of the shelf, perhaps with idle ones in it) or a list.
     slots: slice | torch.Tensor
     num_slots: int
     #: Place of each row among `slots`; None where row i is simply the i-th.
@@ -62,58 +65,75 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """The tokens that have their keys and values on one shelf."""
+
+    #: The length of the shelf's slots; its name.
+    shelf: int
+    #: Where they lie in the step's.
+    tokens: slice
+    #: Place and position of each token's keys and values.
+    indices: torch.Tensor
+    positions: torch.Tensor
+    groups: tuple[Group, ...]
+    _cells: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
+
+    def cells(self, num_heads: int, length: int) -> torch.Tensor:
+        """Where each token goes in a flat [places, heads, length], head by head: [heads x tokens]."""
+        if (num_heads, length) not in self._cells:
+            heads = torch.arange(num_heads, device=self.indices.device)[:, None]
+            cells = (self.indices * num_heads + heads) * length + self.positions
+            self._cells[num_heads, length] = cells.view(-1)
+        return self._cells[num_heads, length]
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """All tokens of a step in one row of length T, sequence after sequence, without padding."""
+    """All tokens of a step in one row of length T, shelf after shelf, sequence after sequence, no padding."""
 
     #: [1, T]
     input_ids: torch.Tensor
     #: [1, T]
     positions: torch.Tensor
-    #: [T]: the slot that each token's keys and values go to.
-    slots: torch.Tensor
-    groups: tuple[Group, ...]
-    #: Which tokens' logits are wanted, in the order of the plan's drawing rows.
+    parts: tuple[Part, ...]
+    #: Which tokens' logits are wanted, in the order of the plan.
     logit_indices: torch.Tensor
-    #: What the cache must hold for this step.
-    num_slots: int
-    length: int
-    _cells: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
-
-    def cells(self, num_heads: int, length: int) -> torch.Tensor:
-        """Where each token goes in a flat [slots, heads, length], head by head: [heads x T]."""
-        if (num_heads, length) not in self._cells:
-            heads = torch.arange(num_heads, device=self.slots.device)[:, None]
-            cells = (self.slots * num_heads + heads) * length + self.positions
-            self._cells[num_heads, length] = cells.view(-1)
-        return self._cells[num_heads, length]
 
 
-def make_batch(plan: Plan, device: torch.device) -> Batch:
-    """The tensors of a plan that has rows."""
-    rows = plan.rows
-    ends = list(accumulate(row.count for row in rows))
-    input_ids, positions, slots, logit_indices = _to_device(
+def make_batch(plan: Plan, places: Mapping[int, Place], device: torch.device) -> Batch:
+    """The tensors of a plan that has rows; `places` says where each slot is."""
+    rows = sorted(plan.rows, key=lambda row: _order(row, places[row.slot]))
+    ends = accumulate(row.count for row in rows)
+    end_of = {id(row): end for row, end in zip(rows, ends, strict=True)}
+    input_ids, positions, indices, logit_indices = _to_device(
         [
             [token_id for row in rows for token_id in row.token_ids],
             [position for row in rows for position in range(row.start, row.end)],
-            [row.slot for row in rows for _ in range(row.count)],
-            [end - 1 for end, row in zip(ends, rows, strict=True) if row.draws],
+            [places[row.slot].index for row in rows for _ in range(row.count)],
+            _wanted(plan, end_of),
         ],
         device,
     )
-    num_single = sum(row.count == 1 for row in rows)
-    groups = [_single_group(rows[:num_single], slots, positions)] if num_single else []
-    for row, end in zip(rows[num_single:], ends[num_single:], strict=True):
-        groups.append(_chunk_group(row, slice(end - row.count, end), positions))
-    return Batch(
-        input_ids[None],
-        positions[None],
-        slots,
-        tuple(groups),
-        logit_indices,
-        num_slots=max(row.slot for row in rows) + 1,
-        length=max(row.end for row in rows),
-    )
+    parts, start = [], 0
+    for shelf, members in groupby(rows, key=lambda row: places[row.slot].shelf):
+        own = list(members)
+        tokens = slice(start, start + sum(row.count for row in own))
+        groups = _groups(own, [places[row.slot].index for row in own], start, indices, positions)
+        parts.append(Part(shelf, tokens, indices[tokens], positions[tokens], groups))
+        start = tokens.stop
+    return Batch(input_ids[None], positions[None], tuple(parts), logit_indices)
+
+
+def _wanted(plan: Plan, end_of: Mapping[int, int]) -> list[int]:
+    """Which tokens of the batch give logits; `end_of` tells where the tokens of each row, by its id, end."""
+    if plan.wants_all:
+        return [end_of[id(row)] - row.count + i for row in plan.rows for i in range(row.count)]
+    return [end_of[id(row)] - 1 for row in plan.rows if row.draws]
+
+
+def _order(row: Row, place: Place) -> tuple[int, bool, int]:
+    """By shelf; on it first the rows of one token, by place."""
+    return place.shelf, row.count > 1, place.index
 
 
 def _to_device(fields: list[list[int]], device: torch.device) -> tuple[torch.Tensor, ...]:
@@ -122,36 +142,55 @@ def _to_device(fields: list[list[int]], device: torch.device) -> tuple[torch.Ten
     return torch.split(joined.to(device, non_blocking=True), [len(part) for part in fields])
 
 
-def _single_group(rows: tuple[Row, ...], slots: torch.Tensor, positions: torch.Tensor) -> Group:
-    """Rows of one token, ascending by slot. Idle slots among them are computed too, where that is cheaper
+def _groups(
+    rows: list[Row], places: list[int], start: int, indices: torch.Tensor, positions: torch.Tensor
+) -> tuple[Group, ...]:
+    """How the rows of one shelf, whose tokens begin at `start`, are attended."""
+    num_single = sum(row.count == 1 for row in rows)
+    groups = []
+    if num_single:
+        tokens = slice(start, start + num_single)
+        num_keys = max(row.end for row in rows[:num_single])
+        groups.append(_single_group(places[:num_single], tokens, num_keys, indices, positions))
+        start = tokens.stop
+    for row, place in zip(rows[num_single:], places[num_single:], strict=True):
+        groups.append(_chunk_group(row, place, slice(start, start + row.count), positions))
+        start += row.count
+    return tuple(groups)
+
+
+def _single_group(
+    places: list[int], tokens: slice, num_keys: int, indices: torch.Tensor, positions: torch.Tensor
+) -> Group:
+    """Rows of one token, ascending by place. Idle places among them are computed too, where that is cheaper
     than to copy the keys of the others together."""
-    num, first, end = len(rows), rows[0].slot, rows[-1].slot + 1
-    slots, positions = slots[:num], positions[:num]
+    num, first, end = len(places), places[0], places[-1] + 1
+    indices, positions = indices[tokens], positions[tokens]
     is_view = end - first <= 2 * num
-    places = None
+    among = None
     if is_view and end - first > num:
-        places = slots - first
-        positions = positions.new_zeros(end - first).index_copy_(0, places, positions)
+        among = indices - first
+        positions = positions.new_zeros(end - first).index_copy_(0, among, positions)
     return Group(
-        tokens=slice(0, num),
+        tokens=tokens,
         num_rows=num,
         count=1,
-        slots=slice(first, end) if is_view else slots,
+        slots=slice(first, end) if is_view else indices,
         num_slots=end - first if is_view else num,
-        places=places,
-        num_keys=round_up(max(row.end for row in rows), _KEY_STEP),
+        places=among,
+        num_keys=round_up(num_keys, _KEY_STEP),
         positions=positions[:, None],
     )
 
 
-def _chunk_group(row: Row, tokens: slice, positions: torch.Tensor) -> Group:
+def _chunk_group(row: Row, place: int, tokens: slice, positions: torch.Tensor) -> Group:
     own = positions[tokens]
     padding = round_up(row.count, query_step(own.device)) - row.count
     return Group(
         tokens=tokens,
         num_rows=1,
         count=row.count,
-        slots=slice(row.slot, row.slot + 1),
+        slots=slice(place, place + 1),
         num_slots=1,
         places=None,
         num_keys=round_up(row.end, _KEY_STEP),

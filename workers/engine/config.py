@@ -28,7 +28,7 @@ class EngineConfig:
     prefill_chunk: int = 128
     #: Tokens of all sequences together in one step: how long prompts may hold up those who decode.
     max_step_tokens: int = 256
-    #: Key-value memory in tokens: slots in use x the longest sequence in them. None: unbounded.
+    #: Key-value memory in tokens, see KVBudget. None: what the memory holds that is free.
     max_kv_tokens: int | None = None
     #: Threads of one forward. None: see `loader.default_threads`.
     threads: int | None = None

@@ -13,8 +13,11 @@ from shared.histogram import HistogramReading
 from shared.job import ResolvedRequest
 from workers.engine.adjustments import Adjustments
 from workers.engine.admission import Admission
+from workers.engine.cache_reading import CacheReading
 from workers.engine.config import EngineConfig
 from workers.engine.detokenizer import TokenBytes
+from workers.engine.free_memory import OutOfMemory, kv_tokens
+from workers.engine.kv_budget import KVBudget
 from workers.engine.loader import LoadedModel
 from workers.engine.logprobs import Scores
 from workers.engine.model_runner import ModelRunner
@@ -63,6 +66,7 @@ class EngineStats:
     batch_sizes: Mapping[int, int]
     #: Seconds by part of a step.
     phases: Mapping[str, HistogramReading]
+    cache: CacheReading
 
     @property
     def mean_batch_size(self) -> float:
@@ -90,14 +94,14 @@ class Engine:
         scheduler: Scheduler,
         sampler: Sampler,
         make_output: MakeOutput,
-        *,
-        max_model_len: int,
+        kv_budget: KVBudget,
     ) -> None:
         self._runner = runner
         self._scheduler = scheduler
         self._sampler = sampler
         self._make_output = make_output
-        self._admission = Admission(max_model_len, runner.vocab_size)
+        self._kv_budget = kv_budget
+        self._admission = Admission(kv_budget.longest, runner.vocab_size)
         self._requests: dict[str, _Request] = {}
         self._steps = 0
         self._prompt_tokens = 0
@@ -120,7 +124,13 @@ class Engine:
             self._scheduler.num_running,
             dict(self._batch_sizes),
             self._watch.readings,
+            CacheReading(self._runner.kv_tokens, self._kv_budget.max_tokens, self._scheduler.num_preempted),
         )
+
+    @property
+    def max_model_len(self) -> int:
+        """Prompt and output of one sequence: what the model was made for, or less where memory is short."""
+        return self._kv_budget.longest
 
     def add(self, request_id: str, request: ResolvedRequest, so_far: tuple[ChoiceOutput, ...] = ()) -> None:
         """Takes a request up. `so_far` holds, from position 0, what has been released of each choice that has
@@ -238,18 +248,31 @@ class Engine:
 def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:
     """An engine for a model that `loader.load_model` made of the same config."""
     token_bytes = TokenBytes(loaded.tokenizer.backend_tokenizer)
+    budget = _kv_budget(loaded, config)
     return Engine(
-        ModelRunner(loaded.model, max_slots=config.max_slots, max_len=loaded.max_model_len),
+        ModelRunner(loaded.model, budget),
         Scheduler(
             max_slots=config.max_slots,
             prefill_chunk=config.prefill_chunk,
             max_step_tokens=config.max_step_tokens,
-            max_kv_tokens=config.max_kv_tokens,
+            kv_budget=budget,
         ),
         Sampler(),
         lambda request, choice: OutputBuilder(token_bytes, request, choice),
-        max_model_len=loaded.max_model_len,
+        budget,
     )
+
+
+def _kv_budget(loaded: LoadedModel, config: EngineConfig) -> KVBudget:
+    """What is configured, or what the memory holds that is free now. Raises OutOfMemory."""
+    model, longest = loaded.model, loaded.max_model_len
+    token_bytes = ModelRunner(model, KVBudget(1)).measure_token()
+    budget = KVBudget(longest, config.max_kv_tokens or kv_tokens(model.device, token_bytes))
+    if budget.longest == 0:
+        raise OutOfMemory(f"there is memory for the keys and values of only {budget.max_tokens} tokens")
+    if budget.longest < longest:
+        log.warning("sequences have at most %d tokens: no memory for %d", budget.longest, longest)
+    return budget
 
 
 def _sample_row(sequence: Sequence) -> SampleRow:

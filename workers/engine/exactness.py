@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from shared.sampling import SamplingParams
-from workers.engine.batch import make_batch
+from workers.engine.kv_budget import KVBudget
 from workers.engine.kv_cache import SlotLayer
 from workers.engine.model_runner import ModelRunner
 from workers.engine.scheduler import Plan, Row
@@ -49,24 +49,22 @@ class _Slots:
 
     @torch.inference_mode()
     def __init__(self, model: PreTrainedModel, sequence: Sequence, *, num_slots: int, length: int) -> None:
-        self._device = model.device
-        self._sequence = sequence
-        self._runner = ModelRunner(model, max_slots=num_slots, max_len=length)
-        # The last token of the last slot makes the layers, in full size.
-        self.compute([(num_slots - 1, length - 1, length)])
+        # Not longer than its slots.
+        self._sequence = replace(sequence, token_ids=sequence.token_ids[:length])
+        self._runner = ModelRunner(model, KVBudget(length))
+        # The last token of every slot makes the layers, in full size.
+        self.compute([(slot, length - 1, length) for slot in range(num_slots)])
 
     @property
     def layers(self) -> list[SlotLayer]:
-        return self._runner.slot_layers
+        return [layer for cache in self._runner.layer_caches for layer in cache.shelves.values()]
 
     @torch.inference_mode()
     def compute(self, spans: list[_Span]) -> torch.Tensor:
         """Logits of every token of the spans, one after another."""
         spans = sorted(spans, key=lambda span: span[2] - span[1] > 1)
-        plan = Plan(tuple(Row(self._sequence, slot, start, end - start) for slot, start, end in spans))
-        batch = make_batch(plan, self._device)
-        every = torch.arange(plan.num_tokens, device=self._device)
-        return self._runner.compute(replace(batch, logit_indices=every))
+        rows = tuple(Row(self._sequence, slot, start, end - start) for slot, start, end in spans)
+        return self._runner.run(Plan(rows, wants_all=True))
 
     @torch.inference_mode()
     def make_noise(self) -> None:

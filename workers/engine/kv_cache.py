@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from transformers.cache_utils import Cache
 
-from workers.engine.batch import Batch, round_up
+from workers.engine.batch import Batch, make_batch, round_up
+from workers.engine.kv_budget import FIRST_LENGTH, LENGTH_STEP, KVBudget
 from workers.engine.linear import can_pack
-
-#: Lengths that are allocated are multiples of this, and so of the numbers of keys that a Group reads.
-_LENGTH_STEP = 128
+from workers.engine.scheduler import Plan
+from workers.engine.shelf import Place, Shelf
 
 
 def uses_onednn(states: torch.Tensor) -> bool:
@@ -24,34 +25,11 @@ def uses_onednn(states: torch.Tensor) -> bool:
 
 
 class SlotLayer:
-    """One layer's keys and values, [slots, kv heads, length, head dim].
-
-    It takes the place of the key and value tensors on their way through the model's attention module, which
-    only hands them on to the attention function. A module that looks inside has an attention of its own, and
-    fails at once rather than compute something else.
-    """
+    """One layer's keys and values of one shelf, [places, kv heads, length, head dim]."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         self.keys = keys
         self.values = values
-        self.num_writes = 0
-        self.num_reads = 0
-        self._batch: Batch | None = None
-
-    def write(self, batch: Batch, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Puts the step's keys and values, [1, kv heads, T, head dim], into their slots."""
-        self._batch = batch
-        self.num_writes += 1
-        _, heads, length, dim = self.keys.shape
-        cells = batch.cells(heads, length)
-        self.keys.view(-1, dim).index_copy_(0, cells, keys.reshape(-1, dim))
-        self.values.view(-1, values.shape[3]).index_copy_(0, cells, values.reshape(-1, values.shape[3]))
-
-    def read(self) -> Batch:
-        """The step that was written last, to attend to."""
-        assert self._batch is not None
-        self.num_reads += 1
-        return self._batch
 
     def readable(self, num_keys: int) -> int:
         """How many keys to read where these are needed: all, if a part of them would cost more."""
@@ -59,41 +37,122 @@ class SlotLayer:
         # oneDNN copies what does not lie dense, which costs more than to compute twice as much.
         return length if length <= 2 * num_keys and uses_onednn(self.keys) else num_keys
 
-    def grow(self, num_slots: int, length: int) -> None:
-        self.keys = _grown(self.keys, num_slots, length)
-        self.values = _grown(self.values, num_slots, length)
+    def resize(self, num_places: int, length: int) -> None:
+        self.keys = _resized(self.keys, num_places, length)
+        self.values = _resized(self.values, num_places, length)
+
+    def copy(self, index: int, source: SlotLayer, source_index: int) -> None:
+        """Take over what another place holds."""
+        length = min(self.keys.shape[2], source.keys.shape[2])
+        self.keys[index, :, :length] = source.keys[source_index, :, :length]
+        self.values[index, :, :length] = source.values[source_index, :, :length]
 
 
-def _grown(tensor: torch.Tensor, num_slots: int, length: int) -> torch.Tensor:
-    old_slots, heads, old_length, dim = tensor.shape
-    grown = tensor.new_zeros(num_slots, heads, length, dim)
-    grown[:old_slots, :, :old_length] = tensor
-    return grown
+def _resized(tensor: torch.Tensor, num_places: int, length: int) -> torch.Tensor:
+    old_places, heads, old_length, dim = tensor.shape
+    resized = tensor.new_zeros(num_places, heads, length, dim)
+    places, length = min(num_places, old_places), min(length, old_length)
+    resized[:places, :, :length] = tensor[:places, :, :length]
+    return resized
+
+
+class LayerCache:
+    """One layer's keys and values, by shelf.
+
+    It takes the place of the key and value tensors on their way through the model's attention module, which
+    only hands them on to the attention function. A module that looks inside has an attention of its own, and
+    fails at once rather than compute something else.
+    """
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Without shelves; keys and values, [1, kv heads, T, head dim], show what they are to be like."""
+        self._like = keys[:, :, :0], values[:, :, :0]
+        self.shelves: dict[int, SlotLayer] = {}
+        self.num_writes = 0
+        self.num_reads = 0
+        self._batch: Batch | None = None
+
+    @property
+    def key_dim(self) -> int:
+        return self._like[0].shape[3]
+
+    @property
+    def token_bytes(self) -> int:
+        """What one token takes."""
+        return sum(like.shape[1] * like.shape[3] * like.element_size() for like in self._like)
+
+    def write(self, batch: Batch, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Puts the step's keys and values, [1, kv heads, T, head dim], into their slots."""
+        self._batch = batch
+        self.num_writes += 1
+        for part in batch.parts:
+            layer = self.shelves[part.shelf]
+            cells = part.cells(layer.keys.shape[1], layer.keys.shape[2])
+            for cached, states in ((layer.keys, keys), (layer.values, values)):
+                dim = states.shape[3]
+                cached.view(-1, dim).index_copy_(0, cells, states[:, :, part.tokens].reshape(-1, dim))
+
+    def read(self) -> Batch:
+        """The step that was written last, to attend to."""
+        assert self._batch is not None
+        self.num_reads += 1
+        return self._batch
+
+    def resize(self, shelf: int, num_places: int, length: int) -> None:
+        if num_places == 0:
+            self.shelves.pop(shelf, None)
+        elif shelf in self.shelves:
+            self.shelves[shelf].resize(num_places, length)
+        else:
+            keys, values = (
+                like.new_zeros(num_places, like.shape[1], length, like.shape[3]) for like in self._like
+            )
+            self.shelves[shelf] = SlotLayer(keys, values)
 
 
 class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
     """What the model's attention modules call to store keys and values.
 
-    Layers are made at their first update, from the shapes that come; slots and length grow as sequences do.
+    Layers are made at their first update, from the shapes that come. A shelf has slots of one length, so that
+    a long sequence costs those beside it nothing; a sequence that outgrows its slot moves to the next shelf.
+    Shelves grow as slots are taken; those of long sequences shrink when these leave.
     """
 
-    def __init__(self, *, max_slots: int, max_len: int) -> None:
+    def __init__(self, budget: KVBudget) -> None:
         super().__init__(layers=[])
-        self._max_slots = max_slots
-        self._max_len = round_up(max_len, _LENGTH_STEP)
-        self._num_slots = 1
-        self._length = _LENGTH_STEP
-        self._layers: dict[int, SlotLayer] = {}
+        self._budget = budget
+        self._shelves: dict[int, Shelf] = {}
+        #: The shelf of each slot in use.
+        self._shelf_of: dict[int, int] = {}
+        #: Slots of the first shelf are allocated this long.
+        self._first_length = LENGTH_STEP
+        self._layers: dict[int, LayerCache] = {}
         self._batch: Batch | None = None
 
     @property
-    def slot_layers(self) -> list[SlotLayer]:
+    def layer_caches(self) -> list[LayerCache]:
         return list(self._layers.values())
 
-    def begin(self, batch: Batch) -> None:
-        """Makes room for a step; the updates that follow belong to it."""
-        self._batch = batch
-        self._reserve(batch.num_slots, batch.length)
+    @property
+    def token_bytes(self) -> int:
+        """What one token takes in all layers that were written."""
+        return sum(layer.token_bytes for layer in self._layers.values())
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that memory is allocated for."""
+        return sum(shelf.capacity * self._length(name) for name, shelf in self._shelves.items())
+
+    def begin(self, plan: Plan, device: torch.device) -> Batch:
+        """Makes room for a plan that has rows; the updates that follow belong to it."""
+        self._free(plan.freed)
+        for row in plan.rows:
+            self._settle(row.slot, row.sequence.num_tokens)
+        if not self._budget.holds(self.num_tokens):
+            for name in self._shelves:
+                self._compact(name)
+        self._batch = make_batch(plan, {row.slot: self._place(row.slot) for row in plan.rows}, device)
+        return self._batch
 
     def update(
         self,
@@ -102,25 +161,74 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
         layer_idx: int,
         *_args: Any,
         **_kwargs: Any,
-    ) -> tuple[SlotLayer, SlotLayer]:
+    ) -> tuple[LayerCache, LayerCache]:
         assert self._batch is not None
         if layer_idx not in self._layers:
-            self._layers[layer_idx] = SlotLayer(self._empty(key_states), self._empty(value_states))
+            self._layers[layer_idx] = LayerCache(key_states, value_states)
+            for name, shelf in self._shelves.items():
+                self._layers[layer_idx].resize(name, shelf.capacity, self._length(name))
         layer = self._layers[layer_idx]
         layer.write(self._batch, key_states, value_states)
         return layer, layer
 
-    def _empty(self, states: torch.Tensor) -> torch.Tensor:
-        return states.new_zeros(self._num_slots, states.shape[1], self._length, states.shape[3])
+    def _length(self, name: int) -> int:
+        return min(name, self._first_length) if name <= FIRST_LENGTH else name
 
-    def _reserve(self, num_slots: int, length: int) -> None:
-        """At least doubles what is too small, so that copying costs a bounded share of what was written."""
-        assert num_slots <= self._max_slots and length <= self._max_len
-        if num_slots <= self._num_slots and length <= self._length:
+    def _place(self, slot: int) -> Place:
+        name = self._shelf_of[slot]
+        return Place(name, self._shelves[name].places[slot])
+
+    def _free(self, slots: Iterable[int]) -> None:
+        for slot in slots:
+            # A slot may come and go between two steps, without a row.
+            if slot in self._shelf_of:
+                self._shelves[self._shelf_of.pop(slot)].leave(slot)
+        for name, shelf in list(self._shelves.items()):
+            if name > FIRST_LENGTH and 4 * len(shelf.places) <= shelf.capacity:
+                self._compact(name)
+
+    def _settle(self, slot: int, num_tokens: int) -> None:
+        """Gives the slot a place that is long enough."""
+        assert num_tokens <= self._budget.max_len
+        name, old = self._budget.charge(num_tokens), self._shelf_of.get(slot)
+        if name <= FIRST_LENGTH and num_tokens > self._length(name):
+            self._first_length = min(round_up(max(num_tokens, 2 * self._first_length), LENGTH_STEP), name)
+            self._resize(name)
+        if old == name:
             return
-        if num_slots > self._num_slots:
-            self._num_slots = min(max(num_slots, 2 * self._num_slots), self._max_slots)
-        if length > self._length:
-            self._length = min(round_up(max(length, 2 * self._length), _LENGTH_STEP), self._max_len)
+        self._shelf_of[slot] = name
+        self._shelves.setdefault(name, Shelf()).take(slot)
+        self._reserve(name)
+        if old is not None:
+            for layer in self._layers.values():
+                source = layer.shelves[old]
+                layer.shelves[name].copy(self._place(slot).index, source, self._shelves[old].places[slot])
+            self._shelves[old].leave(slot)
+
+    def _reserve(self, name: int) -> None:
+        """At least doubles what is too small, so that copying costs a bounded share of what was written;
+        where there is no memory for that, every shelf keeps only what is in use."""
+        shelf = self._shelves[name]
+        if shelf.extent <= shelf.capacity:
+            return
+        more = max(shelf.extent, 2 * shelf.capacity) - shelf.capacity
+        if self._budget.holds(self.num_tokens + more * self._length(name)):
+            shelf.capacity += more
+        else:
+            for other in [other for other in self._shelves if other != name]:
+                self._compact(other)
+            shelf.capacity = shelf.extent
+        self._resize(name)
+
+    def _compact(self, name: int) -> None:
+        shelf = self._shelves[name]
+        for source, target in shelf.compact():
+            for layer in self._layers.values():
+                layer.shelves[name].copy(target, layer.shelves[name], source)
+        if shelf.capacity != len(shelf.places):
+            shelf.capacity = len(shelf.places)
+            self._resize(name)
+
+    def _resize(self, name: int) -> None:
         for layer in self._layers.values():
-            layer.grow(self._num_slots, self._length)
+            layer.resize(name, self._shelves[name].capacity, self._length(name))

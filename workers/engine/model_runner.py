@@ -5,19 +5,21 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
+from shared.sampling import SamplingParams
 from workers.engine.attention import UnsupportedModel
-from workers.engine.batch import Batch, make_batch
-from workers.engine.kv_cache import SlotCache, SlotLayer
-from workers.engine.scheduler import Plan
+from workers.engine.kv_budget import KVBudget
+from workers.engine.kv_cache import LayerCache, SlotCache
+from workers.engine.scheduler import Plan, Row
+from workers.engine.sequence import Sequence
 
 
 class ModelRunner:
     """Owns the cache. The model is one that `loader.load` prepared."""
 
-    def __init__(self, model: PreTrainedModel, *, max_slots: int, max_len: int) -> None:
+    def __init__(self, model: PreTrainedModel, kv_budget: KVBudget) -> None:
         self._model = model
         self._device = model.device
-        self._cache = SlotCache(max_slots=max_slots, max_len=max_len)
+        self._cache = SlotCache(kv_budget)
 
     @property
     def vocab_size(self) -> int:
@@ -26,17 +28,18 @@ class ModelRunner:
         return min(int(embedding.num_embeddings), int(head.out_features))
 
     @property
-    def slot_layers(self) -> list[SlotLayer]:
-        return self._cache.slot_layers
+    def layer_caches(self) -> list[LayerCache]:
+        return self._cache.layer_caches
 
-    def run(self, plan: Plan) -> torch.Tensor:
-        """Computes a plan that has rows; float32 logits [drawing rows, vocabulary] in the plan's order."""
-        return self.compute(make_batch(plan, self._device))
+    @property
+    def kv_tokens(self) -> int:
+        """Tokens that the cache has memory allocated for."""
+        return self._cache.num_tokens
 
     @torch.inference_mode()
-    def compute(self, batch: Batch) -> torch.Tensor:
-        """Computes a step; float32 logits of the tokens that it wants, in its order."""
-        self._cache.begin(batch)
+    def run(self, plan: Plan) -> torch.Tensor:
+        """Computes a plan that has rows; float32 logits [wanted, vocabulary] in the plan's order."""
+        batch = self._cache.begin(plan, self._device)
         output = self._model(
             input_ids=batch.input_ids,
             position_ids=batch.positions,
@@ -49,6 +52,12 @@ class ModelRunner:
 
     def check_attended(self) -> None:
         """Every layer that was written must have been read. Raises UnsupportedModel."""
-        layers = self._cache.slot_layers
+        layers = self._cache.layer_caches
         if not layers or any(layer.num_reads != layer.num_writes for layer in layers):
             raise UnsupportedModel(f"{type(self._model).__name__} does not attend through the interface")
+
+    def measure_token(self) -> int:
+        """Bytes of one token's keys and values in all layers: computes one, as the first of a slot."""
+        sequence = Sequence("measure", 0, SamplingParams(max_tokens=1, seed=0), [0], num_prompt_tokens=1)
+        self.run(Plan((Row(sequence, slot=0, start=0, count=1),)))
+        return self._cache.token_bytes

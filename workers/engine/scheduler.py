@@ -6,6 +6,7 @@ import heapq
 from collections import deque
 from dataclasses import dataclass
 
+from workers.engine.kv_budget import KVBudget
 from workers.engine.sequence import Sequence
 
 
@@ -37,6 +38,10 @@ class Plan:
     """One step: first the rows of one token, by slot, then the longer ones."""
 
     rows: tuple[Row, ...]
+    #: Slots that a sequence left since the plan before; some of them may have another one already.
+    freed: tuple[int, ...] = ()
+    #: Whether the logits of every token are wanted, not only of those after which a row draws.
+    wants_all: bool = False
 
     @property
     def drawing_rows(self) -> list[Row]:
@@ -48,18 +53,31 @@ class Plan:
 
 
 class Scheduler:
-    """Holds who waits and who runs. First come, first served; decoding goes before reading prompts."""
+    """Holds who waits and who runs. First come, first served; decoding goes before reading prompts.
+
+    Sequences are admitted for what they hold, not for what they may grow to. Where memory runs out, the one
+    that was admitted last gives its slot back and waits before all others: it is read anew.
+    """
 
     def __init__(
-        self, *, max_slots: int, prefill_chunk: int, max_step_tokens: int, max_kv_tokens: int | None = None
+        self,
+        *,
+        max_slots: int,
+        prefill_chunk: int,
+        max_step_tokens: int,
+        kv_budget: KVBudget | None = None,
     ) -> None:
         self._prefill_chunk = prefill_chunk
         self._max_step_tokens = max_step_tokens
-        self._max_kv_tokens = max_kv_tokens
+        self._kv_budget = kv_budget
         # A heap: low slots first, which keeps those in use together.
         self._free_slots = list(range(max_slots))
+        self._freed: list[int] = []
         self._waiting: deque[Sequence] = deque()
-        self._running: dict[int, Sequence] = {}  # by slot
+        # By slot, in the order of admission.
+        self._running: dict[int, Sequence] = {}
+        #: How often a sequence gave its slot back.
+        self.num_preempted = 0
 
     @property
     def num_waiting(self) -> int:
@@ -81,12 +99,12 @@ class Scheduler:
         if sequence.slot is None:
             self._waiting.remove(sequence)
             return
-        del self._running[sequence.slot]
-        heapq.heappush(self._free_slots, sequence.slot)
+        self._leave(sequence.slot)
         sequence.slot = None
 
     def schedule(self) -> Plan:
         """The next step; without rows when nothing waits or runs."""
+        self._preempt()
         self._admit()
         decoding = [s for s in self._running.values() if s.num_uncomputed == 1]
         prefilling = [s for s in self._running.values() if s.num_uncomputed > 1]
@@ -97,7 +115,8 @@ class Scheduler:
             if count:
                 rows.append(_row(sequence, count))
                 budget -= count
-        return Plan(tuple(sorted(rows, key=lambda row: (row.count > 1, row.count == 1 and row.slot))))
+        freed, self._freed = tuple(self._freed), []
+        return Plan(tuple(sorted(rows, key=lambda row: (row.count > 1, row.count == 1 and row.slot))), freed)
 
     def _admit(self) -> None:
         while self._waiting and self._free_slots and self._fits(self._waiting[0]):
@@ -105,13 +124,26 @@ class Scheduler:
             sequence.slot = heapq.heappop(self._free_slots)
             self._running[sequence.slot] = sequence
 
-    def _fits(self, sequence: Sequence) -> bool:
-        """The cache is a rectangle, slots in use x longest sequence: judged by what it may grow to."""
-        if self._max_kv_tokens is None or not self._running:
+    def _preempt(self) -> None:
+        """Whoever is alone fits: a request that never does is not taken."""
+        while len(self._running) > 1 and not self._fits():
+            sequence = next(reversed(self._running.values()))
+            self.remove(sequence)
+            sequence.num_computed = 0
+            self._waiting.appendleft(sequence)
+            self.num_preempted += 1
+
+    def _fits(self, *more: Sequence) -> bool:
+        """Whether there is memory for all that run, and more."""
+        if self._kv_budget is None or not self._running:
             return True
-        slots = max(self._free_slots[0], *self._running) + 1
-        longest = max(sequence.max_len, *(running.max_len for running in self._running.values()))
-        return slots * longest <= self._max_kv_tokens
+        sequences = (*self._running.values(), *more)
+        return self._kv_budget.holds(sum(self._kv_budget.charge(s.num_tokens) for s in sequences))
+
+    def _leave(self, slot: int) -> None:
+        del self._running[slot]
+        heapq.heappush(self._free_slots, slot)
+        self._freed.append(slot)
 
 
 def _row(sequence: Sequence, count: int) -> Row:

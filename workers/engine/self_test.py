@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from shared.sampling import SamplingParams
 from workers.engine.attention import UnsupportedModel
+from workers.engine.kv_budget import KVBudget
 from workers.engine.model_runner import ModelRunner
 from workers.engine.scheduler import Plan, Row
 from workers.engine.sequence import Sequence
@@ -86,7 +87,7 @@ class SelfTest:
     def _compute(self, steps: list[list[_Span]]) -> dict[tuple[int, int], torch.Tensor]:
         """Logits after each span, by sequence and end."""
         model = self.reference.model
-        runner = ModelRunner(model, max_slots=len(_LENGTHS), max_len=max(_LENGTHS))
+        runner = ModelRunner(model, KVBudget(max(_LENGTHS)))
         logits: dict[tuple[int, int], torch.Tensor] = {}
         for step in steps:
             spans = sorted(step, key=lambda span: span[2] - span[1] > 1)

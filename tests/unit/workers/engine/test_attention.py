@@ -8,27 +8,27 @@ from torch import nn
 
 from shared.sampling import SamplingParams
 from workers.engine.attention import UnsupportedModel, slot_attention
-from workers.engine.batch import make_batch
-from workers.engine.kv_cache import SlotCache, SlotLayer
+from workers.engine.kv_budget import KVBudget
+from workers.engine.kv_cache import LayerCache, SlotCache
 from workers.engine.scheduler import Plan, Row
 from workers.engine.sequence import Sequence
 
 HEADS, KV_HEADS, DIM = 6, 2, 8
 
 
-def written(count: int) -> tuple[SlotLayer, torch.Tensor, torch.Tensor, torch.Tensor]:
+def written(count: int) -> tuple[LayerCache, torch.Tensor, torch.Tensor, torch.Tensor]:
     """A layer with one sequence in it, and its queries, keys and values [1, heads, count, dim]."""
     torch.manual_seed(0)
     query = torch.randn(1, HEADS, count, DIM)
     keys, values = torch.randn(2, 1, KV_HEADS, count, DIM)
     sequence = Sequence("r", 0, SamplingParams(max_tokens=1, seed=0), [0] * count, count)
-    cache = SlotCache(max_slots=1, max_len=64)
-    cache.begin(make_batch(Plan((Row(sequence, 0, 0, count),)), torch.device("cpu")))
+    cache = SlotCache(KVBudget(64))
+    cache.begin(Plan((Row(sequence, 0, 0, count),)), torch.device("cpu"))
     layer, _ = cache.update(keys, values, 0)
     return layer, query, keys, values
 
 
-def attend(layer: SlotLayer, query: torch.Tensor, **options: Any) -> torch.Tensor:
+def attend(layer: LayerCache, query: torch.Tensor, **options: Any) -> torch.Tensor:
     return slot_attention(nn.Identity(), query, layer, layer, None, **options)[0]
 
 
@@ -70,10 +70,10 @@ def test_a_decoded_token_is_bit_for_bit_what_it_is_in_a_chunk(dtype: torch.dtype
 
     def compute(steps: list[list[tuple[int, int, int]]]) -> torch.Tensor:
         """Of the last step's first row; rows are (slot, start, end) of the same sequence."""
-        cache = SlotCache(max_slots=2, max_len=700)
+        cache = SlotCache(KVBudget(700))
         for step in steps:
             plan = Plan(tuple(Row(sequence, slot, start, end - start) for slot, start, end in step))
-            cache.begin(make_batch(plan, torch.device("cpu")))
+            cache.begin(plan, torch.device("cpu"))
             parts = [slice(start, end) for _, start, end in step]
             step_keys, step_values, step_query = (
                 torch.cat([x[:, :, part] for part in parts], 2) for x in (keys, values, query)

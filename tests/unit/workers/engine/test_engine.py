@@ -16,6 +16,7 @@ from tests.models import byte_tokenizer, generate, tiny_model
 from tests.unit.workers.engine.sampling_reference import adjusted_logits
 from workers.engine.detokenizer import TokenBytes
 from workers.engine.engine import Engine, EngineOutput
+from workers.engine.kv_budget import KVBudget
 from workers.engine.loader import prepare_model
 from workers.engine.logprobs import Scores
 from workers.engine.model_runner import ModelRunner
@@ -47,11 +48,11 @@ def make_output(request: ResolvedRequest, choice: int) -> OutputBuilder:
 
 def make_engine(model: PreTrainedModel, *, max_slots: int = 4, chunk: int = 5) -> Engine:
     return Engine(
-        ModelRunner(model, max_slots=max_slots, max_len=256),
+        ModelRunner(model, KVBudget(256)),
         Scheduler(max_slots=max_slots, prefill_chunk=chunk, max_step_tokens=max(32, chunk)),
         Sampler(),
         make_output,
-        max_model_len=256,
+        KVBudget(256),
     )
 
 
@@ -312,11 +313,11 @@ class BrokenOutput(OutputBuilder):
 def test_request_that_fails_fails_alone(model: PreTrainedModel, caplog: pytest.LogCaptureFixture) -> None:
     broken = request(prompt(9), n=2)
     engine = Engine(
-        ModelRunner(model, max_slots=4, max_len=256),
+        ModelRunner(model, KVBudget(256)),
         Scheduler(max_slots=4, prefill_chunk=5, max_step_tokens=32),
         Sampler(),
         lambda r, choice: (BrokenOutput if r is broken else OutputBuilder)(TOKEN_BYTES, r, choice),
-        max_model_len=256,
+        KVBudget(256),
     )
     engine.add("bad", broken)
     engine.add("good", request(prompt(1)))
@@ -340,11 +341,11 @@ class OutOfMemoryOutput(OutputBuilder):
 
 def engine_with(model: PreTrainedModel, broken: ResolvedRequest, kind: type[OutputBuilder]) -> Engine:
     return Engine(
-        ModelRunner(model, max_slots=4, max_len=256),
+        ModelRunner(model, KVBudget(256)),
         Scheduler(max_slots=4, prefill_chunk=5, max_step_tokens=32),
         Sampler(),
         lambda r, choice: (kind if r is broken else OutputBuilder)(TOKEN_BYTES, r, choice),
-        max_model_len=256,
+        KVBudget(256),
     )
 
 
@@ -378,3 +379,29 @@ def test_stats_tell_what_was_done_and_that_steps_were_shared(model: PreTrainedMo
     assert stats.batch_sizes == {2: 4}
     assert stats.mean_batch_size == 2.0
     assert (stats.running, stats.waiting) == (0, 0)
+
+
+def test_memory_that_runs_out_changes_no_token_and_is_never_exceeded() -> None:
+    """Sequences outgrow their slots; those for which there is no memory then are read again later."""
+    long = tiny_model("llama", vocab_size=len(TOKENIZER), max_position_embeddings=1024)
+    prepare_model(long)
+    wanted = [request(prompt(i, 500), max_tokens=20, temperature=1.0, seed=i) for i in range(4)]
+
+    def engine_with(max_kv_tokens: int | None) -> Engine:
+        budget = KVBudget(1024, max_kv_tokens)
+        scheduler = Scheduler(max_slots=4, prefill_chunk=128, max_step_tokens=256, kv_budget=budget)
+        return Engine(ModelRunner(long, budget), scheduler, Sampler(), make_output, budget)
+
+    ample, short = engine_with(None), engine_with(2048)
+    for i, one in enumerate(wanted):
+        short.add(str(i), one)
+    outputs = []
+    while short.has_work:
+        outputs += short.step()
+        assert short.stats.cache.kv_tokens <= 2048
+    assert short.stats.cache.preempted >= 2
+    assert [choices_of(outputs, str(i))[0] for i in range(4)] == [drawn(ample, "r", one) for one in wanted]
+    with pytest.raises(RequestError, match="1024 tokens"):
+        engine_with(1024).add("r", request(prompt(1, 1020), max_tokens=9))
+    with pytest.raises(RequestError, match="512 tokens"):
+        engine_with(1023).add("r", request(prompt(1, 500), max_tokens=100))

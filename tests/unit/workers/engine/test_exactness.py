@@ -12,16 +12,16 @@ from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
 from tests.models import SUPPORTED, byte_tokenizer, tiny_model
 from workers.engine import attention
-from workers.engine.batch import Batch
 from workers.engine.detokenizer import TokenBytes
 from workers.engine.engine import Engine
 from workers.engine.exactness import ExactnessTrial
+from workers.engine.kv_budget import KVBudget
 from workers.engine.linear import PackedLinear, can_pack
 from workers.engine.loader import prepare_model
 from workers.engine.model_runner import ModelRunner
 from workers.engine.output_builder import OutputBuilder
 from workers.engine.sampler import Sampler
-from workers.engine.scheduler import Scheduler
+from workers.engine.scheduler import Plan, Scheduler
 
 TOKENIZER = byte_tokenizer()
 TOKEN_BYTES = TokenBytes(TOKENIZER.backend_tokenizer)
@@ -112,23 +112,23 @@ def test_product_that_sums_a_lone_row_in_another_order_is_found(monkeypatch: pyt
 
 
 def test_model_whose_row_depends_on_its_company_is_not_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    compute = ModelRunner.compute
+    run = ModelRunner.run
 
-    def shift_by_rows(self: ModelRunner, step: Batch) -> torch.Tensor:
-        logits = compute(self, step)
-        return logits * (1 + 1e-6) if step.input_ids.shape[1] == 31 else logits
+    def shift_by_rows(self: ModelRunner, plan: Plan) -> torch.Tensor:
+        logits: torch.Tensor = run(self, plan)
+        return logits * (1 + 1e-6) if plan.num_tokens == 31 else logits
 
-    monkeypatch.setattr(ModelRunner, "compute", shift_by_rows)
+    monkeypatch.setattr(ModelRunner, "run", shift_by_rows)
     assert not prepare_model(tiny_model("llama")).is_exact
 
 
 def make_engine(model: Any, *, chunk: int) -> Engine:
     return Engine(
-        ModelRunner(model, max_slots=8, max_len=512),
+        ModelRunner(model, KVBudget(512)),
         Scheduler(max_slots=8, prefill_chunk=chunk, max_step_tokens=max(32, chunk)),
         Sampler(),
         lambda request, choice: OutputBuilder(TOKEN_BYTES, request, choice),
-        max_model_len=512,
+        KVBudget(512),
     )
 
 

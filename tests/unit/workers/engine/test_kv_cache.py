@@ -1,48 +1,108 @@
 from __future__ import annotations
 
-import pytest
 import torch
 
 from shared.sampling import SamplingParams
-from workers.engine.batch import Batch, make_batch
-from workers.engine.kv_cache import SlotCache, uses_onednn
+from workers.engine.kv_budget import KVBudget
+from workers.engine.kv_cache import LayerCache, SlotCache, uses_onednn
 from workers.engine.scheduler import Plan, Row
 from workers.engine.sequence import Sequence
 
-
-def batch_of(slot: int, start: int, count: int) -> Batch:
-    sequence = Sequence("r", 0, SamplingParams(max_tokens=1, seed=0), [0] * (start + count), 1)
-    return make_batch(Plan((Row(sequence, slot, start, count),)), torch.device("cpu"))
+CPU = torch.device("cpu")
 
 
-def test_growing_keeps_what_was_written() -> None:
-    cache = SlotCache(max_slots=8, max_len=400)
-    keys, values = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 3, 6)
-    cache.begin(batch_of(0, 0, 3))
-    layer, _ = cache.update(keys, values, 0)
-    assert layer.keys.shape == (1, 2, 128, 4)
-    cache.begin(batch_of(4, 300, 1))
-    cache.update(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 6), 0)
-    assert layer.keys.shape == (5, 2, 384, 4)
-    assert torch.equal(layer.keys[0, :, :3], keys[0])
-    assert torch.equal(layer.values[0, :, :3], values[0])
-    assert torch.equal(layer.keys[4, :, 300], torch.ones(2, 4))
+class Cache:
+    """One layer of a cache; keys and values of a token are its mark."""
+
+    def __init__(self, budget: KVBudget) -> None:
+        self.cache = SlotCache(budget)
+        self.layer: LayerCache | None = None
+
+    def write(
+        self, slot: int, start: int, marks: list[float], *, freed: tuple[int, ...] = (), dtype: torch.dtype
+    ) -> LayerCache:
+        end = start + len(marks)
+        sequence = Sequence("r", 0, SamplingParams(max_tokens=1, seed=0), [0] * end, 1)
+        self.cache.begin(Plan((Row(sequence, slot, start, len(marks)),), freed), CPU)
+        states = torch.tensor(marks, dtype=dtype)[None, None, :, None].expand(1, 2, -1, 4)
+        self.layer, _ = self.cache.update(states, states[..., :3], 0)
+        return self.layer
+
+    def put(self, slot: int, start: int, *marks: float, freed: tuple[int, ...] = ()) -> LayerCache:
+        return self.write(slot, start, list(marks), freed=freed, dtype=torch.float32)
+
+    def shapes(self) -> dict[int, tuple[int, int]]:
+        """Places and length of each shelf."""
+        assert self.layer is not None
+        return {name: (s.keys.shape[0], s.keys.shape[2]) for name, s in self.layer.shelves.items()}
 
 
-def test_never_grows_past_its_bounds() -> None:
-    cache = SlotCache(max_slots=3, max_len=200)
-    cache.begin(batch_of(2, 199, 1))
-    layer, _ = cache.update(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 4), 0)
-    assert layer.keys.shape == (3, 2, 256, 4)
-    with pytest.raises(AssertionError):
-        cache.begin(batch_of(3, 0, 1))
+def test_first_shelf_grows_and_keeps_what_was_written() -> None:
+    subject = Cache(KVBudget(2000))
+    subject.put(0, 0, 1, 2, 3)
+    assert subject.shapes() == {512: (1, 128)}
+    subject.put(1, 299, 7)
+    assert subject.shapes() == {512: (2, 384)}
+    layer = subject.put(2, 0, 9)
+    assert subject.shapes() == {512: (4, 384)}
+    keys, values = layer.shelves[512].keys, layer.shelves[512].values
+    assert keys[0, 1, :4, 0].tolist() == [1, 2, 3, 0]
+    assert values[1, 1, 298:301, 2].tolist() == [0, 7, 0]
+    assert keys[2, 0, 0].tolist() == [9, 9, 9, 9]
+
+
+def test_sequence_that_outgrows_its_slot_moves_with_all_that_it_holds() -> None:
+    subject = Cache(KVBudget(2000))
+    subject.put(0, 0, 5, 6)
+    subject.put(1, 0, *range(512))
+    layer = subject.put(1, 512, -1)
+    assert subject.shapes() == {512: (2, 512), 1024: (1, 1024)}
+    assert layer.shelves[1024].keys[0, 1, :514, 0].tolist() == [*range(512), -1, 0]
+    assert layer.shelves[512].values[0, 0, :3, 0].tolist() == [5, 6, 0]
+
+
+def test_shelf_of_long_sequences_shrinks_when_they_leave() -> None:
+    subject = Cache(KVBudget(2000))
+    for slot in range(5):
+        subject.put(slot, 600, slot)
+    assert subject.shapes() == {1024: (8, 1024)}
+    layer = subject.put(4, 601, 4, freed=(0, 1, 2))
+    assert subject.shapes() == {1024: (2, 1024)}
+    assert sorted(layer.shelves[1024].keys[:, 0, 600, 0].tolist()) == [3, 4]
+    subject.put(0, 0, 1, freed=(3, 4))
+    assert subject.shapes() == {512: (1, 128)}
+
+
+def test_longest_shelf_is_as_long_as_a_sequence_may_be() -> None:
+    subject = Cache(KVBudget(700))
+    subject.put(0, 699, 1)
+    assert subject.shapes() == {768: (1, 768)}
+
+
+def test_never_allocates_more_than_the_budget_though_it_likes_to_double() -> None:
+    budget = KVBudget(1024, max_tokens=5 * 1024)
+    subject = Cache(budget)
+    for slot in range(5):
+        subject.put(slot, 600, slot)
+        assert subject.cache.num_tokens <= 5 * 1024
+    assert subject.shapes() == {1024: (5, 1024)}
+    for slot in range(3):
+        freed = (slot,)
+        layer = subject.put(slot, 0, 10 + slot, freed=freed)
+    assert subject.cache.num_tokens <= 5 * 1024
+    assert sorted(layer.shelves[1024].keys[:, 0, 600, 0].tolist())[-2:] == [3, 4]
+    assert layer.shelves[512].keys[:3, 0, 0, 0].tolist() == [10, 11, 12]
+
+
+def test_bytes_of_a_token_are_those_of_its_keys_and_values() -> None:
+    subject = Cache(KVBudget(128))
+    subject.put(0, 0, 1)
+    assert subject.cache.token_bytes == 2 * (4 + 3) * 4
 
 
 def test_reads_all_that_is_allocated_only_where_a_part_would_be_copied() -> None:
-    cache = SlotCache(max_slots=1, max_len=256)
-    cache.begin(batch_of(0, 255, 1))
-    plain, _ = cache.update(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 4), 0)
-    half, _ = cache.update(torch.ones(1, 2, 1, 4).bfloat16(), torch.ones(1, 2, 1, 4).bfloat16(), 1)
+    plain = Cache(KVBudget(256)).put(0, 255, 1).shelves[256]
+    half = Cache(KVBudget(256)).write(0, 255, [1], dtype=torch.bfloat16).shelves[256]
     assert plain.readable(192) == 192
     assert half.readable(192) == (256 if uses_onednn(half.keys) else 192)
     assert half.readable(112) == 112

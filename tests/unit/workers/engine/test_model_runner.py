@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from shared.sampling import SamplingParams
 from tests.models import SUPPORTED, generate, tiny_model
+from workers.engine.kv_budget import KVBudget
 from workers.engine.loader import prepare_model
 from workers.engine.model_runner import ModelRunner
 from workers.engine.scheduler import Scheduler
@@ -25,7 +26,7 @@ def decode(
     model: PreTrainedModel, inputs: list[list[int]], *, chunk: int, join_every: int
 ) -> list[list[int]]:
     """Greedy tokens of each; one more joins every so many steps."""
-    runner = ModelRunner(model, max_slots=4, max_len=64)
+    runner = ModelRunner(model, KVBudget(64))
     scheduler = Scheduler(max_slots=4, prefill_chunk=chunk, max_step_tokens=max(16, chunk))
     sampling = SamplingParams(max_tokens=NUM_OUTPUT, seed=0, temperature=0)
     sequences = [Sequence(str(i), 0, sampling, list(p), len(p)) for i, p in enumerate(inputs)]
@@ -66,7 +67,7 @@ def test_long_sequences_cross_every_block_of_keys() -> None:
     prompt = prompts(500)[0]
     expected = generate(model, prompt, NUM_OUTPUT)
     prepare_model(model)
-    runner = ModelRunner(model, max_slots=1, max_len=600)
+    runner = ModelRunner(model, KVBudget(600))
     sequence = Sequence("r", 0, SamplingParams(max_tokens=NUM_OUTPUT, seed=0), list(prompt), len(prompt))
     scheduler = Scheduler(max_slots=1, prefill_chunk=64, max_step_tokens=64)
     scheduler.add(sequence)
@@ -82,7 +83,7 @@ def test_long_sequences_cross_every_block_of_keys() -> None:
 def test_logits_are_float32_and_one_row_for_each_that_draws() -> None:
     model = tiny_model("llama")
     prepare_model(model)
-    runner = ModelRunner(model, max_slots=2, max_len=64)
+    runner = ModelRunner(model, KVBudget(64))
     scheduler = Scheduler(max_slots=2, prefill_chunk=4, max_step_tokens=8)
     scheduler.add(Sequence("r", 0, SamplingParams(max_tokens=1, seed=0), [1, 2, 3, 4, 5], 5))
     plan = scheduler.schedule()

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 from shared.sampling import SamplingParams
+from workers.engine.kv_budget import KVBudget
 from workers.engine.scheduler import Plan, Scheduler
 from workers.engine.sequence import Sequence
 
@@ -13,8 +14,8 @@ def sequence(name: str, num_prompt: int, max_tokens: int = 8) -> Sequence:
     return Sequence(name, 0, sampling, list(range(num_prompt)), num_prompt)
 
 
-def scheduler(**changes: int) -> Scheduler:
-    return Scheduler(**{"max_slots": 4, "prefill_chunk": 5, "max_step_tokens": 16, **changes})
+def scheduler(*, max_slots: int = 4, max_step_tokens: int = 16) -> Scheduler:
+    return Scheduler(max_slots=max_slots, prefill_chunk=5, max_step_tokens=max_step_tokens)
 
 
 def run(plan: Plan) -> list[tuple[str, int, int, int]]:
@@ -89,20 +90,43 @@ def test_who_finds_no_slot_waits_for_the_first_that_ends() -> None:
     assert run(subject.schedule()) == [("a", 0, 2, 1), ("c", 1, 0, 2)]
 
 
-def test_key_value_budget_counts_slots_times_the_longest() -> None:
-    subject = scheduler(max_kv_tokens=24)
-    small, large = sequence("small", 2, max_tokens=6), sequence("large", 5, max_tokens=8)
-    for each in (small, sequence("other", 2, max_tokens=6), large):
+def budgeted(max_tokens: int) -> Scheduler:
+    """Slots of 512, 1024 and 2048 tokens."""
+    budget = KVBudget(2048, max_tokens)
+    return Scheduler(max_slots=8, prefill_chunk=2000, max_step_tokens=4000, kv_budget=budget)
+
+
+def test_who_does_not_fit_into_memory_waits_until_there_is_some() -> None:
+    subject = budgeted(2048)
+    first = sequence("a", 900)
+    for each in (first, sequence("b", 1000), sequence("c", 3)):
+        subject.add(each)
+    assert [name for name, *_ in run(subject.schedule())] == ["a", "b"]
+    assert (subject.num_running, subject.num_waiting) == (2, 1)
+    subject.remove(first)
+    plan = subject.schedule()
+    assert plan.freed == (0,)
+    assert [(name, slot) for name, slot, *_ in run(plan)] == [("b", 1), ("c", 0)]
+
+
+def test_last_to_come_waits_again_when_others_outgrow_the_memory_and_is_read_anew() -> None:
+    subject = budgeted(1024)
+    old, young = sequence("old", 511), sequence("young", 511)
+    for each in (old, young):
         subject.add(each)
     run(subject.schedule())
-    assert (subject.num_running, subject.num_waiting) == (2, 1)
-    subject.remove(small)
-    run(subject.schedule())
-    assert subject.num_waiting == 1  # two slots of 13 are more than 24
+    assert run(subject.schedule()) == [("old", 0, 511, 1), ("young", 1, 511, 1)]
+    # Both have 513 tokens now, and there is one slot for such.
+    plan = subject.schedule()
+    assert plan.freed == (1,)
+    assert run(plan) == [("old", 0, 512, 1)]
+    assert (subject.num_preempted, subject.num_waiting, young.num_computed) == (1, 1, 0)
+    subject.remove(old)
+    assert run(subject.schedule()) == [("young", 0, 0, 513)]
 
 
 def test_sequence_alone_is_always_admitted() -> None:
-    subject = scheduler(max_kv_tokens=1)
+    subject = budgeted(1)
     subject.add(sequence("a", 3))
     assert run(subject.schedule()) == [("a", 0, 0, 3)]
 

@@ -1,0 +1,15 @@
+"""CacheReading: what an engine's cache holds, and what it has saved. Knows no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CacheReading:
+    #: Tokens that memory is allocated for.
+    kv_tokens: int = 0
+    #: As many may be allocated; None: unbounded.
+    max_kv_tokens: int | None = None
+    #: How often a running sequence had to wait again, since others needed its memory.
+    preempted: int = 0

@@ -1,0 +1,42 @@
+"""KVBudget: how many tokens' keys and values there is memory for. Knows no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Slots of a shelf have one length: this, or a power of two times it, or the longest that there may be.
+FIRST_LENGTH = 512
+#: Lengths that are allocated are multiples of this, and so of the numbers of keys that a Group reads.
+LENGTH_STEP = 128
+
+
+@dataclass(frozen=True, slots=True)
+class KVBudget:
+    """Counts in tokens of allocated slots: a sequence is charged the length of its slot."""
+
+    #: Prompt and output of one sequence.
+    max_len: int
+    #: None: unbounded.
+    max_tokens: int | None = None
+
+    def charge(self, num_tokens: int) -> int:
+        """The length of the slot that holds so many tokens."""
+        longest = -(-self.max_len // LENGTH_STEP) * LENGTH_STEP
+        length = FIRST_LENGTH
+        while length < num_tokens:
+            length *= 2
+        return min(length, longest)
+
+    def holds(self, charged: int) -> bool:
+        """Whether sequences that are charged so many tokens fit together."""
+        return self.max_tokens is None or charged <= self.max_tokens
+
+    @property
+    def longest(self) -> int:
+        """The longest sequence that fits when it is alone; 0: none does."""
+        if self.holds(self.charge(self.max_len)):
+            return self.max_len
+        fitting = 0
+        while self.holds(self.charge(fitting + 1)):
+            fitting = self.charge(fitting + 1)
+        return fitting
