@@ -19,7 +19,11 @@ from tests.acceptance.faults.plan import FaultKind, Planned, draw_plan
 from tests.acceptance.faults.promise import hold_to_promise
 from tests.acceptance.faults.scripted_worker import POISON
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(120),
+    pytest.mark.matrix,
+]
 
 #: Answers of a second or two, so that faults meet them in their middle.
 LONG = Shape(tokens=(150, 300))
