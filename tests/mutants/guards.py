@@ -7,7 +7,7 @@ from tests.mutants.guard import Guard
 _SHARED = "tests/integration/shared"
 _STORE, _MACHINE = f"{_SHARED}/test_job_store.py", f"{_SHARED}/test_store_machine.py"
 _REAPER, _KEYS = f"{_SHARED}/test_reaper.py", f"{_SHARED}/test_request_key.py"
-_WORKER = "tests/integration/workers/test_worker.py"
+_WORKER, _HEARTBEAT = (f"tests/integration/workers/test_{name}.py" for name in ("worker", "heartbeat"))
 _JOIN, _RELAY, _FOLLOWER = (f"tests/unit/api/test_{name}.py" for name in ("join", "relay", "follower"))
 _LUA = "shared/scripts/"
 
@@ -171,25 +171,18 @@ GUARDS = (
         _WORKER,
     ),
     _guard(
-        "a look after a lost answer",
-        "workers/publisher.py",
-        "            for running in due:\n                running.is_sure = False\n",
-        "",
-        _WORKER,
-    ),
-    _guard(
         "strays only without a claim under way",
         "workers/heartbeat.py",
         "if self._claimer.is_claiming:",
         "if False:",
-        _WORKER,
+        _HEARTBEAT,
     ),
     _guard(
         "strays only when named twice",
         "workers/heartbeat.py",
         "in strays & self._strays:",
         "in strays:",
-        _WORKER,
+        _HEARTBEAT,
     ),
     # Readers
     _guard(
@@ -249,7 +242,6 @@ GUARDS = (
         "if job is None or job.owner != owner:",
         "if job is None:",
         "tests/integration/api/test_jobs.py",
-        "tests/integration/api/test_idempotency.py",
     ),
     _guard(
         "fingerprint of a repeated request",

@@ -346,3 +346,20 @@ async def test_a_key_has_so_many_open_jobs_and_no_more(start_api: StartApi, stor
         assert await store.num_queued("test") == 2
         await http.post(f"/v1/jobs/{first}/cancel")
         assert (await http.post("/v1/jobs", json=job())).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", ""), ("GET", "/events"), ("POST", "/retry"), ("POST", "/cancel"), ("DELETE", "")],
+)
+async def test_another_owners_job_is_one_that_is_not_there(
+    start_api: StartApi, method: str, path: str
+) -> None:
+    api = start_api(api_keys=("alice", "bob"))
+    alice, bob = ({"authorization": f"Bearer {key}"} for key in ("alice", "bob"))
+    async with httpx.AsyncClient(base_url=api.url) as client:
+        created = await client.post("/v1/jobs", json=job(), headers=alice)
+        url = f"/v1/jobs/{created.json()['id']}"
+        refused = await client.request(method, url + path, headers=bob)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "job_not_found")
+        assert (await client.get(url, headers=alice)).json()["status"] == "queued"

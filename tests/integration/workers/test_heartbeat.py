@@ -1,0 +1,78 @@
+"""A beat's answer: what the store believes to run here and does not, is given back, with patience."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from shared.job_store import JobStore
+from shared.lease import Lease
+from shared.ringer import Ringer
+from shared.worker_report import WorkerReport
+from tests.integration.workers.harness import MODEL, Jobs
+from tests.scripted_backend import scripted_backend
+from workers.claimer import Claimer
+from workers.crew import Crew
+from workers.heartbeat import Heartbeat
+from workers.lease import LeaseKeeper
+from workers.running import RunningJobs
+from workers.telemetry import Telemetry
+
+
+class Beating:
+    """A worker's heartbeat, without the worker: nothing claims here but the test."""
+
+    def __init__(self, store: JobStore, ringer: Ringer, resolver: ThreadPoolExecutor) -> None:
+        backend = scripted_backend(slots=4)
+        jobs = RunningJobs(backend, Telemetry(), slots=4)
+        lease = Lease("", "w", MODEL, "host", 1, "cpu", 4, "scripted-1")
+        self.lease = LeaseKeeper(store, lease, jobs)
+        crew = Crew(lambda _: None)
+        self.claimer = Claimer(store, self.lease, jobs, backend, resolver, crew, on_begun=lambda: None)
+        self.heartbeat = Heartbeat(
+            store,
+            self.lease,
+            jobs,
+            self.claimer,
+            backend,
+            ringer,
+            stats=dict,
+            report=lambda: WorkerReport({}),
+            on_drain=lambda: None,
+        )
+
+
+@pytest.fixture
+def beating(store: JobStore, ringer: Ringer) -> Iterator[Beating]:
+    with ThreadPoolExecutor(1) as resolver:
+        yield Beating(store, ringer, resolver)
+
+
+async def test_a_stray_is_given_back_when_it_was_named_twice(
+    store: JobStore, jobs: Jobs, beating: Beating
+) -> None:
+    await beating.lease.begin()
+    job_id = await jobs.create()
+    await store.claim(beating.lease.lease, "word")
+    await beating.heartbeat.beat()
+    assert (await jobs.get(job_id)).status == "in_progress"
+    await beating.heartbeat.beat()
+    assert (await jobs.get(job_id)).status == "queued"
+
+
+async def test_nothing_is_given_back_while_a_claim_is_under_way(
+    store: JobStore, jobs: Jobs, beating: Beating
+) -> None:
+    await beating.lease.begin()
+    job_id = await jobs.create()
+    await store.claim(beating.lease.lease, "word")
+    beating.claimer.is_claiming = True
+    for _ in range(3):
+        await beating.heartbeat.beat()
+    assert (await jobs.get(job_id)).status == "in_progress"
+    # What was named before counts no more.
+    beating.claimer.is_claiming = False
+    await beating.heartbeat.beat()
+    assert (await jobs.get(job_id)).status == "in_progress"
