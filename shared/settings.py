@@ -108,7 +108,7 @@ MAX_KV_TOKENS = Variable(
     "BATON_MAX_KV_TOKENS",
     "",
     _optional_count,
-    "Tokens in a worker's cache; empty: three quarters of the memory that is free once the model is loaded.",
+    "Tokens in a worker's cache; empty: what fits into six tenths of the memory that is free after loading.",
 )
 API_REPLICAS = Variable("BATON_API_REPLICAS", "1", _count, "API processes that `baton up` starts.")
 API_KEYS = Variable("BATON_API_KEYS", "", _list, "Accepted API keys; may be empty on loopback only.")

@@ -73,6 +73,13 @@ KV_TOKENS = Family(
 PREEMPTIONS = Family(
     "baton_worker_preemptions", "counter", "Running sequences that had to wait again for lack of memory."
 )
+PREFIX_LOOKUPS = Family(
+    "baton_worker_prefix_lookups", "counter",
+    "Sequences that began as an earlier one of the same owner (hit), or not (miss).", "outcome",
+)  # fmt: skip
+PREFIX_TOKENS = Family(
+    "baton_worker_prefix_tokens", "counter", "Tokens whose keys and values were copied, not computed."
+)
 CPU = Family("baton_worker_cpu_seconds", "counter", "CPU time of the worker's process.")
 MEMORY = Family("baton_worker_resident_memory_bytes", "gauge", "Memory of the worker's process.")
 START_TIME = Family(
@@ -81,7 +88,8 @@ START_TIME = Family(
 
 FAMILIES: tuple[Family, ...] = (
     STEPS, BATCH, PHASES, PROMPT_TOKENS, OUTPUT_TOKENS, QUEUE_WAIT, FIRST_TOKEN, BETWEEN_TOKENS, PUBLISH,
-    CLAIMS, JOBS_ENDED, REAPER_ACTS, SLOTS_USED, KV_TOKENS, PREEMPTIONS, CPU, MEMORY, START_TIME,
+    CLAIMS, JOBS_ENDED, REAPER_ACTS, SLOTS_USED, KV_TOKENS, PREEMPTIONS, PREFIX_LOOKUPS, PREFIX_TOKENS,
+    CPU, MEMORY, START_TIME,
 )  # fmt: skip
 _BY_NAME = {family.name: family for family in FAMILIES}
 

@@ -115,7 +115,14 @@ class ScriptedEngine:
         running = min(self._slots, sum(len(request.positions) for request in self._requests.values()))
         return ScriptedStats(self._steps, tokens, running, dict(self._batch_sizes))
 
-    def add(self, request_id: str, request: ResolvedRequest, so_far: tuple[ChoiceOutput, ...] = ()) -> None:
+    def add(
+        self,
+        request_id: str,
+        request: ResolvedRequest,
+        so_far: tuple[ChoiceOutput, ...] = (),
+        *,
+        owner: str | None = None,  # noqa: ARG002
+    ) -> None:
         self.seen.append(request_id)
         positions = dict.fromkeys(range(request.sampling.n), 0)
         positions.update({output.index: output.end for output in so_far})

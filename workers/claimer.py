@@ -198,7 +198,7 @@ class Claimer:
         running.begin(transcript)
         if running.terminal is None:
             assert running.resolved is not None
-            self._backend.add(running.holder, running.resolved, transcript.so_far())
+            self._backend.add(running.holder, running.resolved, transcript.so_far(), owner=job.owner)
         self._on_begun()
 
     async def _read_stream(self, job: Job) -> Transcript:

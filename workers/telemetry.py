@@ -59,6 +59,7 @@ class Telemetry:
             families.CLAIMS: claims,
             families.SLOTS_USED: backend.running,
             families.PREEMPTIONS: backend.cache.preempted,
+            families.PREFIX_TOKENS: backend.cache.saved_tokens,
             families.CPU: time.process_time(),
             families.MEMORY: _resident_bytes(),
             families.START_TIME: self._started_at,
@@ -67,9 +68,14 @@ class Telemetry:
             families.PHASES: backend.phases,
             families.JOBS_ENDED: self._ended,
             families.REAPER_ACTS: reaper_acts,
+            families.PREFIX_LOOKUPS: {
+                "hit": backend.cache.prefix_hits,
+                "miss": backend.cache.prefix_misses,
+            },
             families.KV_TOKENS: {
                 "allocated": backend.cache.kv_tokens,
                 "budget": backend.cache.max_kv_tokens or 0,
+                "prefixes": backend.cache.prefix_tokens,
             },
         }
         return WorkerReport(

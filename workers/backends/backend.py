@@ -79,7 +79,14 @@ class Backend(Protocol):
     def start(self, on_outputs: OnOutputs, on_death: Callable[[BaseException], None]) -> None:
         """Begin to run. `on_death` is called when it cannot go on; its requests are lost then."""
 
-    def add(self, request_id: str, request: ResolvedRequest, so_far: tuple[ChoiceOutput, ...] = ()) -> None:
+    def add(
+        self,
+        request_id: str,
+        request: ResolvedRequest,
+        so_far: tuple[ChoiceOutput, ...] = (),
+        *,
+        owner: str | None = None,
+    ) -> None:
         """Take a request up behind what `so_far` has released of it. One it refuses comes out as an error."""
 
     def abort(self, request_id: str) -> None:

@@ -50,7 +50,12 @@ class StepEngine(Protocol):
     @property
     def stats(self) -> StepStats: ...
     def add(
-        self, request_id: str, request: ResolvedRequest, so_far: tuple[ChoiceOutput, ...] = ()
+        self,
+        request_id: str,
+        request: ResolvedRequest,
+        so_far: tuple[ChoiceOutput, ...] = (),
+        *,
+        owner: str | None = None,
     ) -> None: ...
     def abort(self, request_id: str) -> None: ...
     def step(self) -> Sequence[StepOutput]: ...
@@ -127,8 +132,15 @@ class LocalBackend:
         )
         self._thread.start()
 
-    def add(self, request_id: str, request: ResolvedRequest, so_far: tuple[ChoiceOutput, ...] = ()) -> None:
-        self._inbox.put(lambda: self._add(request_id, request, so_far))
+    def add(
+        self,
+        request_id: str,
+        request: ResolvedRequest,
+        so_far: tuple[ChoiceOutput, ...] = (),
+        *,
+        owner: str | None = None,
+    ) -> None:
+        self._inbox.put(lambda: self._add(request_id, request, so_far, owner))
 
     def abort(self, request_id: str) -> None:
         self._inbox.put(lambda: self._engine.abort(request_id))
@@ -168,9 +180,15 @@ class LocalBackend:
             self._count(self._engine.stats)
         return outputs
 
-    def _add(self, request_id: str, request: ResolvedRequest, so_far: tuple[ChoiceOutput, ...]) -> None:
+    def _add(
+        self,
+        request_id: str,
+        request: ResolvedRequest,
+        so_far: tuple[ChoiceOutput, ...],
+        owner: str | None,
+    ) -> None:
         try:
-            self._engine.add(request_id, request, so_far)
+            self._engine.add(request_id, request, so_far, owner=owner)
         except RequestError as error:
             self._refusals.append(_Refusal(request_id, error.info))
 

@@ -13,3 +13,10 @@ class CacheReading:
     max_kv_tokens: int | None = None
     #: How often a running sequence had to wait again, since others needed its memory.
     preempted: int = 0
+    #: Tokens of which the prefix cache holds keys and values.
+    prefix_tokens: int = 0
+    #: Sequences that found a beginning there, and that found none.
+    prefix_hits: int = 0
+    prefix_misses: int = 0
+    #: Tokens that were copied from there rather than computed.
+    saved_tokens: int = 0

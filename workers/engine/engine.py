@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from shared.errors import ErrorInfo, RequestError
@@ -18,16 +18,22 @@ from workers.engine.config import EngineConfig
 from workers.engine.detokenizer import TokenBytes
 from workers.engine.free_memory import OutOfMemory, kv_tokens
 from workers.engine.kv_budget import KVBudget
+from workers.engine.kv_cache import KVSpan
 from workers.engine.loader import LoadedModel
 from workers.engine.logprobs import Scores
 from workers.engine.model_runner import ModelRunner
 from workers.engine.output_builder import OutputBuilder
+from workers.engine.prefix_cache import PrefixCache, prefix_root
 from workers.engine.sampler import Drawn, Sampler, SampleRow
 from workers.engine.scheduler import Plan, Row, Scheduler
 from workers.engine.sequence import Sequence
 from workers.engine.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
+
+
+#: The prefix cache holds this part of as many tokens as there may be in slots.
+_PREFIX_PART = 4
 
 
 class TokenSink(Protocol):
@@ -95,12 +101,14 @@ class Engine:
         sampler: Sampler,
         make_output: MakeOutput,
         kv_budget: KVBudget,
+        prefixes: PrefixCache[KVSpan] | None = None,
     ) -> None:
         self._runner = runner
         self._scheduler = scheduler
         self._sampler = sampler
         self._make_output = make_output
         self._kv_budget = kv_budget
+        self._prefixes = prefixes
         self._admission = Admission(kv_budget.longest, runner.vocab_size)
         self._requests: dict[str, _Request] = {}
         self._steps = 0
@@ -124,7 +132,22 @@ class Engine:
             self._scheduler.num_running,
             dict(self._batch_sizes),
             self._watch.readings,
-            CacheReading(self._runner.kv_tokens, self._kv_budget.max_tokens, self._scheduler.num_preempted),
+            self._cache_reading,
+        )
+
+    @property
+    def _cache_reading(self) -> CacheReading:
+        slots = CacheReading(
+            self._runner.kv_tokens, self._kv_budget.max_tokens, self._scheduler.num_preempted
+        )
+        if (kept := self._prefixes) is None:
+            return slots
+        return replace(
+            slots,
+            prefix_tokens=kept.num_tokens,
+            prefix_hits=kept.hits,
+            prefix_misses=kept.misses,
+            saved_tokens=kept.saved_tokens,
         )
 
     @property
@@ -132,9 +155,17 @@ class Engine:
         """Prompt and output of one sequence: what the model was made for, or less where memory is short."""
         return self._kv_budget.longest
 
-    def add(self, request_id: str, request: ResolvedRequest, so_far: tuple[ChoiceOutput, ...] = ()) -> None:
+    def add(
+        self,
+        request_id: str,
+        request: ResolvedRequest,
+        so_far: tuple[ChoiceOutput, ...] = (),
+        *,
+        owner: str | None = None,
+    ) -> None:
         """Takes a request up. `so_far` holds, from position 0, what has been released of each choice that has
-        released something: it is read as prompt, and a choice that it finishes is not run.
+        released something: it is read as prompt, and a choice that it finishes is not run. What was computed
+        for an owner is kept for their next requests; None: nothing is.
 
         Raises RequestError where this model cannot serve the request; it is not taken then.
         """
@@ -151,7 +182,9 @@ class Engine:
             log.exception("request %s cannot begin", request_id)
             raise RequestError(_error_info(error)) from error
         self._requests[request_id] = entry
+        root = None if owner is None else prefix_root(owner, request.model_revision)
         for sequence in entry.outputs:
+            sequence.prefix_root = root
             self._scheduler.add(sequence)
 
     def abort(self, request_id: str) -> None:
@@ -203,6 +236,8 @@ class Engine:
             self._batch_sizes[len(drawn)] = self._batch_sizes.get(len(drawn), 0) + 1
         for row in plan.rows:
             row.sequence.num_computed += row.count
+            if row.count > 1:
+                self._runner.keep(row.sequence)
             self._prompt_tokens += max(0, min(row.end, row.sequence.num_prompt_tokens) - row.start)
         for row, token in zip(drawing, drawn, strict=True):
             entry = self._requests[row.sequence.request_id]
@@ -225,12 +260,16 @@ class Engine:
         entry.choices.append(output)
         if output.finish is not None:
             del entry.outputs[sequence]
-            self._scheduler.remove(sequence)
+            self._remove(sequence)
 
     def _end(self, entry: _Request) -> None:
         for sequence in entry.outputs:
-            self._scheduler.remove(sequence)
+            self._remove(sequence)
         entry.outputs.clear()
+
+    def _remove(self, sequence: Sequence) -> None:
+        self._runner.keep(sequence)
+        self._scheduler.remove(sequence)
 
     def _hand_out(self) -> list[EngineOutput]:
         outputs = [
@@ -249,17 +288,20 @@ def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:
     """An engine for a model that `loader.load_model` made of the same config."""
     token_bytes = TokenBytes(loaded.tokenizer.backend_tokenizer)
     budget = _kv_budget(loaded, config)
+    prefixes = PrefixCache[KVSpan]((budget.max_tokens or 0) // _PREFIX_PART)
     return Engine(
-        ModelRunner(loaded.model, budget),
+        ModelRunner(loaded.model, budget, prefixes),
         Scheduler(
             max_slots=config.max_slots,
             prefill_chunk=config.prefill_chunk,
             max_step_tokens=config.max_step_tokens,
             kv_budget=budget,
+            prefixes=prefixes,
         ),
         Sampler(),
         lambda request, choice: OutputBuilder(token_bytes, request, choice),
         budget,
+        prefixes,
     )
 
 

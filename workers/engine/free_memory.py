@@ -14,8 +14,9 @@ class OutOfMemory(BatonError):
     """Raised when a model does not fit into its device's memory."""
 
 
-#: Share of the free memory that the cache may take; the rest is for what a step computes, and for others.
-_SHARE = 0.75
+#: Share of the free memory that slots may take. The prefix cache takes a quarter of that; the rest is for
+#: what a step computes, and for others.
+_SHARE = 0.6
 
 _CGROUPS = Path("/sys/fs/cgroup")
 #: Files of limit, usage and the field of memory.stat that the kernel gives back first: version 2, version 1.

@@ -14,6 +14,9 @@ from workers.engine.linear import can_pack
 from workers.engine.scheduler import Plan
 from workers.engine.shelf import Place, Shelf
 
+#: Of each layer, in the order in which they were made, keys and values [kv heads, tokens, head dim].
+KVSpan = list[tuple[torch.Tensor, ...]]
+
 
 def uses_onednn(states: torch.Tensor) -> bool:
     """Whether oneDNN computes products of these: on CPUs with instructions for the 16-bit type."""
@@ -148,11 +151,28 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
         self._free(plan.freed)
         for row in plan.rows:
             self._settle(row.slot, row.sequence.num_tokens)
+        for sequence in plan.admitted:
+            assert sequence.slot is not None
+            self._settle(sequence.slot, sequence.num_tokens)
         if not self._budget.holds(self.num_tokens):
             for name in self._shelves:
                 self._compact(name)
         self._batch = make_batch(plan, {row.slot: self._place(row.slot) for row in plan.rows}, device)
         return self._batch
+
+    def copy_out(self, slot: int, start: int, end: int) -> KVSpan:
+        """What a slot holds from one token to another."""
+        place = self._place(slot)
+        layers = (layer.shelves[place.shelf] for layer in self._layers.values())
+        return [tuple(x[place.index, :, start:end].clone() for x in (o.keys, o.values)) for o in layers]
+
+    def copy_in(self, slot: int, start: int, span: KVSpan) -> None:
+        """Puts a span into a slot."""
+        place = self._place(slot)
+        for layer, copied in zip(self._layers.values(), span, strict=True):
+            own = layer.shelves[place.shelf]
+            for cached, states in zip((own.keys, own.values), copied, strict=True):
+                cached[place.index, :, start : start + states.shape[1]] = states
 
     def update(
         self,

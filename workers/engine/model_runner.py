@@ -8,7 +8,8 @@ from transformers import PreTrainedModel
 from shared.sampling import SamplingParams
 from workers.engine.attention import UnsupportedModel
 from workers.engine.kv_budget import KVBudget
-from workers.engine.kv_cache import LayerCache, SlotCache
+from workers.engine.kv_cache import KVSpan, LayerCache, SlotCache
+from workers.engine.prefix_cache import SPAN, PrefixCache
 from workers.engine.scheduler import Plan, Row
 from workers.engine.sequence import Sequence
 
@@ -16,10 +17,13 @@ from workers.engine.sequence import Sequence
 class ModelRunner:
     """Owns the cache. The model is one that `loader.load` prepared."""
 
-    def __init__(self, model: PreTrainedModel, kv_budget: KVBudget) -> None:
+    def __init__(
+        self, model: PreTrainedModel, kv_budget: KVBudget, prefixes: PrefixCache[KVSpan] | None = None
+    ) -> None:
         self._model = model
         self._device = model.device
         self._cache = SlotCache(kv_budget)
+        self._prefixes = prefixes
 
     @property
     def vocab_size(self) -> int:
@@ -40,6 +44,8 @@ class ModelRunner:
     def run(self, plan: Plan) -> torch.Tensor:
         """Computes a plan that has rows; float32 logits [wanted, vocabulary] in the plan's order."""
         batch = self._cache.begin(plan, self._device)
+        for sequence in plan.admitted:
+            self._copy_prefix(sequence)
         output = self._model(
             input_ids=batch.input_ids,
             position_ids=batch.positions,
@@ -49,6 +55,18 @@ class ModelRunner:
         )
         logits: torch.Tensor = output.logits[0].float()
         return logits
+
+    @torch.inference_mode()
+    def keep(self, sequence: Sequence) -> None:
+        """Keeps what is computed of a running sequence for those that begin alike."""
+        slot = sequence.slot
+        if self._prefixes is not None and slot is not None:
+            self._prefixes.keep(sequence, lambda start, end: self._cache.copy_out(slot, start, end))
+
+    def _copy_prefix(self, sequence: Sequence) -> None:
+        if self._prefixes is not None and sequence.num_computed and sequence.slot is not None:
+            for index, span in enumerate(self._prefixes.spans(sequence)):
+                self._cache.copy_in(sequence.slot, index * SPAN, span)
 
     def check_attended(self) -> None:
         """Every layer that was written must have been read. Raises UnsupportedModel."""

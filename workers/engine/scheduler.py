@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from dataclasses import dataclass
+from typing import Protocol
 
 from workers.engine.kv_budget import KVBudget
 from workers.engine.sequence import Sequence
@@ -40,6 +41,8 @@ class Plan:
     rows: tuple[Row, ...]
     #: Slots that a sequence left since the plan before; some of them may have another one already.
     freed: tuple[int, ...] = ()
+    #: Sequences that got a slot; the tokens of them that count as computed are to be copied into it.
+    admitted: tuple[Sequence, ...] = ()
     #: Whether the logits of every token are wanted, not only of those after which a row draws.
     wants_all: bool = False
 
@@ -50,6 +53,13 @@ class Plan:
     @property
     def num_tokens(self) -> int:
         return sum(row.count for row in self.rows)
+
+
+class Prefixes(Protocol):
+    """What is known of sequences already; a PrefixCache."""
+
+    def find(self, sequence: Sequence) -> int:
+        """How many of its first tokens need not be computed."""
 
 
 class Scheduler:
@@ -66,10 +76,12 @@ class Scheduler:
         prefill_chunk: int,
         max_step_tokens: int,
         kv_budget: KVBudget | None = None,
+        prefixes: Prefixes | None = None,
     ) -> None:
         self._prefill_chunk = prefill_chunk
         self._max_step_tokens = max_step_tokens
         self._kv_budget = kv_budget
+        self._prefixes = prefixes
         # A heap: low slots first, which keeps those in use together.
         self._free_slots = list(range(max_slots))
         self._freed: list[int] = []
@@ -105,7 +117,7 @@ class Scheduler:
     def schedule(self) -> Plan:
         """The next step; without rows when nothing waits or runs."""
         self._preempt()
-        self._admit()
+        admitted = self._admit()
         decoding = [s for s in self._running.values() if s.num_uncomputed == 1]
         prefilling = [s for s in self._running.values() if s.num_uncomputed > 1]
         rows = [_row(sequence, 1) for sequence in decoding]
@@ -116,13 +128,32 @@ class Scheduler:
                 rows.append(_row(sequence, count))
                 budget -= count
         freed, self._freed = tuple(self._freed), []
-        return Plan(tuple(sorted(rows, key=lambda row: (row.count > 1, row.count == 1 and row.slot))), freed)
+        rows.sort(key=lambda row: (row.count > 1, row.count == 1 and row.slot))
+        return Plan(tuple(rows), freed, admitted)
 
-    def _admit(self) -> None:
-        while self._waiting and self._free_slots and self._fits(self._waiting[0]):
-            sequence = self._waiting.popleft()
+    def _admit(self) -> tuple[Sequence, ...]:
+        admitted = []
+        for sequence in list(self._waiting):
+            if not (self._free_slots and self._fits(sequence)):
+                break
+            if self._is_read_by_sibling(sequence):
+                continue
+            self._waiting.remove(sequence)
             sequence.slot = heapq.heappop(self._free_slots)
             self._running[sequence.slot] = sequence
+            if self._prefixes is not None:
+                sequence.num_computed = self._prefixes.find(sequence)
+            admitted.append(sequence)
+        return tuple(admitted)
+
+    def _is_read_by_sibling(self, sequence: Sequence) -> bool:
+        """Whether another choice of the request is reading the prompt: then it is read once, and copied."""
+        if self._prefixes is None or sequence.prefix_root is None or sequence.sampling.n == 1:
+            return False
+        return any(
+            other.request_id == sequence.request_id and other.num_computed < other.num_prompt_tokens
+            for other in self._running.values()
+        )
 
     def _preempt(self) -> None:
         """Whoever is alone fits: a request that never does is not taken."""

@@ -27,6 +27,8 @@ class Sequence:
     num_prompt_tokens: int
     #: What these tokens and the parameters do to the logits; None: nothing.
     adjustments: Adjustments | None = None
+    #: What its spans in the PrefixCache begin with; None: it neither takes nor leaves any.
+    prefix_root: bytes | None = None
     #: How many of `token_ids` are in the cache.
     num_computed: int = 0
     #: The place in the cache; None while waiting.

@@ -24,10 +24,17 @@ POISON = 666
 class HarmfulEngine(ScriptedEngine):
     """Dies of a poisoned request."""
 
-    def add(self, request_id: str, request: ResolvedRequest, so_far: tuple[ChoiceOutput, ...] = ()) -> None:
+    def add(
+        self,
+        request_id: str,
+        request: ResolvedRequest,
+        so_far: tuple[ChoiceOutput, ...] = (),
+        *,
+        owner: str | None = None,
+    ) -> None:
         if request.sampling.seed == POISON:
             os.kill(os.getpid(), signal.SIGKILL)
-        super().add(request_id, request, so_far)
+        super().add(request_id, request, so_far, owner=owner)
 
 
 def main() -> int:

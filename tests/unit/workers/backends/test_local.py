@@ -79,7 +79,12 @@ def test_after_stop_nothing_comes() -> None:
 def test_a_request_that_the_engine_refuses_comes_out_as_an_error() -> None:
     class Refusing(ScriptedEngine):
         def add(
-            self, request_id: str, request: ResolvedRequest, so_far: tuple[ChoiceOutput, ...] = ()
+            self,
+            request_id: str,
+            request: ResolvedRequest,
+            so_far: tuple[ChoiceOutput, ...] = (),
+            *,
+            owner: str | None = None,  # noqa: ARG002
         ) -> None:
             if request_id == "bad":
                 raise invalid_request("too long", code="context_length_exceeded")

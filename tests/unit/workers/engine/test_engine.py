@@ -17,10 +17,12 @@ from tests.unit.workers.engine.sampling_reference import adjusted_logits
 from workers.engine.detokenizer import TokenBytes
 from workers.engine.engine import Engine, EngineOutput
 from workers.engine.kv_budget import KVBudget
+from workers.engine.kv_cache import KVSpan
 from workers.engine.loader import prepare_model
 from workers.engine.logprobs import Scores
 from workers.engine.model_runner import ModelRunner
 from workers.engine.output_builder import OutputBuilder
+from workers.engine.prefix_cache import PrefixCache
 from workers.engine.sampler import Sampler
 from workers.engine.scheduler import Scheduler
 
@@ -405,3 +407,67 @@ def test_memory_that_runs_out_changes_no_token_and_is_never_exceeded() -> None:
         engine_with(1024).add("r", request(prompt(1, 1020), max_tokens=9))
     with pytest.raises(RequestError, match="512 tokens"):
         engine_with(1023).add("r", request(prompt(1, 500), max_tokens=100))
+
+
+def remembering(model: PreTrainedModel, *, chunk: int = 32) -> Engine:
+    """An engine with a prefix cache."""
+    budget, prefixes = KVBudget(512), PrefixCache[KVSpan](2048)
+    return Engine(
+        ModelRunner(model, budget, prefixes),
+        Scheduler(max_slots=4, prefill_chunk=chunk, max_step_tokens=64, kv_budget=budget, prefixes=prefixes),
+        Sampler(),
+        make_output,
+        budget,
+        prefixes,
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("model_type", ["llama", "gemma2", "gpt2"])
+def test_copied_beginning_changes_no_bit_of_what_follows(model_type: str, dtype: torch.dtype) -> None:
+    prepared = tiny_model(model_type, vocab_size=len(TOKENIZER)).to(dtype)
+    if not prepare_model(prepared).is_exact:
+        pytest.skip("it says that it is not exact")
+    asked = request(prompt(1, 150), temperature=1.0, seed=3, logprobs=2, max_tokens=30)
+    engine = remembering(prepared)
+    engine.add("first", asked, owner="ann")
+    first = choices_of(run(engine), "first")[0]
+    history = (*asked.prompt_token_ids, *first.token_ids, *prompt(2, 40))
+    second = request(history, temperature=1.0, seed=4, logprobs=2, max_tokens=30)
+    expected = drawn(make_engine(prepared, chunk=50), "r", second)
+    computed = engine.stats.prompt_tokens
+    engine.add("second", second, owner="ann")
+    assert choices_of(run(engine), "second")[0] == expected
+    assert engine.stats.prompt_tokens - computed == len(history) - 128
+    engine.add("third", second, owner="bob")
+    engine.add("fourth", second)
+    outputs = run(engine)
+    assert [choices_of(outputs, name)[0] for name in ("third", "fourth")] == [expected] * 2
+    reading = engine.stats.cache
+    assert (reading.prefix_hits, reading.prefix_misses, reading.saved_tokens) == (1, 2, 128)
+
+
+def test_request_that_comes_back_is_not_computed_again(model: PreTrainedModel) -> None:
+    wanted = request(prompt(5, 100), max_tokens=80, temperature=1.0)
+    whole = drawn(make_engine(model), "r", wanted)
+    engine = remembering(model)
+    engine.add("r", wanted, owner="ann")
+    for _ in range(50):
+        engine.step()
+    engine.abort("r")
+    engine.add("r", wanted, (ChoiceOutput(0, 0, whole.token_ids[:40], whole.texts[:40]),), owner="ann")
+    assert choices_of(run(engine), "r")[0].token_ids == whole.token_ids[40:]
+    assert engine.stats.cache.saved_tokens == 128
+
+
+def test_choices_of_one_request_read_its_prompt_once(model: PreTrainedModel) -> None:
+    wanted = request(prompt(6, 200), n=3, temperature=1.0)
+    plain = make_engine(model)
+    plain.add("r", wanted)
+    engine = remembering(model)
+    engine.add("r", wanted, owner="ann")
+    engine.add("other", request(prompt(7, 5)), owner="ann")
+    engine.step()
+    assert engine.stats.running == 2  # the first choice, and who came after the others
+    assert choices_of(run(engine), "r") == choices_of(run(plain), "r")
+    assert engine.stats.prompt_tokens == 200 + 2 * (200 - 192) + 5
