@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.mutants.guard import Guard
 
 _SHARED = "tests/integration/shared"
-_STORE, _MACHINE = f"{_SHARED}/test_job_store.py", f"{_SHARED}/test_store_machine.py"
+_STORE = f"{_SHARED}/test_job_store.py"
 _REAPER, _KEYS = f"{_SHARED}/test_reaper.py", f"{_SHARED}/test_request_key.py"
 _WORKER, _HEARTBEAT = (f"tests/integration/workers/test_{name}.py" for name in ("worker", "heartbeat"))
 _JOIN, _RELAY, _FOLLOWER = (f"tests/unit/api/test_{name}.py" for name in ("join", "relay", "follower"))
@@ -70,7 +70,7 @@ GUARDS = (
         "fence = tonumber(job.fence)",
         _STORE,
     ),
-    _guard("every write is published", _LUA + "requeue.lua", "publish(STORE_SOURCE)", "", _MACHINE, _STORE),
+    _guard("every write is published", _LUA + "requeue.lua", "publish(STORE_SOURCE)", "", _STORE),
     # Claiming and giving back
     _guard(
         "a claim repeated by its word",
@@ -102,7 +102,6 @@ GUARDS = (
         "job.holder == held[i + 1] and",
         "",
         _STORE,
-        _MACHINE,
     ),
     _guard("deaths end a job", _LUA + "prelude.lua", "if deaths >= MAX_DEATHS then", "if false then", _STORE),
     _guard(

@@ -16,7 +16,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from redis.asyncio import Redis
 
 from shared import keys
@@ -82,6 +82,8 @@ class StoreMachine(RuleBasedStateMachine):
         #: What Redis held after the last step; None before the first, and when it was rolled back.
         self.before: State | None = None
         self.dead: list[str] = []
+        self.loop.run_until_complete(self.raw.flushall())
+        self.loop.run_until_complete(self.heard.psubscribe(keys.CHANNELS))
 
     def do(self, act: Awaitable[object], fault: Fault = "none") -> None:
         """Act under a fault; who gets no answer goes on as the protocol says."""
@@ -89,11 +91,6 @@ class StoreMachine(RuleBasedStateMachine):
         with suppress(StoreUnavailable):
             self.loop.run_until_complete(act)
         self.store.fault = "none"
-
-    @initialize()
-    def begin(self) -> None:
-        self.loop.run_until_complete(self.raw.flushall())
-        self.loop.run_until_complete(self.heard.psubscribe(keys.CHANNELS))
 
     # Clients
 
