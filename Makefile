@@ -16,7 +16,7 @@ TORCH_INDEX ?= $(if $(filter cpu,$(TORCH)),https://download.pytorch.org/whl/cpu)
 REACHABLE = $(PYTHON) -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=3)' $(TORCH_INDEX) 2>/dev/null
 INDEX = $(if $(TORCH_INDEX),$$($(REACHABLE) && echo --extra-index-url $(TORCH_INDEX)))
 
-.PHONY: help run test check bench chaos faults machine mutants docs clean venv venv-dev
+.PHONY: help run test check bench chaos faults walk machine mutants docs clean venv venv-dev
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ CHAOS = $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(ENGI
 	$(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS))
 chaos: venv-dev ## kill and cut everything under load, and count what is lost (SECONDS, SEED, ENGINE, KILLS)
 	@$(BIN)/python -m tests.acceptance.faults $(CHAOS) $(ARGS)
+
+walk: venv-dev ## a newcomer: install in an empty directory, run, chat, kill, resume, drain, stop
+	@$(BIN)/python -m pytest -m walk tests/acceptance $(ARGS)
 
 faults: venv-dev ## the fault matrix under load; `make test` has the fail points
 	@$(BIN)/python -m pytest -m matrix tests/acceptance/faults $(ARGS)

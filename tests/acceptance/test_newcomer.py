@@ -16,7 +16,7 @@ import pytest
 from tests.acceptance.newcomer import Newcomer
 from tests.acceptance.sse import Answer, blocks
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.walk]
 QUESTION = "Count from 1 to 30"
 GREEDY = ("--temperature", "0", "--max-tokens", "120")
 
