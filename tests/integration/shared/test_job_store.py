@@ -434,6 +434,7 @@ async def test_that_a_job_waits_again_is_published(store: JobStore, redis_client
     else:
         await redis_client.delete(keys.worker_jobs("w1.a"))
         await store.audit([job.id])
+    await redis_client.publish(keys.channel("test"), '[["the end"]]')
     message = None
     while message is None:
         message = await heard.get_message(ignore_subscribe_messages=True, timeout=5)
