@@ -20,7 +20,7 @@ from shared.worker_report import FAMILIES, Family, Measured, WorkerReport
 LABELS = {"worker": "w-0", "model": "m", "device": "cpu"}
 #: What a name that ends otherwise would have to be measured in.
 BASE_UNITS = ("_seconds", "_bytes", "_total")
-COUNTED = ("_jobs", "_sequences", "_bells", "_slots", "_workers", "_used", "_open", "_in_progress",
+COUNTED = ("_jobs", "_sequences", "_tokens", "_bells", "_slots", "_workers", "_used", "_open", "_in_progress",
            "_followers", "_up")  # fmt: skip
 
 
