@@ -25,6 +25,8 @@ _HEADINGS = ("id", "name", "host", "pid", "device", "model", "status", "jobs", "
 _POLL_S = 0.1
 #: A drain is over within two seconds of the beat that tells of it.
 _DRAIN_WAIT_S = 10.0
+#: Between the end of a drained worker's lease and that of its process.
+_EXIT_WAIT_S = 5.0
 _RedisOption = Annotated[
     str | None, typer.Option("--redis-url", help="Ask this Redis itself, where no API can be reached.")
 ]
@@ -75,14 +77,21 @@ def start(
     worker: Annotated[str, typer.Argument(metavar="WORKER", help="Its name, as `baton ps` shows it.")],
     home: HomeOption = None,
 ) -> None:
-    """Have the `baton up` of this machine start a drained worker again."""
+    """Have the `baton up` of this machine start a drained worker again; one that is leaving is waited for."""
+    deadline = time.monotonic() + _EXIT_WAIT_S
+    while (state := _local_state(worker, home)) != "drained":
+        if time.monotonic() > deadline:
+            raise CommandError(f"{worker} is not drained but {state}", ExitCode.USAGE)
+        time.sleep(_POLL_S)
+    StartRequests(home_at(home).path).put(worker)
+    sys.stdout.write(f"{worker} starts\n")
+
+
+def _local_state(worker: str, home: str | None) -> str:
     part = next((p for p in local_parts(home) if (p.role, p.id) == ("worker", worker)), None)
     if part is None:
         raise CommandError(f"`baton up` has no worker {worker} here", ExitCode.NOT_FOUND)
-    if part.state != "drained":
-        raise CommandError(f"{worker} is not drained but {part.state}", ExitCode.USAGE)
-    StartRequests(home_at(home).path).put(worker)
-    sys.stdout.write(f"{worker} starts\n")
+    return part.state
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.documents import ROOT, Example, examples_of, run
-from tests.acceptance.system import System
+from tests.acceptance.system import START_S, System
 from tests.tiny_chat_model import reference_answer
 
 pytestmark = pytest.mark.timeout(300)
@@ -33,6 +33,7 @@ def for_system(example: Example, system: System) -> Example:
 def test_every_example_runs_and_prints_something(document: Path, system: System, tmp_path: Path) -> None:
     for example in examples_of(document):
         assert run(for_system(example, system), tmp_path, environ_of(system)).strip()
+    system.wait_until(system.is_ready, START_S)  # one of them takes the worker away and back
 
 
 @pytest.mark.parametrize("language", ["python", "js"])

@@ -1,7 +1,7 @@
 """A cheap process in the place of a part of Baton: `python -m tests.integration.cli.stand_in <role> …`.
 
 On SIGTERM it adds its role to the file STAND_IN_ORDER names, and ends. On SIGUSR1 it ends as a drained
-worker does.
+worker does, on SIGUSR2 likewise, but slowly.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import secrets
 import signal
 import socket
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import FrameType
@@ -54,7 +55,9 @@ def on_term(_number: int, _frame: FrameType | None) -> None:
     sys.exit(0)
 
 
-def on_drain(_number: int, _frame: FrameType | None) -> None:
+def on_drain(number: int, _frame: FrameType | None) -> None:
+    if number == signal.SIGUSR2:
+        time.sleep(2)
     sys.exit(EX_DRAINED)
 
 
@@ -62,6 +65,7 @@ def main() -> None:
     role, *rest = sys.argv[1:]
     signal.signal(signal.SIGTERM, signal.SIG_IGN if rest[-1:] == ["deaf"] else on_term)
     signal.signal(signal.SIGUSR1, on_drain)
+    signal.signal(signal.SIGUSR2, on_drain)
     if role == "worker":
         asyncio.run(register(os.environ["BATON_REDIS_URL"], rest[0]))
         while True:

@@ -141,6 +141,14 @@ def test_a_drained_worker_stays_away_until_it_is_wanted(up: Up) -> None:
     assert baton(up, "workers", "start", "worker-9").returncode == ExitCode.NOT_FOUND
 
 
+def test_a_worker_that_is_leaving_starts_again_when_it_has_left(up: Up) -> None:
+    up.start()
+    before = pids(up.wait_ready())["worker-1"]
+    psutil.Process(before).send_signal(signal.SIGUSR2)
+    assert baton(up, "workers", "start", "worker-1").stdout == "worker-1 starts\n"
+    wait_until(lambda: _is_another(up, "worker-1", before), "another worker-1")
+
+
 async def test_jobs_of_a_killed_worker_wait_again_before_any_lease_runs_out(up: Up) -> None:
     up.start()
     states = up.wait_ready()
