@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -9,11 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.cutting_proxy import Cut, cutting
 from tests.acceptance.documents import ROOT, Example, examples_of, run
 from tests.acceptance.system import START_S, System
 from tests.tiny_chat_model import reference_answer
 
 pytestmark = pytest.mark.timeout(300)
+#: In the status line, in an id, between an id and its data, in data, between two events.
+CUTS = (
+    Cut(b"HTTP/1.1"), Cut(b"\nid: ", 2), Cut(b"\ndata: "), Cut(b'"content":', 2), Cut(b"}\n\n", 3)
+)  # fmt: skip
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -36,13 +42,24 @@ def test_every_example_runs_and_prints_something(document: Path, system: System,
     system.wait_until(system.is_ready, START_S)  # one of them takes the worker away and back
 
 
-@pytest.mark.parametrize("language", ["python", "js"])
-def test_a_stream_that_is_taken_up_again_is_whole(
+@pytest.mark.parametrize("language", ["sh", "python", "js"])
+def test_a_stream_that_is_cut_everywhere_is_whole(
     language: str, system: System, tiny_model: Path, tmp_path: Path
 ) -> None:
     example = next(e for e in examples_of(ROOT / "docs/resume.md") if e.language == language)
-    answer = run(for_system(example, system), tmp_path, environ_of(system))
+    with cutting(int(system.urls[0].rpartition(":")[2]), *CUTS) as proxy:
+        through = Example(language, example.code.replace("http://127.0.0.1:8000", proxy.url))
+        answer = run(for_system(through, system), tmp_path, environ_of(system))
+        assert proxy.is_done
+    if language == "sh":
+        answer = content_of((tmp_path / "answer").read_text())
     assert answer == reference_answer(tiny_model, "Count from 1 to 30", 40)
+
+
+def content_of(stream: str) -> str:
+    """The text of all chunks that came whole."""
+    chunks = re.findall(r"^data: (\{.*\})$", stream, re.MULTILINE)
+    return "".join(json.loads(chunk)["choices"][0]["delta"].get("content", "") for chunk in chunks)
 
 
 def test_every_metric_that_is_named_exists(system: System) -> None:

@@ -339,7 +339,7 @@ class StoreMachine(RuleBasedStateMachine):
         await self.raw.aclose()
 
 
-@pytest.mark.timeout(max(60, _EXAMPLES))
+@pytest.mark.timeout(max(600, _EXAMPLES))
 def test_nothing_is_lost_whatever_happens(redis_server: RedisServer) -> None:
     class Here(StoreMachine):
         url = redis_server.url
