@@ -16,7 +16,7 @@ TORCH_INDEX ?= $(if $(filter cpu,$(TORCH)),https://download.pytorch.org/whl/cpu)
 REACHABLE = $(PYTHON) -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=3)' $(TORCH_INDEX) 2>/dev/null
 INDEX = $(if $(TORCH_INDEX),$$($(REACHABLE) && echo --extra-index-url $(TORCH_INDEX)))
 
-.PHONY: help run test check bench showcase chaos faults walk machine mutants docs clean venv venv-dev
+.PHONY: help run test check bench showcase chaos faults walk machine mutants soak docs clean venv venv-dev
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ CHAOS = $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(ENGI
 	$(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS))
 chaos: venv-dev ## kill and cut everything under load, and count what is lost (SECONDS, SEED, ENGINE, KILLS)
 	@$(BIN)/python -m tests.acceptance.faults $(CHAOS) $(ARGS)
+
+soak: venv-dev ## the engine alone under random work, half an hour: outputs and memory (SECONDS, ARGS: --seed)
+	@$(BIN)/python -m tests.soak $(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS)) $(ARGS)
 
 walk: venv-dev ## a newcomer: install in an empty directory, run, chat, kill, resume, drain, stop
 	@$(BIN)/python -m pytest -m walk tests/acceptance $(ARGS)

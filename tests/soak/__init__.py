@@ -1,0 +1,1 @@
+"""Soak: the engine alone under random work for long, every output checked."""

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from tests.soak.__main__ import load
+from tests.soak.pool import make_pool
+from tests.soak.soak import Soak
+from tests.tiny_chat_model import make_tiny_chat_model
+from workers.engine.engine import make_engine
+
+
+def test_whatever_comes_and_goes_each_answer_is_the_one_it_has_alone(tmp_path: Path) -> None:
+    loaded, config = load(make_tiny_chat_model(tmp_path / "tiny"))
+    chance = random.Random(2)
+    pool = make_pool(make_engine(loaded, config), chance, 25, len(loaded.tokenizer))
+    engine = make_engine(loaded, config)
+    soak = Soak(engine, pool, chance)
+    for _ in range(300):
+        soak.step()
+    soak.drain()
+    assert soak.num_checked >= 30 and soak.num_aborted and soak.num_continued
+    assert engine.stats.cache.saved_tokens and engine.stats.cache.preempted
