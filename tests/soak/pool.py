@@ -58,7 +58,7 @@ def make_pool(engine: Engine, chance: random.Random, size: int, vocab_size: int)
 
 
 def _request(chance: random.Random, shared: list[int], vocab_size: int) -> ResolvedRequest:
-    length = chance.choice((1, 5, 60, 130, 400))
+    length = chance.choice((1, 5, 60, 130, 450))
     own = [chance.randrange(3, vocab_size) for _ in range(length)]
     prompt = (shared if chance.random() < 0.4 else []) + own
     max_tokens = chance.randint(1, 120)
