@@ -143,6 +143,26 @@ async def test_redis_set_back(cluster: Cluster) -> None:
     await under_load(cluster, disturb)
 
 
+async def test_a_whole_answer_that_redis_forgets_meanwhile(cluster: Cluster) -> None:
+    """Redis set back to before the request: its client is told so at once, and waits no longer."""
+    await begin(cluster)
+    histories: list[History] = []
+    faults = Faults(cluster, histories)
+    faults.keep_copy()
+    client = Client(Ask("whole", 7, 4000, 4000), cluster.urls, cluster.model, random.Random(1))
+    histories.append(client.history)
+    asking = asyncio.create_task(client.run(30))
+
+    async def is_running() -> bool:
+        return any(worker.jobs for worker in await cluster.store.workers())
+
+    await eventually(is_running, 10, "the request runs")
+    await faults.set_redis_back()
+    await asking
+    assert [heard.what for heard in client.history.heard] == ["lost"]
+    await hold_to_promise(cluster, histories)
+
+
 async def test_connections_that_are_reset_again_and_again(cluster: Cluster) -> None:
     """F18"""
     await begin(cluster)
