@@ -7,7 +7,9 @@ from tests.mutants.guard import Guard
 _SHARED = "tests/integration/shared"
 _STORE = f"{_SHARED}/test_job_store.py"
 _REAPER, _KEYS = f"{_SHARED}/test_reaper.py", f"{_SHARED}/test_request_key.py"
-_WORKER, _HEARTBEAT = (f"tests/integration/workers/test_{name}.py" for name in ("worker", "heartbeat"))
+_WORKER, _HEARTBEAT, _WATCHDOG = (
+    f"tests/integration/workers/test_{name}.py" for name in ("worker", "heartbeat", "watchdog")
+)
 _JOIN, _RELAY, _FOLLOWER = (f"tests/unit/api/test_{name}.py" for name in ("join", "relay", "follower"))
 _LUA = "shared/scripts/"
 
@@ -182,6 +184,27 @@ GUARDS = (
         "in strays & self._strays:",
         "in strays:",
         _HEARTBEAT,
+    ),
+    _guard(
+        "a worker that claims nothing ends",
+        "workers/watchdog.py",
+        "if self._num_idle >= MAX_IDLE_LOOKS:",
+        "if False:",
+        _WATCHDOG,
+    ),
+    _guard(
+        "patience with a worker while Redis is away",
+        "workers/watchdog.py",
+        'logger.warning("not judged: %s", error)\n            self._num_idle = 0',
+        'logger.warning("not judged: %s", error)',
+        _WATCHDOG,
+    ),
+    _guard(
+        "only a free slot can be idle",
+        "workers/watchdog.py",
+        "self._num_asked != before or self._jobs.num_free_slots < 1:",
+        "self._num_asked != before:",
+        _WATCHDOG,
     ),
     # Readers
     _guard(
