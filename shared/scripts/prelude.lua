@@ -92,7 +92,7 @@ end
 
 local function read(id)
   local names = {'status', 'holder', 'incarnation', 'fence', 'model', 'score', 'deaths', 'claim_end',
-    'prompt_tokens', 'retention_ms', 'closed_by', 'started_ms', 'owner'}
+    'prompt_tokens', 'retention_ms', 'closed_by', 'started_ms', 'owner', 'revision'}
   local values = redis.call('HMGET', job_key(id), unpack(names))
   if not values[1] then return nil end
   local job = {}

@@ -163,6 +163,28 @@ GUARDS = (
         "deadline.due_ms) < 0:",
         _REAPER,
     ),
+    _guard(
+        "patience with a revision",
+        "shared/reaper.py",
+        "found) > REVISION_PATIENCE_S",
+        "found) >= 0",
+        _REAPER,
+    ),
+    _guard(
+        "a revision that a living worker has",
+        _LUA + "audit.lua",
+        "if worker[1] == job.model and worker[2] == job.revision then return false end",
+        "",
+        _STORE,
+    ),
+    _guard(
+        "a revision that was there a moment ago",
+        _LUA + "audit.lua",
+        "or revisions[job.revision] then",
+        "then",
+        _STORE,
+        _REAPER,
+    ),
     # The worker's side
     _guard(
         "re-send after a rollback",
