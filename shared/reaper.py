@@ -96,7 +96,8 @@ class Reaper:
             self._patience.start_anew()
 
     async def tick(self) -> None:
-        """One round of all duties. Raises StoreUnavailable."""
+        """One round of all duties. Raises StoreUnavailable; also where Redis takes no writes, as `promote`
+        always writes: while nobody can, nobody's silence tells anything."""
         workers = await self._store.workers()
         bells = await self._bury_dead(workers)
         bells += await self._audit(self._lasting_revisions(workers))

@@ -3,6 +3,7 @@
 -- A job that is over leaves `active`; one that waits is in its queue, or fails when it was begun with a revision
 -- of its model that no worker has; one that runs is named by the living incarnation that holds it, or is queued
 -- again. Answers the bells to ring: job, model, …; and the jobs that failed.
+write_although_full()
 local lasting = cjson.decode(ARGV[1])
 
 local function is_outdated(job)

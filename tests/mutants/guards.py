@@ -157,6 +157,24 @@ GUARDS = (
         _REAPER,
     ),
     _guard(
+        "nobody is judged while nobody can write",
+        _LUA + "promote.lua",
+        "write_although_full()",
+        "",
+        _REAPER,
+    ),
+    _guard(
+        "signs of life although the memory is full", _LUA + "beat.lua", "write_although_full()", "", _STORE
+    ),
+    _guard("an end although the memory is full", _LUA + "cancel.lua", "write_although_full()", "", _STORE),
+    _guard(
+        "a refusal is no end of a worker",
+        "shared/celery_app.py",
+        "        broker_channel_error_retry=True,\n",
+        "",
+        "tests/acceptance/faults/test_full.py",
+    ),
+    _guard(
         "patience with readers",
         "shared/reaper.py",
         "deadline.due_ms) <= _READER_PATIENCE_S:",

@@ -131,6 +131,14 @@ async def test_a_fault_that_passes(cluster: Cluster, kind: FaultKind, lasts_s: f
     await under_load(cluster, once(kind, lasts_s, amount=300))
 
 
+@pytest.mark.parametrize("kind", ["redis full", "redis disk full"])
+async def test_no_room_is_nobodys_death(cluster: Cluster, kind: FaultKind) -> None:
+    """F16, F17: what runs pauses, and goes on where it was."""
+    await begin(cluster)
+    finals = await under_load(cluster, once(kind, 4))
+    assert {final.attempts for final in finals.values()} <= {0, 1}
+
+
 async def test_redis_set_back(cluster: Cluster) -> None:
     """What Redis lost is written again, by position; what it forgot altogether is said to be gone."""
     await begin(cluster)
@@ -269,8 +277,9 @@ async def test_a_request_that_is_repeated_makes_one_job(cluster: Cluster) -> Non
     await hold_to_promise(cluster, histories)
 
 
-async def test_redis_that_writes_always() -> None:
-    """F12"""
+@pytest.mark.parametrize(("kind", "lasts_s"), [("redis kill", 0.3), ("redis disk full", 4)])
+async def test_redis_that_writes_always(kind: FaultKind, lasts_s: float) -> None:
+    """F12, F17"""
     async with Cluster(appendfsync="always", READER_GRACE_S="5", PING_S="1") as cluster:
         await begin(cluster)
-        await under_load(cluster, once("redis kill", 0.3))
+        await under_load(cluster, once(kind, lasts_s))

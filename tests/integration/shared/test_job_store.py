@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from importlib import resources
 from typing import cast
@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from shared import keys, scripts
 from shared.append import Append, AppendAnswer
 from shared.bell import Bell
-from shared.errors import ErrorInfo
+from shared.errors import ErrorInfo, StoreUnavailable
 from shared.events import (
     Cancelled,
     ChoiceOutput,
@@ -477,6 +477,71 @@ async def test_every_written_event_is_published(store: JobStore, redis_client: R
             found += [(message["channel"], stream_id) for _, stream_id, *_ in json.loads(message["data"])]
     assert found == [("events:w1.a", "2-0"), ("events:w1.a", "2-1"), ("events:store", "3-0")]
     await heard.aclose()  # type: ignore[no-untyped-call]
+
+
+Fill = Callable[[], Awaitable[None]]
+
+
+@pytest.fixture
+async def full(redis_client: Redis) -> AsyncIterator[Fill]:
+    """Fills Redis's memory when it is called, until the test is over."""
+
+    async def fill() -> None:
+        await redis_client.config_set("maxmemory", 1)
+
+    yield fill
+    await redis_client.config_set("maxmemory", 0)
+
+
+KEPT_WHEN_FULL: dict[str, Callable[[JobStore, str], Awaitable[object]]] = {
+    "beat": lambda store, job_id: store.beat("w1.a", steps=1, bells=0, running={job_id: "h1"}, stats={}),
+    "renew": lambda store, job_id: store.renew_readers([job_id], grace_s=60),
+    "cancel": lambda store, job_id: store.cancel(job_id, "client"),
+    "requeue": lambda store, job_id: store.requeue(job_id, "h1", "drain"),
+    "release": lambda store, _: store.release("w1.a", "drain", died=False),
+    "audit": lambda store, job_id: store.audit([job_id]),
+    "promote": lambda store, _: store.promote([MODEL], after_s={"low": 0, "normal": 0}),
+    "drain": lambda store, _: store.drain("w1.a"),
+    "check": lambda store, job_id: store.append("w1.a", [Append(job_id, "h1", (0,), (0,))]),
+}
+
+
+@pytest.mark.parametrize("name", KEPT_WHEN_FULL)
+async def test_with_the_memory_full_what_is_there_is_kept_and_ended(
+    store: JobStore, redis_client: Redis, full: Fill, name: str
+) -> None:
+    job = await running(store, on_disconnect="cancel")
+    await store.create(new_job(priority="low"))
+    if name == "audit":
+        await redis_client.delete(keys.worker_jobs("w1.a"))
+    await full()
+    assert await KEPT_WHEN_FULL[name](store, job.id) is not False
+    assert await store.get(job.id) is not None
+
+
+async def test_with_the_memory_full_nothing_new_is_written(store: JobStore, full: Fill) -> None:
+    job, waiting, refused = await running(store), new_job(), new_job()
+    await store.create(waiting)
+    before = await store.entries(job.id)
+    await full()
+    with pytest.raises(StoreUnavailable):
+        await store.create(refused)
+    with pytest.raises(StoreUnavailable):
+        await store.claim(LEASE, "h2")
+    with pytest.raises(StoreUnavailable):
+        await store.append("w1.a", [Append(job.id, "h1", (0,), (1,), words("a"), resolved=RESOLVED)])
+    assert [found and found.status for found in await store.get_many([job.id, waiting.id, refused.id])] == [
+        "in_progress", "queued", None
+    ]  # fmt: skip
+    assert await store.entries(job.id) == before
+
+
+async def test_what_is_over_makes_room(store: JobStore, redis_client: Redis, full: Fill) -> None:
+    job = await running(store)
+    await full()
+    await store.cancel(job.id, "client")
+    await store.forget(job.id)
+    assert await redis_client.keys(f"{keys.job(job.id)}*") == []
 
 
 async def test_that_a_job_failed_is_published(store: JobStore, redis_client: Redis) -> None:

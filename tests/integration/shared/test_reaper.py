@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import replace
 
 import pytest
@@ -20,6 +20,7 @@ from shared.job_store import JobStore
 from shared.lease import Lease
 from shared.queue_score import PROMOTED_AFTER_S
 from shared.reaper import Reaper
+from shared.redis_client import connect
 from shared.ringer import Ringer
 from shared.sampling import SamplingParams
 from tests.redis_server import RedisServer
@@ -254,6 +255,52 @@ async def test_the_minute_begins_anew_when_redis_was_away(
         await upgraded.round(150)
     assert [await upgraded.round(now) for now in (161, 221)] == ["queued"] * 2
     assert await upgraded.round(221.1) == "failed"
+
+
+@pytest.fixture
+async def own_redis() -> AsyncIterator[RedisServer]:
+    server = RedisServer()
+    server.start()
+    yield server
+    server.remove()
+
+
+async def test_a_reaper_that_cannot_write_judges_nobody(own_redis: RedisServer, clock: Clock) -> None:
+    """Nor can the workers: their silence begins to count when the disk has room again."""
+    client, celery = connect(own_redis.url, timeout_s=5), make_celery(own_redis.url)
+    store, ringer = JobStore(client), Ringer(celery, client)
+    reaper = Reaper(store, ringer, lease_s=3, clock=clock)
+    await store.register(LEASE)
+    await reaper.tick()
+    own_redis.fill_disk()
+    await until(lambda: create(store), is_refused=True)
+    clock.now = 2
+    await reaper.try_tick()
+    own_redis.free_disk()
+    await until(lambda: create(store), is_refused=False)
+    clock.now = 3.1
+    await reaper.try_tick()
+    assert len(await store.workers()) == 1
+    clock.now = 6.2
+    await reaper.try_tick()
+    assert await store.workers() == []
+    ringer.close()
+    celery.close()
+    await client.aclose()
+
+
+async def until(act: Callable[[], Awaitable[object]], *, is_refused: bool) -> None:
+    """Repeat it until Redis takes or refuses it, as is wanted; at most ten seconds."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await act()
+                if not is_refused:
+                    return
+            except StoreUnavailable:
+                if is_refused:
+                    return
+            await asyncio.sleep(0.02)
 
 
 async def _unreachable() -> None:
