@@ -6,11 +6,12 @@ All methods raise StoreUnavailable when Redis does not answer, and DecodeError f
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
 
-from shared import keys
+from shared import keys, scripts
 from shared.deadline import Deadline
 from shared.events import Entry, Failed, decode_entry
 from shared.job import Job
@@ -30,6 +31,7 @@ class JobReader:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._look: AsyncScript = redis.register_script(scripts.source("look"))
 
     # Jobs
 
@@ -39,17 +41,15 @@ class JobReader:
 
     async def get_many(self, job_ids: Sequence[str]) -> list[Job | None]:
         """The jobs in the order of their ids, None for each that is not there."""
+        if not job_ids:
+            return []
         with unavailable_as_error():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                for job_id in job_ids:
-                    pipe.hgetall(keys.job(job_id))
-                    pipe.hgetall(keys.asked(job_id))
-                    pipe.xrevrange(keys.events(job_id), count=1)
-                replies = await pipe.execute()
-        jobs = zip(replies[::3], replies[1::3], replies[2::3], strict=True)
+            found = await cast(Awaitable[list[Any]], self._look(args=job_ids))
         return [
-            _job(record | asked, decode_entry(*last[0])) if record and asked and last else None
-            for record, asked, last in jobs
+            _job(_dict(record) | _dict(asked), decode_entry(last[0][0], _dict(last[0][1])))
+            if record and asked and last
+            else None
+            for record, asked, last in found
         ]
 
     async def list_ids(self, owner: str, *, before: str | None, limit: int) -> list[str] | None:
@@ -178,6 +178,11 @@ class JobReader:
         """Raises StoreUnavailable unless Redis answers."""
         with unavailable_as_error():
             await self._redis.ping()
+
+
+def _dict(flat: Sequence[str]) -> dict[str, str]:
+    """Fields and values in turn, as a script has them."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _job(record: Mapping[str, str], last: Entry) -> Job:

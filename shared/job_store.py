@@ -234,9 +234,17 @@ class JobStore(JobReader):
 
     # Duties
 
-    async def audit(self, job_ids: Sequence[str]) -> list[Bell]:
-        """Mend active jobs that no queue and no living worker has. Answers the bells to ring."""
-        return _bells(await self._call("audit", *job_ids))
+    async def audit(
+        self, job_ids: Sequence[str], *, lasting: Mapping[str, Iterable[str]] | None = None
+    ) -> tuple[list[Bell], list[str]]:
+        """Mend active jobs that no queue and no living worker has. Answers the bells to ring.
+
+        `lasting`: models whose living workers have been of these revisions for long. A job that waits for
+        another one fails; answers those too.
+        """
+        known = {model: dict.fromkeys(revisions, 1) for model, revisions in (lasting or {}).items()}
+        bells, failed = await self._call("audit", json.dumps(known), *job_ids)
+        return _bells(bells), failed
 
     async def promote(
         self, models: Iterable[str], *, after_s: Mapping[Priority, float] = PROMOTED_AFTER_S

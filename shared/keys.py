@@ -29,6 +29,8 @@ PLACE = "place"
 WORKERS = "workers"
 #: set of every model that a worker has ever registered.
 MODELS = "models"
+#: Never there: removing it is a write that needs no memory, and that a Redis which takes no writes refuses.
+NOTHING = "nothing"
 #: Pattern of all channels on which events are published.
 CHANNELS = _TEMPLATES["channel"] % "*"
 #: Channel source of events that no worker wrote.
@@ -102,6 +104,7 @@ def lua_names() -> str:
             "PLACE": PLACE,
             "WORKERS": WORKERS,
             "MODELS": MODELS,
+            "NOTHING": NOTHING,
             "STORE_SOURCE": STORE_SOURCE,
         }.items()
     ]

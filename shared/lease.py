@@ -57,6 +57,7 @@ class WorkerState:
     is_draining: bool = False
     #: None where it is unknown.
     fingerprint: Fingerprint | None = None
+    model_revision: str = ""
 
     @classmethod
     def decode(cls, incarnation: str, record: Mapping[str, str], jobs: int) -> WorkerState:
@@ -78,6 +79,7 @@ class WorkerState:
                 stats=json.loads(record.get("stats", "{}")),
                 is_draining=record.get("drain") == "1",
                 fingerprint=Fingerprint.decode(record["computes"]) if "computes" in record else None,
+                model_revision=record.get("revision", ""),
             )
         except (KeyError, ValueError) as error:
             raise DecodeError("worker", dict(record)) from error

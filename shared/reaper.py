@@ -28,6 +28,8 @@ _TICK_S = 0.5
 _BELL_PATIENCE_S = 2.0
 #: A reader that is there renews every 5 s.
 _READER_PATIENCE_S = 6.0
+#: So long a model's workers are of other revisions before the jobs that were begun with one of before fail.
+REVISION_PATIENCE_S = 60.0
 _BATCH = 500
 
 
@@ -94,10 +96,11 @@ class Reaper:
             self._patience.start_anew()
 
     async def tick(self) -> None:
-        """One round of all duties. Raises StoreUnavailable."""
+        """One round of all duties. Raises StoreUnavailable; also where Redis takes no writes, as `promote`
+        always writes: while nobody can, nobody's silence tells anything."""
         workers = await self._store.workers()
         bells = await self._bury_dead(workers)
-        bells += await self._audit()
+        bells += await self._audit(self._lasting_revisions(workers))
         await self._keep_deadlines()
         await self._ringer.ring(bells)
         models = sorted(await self._store.models())
@@ -116,13 +119,30 @@ class Reaper:
         self._patience.keep_only("worker", {("worker", worker.incarnation) for worker in workers})
         return bells
 
-    async def _audit(self) -> list[Bell]:
+    def _lasting_revisions(self, workers: list[WorkerState]) -> dict[str, frozenset[str]]:
+        """Of models that have workers, which have been of these revisions, and no others, for long."""
+        revisions: dict[str, frozenset[str]] = {}
+        for worker in workers:
+            revisions[worker.model] = revisions.get(worker.model, frozenset()) | {worker.model_revision}
+        self._patience.keep_only("revisions", {("revisions", model) for model in revisions})
+        return {
+            model: found
+            for model, found in revisions.items()
+            if self._patience.unchanged_s(("revisions", model), found) > REVISION_PATIENCE_S
+        }
+
+    async def _audit(self, lasting: dict[str, frozenset[str]]) -> list[Bell]:
         ids = await self._store.active_ids(first=self._audited, limit=_BATCH)
         self._audited = self._audited + len(ids) if len(ids) == _BATCH else 0
-        mended = await self._store.audit(ids) if ids else []
+        if not ids:
+            return []
+        mended, failed = await self._store.audit(ids, lasting=lasting)
         if mended:
             failpoint("reaper_mended")
+        for job_id in failed:
+            logger.warning("%s failed: no worker serves the revision of its model", job_id)
         self.acts["mended"] += len(mended)
+        self.acts["outdated"] += len(failed)
         return mended
 
     async def _lost_bells(self, workers: list[WorkerState], models: list[str]) -> list[Bell]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import signal
 import subprocess
@@ -23,11 +24,18 @@ class RedisServer:
         self.directory = directory or Path(tempfile.mkdtemp(prefix="baton-redis-"))
         self.url = f"unix://{self.directory}/redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
+        #: Bytes that none of its files may exceed.
+        self._file_limit = resource.RLIM_INFINITY
 
     @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the process has ended, by itself or not."""
+        return self._process is None or self._process.poll() is not None
 
     def start(self) -> None:
         """Start the server and wait, at most ten seconds, until it answers."""
@@ -39,7 +47,10 @@ class RedisServer:
                 *("--stream-node-max-bytes", STREAM_NODE_BYTES),
             ],
             stdout=subprocess.DEVNULL,
+            # SIGXFSZ stays ignored, as it is in Python: a write beyond the limit fails, and kills nobody.
+            restore_signals=False,
         )
+        self._limit_files()
         client = redis.Redis.from_url(self.url)
         deadline = time.monotonic() + 10
         while True:
@@ -47,7 +58,7 @@ class RedisServer:
                 client.ping()
                 break
             except redis.exceptions.RedisError:
-                if time.monotonic() > deadline:
+                if self.is_over or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
         # As `baton up` does: see JobStore.rewrite_file.
@@ -66,6 +77,20 @@ class RedisServer:
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
+
+    def fill_disk(self) -> None:
+        """From now on writing to its file fails, as on a full disk; also after a `start`."""
+        self._file_limit = (self.directory / "appendonly.aof").stat().st_size
+        self._limit_files()
+
+    def free_disk(self) -> None:
+        """There is room again."""
+        self._file_limit = resource.RLIM_INFINITY
+        self._limit_files()
+
+    def _limit_files(self) -> None:
+        if not self.is_over:
+            resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (self._file_limit, resource.RLIM_INFINITY))
 
     def remove(self) -> None:
         """Stop the server and forget its data."""

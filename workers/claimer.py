@@ -62,6 +62,8 @@ class Claimer:
         #: Words of claims whose answer could not be read.
         self.unreadable: set[str] = set()
         self.is_claiming = False
+        #: Calls for a job, whatever came of them.
+        self.num_asked = 0
         self.num_claims = 0
 
     @property
@@ -156,11 +158,14 @@ class Claimer:
     ) -> Job | Literal["empty", "wait", "unknown", "unreadable"]:
         """Claim until there is an answer: always with the same word, as any of the calls may have been
         carried out."""
+        place = None if instead_of is None else (instead_of.job.id, instead_of.holder)
+
+        async def ask() -> Job | Literal["empty", "wait", "unknown"]:
+            self.num_asked += 1
+            return await self._store.claim(self._lease.lease, holder, instead_of=place)
+
         try:
-            place = None if instead_of is None else (instead_of.job.id, instead_of.holder)
-            return await until_available(
-                lambda: self._store.claim(self._lease.lease, holder, instead_of=place), "claim"
-            )
+            return await until_available(ask, "claim")
         except DecodeError as error:
             logger.error("a claimed job cannot be read: %s", error)
             return "unreadable"

@@ -7,6 +7,8 @@ from typing import Any
 from kombu import Connection
 from kombu.transport.redis import Channel, Transport
 
+_RETRY = {"interval_start": 1, "interval_step": 0, "interval_max": 1}
+
 
 class BellChannel(Channel):  # type: ignore[misc]  # kombu is untyped
     """A channel that is closed by one `close`, whatever the connection does."""
@@ -27,6 +29,10 @@ class BellTransport(Transport):  # type: ignore[misc]
 
 class BellConnection(Connection):  # type: ignore[misc]
     """To be set as `app.amqp.Connection`: no URL can name a transport of one's own and a Unix socket."""
+
+    def ensure_connection(self, *args: Any, **options: Any) -> Any:
+        """Tried each second: kombu lets a worker wait up to half a minute for a Redis that is back."""
+        return super().ensure_connection(*args, **(_RETRY | options))
 
     def get_transport_cls(self) -> Any:
         return BellTransport

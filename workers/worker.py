@@ -29,6 +29,7 @@ from workers.parker import Parker
 from workers.publisher import Publisher
 from workers.running import RunningJob, RunningJobs
 from workers.telemetry import Telemetry
+from workers.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class Worker:
             on_drain=on_drain,
             step_timeout_s=step_timeout_s,
         )
+        self._watchdog = Watchdog(store, ringer, self._jobs, self._claimer, model=lease.model)
         self._reaper = Reaper(store, ringer, lease_s=lease_s)
         self._meter = Meter()
         self._on_death = on_death
@@ -111,6 +113,7 @@ class Worker:
             self._crew.spawn(self._claimer.run(), name="claimer")
             self._crew.spawn(Parker(self._jobs, self._claimer).run(), name="parker")
             self._crew.spawn(self._publisher.run(), name="publisher")
+            self._crew.spawn(self._watchdog.run(), name="watchdog")
             self._crew.spawn(self._heartbeat.run(), name="heartbeat")
             self._crew.spawn(self._reaper.run(), name="reaper")
         await self._is_drained.wait()
@@ -174,7 +177,7 @@ class Worker:
         """Leave within two seconds: stop claiming, stop stepping, write what is there, queue the running jobs
         again, ring for them, acknowledge the bells. What does not succeed is done by others' reapers."""
         await self._is_running.wait()
-        await self._crew.stop("lease", "claimer", "parker", BEGINNING, "reaper")
+        await self._crew.stop("lease", "claimer", "parker", BEGINNING, "watchdog", "reaper")
         failpoint("drain_begun")
         await _bounded(asyncio.to_thread(self._backend.stop), "the last step")
         failpoint("drain_stopped")

@@ -44,6 +44,8 @@ _EXAMPLE = {
 _STATUSES: frozenset[JobStatus] = TERMINAL_STATUSES | {"queued", "in_progress"}
 #: Jobs that one call of the list looks at, at most; `has_more` says that there are others.
 _MAX_SCANNED = 1000
+#: Those of one status are looked for among so many at once.
+_SCANNED_AT_ONCE = 100
 
 
 @router.post(
@@ -202,18 +204,24 @@ async def _page(
 ) -> tuple[list[Job], str | None, bool]:
     """Jobs of this status, the last id that was looked at, and whether there are others."""
     found: list[Job] = []
-    for _ in range(_MAX_SCANNED // 100):
-        ids = await services.store.list_ids(owner, before=after, limit=101)
+    num_scanned = 0
+    while num_scanned < _MAX_SCANNED:
+        # One more than are wanted tells whether there are others; where few fit, many are looked at.
+        at_once = limit if status is None else _SCANNED_AT_ONCE
+        ids = await services.store.list_ids(owner, before=after, limit=at_once + 1)
         if ids is None:
             raise _invalid_after()
-        for job_id, job in zip(ids[:100], await services.store.get_many(ids[:100]), strict=True):
+        looked_at = ids[:at_once]
+        for job_id, job in zip(looked_at, await services.store.get_many(looked_at), strict=True):
             if len(found) == limit:
                 return found, after, True
             after = job_id
             if job is not None and (status is None or job.status == status):
                 found.append(job)
-        if len(ids) <= 100:
-            return found, after, False
+        has_more = len(ids) > at_once
+        if len(found) == limit or not has_more:
+            return found, after, has_more
+        num_scanned += at_once
     return found, after, True
 
 

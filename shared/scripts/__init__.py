@@ -9,7 +9,7 @@ from shared import keys
 
 ScriptName = Literal[
     "create", "bind", "register", "claim", "append", "requeue", "release", "cancel", "beat", "audit", "renew",
-    "forget", "drain", "promote",
+    "forget", "drain", "promote", "look",
 ]  # fmt: skip
 
 

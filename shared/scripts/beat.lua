@@ -1,6 +1,7 @@
 -- A sign of life. ARGV: incarnation, steps made, bells held, statistics as JSON, report as JSON or '', then
 -- job and holder word of each job that it runs. Answers 'unknown' or the jobs that the store believes to run
 -- there and it did not name: {'ok' or, when it is to leave, 'drain', job, holder, …}.
+write_although_full()
 local incarnation = ARGV[1]
 if redis.call('SISMEMBER', WORKERS, incarnation) == 0 then return {'unknown'} end
 redis.call('HINCRBY', worker_key(incarnation), 'beat', 1)

@@ -2,6 +2,7 @@
 -- prompt tokens as JSON, the deadline's member and score that the caller saw, or '', whether the request's key
 -- is free again (1|0).
 -- Answers the status that the job has now; 'unknown' when there is no such job.
+write_although_full()
 local id, status, reason = ARGV[1], ARGV[2], ARGV[3]
 local job = read(id)
 if not job then return 'unknown' end

@@ -10,6 +10,10 @@ local function now_ms()
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 end
 
+-- For scripts that keep what is there, end it or give it back: lets them write although the memory is full.
+-- Redis asks for memory before a script's first write alone, and not for one that removes.
+local function write_although_full() redis.call('DEL', NOTHING) end
+
 -- The stream's last entry: fence, number and end positions; nil when the stream is gone.
 local function last(id)
   local entries = redis.call('XREVRANGE', events_key(id), '+', '-', 'COUNT', 1)
@@ -92,7 +96,7 @@ end
 
 local function read(id)
   local names = {'status', 'holder', 'incarnation', 'fence', 'model', 'score', 'deaths', 'claim_end',
-    'prompt_tokens', 'retention_ms', 'closed_by', 'started_ms', 'owner'}
+    'prompt_tokens', 'retention_ms', 'closed_by', 'started_ms', 'owner', 'revision'}
   local values = redis.call('HMGET', job_key(id), unpack(names))
   if not values[1] then return nil end
   local job = {}

@@ -1,6 +1,7 @@
 -- Let jobs that have waited long go on in the next better class, at their place in the order of acceptance.
 -- ARGV: span of a class, jobs of a call, then model, first score of a class, and how long (µs) it is borne, …
 -- Answers how many were promoted.
+write_although_full()
 local span, limit, promoted = tonumber(ARGV[1]), ARGV[2], 0
 local now = redis.call('TIME')
 local now_us = tonumber(now[1]) * 1000000 + tonumber(now[2])

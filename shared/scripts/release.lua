@@ -1,5 +1,6 @@
 -- End a lease: queue the incarnation's jobs again, then forget it. ARGV: incarnation, reason, died (1|0).
 -- Answers the models to ring for: job, model, job, model, …
+write_although_full()
 local incarnation = ARGV[1]
 local held = redis.call('HGETALL', worker_jobs_key(incarnation))
 local bells = {}

@@ -7,7 +7,9 @@ from tests.mutants.guard import Guard
 _SHARED = "tests/integration/shared"
 _STORE = f"{_SHARED}/test_job_store.py"
 _REAPER, _KEYS = f"{_SHARED}/test_reaper.py", f"{_SHARED}/test_request_key.py"
-_WORKER, _HEARTBEAT = (f"tests/integration/workers/test_{name}.py" for name in ("worker", "heartbeat"))
+_WORKER, _HEARTBEAT, _WATCHDOG = (
+    f"tests/integration/workers/test_{name}.py" for name in ("worker", "heartbeat", "watchdog")
+)
 _JOIN, _RELAY, _FOLLOWER = (f"tests/unit/api/test_{name}.py" for name in ("join", "relay", "follower"))
 _LUA = "shared/scripts/"
 
@@ -155,10 +157,50 @@ GUARDS = (
         _REAPER,
     ),
     _guard(
+        "nobody is judged while nobody can write",
+        _LUA + "promote.lua",
+        "write_although_full()",
+        "",
+        _REAPER,
+    ),
+    _guard(
+        "signs of life although the memory is full", _LUA + "beat.lua", "write_although_full()", "", _STORE
+    ),
+    _guard("an end although the memory is full", _LUA + "cancel.lua", "write_although_full()", "", _STORE),
+    _guard(
+        "a refusal is no end of a worker",
+        "shared/celery_app.py",
+        "        broker_channel_error_retry=True,\n",
+        "",
+        "tests/acceptance/faults/test_full.py",
+    ),
+    _guard(
         "patience with readers",
         "shared/reaper.py",
         "deadline.due_ms) <= _READER_PATIENCE_S:",
         "deadline.due_ms) < 0:",
+        _REAPER,
+    ),
+    _guard(
+        "patience with a revision",
+        "shared/reaper.py",
+        "found) > REVISION_PATIENCE_S",
+        "found) >= 0",
+        _REAPER,
+    ),
+    _guard(
+        "a revision that a living worker has",
+        _LUA + "audit.lua",
+        "if worker[1] == job.model and worker[2] == job.revision then return false end",
+        "",
+        _STORE,
+    ),
+    _guard(
+        "a revision that was there a moment ago",
+        _LUA + "audit.lua",
+        "or revisions[job.revision] then",
+        "then",
+        _STORE,
         _REAPER,
     ),
     # The worker's side
@@ -182,6 +224,34 @@ GUARDS = (
         "in strays & self._strays:",
         "in strays:",
         _HEARTBEAT,
+    ),
+    _guard(
+        "a worker that claims nothing ends",
+        "workers/watchdog.py",
+        "if self._num_idle >= MAX_IDLE_LOOKS:",
+        "if False:",
+        _WATCHDOG,
+    ),
+    _guard(
+        "patience with a worker while Redis is away",
+        "workers/watchdog.py",
+        'logger.warning("not judged: %s", error)\n            self._num_idle = 0',
+        'logger.warning("not judged: %s", error)',
+        _WATCHDOG,
+    ),
+    _guard(
+        "only a free slot can be idle",
+        "workers/watchdog.py",
+        "self._num_asked != before or self._jobs.num_free_slots < 1:",
+        "self._num_asked != before:",
+        _WATCHDOG,
+    ),
+    _guard(
+        "a row that cannot be drawn fails alone",
+        "workers/engine/engine.py",
+        "if num_failed == 0 or num_failed == len(rows) > 1:",
+        "if True:",
+        "tests/unit/workers/engine/test_engine.py",
     ),
     # Readers
     _guard(

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from torch import Tensor
+
 from shared.errors import ErrorInfo, RequestError
 from shared.events import ChoiceOutput
 from shared.histogram import HistogramReading
@@ -202,7 +204,7 @@ class Engine:
             logits = self._runner.run(plan)
             self._watch.lap("run")
             drawing = plan.drawing_rows
-            drawn = self._sampler.sample(logits, [_sample_row(row.sequence) for row in drawing])
+            drawn = self._draw(logits, [_sample_row(row.sequence) for row in drawing])
             self._watch.lap("sample")
             self._postprocess(plan, drawing, drawn)
             self._watch.lap("postprocess")
@@ -229,7 +231,28 @@ class Engine:
         )
         entry.outputs[sequence] = output
 
-    def _postprocess(self, plan: Plan, drawing: list[Row], drawn: list[Drawn]) -> None:
+    def _draw(self, logits: Tensor, rows: list[SampleRow]) -> list[Drawn | Exception]:
+        """A token for each row, or why that row alone has none. Raises what is no single row's fault."""
+        try:
+            return [*self._sampler.sample(logits, rows)]
+        except MemoryError:
+            raise
+        except Exception:
+            drawn = [self._draw_alone(logits[i : i + 1], row) for i, row in enumerate(rows)]
+            num_failed = sum(isinstance(one, Exception) for one in drawn)
+            if num_failed == 0 or num_failed == len(rows) > 1:
+                raise
+            return drawn
+
+    def _draw_alone(self, logits: Tensor, row: SampleRow) -> Drawn | Exception:
+        try:
+            return self._sampler.sample(logits, [row])[0]
+        except MemoryError:
+            raise
+        except Exception as error:
+            return error
+
+    def _postprocess(self, plan: Plan, drawing: list[Row], drawn: list[Drawn | Exception]) -> None:
         self._steps += 1
         self._generated_tokens += len(drawn)
         if drawn:
@@ -241,8 +264,17 @@ class Engine:
             self._prompt_tokens += max(0, min(row.end, row.sequence.num_prompt_tokens) - row.start)
         for row, token in zip(drawing, drawn, strict=True):
             entry = self._requests[row.sequence.request_id]
-            if entry.error is None:
+            if entry.error is not None:
+                continue
+            if isinstance(token, Exception):
+                self._fail(entry, row.sequence, token)
+            else:
                 self._push(entry, row.sequence, token)
+
+    def _fail(self, entry: _Request, sequence: Sequence, error: Exception) -> None:
+        log.error("request %s failed at token %d", sequence.request_id, sequence.position, exc_info=error)
+        entry.error = _error_info(error)
+        self._end(entry)
 
     def _push(self, entry: _Request, sequence: Sequence, drawn: Drawn) -> None:
         try:
@@ -250,10 +282,7 @@ class Engine:
         except MemoryError:
             raise
         except Exception as error:
-            log.exception("request %s failed at token %d", sequence.request_id, sequence.position)
-            entry.error = _error_info(error)
-            self._end(entry)
-            return
+            return self._fail(entry, sequence, error)
         sequence.append(drawn.token_id)
         if output is None:
             return

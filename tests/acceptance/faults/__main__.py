@@ -82,7 +82,7 @@ async def _disturb(arguments: argparse.Namespace, engine: Engine, cluster: Clust
     await _do_all(arguments, faults, cluster)
     histories = await load.finish()
     left = [f"{job_id} is not over" for job_id in await all_over(cluster, 60)]
-    known = {history.job_id for history in histories if history.job_id is not None}
+    known = {job_id for history in histories for job_id in history.job_ids}
     finals = await finals_of(cluster, sorted(known))
     left += await leftovers(cluster, known)
     left += [f"{key} after retention" for key in await after_retention(cluster)]

@@ -86,8 +86,10 @@ def _of_reader(history: History, reference: Reference) -> Iterator[tuple[Fault, 
         yield "no end", f"after {sum(positions)} tokens"
     if end is not None and end.detail in _WHOLE:
         yield from _of_whole(history.ask, positions, finishes, reference)
-    for complaint in () if history.is_excused else history.complaints:
+    for complaint in history.complaints:
         yield "complaint", complaint
+    for other in () if history.is_excused else history.other_jobs:
+        yield "complaint", f"one key, two jobs: {other} as well"
 
 
 def _of_output(ask: Ask, heard: Heard, position: int, reference: Reference) -> Iterator[tuple[Fault, str]]:

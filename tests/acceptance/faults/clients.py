@@ -17,10 +17,12 @@ from tests.acceptance.faults.reader import Blocks, Reader
 _SILENCE_S = 5.0
 _RETRY_S = (0.05, 0.25)
 _BUSY = (429, 502, 503, 504)
+#: What is answered for a job that Redis lost, or that it set back behind the place of its reader.
+_GONE = ("job_not_found", "stream_expired", "invalid_event_id")
 
 
 class Refused(Exception):
-    """Raised when no worker serves the model: a client is told so, and its job is over."""
+    """Raised when a client is told that there is no job: nobody serves the model, or Redis lost it."""
 
 
 class Client:
@@ -88,10 +90,8 @@ class Client:
     async def _whole(self) -> None:
         answer = await self._ask_until_answered("POST", "/v1/chat/completions", self._body(), self._key)
         self._accepted(answer)
-        if answer.status == 200:
+        if not self._is_gone(answer):
             self._reader.answer(answer.json)
-        else:
-            self._complain(answer)
 
     async def _wait(self) -> None:
         await self._submit()
@@ -126,11 +126,9 @@ class Client:
     async def _submit(self) -> None:
         asked = {"endpoint": "/v1/chat/completions", "body": self._body()}
         answer = await self._ask_until_answered("POST", "/v1/jobs", asked, self._key)
-        if answer.status == 202:
-            self._accepted(answer)
-        else:
-            self._complain(answer)
+        if self._is_gone(answer):
             raise Refused
+        self._accepted(answer)
 
     async def _until_over(self) -> dict[str, Any] | None:
         while True:
@@ -157,12 +155,7 @@ class Client:
                     if not self._is_done():
                         self.history.complaints.append("an unfinished stream ended cleanly")
                 else:
-                    pieces = (
-                        [piece async for piece in reading.pieces(5)] if reading.answer.status != 204 else []
-                    )
-                    await self._not_a_stream(
-                        Answer(reading.answer.status, reading.answer.headers, b"".join(pieces))
-                    )
+                    await self._not_a_stream(await reading.whole(5))
         except Unreachable:
             self.history.num_resumed += 1
             await self._pause()
@@ -223,23 +216,20 @@ class Client:
         job_id = answer.headers.get("x-job-id")
         if job_id is None:
             return
-        if self.history.job_id not in (None, job_id):
-            self.history.complaints.append(f"one key, two jobs: {self.history.job_id} and {job_id}")
         if self.history.job_id is None:
             self.history.job_id, self.history.accepted_at = job_id, time.monotonic()
+        elif self.history.job_id != job_id:
+            self.history.other_jobs.append(job_id)
 
     def _is_gone(self, answer: Answer) -> bool:
-        if answer.status in (404, 410):
-            self._reader.lost(str(answer.status))
-            return True
-        if answer.status == 200:
+        """Whether nothing more will come of the job."""
+        if answer.status in (200, 202):
             return False
-        # A place behind the end of a job that is over: Redis lost what came before.
-        self._reader.lost(f"{answer.status} {answer.body[:200]!r}")
+        code = str(answer.json["error"]["code"])
+        if code not in _GONE:
+            self.history.complaints.append(f"{answer.status} {answer.body[:200]!r}")
+        self._reader.lost(f"{answer.status} {code}")
         return True
-
-    def _complain(self, answer: Answer) -> None:
-        self.history.complaints.append(f"{answer.status} {answer.body[:200]!r}")
 
     async def _pause(self) -> None:
         await asyncio.sleep(self._random.uniform(*_RETRY_S))

@@ -121,7 +121,9 @@ class Faults:
                         "DEBUG", "SLEEP", fault.lasts_s
                     )
             case "redis full":
-                await self._fill(fault.lasts_s)
+                await self._fill_memory(fault.lasts_s)
+            case "redis disk full":
+                await self._fill_disk(fault.lasts_s)
 
     async def _restart(self, fault: Planned, between: Callable[[], object]) -> None:
         await asyncio.to_thread(self._cluster.redis.kill)
@@ -129,11 +131,25 @@ class Faults:
         await asyncio.sleep(fault.lasts_s)
         await asyncio.to_thread(self._cluster.redis.start)
 
-    async def _fill(self, lasts_s: float) -> None:
+    async def _fill_memory(self, lasts_s: float) -> None:
         client = self._cluster.client
         await client.config_set("maxmemory", 1)
         await asyncio.sleep(lasts_s)
         await client.config_set("maxmemory", 0)
+
+    async def _fill_disk(self, lasts_s: float) -> None:
+        """With `always` Redis ends at each write that fails, and is started again as by `baton up`."""
+        server = self._cluster.redis
+        await asyncio.to_thread(server.fill_disk)
+        until = time.monotonic() + lasts_s
+        while time.monotonic() < until:
+            await asyncio.sleep(0.1)
+            if server.is_over:
+                with suppress(RedisError):
+                    await asyncio.to_thread(server.start)
+        server.free_disk()
+        if server.is_over:
+            await asyncio.to_thread(server.start)
 
     def keep_copy(self) -> None:
         """Copy Redis's file, to set it back to that later."""

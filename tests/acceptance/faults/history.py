@@ -61,8 +61,14 @@ class History:
     has_left: bool = False
     #: Redis was set back while it ran: it may be gone, or go on after an end that was told.
     is_excused: bool = False
+    #: Jobs that its key made after the first: only where Redis has lost that one.
+    other_jobs: list[str] = field(default_factory=list)
     #: Answers that no fault explains.
     complaints: list[str] = field(default_factory=list)
+
+    @property
+    def job_ids(self) -> set[str]:
+        return {job_id for job_id in (self.job_id, *self.other_jobs) if job_id is not None}
 
     @property
     def num_tokens(self) -> int:

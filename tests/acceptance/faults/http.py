@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,10 +37,16 @@ class Reading:
         self.answer = answer
         self._reader = reader
         self._writer = writer
+        #: Bytes of a body that is not chunked.
+        self._left = int(answer.headers.get("content-length", 0))
 
     def abandon(self) -> None:
         """Leave without a word."""
         self._writer.transport.abort()
+
+    async def whole(self, silence_s: float) -> Answer:
+        """With all of its body. Raises Unreachable."""
+        return replace(self.answer, body=b"".join([piece async for piece in self.pieces(silence_s)]))
 
     async def pieces(self, silence_s: float) -> AsyncIterator[bytes]:
         """The body as it comes. Raises Unreachable when it breaks off or is silent for so long."""
@@ -59,10 +65,8 @@ class Reading:
         if self.answer.headers.get("transfer-encoding") == "chunked":
             size = int(await self._reader.readuntil(b"\r\n"), 16)
             return (await self._reader.readexactly(size + 2))[:-2]
-        if self._reader.at_eof():
-            return b""
-        length = int(self.answer.headers.get("content-length", 0))
-        return await self._reader.readexactly(length) if length else b""
+        length, self._left = self._left, 0
+        return await self._reader.readexactly(length)
 
 
 @asynccontextmanager
@@ -110,16 +114,7 @@ async def fetch(
 ) -> Answer:
     """A whole answer. Raises Unreachable."""
     async with opened(method, url, path, body=body, headers=headers, within_s=within_s) as reading:
-        pieces = []
-        if "content-length" in reading.answer.headers:
-            length = int(reading.answer.headers["content-length"])
-            if length:
-                async for piece in reading.pieces(within_s):
-                    pieces.append(piece)
-                    break
-        elif reading.answer.status not in (204, 304):
-            pieces = [piece async for piece in reading.pieces(within_s)]
-        return Answer(reading.answer.status, reading.answer.headers, b"".join(pieces))
+        return await reading.whole(within_s)
 
 
 def _head(text: str) -> Answer:

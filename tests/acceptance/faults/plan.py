@@ -11,6 +11,7 @@ FaultKind = Literal[
     "api kill", "api stop", "api term", "redis kill", "redis stop", "redis sleep", "redis full",
     "redis tail cut", "redis set back", "worker cut", "worker hole", "worker deaf", "worker mute",
     "worker swallow", "worker slow", "api cut", "api hole", "api deaf", "api swallow", "api slow",
+    "redis disk full",
 ]  # fmt: skip
 
 #: How often each fault is drawn, and how long it lasts (s, least and most; of a kill: until Redis is back).
@@ -41,6 +42,7 @@ FAULTS: dict[FaultKind, tuple[int, float, float]] = {
     "api deaf": (1, 0.5, 4),
     "api swallow": (3, 0.5, 2),
     "api slow": (1, 1, 3),
+    "redis disk full": (1, 0.5, 3),
 }
 
 

@@ -16,7 +16,7 @@ async def hold_to_promise(
 ) -> dict[str, Final]:
     """Wait until all jobs are over and everything is back; answers the jobs."""
     assert await all_over(cluster, 30) == []
-    known = {history.job_id for history in histories if history.job_id is not None}
+    known = {job_id for history in histories for job_id in history.job_ids}
     finals = await finals_of(cluster, sorted(known))
     assert check(histories, finals, Scripted()) == []
     assert await leftovers(cluster, known | set(also_known)) == []

@@ -131,6 +131,9 @@ def test_a_job_that_is_gone_and_one_that_hangs() -> None:
 
 def test_what_redis_lost_may_be_gone_but_not_change() -> None:
     assert faults([*good()[:3], Heard("lost", detail="404")], None, is_excused=True) == set()
+    assert faults(good(), other_jobs=["job_b"], is_excused=True) == set()
+    assert faults(good(), other_jobs=["job_b"]) == {"complaint"}
+    assert faults(good(), complaints=["500"], is_excused=True) == {"complaint"}
     changed = FORGED["another token"][0](good())
     assert faults(changed, is_excused=True) == {"changed"}
 

@@ -131,6 +131,14 @@ async def test_a_fault_that_passes(cluster: Cluster, kind: FaultKind, lasts_s: f
     await under_load(cluster, once(kind, lasts_s, amount=300))
 
 
+@pytest.mark.parametrize("kind", ["redis full", "redis disk full"])
+async def test_no_room_is_nobodys_death(cluster: Cluster, kind: FaultKind) -> None:
+    """F16, F17: what runs pauses, and goes on where it was."""
+    await begin(cluster)
+    finals = await under_load(cluster, once(kind, 4))
+    assert {final.attempts for final in finals.values()} <= {0, 1}
+
+
 async def test_redis_set_back(cluster: Cluster) -> None:
     """What Redis lost is written again, by position; what it forgot altogether is said to be gone."""
     await begin(cluster)
@@ -141,6 +149,26 @@ async def test_redis_set_back(cluster: Cluster) -> None:
         await faults.set_redis_back()
 
     await under_load(cluster, disturb)
+
+
+async def test_a_whole_answer_that_redis_forgets_meanwhile(cluster: Cluster) -> None:
+    """Redis set back to before the request: its client is told so at once, and waits no longer."""
+    await begin(cluster)
+    histories: list[History] = []
+    faults = Faults(cluster, histories)
+    faults.keep_copy()
+    client = Client(Ask("whole", 7, 4000, 4000), cluster.urls, cluster.model, random.Random(1))
+    histories.append(client.history)
+    asking = asyncio.create_task(client.run(30))
+
+    async def is_running() -> bool:
+        return any(worker.jobs for worker in await cluster.store.workers())
+
+    await eventually(is_running, 10, "the request runs")
+    await faults.set_redis_back()
+    await asking
+    assert [heard.what for heard in client.history.heard] == ["lost"]
+    await hold_to_promise(cluster, histories)
 
 
 async def test_connections_that_are_reset_again_and_again(cluster: Cluster) -> None:
@@ -249,8 +277,9 @@ async def test_a_request_that_is_repeated_makes_one_job(cluster: Cluster) -> Non
     await hold_to_promise(cluster, histories)
 
 
-async def test_redis_that_writes_always() -> None:
-    """F12"""
+@pytest.mark.parametrize(("kind", "lasts_s"), [("redis kill", 0.3), ("redis disk full", 4)])
+async def test_redis_that_writes_always(kind: FaultKind, lasts_s: float) -> None:
+    """F12, F17"""
     async with Cluster(appendfsync="always", READER_GRACE_S="5", PING_S="1") as cluster:
         await begin(cluster)
-        await under_load(cluster, once("redis kill", 0.3))
+        await under_load(cluster, once(kind, lasts_s))

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
 from redis.asyncio import Redis
 
+from api.routes.jobs import _page
+from api.services import Services
 from shared import keys
+from shared.job import Job
 from shared.job_store import JobStore
 from tests.fake_worker import ANSWER, FakeWorker, hello
 from tests.integration.api.conftest import StartApi
@@ -128,6 +133,32 @@ async def test_the_list_is_paged(http: httpx.AsyncClient) -> None:
     assert [found["id"] for found in cancelled["data"]] == [ids[2]]
     queued = (await http.get("/v1/jobs", params={"status": "queued", "limit": "3"})).json()
     assert (len(queued["data"]), queued["has_more"]) == (3, True)
+
+
+class CountingStore(JobStore):
+    """Remembers how much was read of it."""
+
+    num_ids = num_jobs = 0
+
+    async def list_ids(self, owner: str, *, before: str | None, limit: int) -> list[str] | None:
+        ids = await super().list_ids(owner, before=before, limit=limit)
+        self.num_ids += len(ids or [])
+        return ids
+
+    async def get_many(self, job_ids: Sequence[str]) -> list[Job | None]:
+        self.num_jobs += len(job_ids)
+        return await super().get_many(job_ids)
+
+
+async def test_a_page_reads_no_more_jobs_than_it_shows(http: httpx.AsyncClient, redis_client: Redis) -> None:
+    ids = [await submit(http) for _ in range(5)][::-1]
+    store = CountingStore(redis_client)
+    services = cast(Services, SimpleNamespace(store=store))
+    for after, shown, has_more in [(None, ids[:2], True), (ids[1], ids[2:4], True), (ids[3], ids[4:], False)]:
+        store.num_ids = store.num_jobs = 0
+        jobs, last_id, more = await _page(services, "public", None, after, 2)
+        assert ([job.id for job in jobs], last_id, more) == (shown, shown[-1], has_more)
+        assert (store.num_ids, store.num_jobs) == (len(shown) + has_more, len(shown))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,10 @@ import httpx
 import pytest
 
 from api.cursor import Cursor
+from shared.append import Append
+from shared.job import ResolvedRequest
 from shared.job_store import JobStore
+from shared.sampling import SamplingParams
 from tests.fake_worker import ANSWER, FakeWorker, Running, hello
 from tests.integration.api.requests import CHAT, chat, read_blocks, resume, stream, submit
 from tests.unit.api.streams import Block, Text, blocks
@@ -65,6 +68,30 @@ async def test_cut_while_it_runs(
 async def _first_block(http: httpx.AsyncClient) -> Block:
     async with http.stream("POST", CHAT, json=chat(stream=True)) as response:
         return await anext(read_blocks(response))
+
+
+async def test_a_reader_is_told_that_nobody_serves_the_revision_any_more(
+    http: httpx.AsyncClient, store: JobStore
+) -> None:
+    async with FakeWorker(store) as worker:
+        asking = asyncio.create_task(stream(http))
+        running = await worker.claimed()
+        assert running.job.holder is not None
+        resolved = ResolvedRequest((1,), SamplingParams(8, 1), (), "revision")
+        begun = Append(running.job.id, running.job.holder, (0,), (0,), resolved=resolved)
+        await store.append(worker.incarnation, [begun])
+        await running.say("a", "b")
+    await store.audit([running.job.id], lasting={running.job.model: ["another"]})
+    async with asyncio.timeout(10):
+        *output, error = await asking
+    assert Text.of(output).texts == {0: "ab"}
+    assert error.json["error"]["code"] == "model_changed"
+    completion_id = output[0].json["id"]
+    again = blocks((await resume(http, completion_id, output[-1].id)).content)
+    assert [block.json["error"]["code"] for block in again] == ["model_changed"]
+    assert (await resume(http, completion_id, error.id)).status_code == 204
+    job = (await http.get(f"/v1/jobs/{running.job.id}")).json()
+    assert (job["status"], job["error"]["code"]) == ("failed", "model_changed")
 
 
 async def test_late_readers_get_it_all(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from importlib import resources
 from typing import cast
@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from shared import keys, scripts
 from shared.append import Append, AppendAnswer
 from shared.bell import Bell
-from shared.errors import ErrorInfo
+from shared.errors import ErrorInfo, StoreUnavailable
 from shared.events import (
     Cancelled,
     ChoiceOutput,
@@ -389,8 +389,65 @@ async def test_the_audit_mends_what_nobody_has(store: JobStore, redis_client: Re
 async def test_the_audit_leaves_alone_what_is_well(store: JobStore) -> None:
     job = await running(store)
     await store.create(new_job())
-    assert await store.audit(await store.active_ids(first=0, limit=9)) == []
+    assert await store.audit(await store.active_ids(first=0, limit=9)) == ([], [])
     assert await store.append("w1.a", [Append(job.id, "h1", (0,), (0,))]) == [AppendAnswer("end", (0,))]
+
+
+async def begun(store: JobStore) -> str:
+    """A job that was begun with the revision `rev`, and waits while a worker has `new` alone."""
+    job = await running(store)
+    end = Append(job.id, "h1", (0,), (1,), words("a"), resolved=RESOLVED)
+    assert await store.append("w1.a", [end]) == [AppendAnswer("end", (1,))]
+    await store.register(replace(OTHER, model_revision="new"))
+    await store.release("w1.a", "drain", died=False)
+    return job.id
+
+
+async def test_a_job_whose_revision_nobody_serves_fails_once(store: JobStore) -> None:
+    job_id = await begun(store)
+    assert await store.audit([job_id], lasting={MODEL: ["new"]}) == ([], [job_id])
+    assert await store.audit([job_id], lasting={MODEL: ["new"]}) == ([], [])
+    found = await store.get(job_id)
+    assert found is not None and found.error is not None
+    assert (found.status, found.error.code, found.end, found.prompt_tokens) == (
+        "failed", "model_changed", (1,), 3
+    )  # fmt: skip
+    assert [type(event) for event in await stream(store, job_id)] == [
+        Queued,
+        Started,
+        Output,
+        Requeued,
+        Failed,
+    ]
+    assert await store.active_ids(first=0, limit=9) == [] and await store.num_queued(MODEL) == 0
+
+
+@pytest.mark.parametrize("lasting", [{}, {"other": ["new"]}, {MODEL: ["new", "rev"]}])
+async def test_a_job_waits_for_its_revision_while_that_may_come_back(
+    store: JobStore, lasting: dict[str, list[str]]
+) -> None:
+    job_id = await begun(store)
+    assert await store.audit([job_id], lasting=lasting) == ([], [])
+    assert (await store.get(job_id)).status == "queued"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("who", ["another of its revision", "one that has claimed it"])
+async def test_a_job_that_is_served_again_does_not_fail(store: JobStore, who: str) -> None:
+    """What the reaper saw a moment ago does not count against what is there now."""
+    job_id = await begun(store)
+    await store.register(LEASE)
+    if who == "one that has claimed it":
+        await claimed(store, LEASE, "h2")
+    assert await store.audit([job_id], lasting={MODEL: ["new"]}) == ([], [])
+    assert not (await store.get(job_id)).is_terminal  # type: ignore[union-attr]
+
+
+async def test_a_job_that_nobody_has_begun_is_for_any_revision(store: JobStore) -> None:
+    job = new_job()
+    await store.create(job)
+    await store.register(replace(OTHER, model_revision="new"))
+    assert await store.audit([job.id], lasting={MODEL: ["new"]}) == ([], [])
+    assert (await claimed(store, replace(OTHER, model_revision="new"), "h")).id == job.id
 
 
 async def test_a_forgotten_job_leaves_nothing(store: JobStore, redis_client: Redis) -> None:
@@ -419,6 +476,84 @@ async def test_every_written_event_is_published(store: JobStore, redis_client: R
         if message is not None:
             found += [(message["channel"], stream_id) for _, stream_id, *_ in json.loads(message["data"])]
     assert found == [("events:w1.a", "2-0"), ("events:w1.a", "2-1"), ("events:store", "3-0")]
+    await heard.aclose()  # type: ignore[no-untyped-call]
+
+
+Fill = Callable[[], Awaitable[None]]
+
+
+@pytest.fixture
+async def full(redis_client: Redis) -> AsyncIterator[Fill]:
+    """Fills Redis's memory when it is called, until the test is over."""
+
+    async def fill() -> None:
+        await redis_client.config_set("maxmemory", 1)
+
+    yield fill
+    await redis_client.config_set("maxmemory", 0)
+
+
+KEPT_WHEN_FULL: dict[str, Callable[[JobStore, str], Awaitable[object]]] = {
+    "beat": lambda store, job_id: store.beat("w1.a", steps=1, bells=0, running={job_id: "h1"}, stats={}),
+    "renew": lambda store, job_id: store.renew_readers([job_id], grace_s=60),
+    "cancel": lambda store, job_id: store.cancel(job_id, "client"),
+    "requeue": lambda store, job_id: store.requeue(job_id, "h1", "drain"),
+    "release": lambda store, _: store.release("w1.a", "drain", died=False),
+    "audit": lambda store, job_id: store.audit([job_id]),
+    "promote": lambda store, _: store.promote([MODEL], after_s={"low": 0, "normal": 0}),
+    "drain": lambda store, _: store.drain("w1.a"),
+    "check": lambda store, job_id: store.append("w1.a", [Append(job_id, "h1", (0,), (0,))]),
+}
+
+
+@pytest.mark.parametrize("name", KEPT_WHEN_FULL)
+async def test_with_the_memory_full_what_is_there_is_kept_and_ended(
+    store: JobStore, redis_client: Redis, full: Fill, name: str
+) -> None:
+    job = await running(store, on_disconnect="cancel")
+    await store.create(new_job(priority="low"))
+    if name == "audit":
+        await redis_client.delete(keys.worker_jobs("w1.a"))
+    await full()
+    assert await KEPT_WHEN_FULL[name](store, job.id) is not False
+    assert await store.get(job.id) is not None
+
+
+async def test_with_the_memory_full_nothing_new_is_written(store: JobStore, full: Fill) -> None:
+    job, waiting, refused = await running(store), new_job(), new_job()
+    await store.create(waiting)
+    before = await store.entries(job.id)
+    await full()
+    with pytest.raises(StoreUnavailable):
+        await store.create(refused)
+    with pytest.raises(StoreUnavailable):
+        await store.claim(LEASE, "h2")
+    with pytest.raises(StoreUnavailable):
+        await store.append("w1.a", [Append(job.id, "h1", (0,), (1,), words("a"), resolved=RESOLVED)])
+    assert [found and found.status for found in await store.get_many([job.id, waiting.id, refused.id])] == [
+        "in_progress", "queued", None
+    ]  # fmt: skip
+    assert await store.entries(job.id) == before
+
+
+async def test_what_is_over_makes_room(store: JobStore, redis_client: Redis, full: Fill) -> None:
+    job = await running(store)
+    await full()
+    await store.cancel(job.id, "client")
+    await store.forget(job.id)
+    assert await redis_client.keys(f"{keys.job(job.id)}*") == []
+
+
+async def test_that_a_job_failed_is_published(store: JobStore, redis_client: Redis) -> None:
+    job_id = await begun(store)
+    heard = redis_client.pubsub()
+    await heard.subscribe(keys.channel(keys.STORE_SOURCE))
+    await store.audit([job_id], lasting={MODEL: ["new"]})
+    message = None
+    while message is None:
+        message = await heard.get_message(ignore_subscribe_messages=True, timeout=5)
+    ((told, _, end, event),) = json.loads(message["data"])
+    assert (told, end, event["error"]["code"]) == (job_id, "1", "model_changed")
     await heard.aclose()  # type: ignore[no-untyped-call]
 
 

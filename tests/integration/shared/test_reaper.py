@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
 
 from shared import keys
+from shared.append import Append
 from shared.bell import Bell
 from shared.celery_app import make_celery
 from shared.errors import StoreUnavailable
-from shared.events import Cancelled, Expired, Requeued
-from shared.job import Job, NewJob, new_job_id
+from shared.events import Cancelled, Expired, Failed, Requeued
+from shared.job import Job, JobStatus, NewJob, ResolvedRequest, new_job_id
 from shared.job_store import JobStore
 from shared.lease import Lease
 from shared.queue_score import PROMOTED_AFTER_S
 from shared.reaper import Reaper
+from shared.redis_client import connect
 from shared.ringer import Ringer
+from shared.sampling import SamplingParams
 from tests.redis_server import RedisServer
 
 MODEL = "model"
@@ -170,6 +174,139 @@ async def test_what_is_kept_long_enough_is_forgotten(
     assert await redis_client.keys(f"{keys.job(job_id)}*") == []
 
 
+class Upgraded:
+    """A job that was begun by a worker of one revision, which was followed by one of another."""
+
+    def __init__(self, store: JobStore, clock: Clock, reaper: Reaper) -> None:
+        self._store = store
+        self._clock = clock
+        self._reaper = reaper
+        self.new = replace(LEASE, incarnation="w2.b", name="w2", model_revision="new")
+        self.job_id = ""
+
+    async def begin(self) -> None:
+        self.job_id = await create(self._store)
+        await self._store.register(LEASE)
+        await self._store.claim(LEASE, "h")
+        resolved = ResolvedRequest((1,), SamplingParams(8, 1), (), LEASE.model_revision)
+        await self._store.append("w1.a", [Append(self.job_id, "h", (0,), (0,), resolved=resolved)])
+        await self._store.register(self.new)
+        await self.round(0)
+        await self._store.release("w1.a", "drain", died=False)
+
+    async def round(self, now: float) -> JobStatus:
+        """A round of duties at that time; what became of the job."""
+        self._clock.now = now
+        for worker in await self._store.workers():
+            await self._store.beat(worker.incarnation, steps=0, bells=0, running={}, stats={})
+        await self._reaper.try_tick()
+        job = await self._store.get(self.job_id)
+        assert job is not None
+        return job.status
+
+
+@pytest.fixture
+def upgraded(store: JobStore, clock: Clock, reaper: Reaper) -> Upgraded:
+    return Upgraded(store, clock, reaper)
+
+
+async def test_a_job_whose_revision_is_served_no_more_fails_after_a_minute(
+    store: JobStore, reaper: Reaper, upgraded: Upgraded
+) -> None:
+    await upgraded.begin()
+    # The minute begins when its last worker has left, however long the other one has been there.
+    assert [await upgraded.round(now) for now in (100, 130, 160)] == ["queued"] * 3
+    assert await upgraded.round(160.1) == "failed"
+    event = await last_event(store, upgraded.job_id)
+    assert isinstance(event, Failed) and event.error.code == "model_changed"
+    assert reaper.acts["outdated"] == 1
+    assert await upgraded.round(300) == "failed"
+    assert await last_event(store, upgraded.job_id) == event
+
+
+async def test_a_worker_of_the_revision_that_comes_back_is_waited_for_anew(
+    store: JobStore, upgraded: Upgraded
+) -> None:
+    await upgraded.begin()
+    assert [await upgraded.round(now) for now in (100, 159)] == ["queued"] * 2
+    await store.register(LEASE)
+    assert await upgraded.round(159.5) == "queued"
+    await store.release("w1.a", "drain", died=False)
+    assert [await upgraded.round(now) for now in (161, 200, 221)] == ["queued"] * 3
+    assert await upgraded.round(221.1) == "failed"
+
+
+async def test_a_job_waits_for_any_worker_while_there_is_none(store: JobStore, upgraded: Upgraded) -> None:
+    await upgraded.begin()
+    await store.release("w2.b", "drain", died=False)
+    assert [await upgraded.round(now) for now in (100, 200, 300)] == ["queued"] * 3
+    await store.register(upgraded.new)
+    assert [await upgraded.round(now) for now in (301, 361)] == ["queued"] * 2
+    assert await upgraded.round(361.1) == "failed"
+
+
+async def test_the_minute_begins_anew_when_redis_was_away(
+    store: JobStore, upgraded: Upgraded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await upgraded.begin()
+    assert await upgraded.round(100) == "queued"
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "models", _unreachable)
+        await upgraded.round(150)
+    assert [await upgraded.round(now) for now in (161, 221)] == ["queued"] * 2
+    assert await upgraded.round(221.1) == "failed"
+
+
+@pytest.fixture
+async def own_redis() -> AsyncIterator[RedisServer]:
+    server = RedisServer()
+    server.start()
+    yield server
+    server.remove()
+
+
+async def test_a_reaper_that_cannot_write_judges_nobody(own_redis: RedisServer, clock: Clock) -> None:
+    """Nor can the workers: their silence begins to count when the disk has room again."""
+    client, celery = connect(own_redis.url, timeout_s=5), make_celery(own_redis.url)
+    store, ringer = JobStore(client), Ringer(celery, client)
+    reaper = Reaper(store, ringer, lease_s=3, clock=clock)
+    await store.register(LEASE)
+    await reaper.tick()
+    own_redis.fill_disk()
+    await until(lambda: create(store), is_refused=True)
+    clock.now = 2
+    await reaper.try_tick()
+    own_redis.free_disk()
+    await until(lambda: create(store), is_refused=False)
+    clock.now = 3.1
+    await reaper.try_tick()
+    assert len(await store.workers()) == 1
+    clock.now = 6.2
+    await reaper.try_tick()
+    assert await store.workers() == []
+    ringer.close()
+    celery.close()
+    await client.aclose()
+
+
+async def until(act: Callable[[], Awaitable[object]], *, is_refused: bool) -> None:
+    """Repeat it until Redis takes or refuses it, as is wanted; at most ten seconds."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await act()
+                if not is_refused:
+                    return
+            except StoreUnavailable:
+                if is_refused:
+                    return
+            await asyncio.sleep(0.02)
+
+
+async def _unreachable() -> None:
+    raise StoreUnavailable("gone")
+
+
 async def test_one_that_waited_for_an_hour_goes_on_in_the_next_class(
     store: JobStore, reaper: Reaper, redis_client: Redis
 ) -> None:
@@ -188,12 +325,8 @@ async def test_a_reaper_that_cannot_reach_redis_judges_nobody(
     await store.register(LEASE)
     reaper = Reaper(store, ringer, lease_s=3, clock=clock)
     await reaper.tick()
-
-    async def unreachable() -> None:
-        raise StoreUnavailable("gone")
-
     with monkeypatch.context() as patch:
-        patch.setattr(store, "workers", unreachable)
+        patch.setattr(store, "workers", _unreachable)
         clock.now = 60
         await reaper.try_tick()
     await reaper.try_tick()

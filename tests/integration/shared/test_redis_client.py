@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from shared.errors import StoreUnavailable
 from shared.job import NewJob, new_job_id
 from shared.job_store import JobStore
-from shared.redis_client import connect
+from shared.redis_client import connect, unavailable_as_error
 from tests.acceptance.faults.proxy import Proxy
 from tests.redis_server import RedisServer
 
@@ -19,8 +19,8 @@ from tests.redis_server import RedisServer
 async def test_a_refusal_inside_a_script_is_one(redis_client: Redis, store: JobStore) -> None:
     await redis_client.config_set("maxmemory", 1)
     try:
-        with pytest.raises(StoreUnavailable, match="not allowed"):
-            await store.get(new_job_id())
+        with pytest.raises(StoreUnavailable, match="not allowed"), unavailable_as_error():
+            await redis_client.set("key", "value")
         with pytest.raises(StoreUnavailable, match="OOM"):
             await store.create(NewJob(new_job_id(), "m", "owner", {"messages": []}))
     finally:

@@ -16,7 +16,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from redis.asyncio import Redis
 
 from shared import keys
@@ -30,7 +30,7 @@ from shared.redis_client import connect
 from shared.request_key import RequestKey
 from shared.ringer import Ringer
 from tests.integration.shared.machine.faulty_store import Fault, FaultyStore
-from tests.integration.shared.machine.plan import MODEL, Deadlined, Plan
+from tests.integration.shared.machine.plan import MODEL, REVISION, Deadlined, Plan
 from tests.integration.shared.machine.readers import Replica
 from tests.integration.shared.machine.redis_copy import RedisCopy
 from tests.integration.shared.machine.state import State
@@ -93,6 +93,22 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.fault = "none"
 
     # Clients
+
+    @initialize(
+        lengths=st.lists(st.integers(1, 5), max_size=4), steps=st.integers(0, 2), is_upgraded=st.booleans()
+    )
+    def begin(self, lengths: list[int], steps: int, is_upgraded: bool) -> None:
+        """Some jobs, begun by the first worker: a run of thirty steps seldom gets that far by itself."""
+        for length in lengths:
+            plan = Plan(len(self.plans), (length,))
+            self.plans[plan.job_id] = plan
+            self.do(self._create(plan, "", 0, "none"))
+        for _ in range(steps):
+            self.do(self.workers[0].claim())
+            self.do(self.workers[0].publish())
+            self.workers[0].generate(1)
+        if is_upgraded:
+            self.upgrade((0, 1), "next")
 
     @rule(
         lengths=st.lists(st.integers(0, 5), min_size=1, max_size=2),
@@ -234,6 +250,12 @@ class StoreMachine(RuleBasedStateMachine):
         self.dead.append(self.workers[worker].incarnation)
         self.workers[worker].die()
 
+    @rule(which=st.sampled_from([(0,), (1,), (0, 1)]), revision=st.sampled_from([REVISION, "next"]))
+    def upgrade(self, which: tuple[int, ...], revision: str) -> None:
+        for worker in which:
+            self.dead.append(self.workers[worker].incarnation)
+            self.workers[worker].upgrade(revision)
+
     @rule(fault=faults)
     def supervise(self, fault: Fault) -> None:
         """`baton up` releases a worker that it saw die."""
@@ -327,7 +349,7 @@ class StoreMachine(RuleBasedStateMachine):
         return self.before
 
     def reap_all(self) -> None:
-        self.wait(1)
+        self.wait(2)
         for reaper in self.reapers:
             self.do(reaper.tick())
         self.holds()

@@ -14,6 +14,7 @@ from shared.lease import Lease
 from shared.ringer import Ringer
 from tests.scripted_backend import ScriptedEngine, scripted_resolve
 from workers.backends.local import LocalBackend
+from workers.claimer import Claimer
 from workers.held_bell import Delivery, HeldBell
 from workers.transcript import Transcript
 from workers.worker import Worker
@@ -95,7 +96,7 @@ class CelerySide:
         self._pids = itertools.count(1)
         self.told: dict[int, list[Any]] = {}
 
-    def bell(self, job_id: str, worker: Worker) -> HeldBell:
+    def bell(self, job_id: str, worker: Worker | Claimer) -> HeldBell:
         pid = next(self._pids)
         told = self.told[pid] = []
         bell = HeldBell(

@@ -22,11 +22,13 @@ from tests.scripted_backend import (
     CONTEXT_LENGTH,
     ScriptedEngine,
     ScriptedOutput,
+    scripted_backend,
     scripted_resolve,
     scripted_text,
 )
 from workers.backends.local import LocalBackend
 from workers.heartbeat import BackendStalled
+from workers.watchdog import WorkerIdle
 from workers.worker import Worker
 
 #: Another worker, whose part the test plays.
@@ -393,6 +395,23 @@ async def test_a_backend_that_hangs_ends_the_worker(store: JobStore, ringer: Rin
     async with asyncio.timeout(WAIT_S):
         assert isinstance(await died, BackendStalled)
     go_on.set()
+    await worker.drain()
+    await running
+
+
+async def test_a_claim_that_never_returns_ends_the_worker(
+    store: JobStore, ringer: Ringer, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.watchdog._LOOK_S", 0.02)
+    monkeypatch.setattr(store, "claim", lambda *_, **__: asyncio.Event().wait())
+    died = asyncio.get_running_loop().create_future()
+    backend = scripted_backend(slots=4)
+    worker = Worker(store, ringer, OTHER, backend, lease_s=3, on_death=died.set_result, on_drain=lambda: None)
+    job_id = await jobs.create()
+    running = asyncio.create_task(worker.run())
+    CelerySide().bell(job_id, worker)
+    async with asyncio.timeout(WAIT_S):
+        assert isinstance(await died, WorkerIdle)
     await worker.drain()
     await running
 

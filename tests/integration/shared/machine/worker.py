@@ -48,6 +48,11 @@ class MachineWorker:
         """kill -9, and a new process."""
         self._begin_anew()
 
+    def upgrade(self, revision: str) -> None:
+        """kill -9, and a new process with this revision of the model."""
+        self._lease = replace(self._lease, model_revision=revision)
+        self._begin_anew()
+
     async def drain(self) -> None:
         """Flush, release, and start again."""
         await self.publish()
@@ -90,7 +95,9 @@ class MachineWorker:
 
     def _take(self, job: Job, word: str) -> None:
         running = RunningJob(job, word, None)
-        running.resolved = job.resolved or self._plans[job.id].resolved
+        own = self._lease.model_revision
+        running.resolved = job.resolved or replace(self._plans[job.id].resolved, model_revision=own)
+        assert running.resolved.model_revision == own, "begun with another revision"
         self.jobs[word] = running
 
     def generate(self, drawn: int) -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from shared.errors import ErrorInfo, RequestError
@@ -23,7 +24,7 @@ from workers.engine.logprobs import Scores
 from workers.engine.model_runner import ModelRunner
 from workers.engine.output_builder import OutputBuilder
 from workers.engine.prefix_cache import PrefixCache
-from workers.engine.sampler import Sampler
+from workers.engine.sampler import Drawn, Sampler, SampleRow
 from workers.engine.scheduler import Scheduler
 
 TOKENIZER = byte_tokenizer()
@@ -329,6 +330,52 @@ def test_request_that_fails_fails_alone(model: PreTrainedModel, caplog: pytest.L
     assert failed.is_last
     assert "ValueError" in caplog.text
     assert choices_of(outputs, "good")[0] == drawn(make_engine(model), "good", request(prompt(1)))
+
+
+class BrokenSampler(Sampler):
+    """Fails where `fails` says so of the rows that it is given."""
+
+    def __init__(self, fails: Callable[[Sequence[SampleRow]], bool]) -> None:
+        self._fails = fails
+
+    def sample(self, logits: Tensor, rows: Sequence[SampleRow]) -> list[Drawn]:
+        if self._fails(rows):
+            raise RuntimeError("nothing to draw from")
+        return super().sample(logits, rows)
+
+
+def sampling_badly(model: PreTrainedModel, fails: Callable[[Sequence[SampleRow]], bool]) -> Engine:
+    engine = make_engine(model)
+    engine._sampler = BrokenSampler(fails)
+    return engine
+
+
+def test_a_row_that_cannot_be_drawn_ends_its_request_alone(model: PreTrainedModel) -> None:
+    good, bad = request(prompt(1), temperature=1.0, seed=7), request(prompt(2), seed=666, n=2)
+    engine = sampling_badly(
+        model, lambda rows: any(row.sampling.seed == 666 and row.position >= 3 for row in rows)
+    )
+    engine.add("bad", bad)
+    engine.add("good", good)
+    outputs = run(engine)
+    assert choices_of(outputs, "good")[0] == drawn(make_engine(model), "r", good)
+    last = [output for output in outputs if output.request_id == "bad"][-1]
+    assert last.is_last and last.error is not None and last.error.code == "engine_error"
+    assert all(choice.end <= 3 for choice in choices_of(outputs, "bad").values())
+    assert engine.stats.running == 0
+
+
+@pytest.mark.parametrize(
+    "fails", [lambda _: True, lambda rows: len(rows) > 1], ids=["each of several rows", "rows together alone"]
+)
+def test_what_is_no_single_rows_fault_ends_the_step(
+    model: PreTrainedModel, fails: Callable[[Sequence[SampleRow]], bool]
+) -> None:
+    engine = sampling_badly(model, fails)
+    for name in ("a", "b"):
+        engine.add(name, request(prompt(1, 5)))
+    with pytest.raises(RuntimeError, match="nothing to draw from"):
+        run(engine)
 
 
 class BrokenReplay(OutputBuilder):

@@ -1,0 +1,105 @@
+"""A worker that could claim and does not ends itself; one without a reason to claim goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from redis.asyncio import Redis
+
+from shared.bell import Bell
+from shared.job_store import JobStore
+from shared.lease import Lease
+from shared.ringer import Ringer
+from tests.integration.workers.harness import MODEL, CelerySide, Jobs
+from tests.scripted_backend import scripted_backend
+from workers.claimer import Claimer
+from workers.crew import Crew
+from workers.lease import LeaseKeeper
+from workers.running import RunningJob, RunningJobs
+from workers.telemetry import Telemetry
+from workers.watchdog import MAX_IDLE_LOOKS, Watchdog, WorkerIdle
+
+
+class Idle:
+    """A worker whose claimer does nothing but what the test does."""
+
+    def __init__(self, store: JobStore, ringer: Ringer, resolver: ThreadPoolExecutor) -> None:
+        backend = scripted_backend(slots=1)
+        self.jobs = RunningJobs(backend, Telemetry(), slots=1)
+        self.lease = LeaseKeeper(store, Lease("", "w", MODEL, "host", 1, "cpu", 1, "scripted-1"), self.jobs)
+        crew = Crew(lambda _: None)
+        self.claimer = Claimer(store, self.lease, self.jobs, backend, resolver, crew, on_begun=lambda: None)
+        self.watchdog = Watchdog(store, ringer, self.jobs, self.claimer, model=MODEL)
+
+    async def look(self, times: int) -> None:
+        for _ in range(times):
+            await self.watchdog.look()
+
+    async def is_ended_by_the_next_look(self) -> bool:
+        try:
+            await self.watchdog.look()
+        except WorkerIdle:
+            return True
+        return False
+
+    def hold(self, job_id: str) -> None:
+        CelerySide().bell(job_id, self.claimer)
+
+
+@pytest.fixture
+def idle(store: JobStore, ringer: Ringer) -> Iterator[Idle]:
+    with ThreadPoolExecutor(1) as resolver:
+        yield Idle(store, ringer, resolver)
+
+
+async def test_a_worker_that_holds_a_bell_and_claims_nothing_ends(jobs: Jobs, idle: Idle) -> None:
+    idle.hold(await jobs.create())
+    await idle.look(MAX_IDLE_LOOKS - 1)
+    assert await idle.is_ended_by_the_next_look()
+
+
+async def test_a_worker_that_takes_no_bell_ends(jobs: Jobs, ringer: Ringer, idle: Idle) -> None:
+    await ringer.ring([Bell(await jobs.create(), MODEL)])
+    await idle.look(MAX_IDLE_LOOKS - 1)
+    assert await idle.is_ended_by_the_next_look()
+
+
+async def test_nothing_to_claim_is_no_reason(jobs: Jobs, idle: Idle) -> None:
+    idle.hold("job_of_another_time")
+    await idle.look(2 * MAX_IDLE_LOOKS)
+    idle.claimer.withdraw(idle.claimer.bells[0])
+    await jobs.create()  # and nobody rang
+    await idle.look(2 * MAX_IDLE_LOOKS)
+
+
+async def test_a_worker_without_a_free_slot_need_not_claim(jobs: Jobs, idle: Idle) -> None:
+    job_id = await jobs.create()
+    idle.hold(job_id)
+    idle.jobs.add(RunningJob(await jobs.get(job_id), "word", None))
+    await idle.look(2 * MAX_IDLE_LOOKS)
+
+
+async def test_a_claim_that_gets_nothing_counts(jobs: Jobs, idle: Idle) -> None:
+    idle.hold(await jobs.create())
+    await idle.look(MAX_IDLE_LOOKS - 1)
+    idle.claimer.num_asked += 1
+    await idle.look(MAX_IDLE_LOOKS)
+    assert await idle.is_ended_by_the_next_look()
+
+
+async def test_nobody_is_judged_while_redis_is_away(
+    redis_client: Redis, jobs: Jobs, idle: Idle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle.hold(await jobs.create())
+    await idle.look(MAX_IDLE_LOOKS - 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(redis_client, "execute_command", _refuse)
+        await idle.look(1)
+    await idle.look(MAX_IDLE_LOOKS - 1)
+    assert await idle.is_ended_by_the_next_look()
+
+
+async def _refuse(*_: object, **__: object) -> None:
+    raise ConnectionError("refused")
