@@ -103,7 +103,7 @@ QUANT = Variable(
     "BATON_QUANT",
     "none",
     _one_of("none", "int8"),
-    "int8: linear layers of 1.5 million weights and more compute with 8 bits; on CPUs only.",
+    "int8: linear layers compute with 8 bits, which is faster and less accurate; on CPUs only.",
 )
 THREADS = Variable(
     "BATON_THREADS", "", _optional_count, "Compute threads of a CPU worker; empty: measured choice."

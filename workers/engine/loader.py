@@ -24,8 +24,9 @@ from transformers.utils import logging as transformers_logging
 from shared.errors import BatonError
 from shared.fingerprint import Fingerprint
 from workers.engine.attention import UnsupportedModel, use_slot_attention
-from workers.engine.config import DType, EngineConfig
+from workers.engine.config import DType, EngineConfig, Quant
 from workers.engine.exactness import Exactness, ExactnessTrial
+from workers.engine.int8_linear import Int8Packer
 from workers.engine.kernels import fingerprint_of
 from workers.engine.linear import can_pack, pack_linears
 from workers.engine.model_files import ModelFiles, ModelLoadError, check_architecture
@@ -73,8 +74,8 @@ def load_model(
     tokenizer = files.tokenizer()
     with _reported(on_progress):
         model = _read_model(files, config.device, dtype)
-    exactness = prepare_model(model)
-    revision = files.revision()
+    exactness = prepare_model(model, config.quant)
+    revision = files.revision(config.quant)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
@@ -82,22 +83,25 @@ def load_model(
         max_model_len=_max_model_len(config.max_model_len, files.config),
         stop_token_ids=_stop_token_ids(model, tokenizer),
         is_exact=exactness.is_exact,
-        fingerprint=fingerprint_of(model, revision, exactness.digest),
+        fingerprint=fingerprint_of(model, revision, exactness.digest, config.quant),
     )
 
 
-def prepare_model(model: PreTrainedModel) -> Exactness:
+def prepare_model(model: PreTrainedModel, quant: Quant = "none") -> Exactness:
     """Makes a causal language model run in the engine, in place; answers whether it is exact (LoadedModel).
 
     Raises UnsupportedModel when, afterwards, it would not compute what it computed before.
     """
+    can_pack_here = can_pack(model.device, model.dtype)
+    if quant == "int8" and not can_pack_here:
+        raise UnsupportedModel("int8 weights are for CPUs with oneDNN: set BATON_QUANT=none")
     check_architecture(model.config)
     model.eval()
     reference = Reference.of(model)
-    if can_pack(model.device, model.dtype):
-        pack_linears(model, reference.probe)
+    if can_pack_here:
+        pack_linears(model, reference.probe, Int8Packer() if quant == "int8" else None)
     use_slot_attention(model)
-    SelfTest(reference).run()
+    SelfTest(reference, quant).run()
     return ExactnessTrial(model).run()
 
 

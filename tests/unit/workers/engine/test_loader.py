@@ -15,11 +15,13 @@ from tests.tiny_gguf import write_tiny_gguf
 from workers.engine.attention import UnsupportedModel
 from workers.engine.config import EngineConfig
 from workers.engine.engine import make_engine
+from workers.engine.int8_linear import Int8Linear
 from workers.engine.loader import (
     MissingChatTemplate,
     available_cores,
     default_threads,
     load_model,
+    prepare_model,
     require_chat_template,
     resolve_dtype,
 )
@@ -102,3 +104,21 @@ def test_weights_that_are_missing_or_of_another_shape_are_refused(directory: Pat
         (copy / "config.json").write_text(json.dumps({**fields, name: value, "layer_types": None}))
         with pytest.raises(ModelLoadError, match=r"lacks weights.*model\.layers"):
             load_model(EngineConfig(str(copy), threads=1))
+
+
+def test_int8_is_another_revision_another_fingerprint_and_exact(directory: Path) -> None:
+    plain, rounded = (
+        load_model(EngineConfig(str(directory), dtype="float32", quant=quant, threads=1))
+        for quant in ("none", "int8")
+    )
+    assert isinstance(rounded.model.lm_head, Int8Linear)
+    assert (plain.fingerprint.quant, rounded.fingerprint.quant) == ("none", "int8")
+    assert plain.revision != rounded.revision == rounded.fingerprint.model_revision
+    assert plain.fingerprint.id != rounded.fingerprint.id
+    assert rounded.is_exact
+
+
+def test_int8_is_refused_where_it_cannot_be_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.engine.loader.can_pack", lambda *_: False)
+    with pytest.raises(UnsupportedModel, match="BATON_QUANT=none"):
+        prepare_model(tiny_model("llama"), "int8")
