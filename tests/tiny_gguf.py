@@ -14,25 +14,27 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.models import write_tiny_model
 
 #: A file without any says nothing of them.
-_MERGES = (("Ġ", "a"),)
+_MERGES = (("Ġ", "a"), ("Ġ", "1"))
 
 
 def write_tiny_gguf(
     path: Path,
     model_type: str = "llama",
     *,
+    words: str = "gpt-2",
     metadata: dict[str, str] | None = None,
     extra: str = "",
     **overrides: Any,
 ) -> Path:
     """Writes `path`, and its model as a directory beside it, whose path it answers.
 
-    `metadata` is added to the file's own, and a tensor with the name `extra`.
+    `words` names how text is split before tokens are looked for. `metadata` is added to the file's own, and a
+    tensor with the name `extra`.
     """
     directory = write_tiny_model(path.parent / f"{path.stem}-directory", model_type, _MERGES, **overrides)
     writer = GGUFWriter(path, model_type)
     _add_config(writer, json.loads((directory / "config.json").read_text()))
-    _add_tokenizer(writer, AutoTokenizer.from_pretrained(directory))
+    _add_tokenizer(writer, AutoTokenizer.from_pretrained(directory), words)
     for key, value in (metadata or {}).items():
         writer.add_string(key, value)
     _add_weights(writer, model_type, directory)
@@ -62,12 +64,12 @@ def _head_dim(config: dict[str, Any]) -> int:
     return int(config["hidden_size"]) // int(config["num_attention_heads"])
 
 
-def _add_tokenizer(writer: GGUFWriter, tokenizer: Any) -> None:
+def _add_tokenizer(writer: GGUFWriter, tokenizer: Any, words: str) -> None:
     tokens = [tokenizer.convert_ids_to_tokens(token_id) for token_id in range(len(tokenizer))]
     special = set(tokenizer.get_added_vocab())
     kinds = [TokenType.CONTROL if token in special else TokenType.NORMAL for token in tokens]
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
+    writer.add_tokenizer_pre(words)
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
     writer.add_token_merges([" ".join(pair) for pair in _MERGES])

@@ -17,6 +17,7 @@ from shared.errors import BatonError
 from shared.gguf_header import GGUFHeader, find_gguf
 from workers.engine.attention import UnsupportedModel
 from workers.engine.config import Quant
+from workers.engine.gguf_tokenizer import check_words, split_words
 
 #: The files of a model: its weights, and what makes text of tokens.
 _FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
@@ -102,9 +103,12 @@ class ModelFiles:
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
         try:
-            return AutoTokenizer.from_pretrained(**self.arguments)
+            tokenizer = AutoTokenizer.from_pretrained(**self.arguments)
         except _UNREADABLE as error:
             raise ModelLoadError(f"{self.path} has no usable tokenizer: {error}") from error
+        if self.is_gguf:
+            split_words(tokenizer, self.header)
+        return tokenizer
 
     def revision(self, quant: Quant = "none") -> str:
         """A fingerprint of the model's content that stays the same wherever it lies: 16 hexadecimal digits.
@@ -149,6 +153,7 @@ def check_gguf(header: GGUFHeader) -> None:
     scaling = header.metadata.get(f"{architecture}.rope.scaling.type", "none")
     if scaling != "none" or any(tensor.name.startswith("rope_freqs") for tensor in header.tensors):
         raise UnsupportedModel("GGUF files with scaled rotary positions are not read: take the safetensors")
+    check_words(header)
 
 
 def check_architecture(config: PreTrainedConfig) -> None:
