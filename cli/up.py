@@ -38,6 +38,7 @@ def up(
     model_name: Annotated[str | None, _flag(settings.MODEL_NAME)] = None,
     devices: Annotated[str | None, _flag(settings.DEVICES)] = None,
     dtype: Annotated[str | None, _flag(settings.DTYPE)] = None,
+    quant: Annotated[str | None, _flag(settings.QUANT)] = None,
     threads: Annotated[str | None, _flag(settings.THREADS)] = None,
     max_slots: Annotated[str | None, _flag(settings.MAX_SLOTS)] = None,
     max_model_len: Annotated[str | None, _flag(settings.MAX_MODEL_LEN)] = None,

@@ -26,12 +26,14 @@ class Fingerprint:
     #: Version of this package, whose sampler draws from the logits.
     baton: str
     threads: int
+    #: To how many bits linear layers were rounded: `none` or `int8`.
+    quant: str = "none"
 
     @property
     def id(self) -> str:
         """16 hexadecimal digits; the same only for workers that compute the same."""
         parts = (self.model_revision, self.dtype, self.kernels, self.torch, self.processor)
-        text = "\0".join((*parts, self.digest, self.baton))
+        text = "\0".join((*parts, self.digest, self.baton, self.quant))
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def to_json(self) -> dict[str, Any]:

@@ -86,7 +86,9 @@ BROKER_URL = Variable("BATON_BROKER_URL", "", str, "Redis that carries Celery's 
 APPENDFSYNC = Variable(
     "BATON_APPENDFSYNC", "always", _one_of("always", "everysec"), "When our own Redis writes to the disk."
 )
-MODEL = Variable("BATON_MODEL", "", str, "Model directory or hub id; empty: SmolLM2-135M-Instruct.")
+MODEL = Variable(
+    "BATON_MODEL", "", str, "Model directory, GGUF file or hub id; empty: SmolLM2-135M-Instruct."
+)
 MODEL_NAME = Variable(
     "BATON_MODEL_NAME", "", str, "Name under which clients ask for it; empty: its last part."
 )
@@ -96,6 +98,12 @@ DTYPE = Variable(
     "auto",
     _one_of("auto", "float32", "bfloat16", "float16"),
     "Type in which the model computes; auto: the fastest that the device has.",
+)
+QUANT = Variable(
+    "BATON_QUANT",
+    "none",
+    _one_of("none", "int8"),
+    "int8: linear layers compute with 8 bits, which is faster and less accurate; on CPUs only.",
 )
 THREADS = Variable(
     "BATON_THREADS", "", _optional_count, "Compute threads of a CPU worker; empty: measured choice."
@@ -152,9 +160,9 @@ FAILPOINT = Variable(
 
 VARIABLES: tuple[Variable[Any], ...] = (
     HOST, PORT, FLOWER_PORT, HOME, REDIS_URL, BROKER_URL, APPENDFSYNC, MODEL, MODEL_NAME, DEVICES, DTYPE,
-    THREADS, MAX_SLOTS, MAX_MODEL_LEN, MAX_KV_TOKENS, API_REPLICAS, API_KEYS, PING_S, FIRST_OUTPUT_WAIT_S,
-    BODY_LIMIT, RECEIPT_S, MAX_READERS, MAX_OPEN_JOBS, READER_GRACE_S, RETENTION_S, LEASE_S, DRAIN_S,
-    LOG_LEVEL, LOG_FORMAT, WORKER_NAME, WORKER_DEVICE, FLOWER_BASIC_AUTH, FAILPOINT,
+    QUANT, THREADS, MAX_SLOTS, MAX_MODEL_LEN, MAX_KV_TOKENS, API_REPLICAS, API_KEYS, PING_S,
+    FIRST_OUTPUT_WAIT_S, BODY_LIMIT, RECEIPT_S, MAX_READERS, MAX_OPEN_JOBS, READER_GRACE_S, RETENTION_S,
+    LEASE_S, DRAIN_S, LOG_LEVEL, LOG_FORMAT, WORKER_NAME, WORKER_DEVICE, FLOWER_BASIC_AUTH, FAILPOINT,
 )  # fmt: skip
 
 _PLACEHOLDERS = ("changeme", "change-me", "<", "your-")

@@ -110,10 +110,10 @@ CHAT_TEMPLATE = (
 _SPECIAL_TOKENS = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer with a token for each byte and for each end and role; 260 tokens."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(BPE({character: i for i, character in enumerate(alphabet)}, []))
+def byte_tokenizer(merges: tuple[tuple[str, str], ...] = ()) -> PreTrainedTokenizerFast:
+    """A tokenizer with a token for each byte and merge, end and role; 260 without merges."""
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges)]
+    tokenizer = Tokenizer(BPE({token: i for i, token in enumerate(tokens)}, list(merges)))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(_SPECIAL_TOKENS)
@@ -122,9 +122,11 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def write_tiny_model(directory: Path, model_type: str = "llama", **overrides: Any) -> Path:
+def write_tiny_model(
+    directory: Path, model_type: str = "llama", merges: tuple[tuple[str, str], ...] = (), **overrides: Any
+) -> Path:
     """A directory as the hub has them: config, safetensors, tokenizer with a chat template; about 200 kB."""
-    tokenizer = byte_tokenizer()
+    tokenizer = byte_tokenizer(merges)
     model = tiny_model(model_type, **{"vocab_size": len(tokenizer), **overrides})
     model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(directory)

@@ -27,7 +27,7 @@ class GenerationConfig:
     """A model's generation_config.json; empty where there is none."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises BatonError when it cannot be read."""
+        """`directory`: or a file, which has none. Raises BatonError when it cannot be read."""
         self._path = directory / "generation_config.json"
         self._fields = self._read()
 
@@ -60,7 +60,7 @@ class GenerationConfig:
     def _read(self) -> dict[str, Any]:
         try:
             fields = json.loads(self._path.read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except ValueError as error:
             raise BatonError(f"{self._path} is not JSON: {error}") from error

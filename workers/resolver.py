@@ -6,12 +6,13 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from shared.errors import BatonError, RequestError, invalid_request
 from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
 from workers.defaults import Defaults, GenerationConfig
+from workers.engine.model_files import ModelFiles
 from workers.prompter import Prompter
 
 _SEED_BITS = 63
@@ -49,20 +50,21 @@ class Resolver:
 
     @classmethod
     def from_directory(cls, path: Path, model_revision: str, max_model_len: int | None = None) -> Resolver:
-        """For the model in a directory; `max_model_len` None: as long as the model was made for.
+        """For the model in a directory or a GGUF file."""
+        return cls.from_files(ModelFiles(path), model_revision, max_model_len)
+
+    @classmethod
+    def from_files(cls, files: ModelFiles, model_revision: str, max_model_len: int | None = None) -> Resolver:
+        """`max_model_len` None: as long as the model was made for.
 
         What the model's generation_config.json recommends is the default, as in vLLM. Raises BatonError.
         """
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-            config = AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config()
-        except (ValueError, OSError, KeyError) as error:
-            raise BatonError(f"{path} has no usable tokenizer or configuration: {error}") from error
+        tokenizer, config = files.tokenizer(), files.config.get_text_config()
         made_for = getattr(config, "max_position_embeddings", None)
         lengths = [length for length in (max_model_len, made_for) if length is not None]
         if not lengths:
-            raise BatonError(f"{path} does not say how long a text may be: set max_model_len")
-        generation = GenerationConfig(path)
+            raise BatonError(f"{files.path} does not say how long a text may be: set max_model_len")
+        generation = GenerationConfig(files.path)
         return cls(
             tokenizer,
             model_revision=model_revision,

@@ -23,13 +23,14 @@ class WorkerSettings:
     name: str
     redis_url: str
     broker_url: str
-    #: A directory, or the id of a repository on the Hugging Face hub.
+    #: A directory, a GGUF file, or the id of a repository on the Hugging Face hub.
     model: str
     #: What clients call it.
     model_name: str
     #: `auto`, `cpu` or `cuda:<n>`.
     device: str
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    quant: Literal["none", "int8"]
     threads: int | None
     slots: int
     max_model_len: int | None
@@ -56,6 +57,7 @@ class WorkerSettings:
             model_name=env.read(settings.MODEL_NAME) or Path(model).name,
             device=devices[0],
             dtype=cast(Literal["auto", "float32", "bfloat16", "float16"], env.read(settings.DTYPE)),
+            quant=cast(Literal["none", "int8"], env.read(settings.QUANT)),
             threads=env.read(settings.THREADS),
             slots=env.read(settings.MAX_SLOTS),
             max_model_len=env.read(settings.MAX_MODEL_LEN),

@@ -1,4 +1,4 @@
-"""Whether a model directory holds what a worker loads."""
+"""Whether a model directory or GGUF file holds what a worker loads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from cli.checks.finding import Finding
 from cli.errors import StartRefused
-from cli.supervisor.model import model_directory
+from cli.supervisor.model import model_path, read_header
+from shared.gguf_header import find_gguf
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 _INDEX = "model.safetensors.index.json"
@@ -16,11 +17,13 @@ _AGAIN = "fetch the model again"
 
 
 def find_model(model: str, default: Path) -> tuple[Path | None, Finding | None]:
-    """The directory, or what there is to say instead of one."""
+    """The directory or file, or what there is to say instead of one."""
     try:
-        directory = model_directory(model) if model else default if default.is_dir() else None
+        directory = model_path(model) if model else default if default.is_dir() else None
     except StartRefused as error:
-        return None, Finding("model", "fail", str(error), "set BATON_MODEL to a model directory or a hub id")
+        return None, Finding(
+            "model", "fail", str(error), "set BATON_MODEL to a model directory, GGUF file or hub id"
+        )
     if directory is not None:
         return directory, None
     if model:
@@ -31,10 +34,19 @@ def find_model(model: str, default: Path) -> tuple[Path | None, Finding | None]:
 
 
 def check_model(directory: Path) -> list[Finding]:
-    """Config, weights, tokenizer, chat template."""
+    """Config, weights, tokenizer, chat template. A GGUF file holds all of them."""
+    if gguf := find_gguf(directory):
+        return [_check_gguf(gguf)]
     found = [_check_config(directory), _check_weights(directory), _check_tokenizer(directory)]
     wrong = [finding for finding in found if finding is not None]
     return wrong or [Finding("model", "ok", str(directory))]
+
+
+def _check_gguf(path: Path) -> Finding:
+    if "tokenizer.chat_template" not in read_header(path).metadata:
+        advice = "take the instruct version of the model"
+        return Finding("model", "warn", f"no chat template in {path}: chats are refused", advice)
+    return Finding("model", "ok", str(path))
 
 
 def _check_config(directory: Path) -> Finding | None:

@@ -16,7 +16,7 @@ from cli.supervisor.embedded_redis import redis_binary, redis_command, socket_pa
 from cli.supervisor.flower_password import FlowerAuth, flower_auth
 from cli.supervisor.home import Home
 from cli.supervisor.memory import check_memory, free_memory
-from cli.supervisor.model import model_directory, weight_bytes
+from cli.supervisor.model import model_path, weight_bytes
 from cli.supervisor.plan import ChildPlan, plan_children, ports, redis_plan
 from cli.supervisor.ports import check_ports
 from cli.supervisor.settings import UpSettings
@@ -44,7 +44,7 @@ class Prepared:
 def prepare(settings: UpSettings, home: Home, environ: Mapping[str, str]) -> Prepared:
     """Check the machine and get the model. Raises StartRefused. The home must be locked."""
     check_ports(settings.host, ports(settings))
-    given = model_directory(settings.model) if settings.model else None
+    given = model_path(settings.model) if settings.model else None
     gpus = query_gpus()
     devices = resolve_devices(settings.devices, gpus, environ)
     directory = given if settings.model else _default_model(home)

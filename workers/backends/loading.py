@@ -14,7 +14,8 @@ from workers.device import Device
 from workers.engine.config import EngineConfig
 from workers.engine.engine import make_engine
 from workers.engine.free_memory import OutOfMemory
-from workers.engine.loader import find_model, load_model, model_revision, read_config
+from workers.engine.loader import load_model
+from workers.engine.model_files import ModelFiles
 from workers.resolver import Resolver
 from workers.settings import WorkerSettings
 
@@ -30,15 +31,16 @@ def load_local(settings: WorkerSettings, device: Device) -> LocalBackend:
     """Blocking, for seconds to minutes. Raises BatonError when there is no usable model."""
     transformers_logging.disable_default_handler()
     transformers_logging.enable_propagation()
-    directory = find_model(settings.model)
+    files = ModelFiles.find(settings.model)
     # What is quick to say what is missing comes first.
-    read_config(directory)
-    revision = model_revision(directory)
-    resolver = Resolver.from_directory(directory, revision, settings.max_model_len)
+    files.check()
+    revision = files.revision(settings.quant)
+    resolver = Resolver.from_files(files, revision, settings.max_model_len)
     config = EngineConfig(
-        model=str(directory),
+        model=str(files.path),
         device=device.torch_name,
         dtype=settings.dtype,
+        quant=settings.quant,
         max_slots=settings.slots,
         max_model_len=settings.max_model_len,
         max_kv_tokens=settings.max_kv_tokens,
@@ -47,10 +49,10 @@ def load_local(settings: WorkerSettings, device: Device) -> LocalBackend:
     )
     logger.info("loading %s for %s", settings.model, device.name)
     with _out_of_memory_as_error(settings.model, device):
-        loaded = load_model(config, _Progress())
+        loaded = load_model(config, _Progress(), files)
         engine = make_engine(loaded, config)
     if engine.max_model_len < loaded.max_model_len:
-        resolver = Resolver.from_directory(directory, revision, engine.max_model_len)
+        resolver = Resolver.from_files(files, revision, engine.max_model_len)
     logger.info("loaded: %s", _described(loaded.model.dtype, is_exact=loaded.is_exact))
     return LocalBackend(
         engine,

@@ -8,18 +8,21 @@ from typing import Literal
 from shared.errors import SettingsError
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
+#: How linear layers keep their weights: as they are loaded, or rounded to 8 bits (`int8_linear`).
+Quant = Literal["none", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
     """Built once at the entry; components are given the few values that they need. Raises SettingsError."""
 
-    #: A directory with config.json and safetensors, or the id of a repository on the Hugging Face hub.
+    #: A directory with config.json and safetensors, a GGUF file, or the id of a repository on the hub.
     model: str
     #: A torch device: `cpu`, `cuda`, `cuda:1`.
     device: str = "cpu"
     #: `auto`: what the device computes fast, see `loader.resolve_dtype`.
     dtype: DType = "auto"
+    quant: Quant = "none"
     #: Sequences that run at once; a job takes one per choice.
     max_slots: int = 32
     #: Prompt plus output of one sequence, in tokens. None: as long as the model was made for.

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from shared.fingerprint import Fingerprint
+from workers.engine.config import Quant
 from workers.engine.linear import can_pack
 
 #: This package, whose version decides what is drawn from logits.
@@ -18,7 +19,7 @@ _PACKAGE = "baton"
 _EXTENSIONS = ("amx_tile", "avx512_bf16", "avx512_vnni", "avx512_fp16", "avx512", "avx2")
 
 
-def fingerprint_of(model: PreTrainedModel, revision: str, digest: str) -> Fingerprint:
+def fingerprint_of(model: PreTrainedModel, revision: str, digest: str, quant: Quant = "none") -> Fingerprint:
     """What this process computes the model with."""
     return Fingerprint(
         model_revision=revision,
@@ -29,6 +30,7 @@ def fingerprint_of(model: PreTrainedModel, revision: str, digest: str) -> Finger
         digest=digest,
         baton=metadata.version(_PACKAGE),
         threads=torch.get_num_threads(),
+        quant=quant,
     )
 
 

@@ -17,6 +17,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from workers.engine.int8_linear import Int8Linear, Int8Packer
+
 #: Row counts that are tried as the least one of a product.
 _PADS = (1, 2, 4, 8, 16, 32)
 #: Row counts whose results must equal those within _MANY_ROWS.
@@ -65,7 +67,7 @@ class FusedLinear:
 
     __slots__ = ("_input", "_outputs", "_product", "_sizes")
 
-    def __init__(self, product: PackedLinear, sizes: list[int]) -> None:
+    def __init__(self, product: PackedLinear | Int8Linear, sizes: list[int]) -> None:
         self._product = product
         self._sizes = sizes
         self._input: torch.Tensor | None = None
@@ -107,24 +109,33 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
             return False
 
 
-def pack_linears(model: PreTrainedModel, probe: Callable[[], object]) -> None:
+def pack_linears(model: PreTrainedModel, probe: Callable[[], object], int8: Int8Packer | None = None) -> None:
     """Replaces every linear layer of the model; `probe` runs its forward once, to see which share an input.
 
     The original weights are dropped one layer after the other (a tied embedding keeps its own).
-    GPT-2's Conv1D counts as one: it is a linear layer with its weight turned over.
+    GPT-2's Conv1D counts as one: it is a linear layer with its weight turned over. With `int8` all are
+    rounded to 8 bits.
     """
     names = {module: name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
     least: dict[tuple[int, int], int] = {}
     groups = _by_input(list(names), probe)
     while groups:
         group = groups.pop()
-        product = PackedLinear(*_joined(group))
-        shape = (product.out_features, product.in_features)
-        if shape not in least:
-            least[shape] = least_rows(product)
-        product.min_rows = least[shape]
+        weight, bias = _joined(group)
+        product = _packed(weight, bias, least) if int8 is None else int8.pack(weight, bias)
         for layer, replacement in zip(group, _replacements(product, group), strict=True):
             model.set_submodule(names.pop(layer), replacement)
+
+
+def _packed(
+    weight: torch.Tensor, bias: torch.Tensor | None, least: dict[tuple[int, int], int]
+) -> PackedLinear:
+    product = PackedLinear(weight, bias)
+    shape = (product.out_features, product.in_features)
+    if shape not in least:
+        least[shape] = least_rows(product)
+    product.min_rows = least[shape]
+    return product
 
 
 def least_rows(product: PackedLinear) -> int:
@@ -197,7 +208,7 @@ def _bias(layer: nn.Linear) -> torch.Tensor:
     return torch.zeros(len(_weight(layer)), dtype=layer.weight.dtype) if bias is None else bias.data
 
 
-def _replacements(product: PackedLinear, group: list[nn.Linear]) -> list[nn.Module]:
+def _replacements(product: PackedLinear | Int8Linear, group: list[nn.Linear]) -> list[nn.Module]:
     if len(group) == 1:
         return [product]
     fused = FusedLinear(product, [len(_weight(layer)) for layer in group])

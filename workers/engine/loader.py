@@ -1,49 +1,39 @@
-"""Loading a model from a directory or the hub, and refusing what the engine would compute wrongly."""
+"""Loading a model's weights, and refusing what the engine would compute wrongly."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
+    GgufConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers import modeling_gguf_pytorch_utils as gguf_loading
 from transformers.utils import logging as transformers_logging
 
 from shared.errors import BatonError
 from shared.fingerprint import Fingerprint
 from workers.engine.attention import UnsupportedModel, use_slot_attention
-from workers.engine.config import DType, EngineConfig
+from workers.engine.config import DType, EngineConfig, Quant
 from workers.engine.exactness import Exactness, ExactnessTrial
+from workers.engine.int8_linear import Int8Packer
 from workers.engine.kernels import fingerprint_of
 from workers.engine.linear import can_pack, pack_linears
+from workers.engine.model_files import ModelFiles, ModelLoadError, check_architecture
 from workers.engine.self_test import Reference, SelfTest
 
 #: Called with how many of the model's tensors are loaded, and how many there are.
 OnProgress = Callable[[int, int], None]
-
-#: The files of a model: its weights, and what makes text of tokens.
-_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
-_SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
-_BLOCK = 1 << 16
-_BLOCKS_PER_FILE = 16
-
-
-class ModelLoadError(BatonError):
-    """Raised when there is no usable model where one was named."""
 
 
 class MissingChatTemplate(BatonError):
@@ -68,74 +58,51 @@ class LoadedModel:
     fingerprint: Fingerprint
 
 
-def load_model(config: EngineConfig, on_progress: OnProgress = lambda _done, _total: None) -> LoadedModel:
-    """Loads, checks and prepares a model. Raises ModelLoadError or UnsupportedModel."""
+def load_model(
+    config: EngineConfig,
+    on_progress: OnProgress = lambda _done, _total: None,
+    files: ModelFiles | None = None,
+) -> LoadedModel:
+    """Loads, checks and prepares a model. Raises ModelLoadError, BrokenGGUF or UnsupportedModel.
+
+    `files`: what `config.model` names, where it was looked up before.
+    """
     torch.set_num_threads(config.threads or default_threads())
-    directory = find_model(config.model)
-    model_config = read_config(directory)
-    dtype = resolve_dtype(config.dtype, torch.device(config.device), model_config)
-    tokenizer = _read_tokenizer(directory)
+    files = files or ModelFiles.find(config.model)
+    files.check()
+    dtype = resolve_dtype(config.dtype, torch.device(config.device), files.config)
+    tokenizer = files.tokenizer()
     with _reported(on_progress):
-        model = _read_model(directory, config.device, dtype)
-    exactness = prepare_model(model)
-    revision = model_revision(directory)
+        model = _read_model(files, config.device, dtype)
+    exactness = prepare_model(model, config.quant)
+    revision = files.revision(config.quant)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         revision=revision,
-        max_model_len=_max_model_len(config.max_model_len, model_config),
+        max_model_len=_max_model_len(config.max_model_len, files.config),
         stop_token_ids=_stop_token_ids(model, tokenizer),
         is_exact=exactness.is_exact,
-        fingerprint=fingerprint_of(model, revision, exactness.digest),
+        fingerprint=fingerprint_of(model, revision, exactness.digest, config.quant),
     )
 
 
-def prepare_model(model: PreTrainedModel) -> Exactness:
+def prepare_model(model: PreTrainedModel, quant: Quant = "none") -> Exactness:
     """Makes a causal language model run in the engine, in place; answers whether it is exact (LoadedModel).
 
     Raises UnsupportedModel when, afterwards, it would not compute what it computed before.
     """
+    can_pack_here = can_pack(model.device, model.dtype)
+    if quant == "int8" and not can_pack_here:
+        raise UnsupportedModel("int8 weights are for CPUs with oneDNN: set BATON_QUANT=none")
     check_architecture(model.config)
     model.eval()
     reference = Reference.of(model)
-    if can_pack(model.device, model.dtype):
-        pack_linears(model, reference.probe)
+    if can_pack_here:
+        pack_linears(model, reference.probe, Int8Packer() if quant == "int8" else None)
     use_slot_attention(model)
-    SelfTest(reference).run()
+    SelfTest(reference, quant).run()
     return ExactnessTrial(model).run()
-
-
-def find_model(name: str) -> Path:
-    """The directory of a model; what is no directory is fetched from the hub. Raises ModelLoadError."""
-    if Path(name).is_dir():
-        return Path(name)
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(_FILES)))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ModelLoadError(f"{name}: no such directory, and the hub does not give it: {error}") from error
-
-
-def read_config(directory: Path) -> PreTrainedConfig:
-    """The model's configuration. Raises ModelLoadError, and UnsupportedModel for what is known not to run."""
-    if not (directory / "config.json").is_file():
-        raise ModelLoadError(f"{directory} has no config.json")
-    if not any(directory.glob("*.safetensors")):
-        raise ModelLoadError(f"{directory} has no weights as safetensors")
-    try:
-        config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
-    except (ValueError, OSError) as error:
-        raise ModelLoadError(f"{directory}: {error}") from error
-    check_architecture(config)
-    return config
-
-
-def check_architecture(config: PreTrainedConfig) -> None:
-    """Refuses what the self-test would be too short to notice. Raises UnsupportedModel."""
-    text = config.get_text_config()
-    if getattr(text, "attention_chunk_size", None) is not None:
-        raise UnsupportedModel(f"{text.model_type} attends in chunks (attention_chunk_size)")
-    if config.is_encoder_decoder:
-        raise UnsupportedModel(f"{text.model_type} is an encoder and a decoder")
 
 
 def require_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -177,54 +144,39 @@ def available_cores() -> int:
     return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
-def model_revision(directory: Path) -> str:
-    """A fingerprint of a model's files that stays the same wherever they lie: 16 hexadecimal digits.
-
-    It covers names, every byte of configuration and tokenizer, and of weights their sizes, headers (names,
-    shapes, dtypes) and 16 blocks of 64 KiB spread over each file: another fine-tune differs in all of them,
-    a single changed weight may go unseen.
-    """
-    digest = hashlib.blake2b(digest_size=8)
-    small = {path for pattern in _SMALL_FILES for path in directory.glob(pattern)}
-    for path in sorted(small):
-        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-        digest.update(path.read_bytes())
-    for path in sorted(directory.glob("*.safetensors")):
-        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-        for block in _sampled_blocks(path):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _sampled_blocks(path: Path) -> Iterator[bytes]:
-    """The header, whose length is the file's first 8 bytes, and blocks at even distances."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        yield file.read(int.from_bytes(file.read(8), "little"))
-        for part in range(_BLOCKS_PER_FILE):
-            file.seek(size * part // _BLOCKS_PER_FILE)
-            yield file.read(_BLOCK)
-
-
-def _read_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+def _read_model(files: ModelFiles, device: str, dtype: torch.dtype) -> PreTrainedModel:
+    """Weights go straight to the device, one after the other; those of a GGUF file are unpacked first."""
+    unpacked = {"quantization_config": GgufConfig(dequantize=True)}
+    source = unpacked if files.is_gguf else {"use_safetensors": True}
     try:
-        return AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
-    except (ValueError, OSError, KeyError) as error:
-        raise ModelLoadError(f"{directory} has no usable tokenizer: {error}") from error
-
-
-def _read_model(directory: Path, device: str, dtype: torch.dtype) -> PreTrainedModel:
-    """Weights go straight to the device, one tensor after the other."""
-    try:
-        return AutoModelForCausalLM.from_pretrained(
-            directory,
+        model, report = AutoModelForCausalLM.from_pretrained(
+            **files.arguments,
+            **source,
+            config=files.config,
             dtype=dtype,
             device_map={"": device},
-            use_safetensors=True,
-            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported
         )
-    except (ValueError, OSError, KeyError) as error:
-        raise ModelLoadError(f"{directory}: {error}") from error
+    except (ValueError, OSError, KeyError, NotImplementedError) as error:
+        raise ModelLoadError(f"{files.path}: {error}") from error
+    _require_all_weights(files, model, report)
+    return model
+
+
+def _require_all_weights(files: ModelFiles, model: PreTrainedModel, report: dict[str, Any]) -> None:
+    """Transformers draws weights that it does not find, and leaves out tensors of a GGUF file that it does
+    not know."""
+    drawn = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+    if drawn:
+        raise ModelLoadError(
+            f"{files.path} lacks weights, or has them in another shape: {', '.join(drawn[:3])}"
+        )
+    wanted = len(list(model.parameters()))
+    if files.is_gguf and (stored := len(files.header.tensors)) != wanted:
+        raise UnsupportedModel(
+            f"{files.path} has {stored} tensors, where {type(model).__name__} takes {wanted}"
+        )
 
 
 @contextmanager
@@ -234,11 +186,14 @@ def _reported(on_progress: OnProgress) -> Iterator[None]:
     def make_bar(_factory: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _ProgressBar:
         return _ProgressBar(on_progress, *args, **kwargs)
 
-    previous = transformers_logging.set_tqdm_hook(make_bar)
+    previous, gguf_bar = transformers_logging.set_tqdm_hook(make_bar), gguf_loading.tqdm
+    # The reader of GGUF files, of whose time most goes into unpacking, knows no hook.
+    gguf_loading.tqdm = partial(_ProgressBar, on_progress)
     try:
         yield
     finally:
         transformers_logging.set_tqdm_hook(previous)
+        gguf_loading.tqdm = gguf_bar
 
 
 class _ProgressBar:

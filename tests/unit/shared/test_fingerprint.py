@@ -17,7 +17,7 @@ def test_it_survives_encoding() -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["model_revision", "dtype", "kernels", "torch", "processor", "digest", "baton"]
+    "field", ["model_revision", "dtype", "kernels", "torch", "processor", "digest", "baton", "quant"]
 )
 def test_everything_but_the_threads_counts(field: str) -> None:
     changed: Fingerprint = replace(ONE, **{field: "other"})  # type: ignore[arg-type]

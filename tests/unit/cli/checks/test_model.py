@@ -9,6 +9,7 @@ import pytest
 
 from cli.checks.model import check_model, find_model, is_whole
 from tests.tiny_chat_model import make_tiny_chat_model
+from tests.tiny_gguf import write_tiny_gguf
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +87,13 @@ def test_which_model_is_meant(model: Path, tmp_path: Path) -> None:
     for named, level in (("", "ok"), ("org/name", "warn"), ("/none/there", "fail")):
         directory, instead = find_model(named, tmp_path / "none")
         assert directory is None and instead is not None and instead.level == level
+
+
+def test_a_gguf_file_is_well_with_a_chat_template(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_tiny_gguf(path)
+    assert find_model(str(path), tmp_path) == (path, None)
+    assert [(finding.level, finding.detail) for finding in check_model(path)] == [("ok", str(path))]
+    path.write_bytes(path.read_bytes().replace(b"tokenizer.chat_template", b"tokenizer.chat_templatX"))
+    (finding,) = check_model(path)
+    assert (finding.level, "no chat template" in finding.detail) == ("warn", True)

@@ -11,20 +11,21 @@ from shared.errors import BatonError
 from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
 from tests.models import tiny_model, write_tiny_model
+from tests.tiny_gguf import write_tiny_gguf
 from workers.engine.attention import UnsupportedModel
 from workers.engine.config import EngineConfig
 from workers.engine.engine import make_engine
+from workers.engine.int8_linear import Int8Linear
 from workers.engine.loader import (
     MissingChatTemplate,
-    ModelLoadError,
     available_cores,
     default_threads,
     load_model,
-    model_revision,
-    read_config,
+    prepare_model,
     require_chat_template,
     resolve_dtype,
 )
+from workers.engine.model_files import ModelFiles, ModelLoadError
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_loaded_model_generates(directory: Path) -> None:
     loaded = load_model(config, lambda done, total: progress.append((done, total)))
     assert loaded.max_model_len == 100
     assert loaded.stop_token_ids == (loaded.tokenizer.eos_token_id,)
-    assert loaded.revision == model_revision(directory)
+    assert loaded.revision == ModelFiles(directory).revision()
     done, total = progress[-1]
     assert done == total > 10
     engine = make_engine(loaded, config)
@@ -47,21 +48,6 @@ def test_loaded_model_generates(directory: Path) -> None:
     while engine.has_work:
         last = engine.step()
     assert last[0].is_last and last[0].error is None
-
-
-def test_directory_without_config_or_weights_is_refused(directory: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelLoadError, match=r"config\.json"):
-        read_config(tmp_path)
-    shutil.copy(directory / "config.json", tmp_path)
-    with pytest.raises(ModelLoadError, match="safetensors"):
-        read_config(tmp_path)
-
-
-def test_config_of_an_unknown_kind_is_refused(directory: Path, tmp_path: Path) -> None:
-    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "no_such_model"}))
-    with pytest.raises(ModelLoadError, match="no_such_model"):
-        read_config(tmp_path)
 
 
 def test_missing_tokenizer_is_refused(directory: Path, tmp_path: Path) -> None:
@@ -79,20 +65,6 @@ def test_missing_chat_template_is_refused(directory: Path) -> None:
         require_chat_template(tokenizer)
 
 
-def test_revision_is_that_of_the_content_wherever_it_lies(directory: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(directory, tmp_path / "elsewhere")
-    assert model_revision(copy) == model_revision(directory)
-    shutil.copytree(write_tiny_model(tmp_path / "other", seed=1), copy, dirs_exist_ok=True)
-    assert model_revision(copy) != model_revision(directory)
-
-
-def test_revision_covers_the_tokenizer(directory: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(directory, tmp_path / "elsewhere")
-    with (copy / "tokenizer.json").open("a") as file:
-        file.write("\n")
-    assert model_revision(copy) != model_revision(directory)
-
-
 def test_named_dtype_is_taken_and_auto_depends_on_the_device() -> None:
     config = tiny_model("llama").config
     assert resolve_dtype("bfloat16", torch.device("cpu"), config) == torch.bfloat16
@@ -105,7 +77,48 @@ def test_one_core_is_left_to_others_where_there_are_several() -> None:
     assert default_threads() == max(1, available_cores() - 1)
 
 
-def test_chunked_attention_is_refused_before_weights_are_read(tmp_path: Path) -> None:
-    write_tiny_model(tmp_path, "llama4_text")
-    with pytest.raises(UnsupportedModel, match="attention_chunk_size"):
-        read_config(tmp_path)
+@pytest.mark.parametrize(("model_type", "head_dim"), [("llama", 8), ("qwen2", 8), ("qwen3", 128)])
+def test_a_gguf_file_computes_what_its_directory_does(model_type: str, head_dim: int, tmp_path: Path) -> None:
+    other = write_tiny_gguf(tmp_path / "tiny.gguf", model_type, head_dim=head_dim)
+    progress: list[tuple[int, int]] = []
+    found = [
+        load_model(EngineConfig(str(path), dtype="float32", threads=1), lambda *now: progress.append(now))
+        for path in (tmp_path / "tiny.gguf", other)
+    ]
+    assert found[0].fingerprint.digest == found[1].fingerprint.digest
+    assert found[0].stop_token_ids == found[1].stop_token_ids
+    assert found[0].max_model_len == found[1].max_model_len == 512
+    assert progress[0] == (1, progress[0][1]) and progress[0][1] > 10
+
+
+def test_a_gguf_file_with_a_tensor_too_many_is_refused(tmp_path: Path) -> None:
+    write_tiny_gguf(tmp_path / "tiny.gguf", extra="blk.0.attn_q.bias")
+    with pytest.raises(UnsupportedModel, match="tensors, where LlamaForCausalLM takes"):
+        load_model(EngineConfig(str(tmp_path / "tiny.gguf"), threads=1))
+
+
+def test_weights_that_are_missing_or_of_another_shape_are_refused(directory: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(directory, tmp_path / "copy"))
+    fields = json.loads((copy / "config.json").read_text())
+    for name, value in (("num_hidden_layers", 4), ("intermediate_size", 72)):
+        (copy / "config.json").write_text(json.dumps({**fields, name: value, "layer_types": None}))
+        with pytest.raises(ModelLoadError, match=r"lacks weights.*model\.layers"):
+            load_model(EngineConfig(str(copy), threads=1))
+
+
+def test_int8_is_another_revision_another_fingerprint_and_exact(directory: Path) -> None:
+    plain, rounded = (
+        load_model(EngineConfig(str(directory), dtype="float32", quant=quant, threads=1))
+        for quant in ("none", "int8")
+    )
+    assert isinstance(rounded.model.lm_head, Int8Linear)
+    assert (plain.fingerprint.quant, rounded.fingerprint.quant) == ("none", "int8")
+    assert plain.revision != rounded.revision == rounded.fingerprint.model_revision
+    assert plain.fingerprint.id != rounded.fingerprint.id
+    assert rounded.is_exact
+
+
+def test_int8_is_refused_where_it_cannot_be_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.engine.loader.can_pack", lambda *_: False)
+    with pytest.raises(UnsupportedModel, match="BATON_QUANT=none"):
+        prepare_model(tiny_model("llama"), "int8")

@@ -1,0 +1,101 @@
+"""A decode step with int8 linear layers against the same step without: CPU time, interleaved.
+
+Each round takes one step of each, in turn; a figure is the ratio of the two times in one round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from shared.sampling import SamplingParams
+from workers.engine.config import Quant
+from workers.engine.kv_budget import KVBudget
+from workers.engine.loader import prepare_model, resolve_dtype
+from workers.engine.model_runner import ModelRunner
+from workers.engine.scheduler import Plan, Row
+from workers.engine.sequence import Sequence
+
+#: Tokens that each row has in its cache.
+NUM_CACHED = 128
+
+
+def random_model(hidden: int, layers: int) -> PreTrainedModel:
+    """A Llama with random weights, heads of 64 and an inner width of four times the hidden one."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=32_000,
+        hidden_size=hidden,
+        intermediate_size=4 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
+        num_key_value_heads=hidden // 64,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+class Steps:
+    """Steps in which `num_rows` sequences decode a token each."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._runner = ModelRunner(model, KVBudget(NUM_CACHED))
+        token_ids = list(range(1, NUM_CACHED + 1))
+        sampling = SamplingParams(max_tokens=1, seed=0)
+        self._sequence = Sequence("bench", 0, sampling, token_ids, num_prompt_tokens=NUM_CACHED)
+
+    def cpu_s(self, num_rows: int) -> float:
+        rows = tuple(Row(self._sequence, slot, NUM_CACHED - 1, 1) for slot in range(num_rows))
+        start = time.process_time()
+        self._runner.run(Plan(rows))
+        return time.process_time() - start
+
+
+def measure(contestants: dict[Quant, Steps], num_rows: int, num_rounds: int) -> None:
+    rounds = [{name: steps.cpu_s(num_rows) for name, steps in contestants.items()} for _ in range(num_rounds)]
+    ratios = sorted(times["none"] / times["int8"] for times in rounds[1:])
+    medians = {name: 1000 * statistics.median(times[name] for times in rounds[1:]) for name in contestants}
+    print(
+        f"{num_rows:4} rows: none {medians['none']:6.1f} ms, int8 {medians['int8']:6.1f} ms; none to int8"
+        f" {ratios[0]:.2f} {statistics.median(ratios):.2f} {ratios[-1]:.2f}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", type=Path, help="directory of a model; default: a random Llama")
+    parser.add_argument("--hidden", type=int, default=768, help="width of the random one")
+    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--rows", type=int, nargs="+", default=[1, 4, 8, 32])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=60)
+    options = parser.parse_args()
+    transformers_logging.set_verbosity_error()
+    torch.set_num_threads(options.threads)
+    dtype = resolve_dtype("auto", torch.device("cpu"), LlamaConfig())
+    contestants: dict[Quant, Steps] = {}
+    quants: tuple[Quant, ...] = ("none", "int8")
+    for quant in quants:
+        if options.model is None:
+            model = random_model(options.hidden, options.layers).to(dtype)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype).eval()
+        exactness = prepare_model(model, quant)
+        contestants[quant] = Steps(model)
+        name = options.model or f"random Llama, {options.layers} layers of {options.hidden}"
+        print(f"{name}, {dtype}, {quant}, exact: {exactness.is_exact}")
+    print("CPU time of a step (median), and ratios within a round: least, median, most")
+    for num_rows in options.rows:
+        measure(contestants, num_rows, options.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Linear layers that multiply whole numbers of 8 bits: half the bytes of bfloat16, and exact sums.
+
+Weights are rounded once, each output with its own scale; inputs when they come, each row with its own
+(vector-wise quantization, https://arxiv.org/abs/2208.07339, without its outliers). A sum of whole numbers is
+the same in any order: a row's result does not depend on its batch, and needs no padding.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from shared.errors import BatonError
+
+_LARGEST = 127
+#: What is added to inputs, since oneDNN's fast products take unsigned ones.
+_ZERO = 128
+#: Rows of weights that are rounded at once.
+_BLOCK = 4096
+_PROBED_ROWS = (1, 2, 3, 5, 8, 13, 31)
+_MANY_ROWS = 32
+#: Outputs that are compared with a product in float64.
+_NUM_PROBED = 256
+
+
+class WrongProduct(BatonError):
+    """Raised when this CPU, or its library, multiplies whole numbers of 8 bits wrongly."""
+
+
+class Int8Linear(nn.Module):
+    """`x @ weight.T + bias` with both factors rounded to 8 bits; output in the dtype of x."""
+
+    def __init__(self, rounded: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None) -> None:
+        """rounded [out, in] int8, scales [out] float32: weight = rounded * scales."""
+        super().__init__()
+        self.out_features, self.in_features = rounded.shape
+        self._scales = scales
+        self._zeros = torch.zeros(self.out_features, dtype=torch.int64)
+        self._bias = None if bias is None else bias.float()
+        self._packed = torch.ops.onednn.qlinear_prepack(rounded, None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.numel() == 0:
+            return x.new_empty(*x.shape[:-1], self.out_features)
+        rounded, scales = round_rows(x.reshape(-1, self.in_features))
+        y = self.multiply(rounded).mul_(scales)
+        if self._bias is not None:
+            y += self._bias
+        return y.to(x.dtype).view(*x.shape[:-1], self.out_features)
+
+    def multiply(self, rounded: torch.Tensor) -> torch.Tensor:
+        """[rows, in] uint8, of which 128 means nought, times the weight: float32."""
+        y: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
+            rounded,
+            1.0,
+            _ZERO,
+            self._packed,
+            self._scales,
+            self._zeros,
+            None,
+            1.0,
+            0,
+            torch.float32,
+            "none",
+            [],
+            "",
+        )
+        return y
+
+
+class Int8Packer:
+    """Makes Int8Linear layers, and tries each shape before it is used."""
+
+    def __init__(self) -> None:
+        self._tried: set[tuple[int, ...]] = set()
+
+    def pack(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Int8Linear:
+        """weight [out, in]. Raises WrongProduct."""
+        rounded, scales = round_weight(weight)
+        product = Int8Linear(rounded, scales, bias)
+        if weight.shape not in self._tried:
+            check_product(product, rounded, scales)
+            self._tried.add(tuple(weight.shape))
+        return product
+
+
+def round_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """[out, in] as int8 and a float32 scale per output."""
+    scales = _scales(weight)
+    rounded = torch.empty(weight.shape, dtype=torch.int8)
+    for start in range(0, len(weight), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        rounded[block] = (weight[block] / scales[block]).round_()
+    return rounded, scales.squeeze(-1)
+
+
+def round_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """[rows, in] as uint8, of which 128 means nought, and a float32 scale per row [rows, 1]."""
+    scales = _scales(x)
+    return (x / scales).add_(_ZERO + 0.5).to(torch.uint8), scales
+
+
+def _scales(x: torch.Tensor) -> torch.Tensor:
+    largest = x.abs().amax(-1, keepdim=True).float()
+    return largest.div_(_LARGEST).clamp_min_(torch.finfo(torch.float32).tiny)
+
+
+def check_product(product: Int8Linear, rounded: torch.Tensor, scales: torch.Tensor) -> None:
+    """Raises WrongProduct unless products are right, and the same in any number of rows.
+
+    Instructions for 8 bits may saturate (AVX2 and AVX-512 without VNNI add pairs in 16 bits); another int8
+    product of torch, `quantized.linear_dynamic`, gave noise on an AVX-512 CPU with VNNI.
+    """
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(256, (_MANY_ROWS, product.in_features), generator=generator, dtype=torch.uint8)
+    rows[-1] = 255
+    whole = product.multiply(rows)
+    some = slice(None, None, -(-product.out_features // _NUM_PROBED))
+    expected = (rows.double() - _ZERO) @ rounded[some].double().t() * scales[some].double()
+    distance = (whole[:, some].double() - expected).abs().amax()
+    is_same = all(torch.equal(product.multiply(rows[:num]), whole[:num]) for num in _PROBED_ROWS)
+    if not is_same or not distance <= 1e-6 * expected.abs().amax():
+        raise WrongProduct(
+            f"int8 products of {product.in_features} by {product.out_features} are wrong on this CPU: "
+            "set BATON_QUANT=none"
+        )
