@@ -34,7 +34,7 @@ _FEW = tuple(rival for rival in RIVALS if rival not in ("litserve", "loop"))
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
     parser.add_argument("--sets", nargs="+", choices=["random", "smollm2"], default=["random", "smollm2"])
-    parser.add_argument("--model", type=Path, help="instead of the sets: a model directory (part `model`)")
+    parser.add_argument("--model", type=Path, help="a model directory instead of the sets")
     parser.add_argument("--rivals", nargs="*", choices=RIVALS, help="default: all that fit the set")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--runs", type=int, default=3)
@@ -44,11 +44,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--limit-s", type=float, default=20, help="nothing is sent later in a run")
     parser.add_argument("--quick", action="store_true", help="one run of one wave")
     parser.add_argument("--home", type=Path, default=Path(".baton"), help="models; and bench/: what is built")
-    parser.add_argument("--document", type=Path, default=Path("docs/benchmarks.md"))
+    parser.add_argument("--document", type=Path, help="default: docs/benchmarks.md, for the sets")
     parser.add_argument("--torch-index", help="package index of CPU builds of torch, for the rivals")
     options = parser.parse_args()
     if options.quick:
         options.runs, options.waves = 1, 1
+    if options.document is None and options.model is None:
+        options.document = Path("docs/benchmarks.md")
     return options
 
 
@@ -75,29 +77,31 @@ def measure(weights: Weights, options: argparse.Namespace, place: Place) -> Resu
     return replace(results, missing={**missing, **results.missing})
 
 
-def write(part: str, weights: Weights, results: Results, document: Path) -> None:
-    """Tables into the document; the picture and all single figures beside it."""
-    folder = document.parent / document.stem
-    write_plot(results, folder / f"{part}.png")
-    (folder / f"{part}.json").write_text(json.dumps(asdict(results), indent=1) + "\n")
+def write(part: str, weights: Weights, results: Results, document: Path | None) -> None:
+    """Tables to stdout and into the document; the picture and all single figures beside it."""
     command = shlex.join(["python", "-m", "bench.peers", *sys.argv[1:]])
     head = (
         f"### {weights.title}\n\n"
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, `{command}`. {describe_machine()}.\n"
         f"Versions: {'; '.join(dict.fromkeys(results.versions.values()))}.\n"
     )
-    picture = f"![Tokens a second and latencies over streams]({document.stem}/{part}.png)"
     tables = render(results, "baton")
     print(f"\n{head}\n{tables}\n", flush=True)
+    if document is None:
+        return
+    folder = document.parent / document.stem
+    write_plot(results, folder / f"{part}.png")
+    (folder / f"{part}.json").write_text(json.dumps(asdict(results), indent=1) + "\n")
+    picture = f"![Tokens a second and latencies over streams]({document.stem}/{part}.png)"
     write_part(document, part, f"{head}\n{picture}\n\n{tables}")
 
 
 def main() -> None:
     options = arguments()
     cache = options.home.absolute() / "bench"
-    parts = ["model"] if options.model is not None else options.sets
-    for part in parts:
-        check_markers(options.document, part)
+    for part in ["model"] if options.model is not None else options.sets:
+        if options.document is not None:
+            check_markers(options.document, part)
     (cache / "logs").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="baton-") as home:
         place = Place(

@@ -1,4 +1,4 @@
-"""BareLoop: the forward loop of loop_process.py as a contestant, without HTTP; the last rung of the ladder."""
+"""BareLoop: the forward loop of loop_process.py as a contestant, without HTTP."""
 
 from __future__ import annotations
 

@@ -24,9 +24,7 @@ class Contestant(Protocol):
         Raises PeerUnavailable when there is none.
         """
 
-    def answer(
-        self, chats: Sequence[Chat], num_tokens: int, streams: int, bounds: Bounds
-    ) -> list[Sample]:
+    def answer(self, chats: Sequence[Chat], num_tokens: int, streams: int, bounds: Bounds) -> list[Sample]:
         """Answers of `num_tokens` to as many chats as the bounds allow, `streams` of them at once."""
 
     @property

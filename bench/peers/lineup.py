@@ -40,7 +40,9 @@ def line_up(
     weights: Weights, rivals: Sequence[Rival], place: Place
 ) -> tuple[list[Contestant], dict[str, str]]:
     """Baton and the rivals, and why some are missing."""
-    contestants: list[Contestant] = [_server(baton(weights.directory, place.home, place.slots, place.version), place)]
+    contestants: list[Contestant] = [
+        _server(baton(weights.directory, place.home, place.slots, place.version), place)
+    ]
     missing: dict[str, str] = {}
     for rival in rivals:
         for name, make in _makers(rival, weights, place):

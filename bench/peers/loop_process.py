@@ -22,7 +22,10 @@ def run(model: PreTrainedModel, prompts: list[list[int]], num_tokens: int) -> li
     tokens, positions, times = torch.tensor(prompts), torch.arange(length), []
     for _ in range(num_tokens):
         output = model(
-            input_ids=tokens, past_key_values=cache, cache_position=positions, logits_to_keep=1, use_cache=True
+            input_ids=tokens,
+            past_key_values=cache,
+            cache_position=positions,
+            logits_to_keep=1,
         )
         # bfloat16's argmax is several times as slow.
         tokens = output.logits[:, -1].float().argmax(-1, keepdim=True)

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 #: A blank and a short word, in the byte-level alphabet.
 _WORD = re.compile("Ġ[a-z]{2,9}")
-_TRIES = 20
+_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +24,28 @@ class Chat:
 
 
 class Prompts:
-    """Of a model's directory. The same number is the same chat."""
+    """Of a model's directory. The same number is the same chat. Raises ValueError where there can be none."""
 
     def __init__(self, directory: Path, num_tokens: int) -> None:
         self._tokenizer = AutoTokenizer.from_pretrained(directory)
         self._num_tokens = num_tokens
-        self._words = sorted(token[1:] for token in self._tokenizer.get_vocab() if _WORD.fullmatch(token))
+        words = sorted(token[1:] for token in self._tokenizer.get_vocab() if _WORD.fullmatch(token))
+        encoded = self._tokenizer([f" {word}" for word in words], add_special_tokens=False) if words else {}
+        self._words = [
+            word for word, ids in zip(words, encoded.get("input_ids", ()), strict=True) if len(ids) == 1
+        ]
+        if not self._words:
+            raise ValueError(f"{directory}: its tokenizer has no words")
 
     def chats(self, first: int, count: int) -> list[Chat]:
         return [self._chat(number) for number in range(first, first + count)]
 
     def _chat(self, number: int) -> Chat:
         """A word is one token, but for those that stand first: so the right number of words is sought."""
-        source = random.Random(number)
+        words = random.Random(number).choices(self._words, k=self._num_tokens)
         num_words = self._num_tokens
         for _ in range(_TRIES):
-            chat = self._render(source.choices(self._words, k=num_words))
+            chat = self._render(words[:num_words])
             if len(chat.token_ids) == self._num_tokens:
                 return chat
             num_words = max(2, num_words + self._num_tokens - len(chat.token_ids))

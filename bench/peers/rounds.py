@@ -1,4 +1,4 @@
-"""Rounds: every contestant in every round, each in turn the first, and alone on the machine while it is measured."""
+"""Rounds: every contestant in every round, each in turn the first, and alone while it is measured."""
 
 from __future__ import annotations
 

@@ -69,7 +69,11 @@ def _streams_table(results: Results, streams: int) -> str:
 
 def _ratio_table(results: Results, base: str) -> str:
     rows = [
-        [name, str(streams), *(spread(_ratios(results, base, name, streams, figure)) for _, figure in _RATIOS)]
+        [
+            name,
+            str(streams),
+            *(spread(_ratios(results, base, name, streams, figure)) for _, figure in _RATIOS),
+        ]
         for name in results.names
         if name != base
         for streams in results.streams
@@ -98,7 +102,7 @@ def _visits_table(results: Results) -> str:
 
 def _notes(results: Results) -> Iterator[str]:
     if any(cell.is_disturbed for cell in results.cells):
-        yield f"(x): other processes used more than {DISTURBED} cores in a round; its figures are too low."
+        yield f"(x): others used more than {DISTURBED} cores in a round: slower than the machine allows."
     for name, reason in results.missing.items():
         yield f"{name} is missing, or has fewer rounds: {reason}"
     for name in results.names:

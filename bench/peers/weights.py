@@ -33,8 +33,9 @@ def random_weights(cache: Path) -> Weights:
         partial.mkdir(parents=True, exist_ok=True)
         write_random_model(partial)
         partial.rename(directory)
-    ggufs = {kind: cache / "models" / f"random-110m-{kind.lower()}.gguf" for kind in _KINDS}
+    ggufs: dict[str, Path] = {}
     for kind in _KINDS:
+        ggufs[kind] = cache / "models" / f"random-110m-{kind.lower()}.gguf"
         if not ggufs[kind].is_file():
             partial = ggufs[kind].with_suffix(".partial")
             write_gguf(directory, partial, kind)

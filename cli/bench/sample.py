@@ -89,10 +89,8 @@ async def _read(answer: Answer, sample: Sample) -> None:
     async for piece in answer.pieces:
         now = time.perf_counter()
         for event in decoder.feed(piece):
-            if event.data == "[DONE]":
+            if event.data == "[DONE]" or _take(event.data, sample, now):
                 is_over = True
-            else:
-                is_over = _take(event.data, sample, now) or is_over
     if not is_over and sample.error is None:
         sample.error = "cut"
 
