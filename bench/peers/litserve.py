@@ -17,7 +17,8 @@ def litserve(venvs: VirtualEnvs, model: Path, slots: int) -> Peer:
     return Peer(
         name="LitServe",
         version="litserve 0.2.19, padded generate of transformers 5.23.0",
-        command=(str(bin_directory / "python"), str(_APP), *options),
+        # -P: the modules beside the program are not its own.
+        command=(str(bin_directory / "python"), "-P", str(_APP), *options),
         model="bench",
         environ={"HF_HUB_OFFLINE": "1"},
     )
