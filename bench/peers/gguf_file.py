@@ -53,7 +53,7 @@ def write_gguf(directory: Path, target: Path, kind: Kind) -> None:
 
 
 def _add_shape(writer: GGUFWriter, config: dict[str, Any], kind: Kind) -> None:
-    writer.add_name(target_name(kind))
+    writer.add_name("random")
     writer.add_file_type(LlamaFileType[f"MOSTLY_{kind}"])
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
@@ -65,10 +65,6 @@ def _add_shape(writer: GGUFWriter, config: dict[str, Any], kind: Kind) -> None:
     writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
-
-
-def target_name(kind: Kind) -> str:
-    return f"random-{kind.lower()}"
 
 
 def _add_tokenizer(writer: GGUFWriter, directory: Path, config: dict[str, Any]) -> None:

@@ -71,3 +71,6 @@ class ProcessGroup:
         for pid, _ in members & {(one.pid, one.started) for one in running_processes()}:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()

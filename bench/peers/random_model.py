@@ -1,4 +1,4 @@
-"""A Llama of 109 million random weights that never ends an answer, for every server alike.
+"""A Llama of random weights that never ends an answer, for every server alike.
 
 Residual dimension 0 is a constant that no layer writes to; the head reads it with a large negative weight for
 all that ends a text or is no whole word. So greedy and sampled answers have as many tokens as were asked for,
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-VOCABULARY = 22016
 CONTEXT = 2048
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = (
@@ -29,21 +29,33 @@ _CONSTANT, _NEVER = 1.0, -1000.0
 _WORD = re.compile("Ġ[a-z]+")
 
 
-def write_random_model(directory: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The default has 109 million weights."""
+
+    vocabulary: int = 22016
+    hidden: int = 768
+    feed_forward: int = 2048
+    layers: int = 12
+    heads: int = 12
+    kv_heads: int = 4
+
+
+def write_random_model(directory: Path, shape: Shape) -> None:
     """A directory as the hub has them, bfloat16. The same weights at every call."""
-    tokenizer = train_tokenizer()
-    model = make_model(tokenizer)
+    tokenizer = train_tokenizer(shape.vocabulary)
+    model = make_model(tokenizer, shape)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 
 
-def train_tokenizer() -> PreTrainedTokenizerFast:
+def train_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     """Byte-level BPE over made-up words, as GPT-2's."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         special_tokens=list(SPECIAL),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
@@ -60,14 +72,14 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+def make_model(tokenizer: PreTrainedTokenizerFast, shape: Shape) -> LlamaForCausalLM:
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=768,
-        intermediate_size=2048,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        num_key_value_heads=4,
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.feed_forward,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=False,
         pad_token_id=tokenizer.pad_token_id,

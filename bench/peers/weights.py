@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.peers.gguf_file import Kind, write_gguf
-from bench.peers.random_model import write_random_model
+from bench.peers.random_model import Shape, write_random_model
 from cli.model_fetch import SMOLLM2, fetch_default_model
 
 _KINDS: tuple[Kind, ...] = ("BF16", "Q8_0")
@@ -31,7 +31,7 @@ def random_weights(cache: Path) -> Weights:
     if not directory.is_dir():
         partial = directory.with_suffix(".partial")
         partial.mkdir(parents=True, exist_ok=True)
-        write_random_model(partial)
+        write_random_model(partial, Shape())
         partial.rename(directory)
     ggufs: dict[str, Path] = {}
     for kind in _KINDS:
