@@ -41,7 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--waves", type=int, default=2, help="chats of each stream in a run")
     parser.add_argument("--prompt-tokens", type=int, default=64)
     parser.add_argument("--output-tokens", type=int, default=128)
-    parser.add_argument("--limit-s", type=float, default=20, help="nothing is sent later in a run")
+    parser.add_argument("--limit-s", type=float, default=15, help="nothing is sent later in a run")
     parser.add_argument("--quick", action="store_true", help="one run of one wave")
     parser.add_argument("--home", type=Path, default=Path(".baton"), help="models; and bench/: what is built")
     parser.add_argument("--document", type=Path, help="default: docs/benchmarks.md, for the sets")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from bench.peers.figures import DISTURBED, Cell, Results, Visit
 
@@ -105,12 +105,20 @@ def _notes(results: Results) -> Iterator[str]:
         yield f"(x): others used more than {DISTURBED} cores in a round: slower than the machine allows."
     for name, reason in results.missing.items():
         yield f"{name} is missing, or has fewer rounds: {reason}"
+    planned = {streams: _most_requests(results, streams) for streams in results.streams}
     for name in results.names:
         cells = [cell for cell in results.cells if cell.contestant == name]
-        yield from (f"{name}: {text}" for text in _cell_notes(cells))
+        yield from (f"{name}: {text}" for text in _cell_notes(cells, planned))
 
 
-def _cell_notes(cells: Sequence[Cell]) -> Iterator[str]:
+def _most_requests(results: Results, streams: int) -> int:
+    return max(cell.requests for cell in results.cells if cell.streams == streams)
+
+
+def _cell_notes(cells: Sequence[Cell], planned: Mapping[int, int]) -> Iterator[str]:
+    if cut := [cell for cell in cells if cell.requests < planned[cell.streams]]:
+        counts = dict.fromkeys(f"{one.requests} of {planned[one.streams]} at {one.streams}" for one in cut)
+        yield f"too slow for all chats: {', '.join(counts)} streams"
     if failed := [cell for cell in cells if cell.errors]:
         kinds = "; ".join(f"at {cell.streams}: {cell.errors} of {cell.requests}" for cell in failed)
         yield f"requests that failed, {kinds}"

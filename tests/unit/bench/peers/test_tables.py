@@ -41,11 +41,13 @@ def test_failures_and_what_is_missing_are_told() -> None:
         cell("baton"),
         cell("rival", errors={"timeout": 2}, short=3),
         cell("pairs", pieces=512),
+        cell("slow", requests=5),
         cell("nothing", tokens=0, pieces=0, first_p50=None),
     ]
     text = render(results(*cells, vLLM="pip failed"), "baton")
     assert "- rival: requests that failed, at 8: {'timeout': 2} of 8" in text
     assert "- rival: 3 answers were shorter than asked for" in text
+    assert "- slow: too slow for all chats: 5 of 8 at 8 streams" in text
     assert "- pairs: 2.00 tokens a piece of text" in text
     assert "- vLLM is missing, or has fewer rounds: pip failed" in text
     assert ["nothing", "8", "-", "-", "1.00"] in rows(text, "nothing")
