@@ -15,13 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import redis
 
+from bench.spread import spread
 from bench.stream_client import stream_all, stream_chat
 from tests.acceptance.system import System
 from tests.tiny_chat_model import make_tiny_chat_model
@@ -70,12 +71,6 @@ def bodies(count: int, round_: int, num_tokens: int = NUM_TOKENS) -> list[dict[s
         }
         for index in range(count)
     ]
-
-
-def spread(values: Sequence[float], digits: int = 2) -> str:
-    """min / median / max."""
-    figures = (min(values), statistics.median(values), max(values))
-    return " / ".join(f"{figure:.{digits}f}" for figure in figures)
 
 
 def throughput(system: System, bare: BareEngine, rounds: int) -> None:

@@ -140,7 +140,9 @@ async def waiting(redis_url: str, options: argparse.Namespace) -> None:
     await filler.begin(redis_url)
     before = len(filler.job_ids), await used_bytes(redis)
     rows: list[dict[str, float]] = []
-    with api_process(redis_url, MODEL, LEASE_S="600") as server:
+    # Beyond what one key may have open by default, as all of these belong to one.
+    most = str(2 * max(options.lengths))
+    with api_process(redis_url, MODEL, LEASE_S="600", MAX_OPEN_JOBS=most) as server:
         async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
             for length in options.lengths:
                 await filler.fill(length)

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.path import spread
+from bench.spread import spread
 from bench.stream_client import stream_chat
 from tests.acceptance.system import System
 from tests.tiny_chat_model import make_tiny_chat_model

@@ -83,30 +83,34 @@ async def _read(answer: Answer, sample: Sample) -> None:
     if answer.status != 200:
         sample.error = f"status {answer.status}{_code(await _whole(answer.pieces))}"
         return
-    decoder, is_over = SseDecoder(), False
+    decoder = SseDecoder()
+    # Some servers send no [DONE]; a finish reason before a clean end tells as much.
+    is_over = False
     async for piece in answer.pieces:
         now = time.perf_counter()
         for event in decoder.feed(piece):
-            if event.data == "[DONE]":
+            if event.data == "[DONE]" or _take(event.data, sample, now):
                 is_over = True
-            else:
-                _take(event.data, sample, now)
     if not is_over and sample.error is None:
         sample.error = "cut"
 
 
-def _take(data: str, sample: Sample, now: float) -> None:
+def _take(data: str, sample: Sample, now: float) -> bool:
+    """Whether a choice has ended."""
     try:
         chunk = json.loads(data)
         if chunk.get("error"):
             sample.error = f"stream{_code(data.encode())}"
-        if any(_has_text(choice["delta"]) for choice in chunk.get("choices") or ()):
+        choices = chunk.get("choices") or ()
+        if any(_has_text(choice["delta"]) for choice in choices):
             sample.texts.append(now)
         if usage := chunk.get("usage"):
             sample.completion_tokens = int(usage["completion_tokens"])
             sample.prompt_tokens = int(usage["prompt_tokens"])
+        return any(choice.get("finish_reason") for choice in choices)
     except (ValueError, KeyError, TypeError, AttributeError):
         sample.error = "not a chunk"
+        return False
 
 
 def _has_text(delta: dict[str, Any]) -> bool:

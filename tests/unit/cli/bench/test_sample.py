@@ -65,6 +65,13 @@ async def test_events_are_found_however_the_bytes_are_cut() -> None:
     assert (sample.error, sample.num_tokens) == (None, 3)
 
 
+async def test_a_finish_reason_stands_in_for_a_done_that_the_server_does_not_send() -> None:
+    end = chunk(event({"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}))
+    assert (await sample_of(CHUNKED, text("a"), end, LAST_CHUNK)).error is None
+    # It tells nothing of an answer whose connection broke.
+    assert (await sample_of(CHUNKED, text("a"), end)).error == "cut"
+
+
 async def test_an_answer_without_length_ends_with_its_connection() -> None:
     body = event({"choices": [{"index": 0, "delta": {"content": "a"}}]}) + b"data: [DONE]\n\n"
     sample = await sample_of(b"HTTP/1.1 200 OK\r\n\r\n", body)

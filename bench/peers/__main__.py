@@ -1,0 +1,123 @@
+"""Baton's whole path over HTTP against other servers with the same weights, in one run: `make bench-engine`.
+
+Writes tables and pictures to docs/benchmarks.md, which tells how it is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.peers.document import NoMarkers, check_markers, write_part
+from bench.peers.figures import Results
+from bench.peers.lineup import RIVALS, Place, line_up
+from bench.peers.machine import describe_baton, describe_machine
+from bench.peers.plot import write_plot
+from bench.peers.prompts import Prompts
+from bench.peers.rounds import Plan, Rounds
+from bench.peers.tables import render
+from bench.peers.virtual_env import VirtualEnvs
+from bench.peers.weights import Weights, directory_weights, random_weights, smollm2_weights
+from workers.engine.loader import available_cores
+
+#: LitServe and the bare loop are held against the random model alone.
+_FEW = tuple(rival for rival in RIVALS if rival not in ("litserve", "loop"))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
+    parser.add_argument("--sets", nargs="+", choices=["random", "smollm2"], default=["random", "smollm2"])
+    parser.add_argument("--model", type=Path, help="a model directory instead of the sets")
+    parser.add_argument("--rivals", nargs="*", choices=RIVALS, help="default: all that fit the set")
+    parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--waves", type=int, default=2, help="chats of each stream in a run")
+    parser.add_argument("--prompt-tokens", type=int, default=64)
+    parser.add_argument("--output-tokens", type=int, default=128)
+    parser.add_argument("--limit-s", type=float, default=15, help="nothing is sent later in a run")
+    parser.add_argument("--quick", action="store_true", help="one run of one wave")
+    parser.add_argument("--home", type=Path, default=Path(".baton"), help="models; and bench/: what is built")
+    parser.add_argument("--document", type=Path, help="default: docs/benchmarks.md, for the sets")
+    parser.add_argument("--torch-index", help="package index of CPU builds of torch, for the rivals")
+    options = parser.parse_args()
+    if options.quick:
+        options.runs, options.waves = 1, 1
+    if options.document is None and options.model is None:
+        options.document = Path("docs/benchmarks.md")
+    return options
+
+
+def weights_of(options: argparse.Namespace, cache: Path) -> Iterator[tuple[str, Weights]]:
+    """Part of the document, and what it is about."""
+    if options.model is not None:
+        yield "model", directory_weights(options.model.absolute())
+        return
+    for name in options.sets:
+        yield name, random_weights(cache) if name == "random" else smollm2_weights(options.home, cache)
+
+
+def measure(weights: Weights, options: argparse.Namespace, place: Place) -> Results:
+    rivals = options.rivals if options.rivals is not None else RIVALS if weights.name == "random" else _FEW
+    contestants, missing = line_up(weights, rivals, place)
+    plan = Plan(
+        streams=tuple(options.streams),
+        runs=options.runs,
+        output_tokens=options.output_tokens,
+        waves=options.waves,
+        limit_s=options.limit_s,
+    )
+    results = Rounds(contestants, Prompts(weights.directory, options.prompt_tokens), plan).run()
+    return replace(results, missing={**missing, **results.missing})
+
+
+def write(part: str, weights: Weights, results: Results, document: Path | None) -> None:
+    """Tables to stdout and into the document; the picture and all single figures beside it."""
+    command = shlex.join(["python", "-m", "bench.peers", *sys.argv[1:]])
+    head = (
+        f"### {weights.title}\n\n"
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, `{command}`. {describe_machine()}.\n"
+        f"Versions: {'; '.join(dict.fromkeys(results.versions.values()))}.\n"
+    )
+    tables = render(results, "baton")
+    print(f"\n{head}\n{tables}\n", flush=True)
+    if document is None:
+        return
+    folder = document.parent / document.stem
+    write_plot(results, folder / f"{part}.png")
+    (folder / f"{part}.json").write_text(json.dumps(asdict(results), indent=1) + "\n")
+    picture = f"![Tokens a second and latencies over streams]({document.stem}/{part}.png)"
+    write_part(document, part, f"{head}\n{picture}\n\n{tables}")
+
+
+def main() -> None:
+    options = arguments()
+    cache = options.home.absolute() / "bench"
+    for part in ["model"] if options.model is not None else options.sets:
+        if options.document is not None:
+            check_markers(options.document, part)
+    (cache / "logs").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="baton-") as home:
+        place = Place(
+            venvs=VirtualEnvs(cache / "venvs", options.torch_index),
+            home=Path(home),
+            logs=cache / "logs",
+            slots=max(options.streams),
+            cores=available_cores(),
+            version=describe_baton(),
+        )
+        for part, weights in weights_of(options, cache):
+            write(part, weights, measure(weights, options, place), options.document)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except NoMarkers as error:
+        sys.exit(str(error))

@@ -1,0 +1,29 @@
+"""Document: a Markdown page of which parts are written by a command, between two comments that name them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class NoMarkers(ValueError):
+    """Raised when the page has no place for a part."""
+
+
+def check_markers(path: Path, name: str) -> None:
+    """Before anything is measured. Raises NoMarkers."""
+    _split(path.read_text() if path.is_file() else "", path, name)
+
+
+def write_part(path: Path, name: str, text: str) -> None:
+    """Replaces what stands between the markers. Raises NoMarkers."""
+    before, after = _split(path.read_text(), path, name)
+    path.write_text(f"{before}\n{text.strip()}\n{after}")
+
+
+def _split(page: str, path: Path, name: str) -> tuple[str, str]:
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    before, found, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise NoMarkers(f"{path} has no part between {begin} and {end}")
+    return before + begin, end + after

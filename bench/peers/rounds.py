@@ -1,0 +1,90 @@
+"""Rounds: every contestant in every round, each in turn the first, and alone while it is measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.peers.contestant import Contestant
+from bench.peers.figures import Cell, Results, Visit, make_cell
+from bench.peers.peer import PeerUnavailable
+from bench.peers.prompts import Prompts
+from cli.bench.load import Bounds
+
+#: Chats of one cell have numbers from a multiple of this on.
+_NUMBERS = 10_000
+_WARM_UP_TOKENS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    streams: tuple[int, ...]
+    runs: int
+    output_tokens: int
+    #: How often each stream asks in a cell.
+    waves: int
+    #: Seconds after which a cell sends no more.
+    limit_s: float
+
+    def num_requests(self, streams: int) -> int:
+        return max(3, streams * self.waves)
+
+
+class Rounds:
+    """The same chats for every contestant of a round."""
+
+    def __init__(self, contestants: Sequence[Contestant], prompts: Prompts, plan: Plan) -> None:
+        self._contestants = list(contestants)
+        self._prompts = prompts
+        self._plan = plan
+        self._cells: list[Cell] = []
+        self._visits: list[Visit] = []
+        self._missing: dict[str, str] = {}
+
+    def run(self) -> Results:
+        for round_ in range(self._plan.runs):
+            shift = round_ % len(self._contestants)
+            for contestant in self._contestants[shift:] + self._contestants[:shift]:
+                if contestant.name not in self._missing:
+                    self._visit(contestant, round_)
+        versions = {contestant.name: contestant.version for contestant in self._contestants}
+        return Results(tuple(self._cells), tuple(self._visits), versions, self._missing)
+
+    def _visit(self, contestant: Contestant, round_: int) -> None:
+        (first,) = self._prompts.chats(-1 - round_, 1)
+        try:
+            start_s = contestant.start(first)
+            print(f"round {round_ + 1}: {contestant.name}, first token after {start_s:.1f} s", flush=True)
+            for index, streams in enumerate(self._plan.streams):
+                self._measure(contestant, streams, round_, (1 + index + 100 * round_) * _NUMBERS)
+            peak = contestant.group.peak_mib()
+            self._visits.append(Visit(contestant.name, round_, round(start_s, 2), round(peak)))
+        except PeerUnavailable as error:
+            print(f"{contestant.name}: {error}", flush=True)
+            self._missing[contestant.name] = str(error)
+        finally:
+            contestant.stop()
+
+    def _measure(self, contestant: Contestant, streams: int, round_: int, first: int) -> None:
+        """After one short answer for each stream."""
+        tokens, number = self._plan.output_tokens, self._plan.num_requests(streams)
+        warm_up = self._prompts.chats(first, streams)
+        contestant.answer(warm_up, _WARM_UP_TOKENS, streams, Bounds(streams, self._plan.limit_s))
+        chats = self._prompts.chats(first + streams, number)
+        begun, before = time.perf_counter(), contestant.group.usage()
+        samples = contestant.answer(chats, tokens, streams, Bounds(number, self._plan.limit_s))
+        seconds = time.perf_counter() - begun
+        used = contestant.group.usage().since(before)
+        cell = make_cell(contestant.name, streams, round_, samples, tokens, seconds, used)
+        self._cells.append(cell)
+        print(f"  {_line(cell)}", flush=True)
+
+
+def _line(cell: Cell) -> str:
+    errors = f", errors: {cell.errors}" if cell.errors else ""
+    mark = ", disturbed" if cell.is_disturbed else ""
+    return (
+        f"{cell.streams} streams: {cell.tokens_per_s:.1f} tokens/s, first token {cell.first_p50} ms, between "
+        f"tokens {cell.gap_p50} ms, other processes {cell.other_cores:.2f} cores{mark}{errors}"
+    )
