@@ -14,8 +14,10 @@ from torch import Tensor
 from shared.sampling import SamplingParams
 from workers.engine.adjustments import Adjustments, Due, adjusted
 from workers.engine.logprobs import Scores, score
+from workers.engine.matcher import Matcher
 from workers.engine.ranked_row import RankedRow
 from workers.engine.ranking import best_ids
+from workers.engine.token_mask import Constrained, masked
 
 #: How many of the best tokens are looked at for a cut, before all are.
 _NUM_CANDIDATES = 256
@@ -38,6 +40,8 @@ class SampleRow:
     position: int
     #: None: the model's logits are drawn from as they are.
     adjustments: Adjustments | None = None
+    #: None: every token may be drawn.
+    matcher: Matcher | None = None
 
     @property
     def is_cut(self) -> bool:
@@ -58,7 +62,8 @@ class Sampler:
     """Draws tokens, each a function of its own logits and SampleRow: never of the rows beside it.
 
     The order is vLLM's (vllm/v1/sample/sampler.py): log probabilities are those of the model's own logits;
-    then come bias, barred stop tokens and penalties (`Adjustments`), and the likeliest token where the
+    then come bias, barred stop tokens and penalties (`Adjustments`), what a grammar bars (here already
+    before, which is the same: nothing lifts a logit from minus infinity), and the likeliest token where the
     temperature is 0; elsewhere temperature, min_p (a share of the likeliest token's probability), top_k, and
     top_p of what those two left. Unlike there, top_k keeps no more than k of equal tokens: the first by id.
 
@@ -71,16 +76,21 @@ class Sampler:
         """One token for each row of `logits`, contiguous float32 [len(rows), vocabulary].
 
         The logits are the same afterwards. Never fails on what a model computes: a row of NaN or infinities
-        gives some token, and one of which nothing may be drawn gives its likeliest.
+        gives some token, and one of which nothing may be drawn gives the likeliest that its grammar allows.
         """
         assert logits.shape[0] == len(rows)
-        with adjusted(logits, _due(rows)):
-            best = logits.argmax(-1)
-            is_barred = logits.gather(1, best[:, None])[:, 0] == -torch.inf
-            drawn = _draw(logits, best, rows)
-        if is_barred.any():
-            drawn = torch.where(is_barred, logits.argmax(-1), drawn)
+        with masked(logits, _constrained(rows)):
+            with adjusted(logits, _due(rows)):
+                best = logits.argmax(-1)
+                is_barred = logits.gather(1, best[:, None])[:, 0] == -torch.inf
+                drawn = _draw(logits, best, rows)
+            if is_barred.any():
+                drawn = torch.where(is_barred, logits.argmax(-1), drawn)
         return _scored(logits, rows, drawn.tolist())
+
+
+def _constrained(rows: Sequence[SampleRow]) -> list[Constrained]:
+    return [Constrained(i, row.matcher) for i, row in enumerate(rows) if row.matcher is not None]
 
 
 def _due(rows: Sequence[SampleRow]) -> list[Due]:
