@@ -115,6 +115,9 @@ class ScriptedEngine:
         running = min(self._slots, sum(len(request.positions) for request in self._requests.values()))
         return ScriptedStats(self._steps, tokens, running, dict(self._batch_sizes))
 
+    def prepare(self, request: ResolvedRequest) -> None:
+        """Nothing takes long."""
+
     def add(
         self,
         request_id: str,
