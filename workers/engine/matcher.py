@@ -33,7 +33,7 @@ class Matcher:
         self._matcher = begun
         self._begin_anew = begin_anew
         self._vocabulary = vocabulary
-        self._stop_token_ids = list(stop_token_ids)
+        self._stop_token_ids = frozenset(stop_token_ids)
         self._taken: list[int] = []
 
     @property
@@ -41,22 +41,23 @@ class Matcher:
         """Whether the text matches, and nothing can follow."""
         return self._matcher.is_stopped() and self._matcher.is_accepting() and not self._matcher.is_error()
 
-    def allowed(self) -> NDArray[np.bool_]:
-        """[V]: the tokens that may be next; those that end the choice where the text may end.
+    def allowed(self) -> NDArray[np.uint8]:
+        """A bit for each token that may be next, the first in the lowest bit of the first byte: by the
+        grammar, and where the text may end those that end the choice.
 
-        All False where the grammar cannot go on: `push` says why then.
+        No bit is set where the grammar cannot go on: `push` says so then.
         """
         bits = self._matcher.compute_bitmask()
         if self._matcher.is_error():
             self._recover()
             bits = self._matcher.compute_bitmask()
-        size = len(self._vocabulary)
         if self._matcher.is_error():
-            return np.zeros(size, np.bool_)
-        mask = np.unpackbits(np.frombuffer(bits, np.uint8), count=size + 1, bitorder="little").view(np.bool_)
-        allowed = mask[:size] & self._vocabulary.has_text
-        if mask[size]:
-            allowed[self._stop_token_ids] = True
+            return np.zeros_like(self._vocabulary.has_text)
+        found = np.frombuffer(bits, np.uint8)[: len(self._vocabulary.has_text)]
+        allowed = found & self._vocabulary.has_text
+        if self._matcher.is_accepting():
+            for token_id in self._stop_token_ids:
+                allowed[token_id // 8] |= 1 << token_id % 8
         return allowed
 
     def push(self, token_id: int) -> None:
@@ -69,7 +70,7 @@ class Matcher:
     def _takes(self, token_id: int) -> bool:
         if self._matcher.is_error():
             return False
-        has_text = token_id < len(self._vocabulary) and bool(self._vocabulary.has_text[token_id])
+        has_text = token_id < len(self._vocabulary) and self._vocabulary.tokens[token_id]
         if has_text and self._matcher.try_consume_tokens([token_id]):
             self._taken.append(token_id)
             return True

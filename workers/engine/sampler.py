@@ -25,6 +25,9 @@ _NUM_CANDIDATES = 256
 _CPU_LOGITS = 1 << 18
 #: Colder than this is this: what a float32 can divide a logit by.
 _MIN_TEMPERATURE = 1e-6
+#: Of what is less likely by this power of e nothing is left in whole numbers; `exp` takes several times as
+#: long for what underflows.
+_COLDEST = -80.0
 #: Up to here every integer is a float64.
 _EXACT_BITS = 52
 
@@ -189,7 +192,7 @@ def _weights(logits: Tensor, best: Tensor, temperature: Tensor, min_p: list[floa
     """Softmax in fixed point: the best token has 2**bits, where bits leaves room for the sum of all."""
     bits = _EXACT_BITS - (logits.shape[-1] - 1).bit_length()
     weights = logits - logits.gather(1, best[:, None])
-    weights.div_(temperature).exp_()
+    weights.div_(temperature).clamp_min_(_COLDEST).exp_()
     if any(min_p):
         weights.masked_fill_(weights < logits.new_tensor(min_p)[:, None], 0.0)
     weights.mul_(2.0**bits).floor_().nan_to_num_(nan=0.0)

@@ -6,10 +6,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from workers.engine.matcher import Matcher
+
+#: For each byte of a mask, what the logits of its eight tokens may be at most. A look-up takes a quarter of
+#: the time that a fill by a mask of booleans takes.
+_CEILINGS = np.where(
+    np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little") > 0, np.inf, -np.inf
+).astype(np.float32)
 
 
 class Constrained(NamedTuple):
@@ -27,13 +35,23 @@ def masked(logits: Tensor, constrained: Sequence[Constrained]) -> Iterator[None]
     The masks are computed here, between the launch of the forward and the first look at its result: a device
     that works beside the CPU computes on meanwhile.
     """
-    before = []
-    for row, matcher in constrained:
-        barred = torch.from_numpy(~matcher.allowed()).to(logits.device, non_blocking=True)
-        before.append(logits[row].clone())
-        logits[row, : len(barred)].masked_fill_(barred, -torch.inf)
+    if not constrained:
+        yield
+        return
+    ceilings = torch.from_numpy(_ceilings(constrained, logits.shape[-1])).to(logits.device)
+    rows = torch.tensor([each.row for each in constrained], device=logits.device)
+    before = logits.index_select(0, rows)
+    logits.index_copy_(0, rows, torch.minimum(before, ceilings))
     try:
         yield
     finally:
-        for (row, _), values in zip(constrained, before, strict=True):
-            logits[row] = values
+        logits.index_copy_(0, rows, before)
+
+
+def _ceilings(constrained: Sequence[Constrained], num_tokens: int) -> NDArray[np.float32]:
+    """[R, V]; tokens beyond a matcher's vocabulary are barred."""
+    masks = np.zeros((len(constrained), -(-num_tokens // 8)), np.uint8)
+    for mask, (_, matcher) in zip(masks, constrained, strict=True):
+        allowed = matcher.allowed()[: len(mask)]
+        mask[: len(allowed)] = allowed
+    return np.take(_CEILINGS, masks, axis=0).reshape(len(constrained), -1)[:, :num_tokens]

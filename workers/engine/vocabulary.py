@@ -19,15 +19,16 @@ class Vocabulary:
 
     tokens: tuple[bytes, ...]
     tokenizer: LLTokenizer
-    #: [V] bool.
-    has_text: NDArray[np.bool_]
+    #: A bit for each token and the end, the first in the lowest bit of the first byte: whether it has text.
+    has_text: NDArray[np.uint8]
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, size: int) -> Vocabulary:
         """Takes a tenth of a second, most of it without the interpreter's lock."""
         known = TokenBytes(tokenizer)
         tokens = tuple(known.get(token_id, is_first=False) or b"" for token_id in range(size))
-        return cls(tokens, make_tokenizer(tokens), np.array([bool(token) for token in tokens]))
+        has_text = np.packbits([*map(bool, tokens), False], bitorder="little")
+        return cls(tokens, make_tokenizer(tokens), has_text)
 
     def __len__(self) -> int:
         return len(self.tokens)

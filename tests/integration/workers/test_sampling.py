@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from api.schemas.chat import read_chat
 from shared.events import ChoiceOutput
 from shared.job import ResolvedRequest
 from tests.features import NAMES, PLAIN, features
@@ -40,7 +41,8 @@ class Worker:
         return cls(resolver, make_engine(loaded, config))
 
     def resolve(self, fields: dict[str, Any]) -> ResolvedRequest:
-        return self.resolver.resolve({"messages": PROMPT, **fields}, n=fields.get("n", 1))
+        body = read_chat({"model": "tiny", "messages": PROMPT, **fields}).to_body()
+        return self.resolver.resolve(body, n=body["n"])
 
     def add(self, name: str, request: ResolvedRequest, released: Iterable[ChoiceOutput] = ()) -> None:
         """Go on behind what was released, as a worker does that has read the job's stream."""
