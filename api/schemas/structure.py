@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from api.schemas.unsupported import UNSUPPORTED_IN_STRUCTURED_OUTPUTS, without_idle
 from api.schemas.validation import FieldFault, Schema
@@ -26,6 +26,18 @@ _ANY_OBJECT = '{"type":"object"}'
 
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
 _Choices = Annotated[list[_Text], Field(min_length=1, max_length=_MAX_CHOICES)]
+
+
+def _read_text(given: Any) -> Any:
+    if not isinstance(given, str):
+        return given
+    try:
+        return parse_object(given.encode())
+    except RequestError as error:
+        raise ValueError("it is no JSON object") from error
+
+
+_SchemaOrText = Annotated[dict[str, Any], BeforeValidator(_read_text, str | dict[str, Any])]
 
 
 class NamedSchema(Schema):
@@ -68,7 +80,7 @@ class ResponseFormat(Schema):
 class StructuredOutputs(Schema):
     """vLLM's form: one of them."""
 
-    json_: str | dict[str, Any] | None = Field(None, alias="json", description="A JSON schema, or its text.")
+    json_: _SchemaOrText | None = Field(None, alias="json", description="A JSON schema, or its text.")
     regex: _Text | None = Field(None, description="A regular expression that the whole text matches.")
     choice: _Choices | None = Field(None, description="The text is one of them.")
     grammar: _Text | None = Field(
@@ -88,7 +100,7 @@ class StructuredOutputs(Schema):
         if self.json_object:
             return Constraint("json_schema", _ANY_OBJECT, "structured_outputs")
         if self.json_ is not None:
-            return _constraint("json_schema", _schema(self.json_), "structured_outputs.json")
+            return _constraint("json_schema", self.json_, "structured_outputs.json")
         if self.choice is not None:
             return _constraint("choice", self.choice, "structured_outputs.choice")
         if self.regex is not None:
@@ -125,15 +137,6 @@ class Structure(Schema):
 def without_idle_structure(fields: dict[str, Any], prefix: str) -> dict[str, Any]:
     """`structured_outputs` without what is null, or asks for what happens anyway. Raises RequestError."""
     return without_idle(fields, StructuredOutputs, UNSUPPORTED_IN_STRUCTURED_OUTPUTS, prefix)
-
-
-def _schema(given: str | dict[str, Any]) -> dict[str, Any]:
-    if isinstance(given, dict):
-        return given
-    try:
-        return parse_object(given.encode())
-    except RequestError as error:
-        raise FieldFault("structured_outputs.json", "it is no JSON object") from error
 
 
 def _constraint(kind: ConstraintKind, value: Any, field: str) -> Constraint:

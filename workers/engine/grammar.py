@@ -102,14 +102,19 @@ def _lark(text: str) -> str:
         return text
     try:
         return gbnf_to_lark(text).removeprefix("%llguidance {}")
-    except (GbnfToLarkError, IndexError, RecursionError) as error:
+    except GbnfToLarkError as error:
         raise GrammarError(str(error)[:_MAX_TOLD]) from error
+    except (IndexError, RecursionError) as error:
+        raise GrammarError("it ends too early, or is nested too deeply") from error
 
 
 def _complaint(matcher: LLMatcher) -> str:
+    """In one line; what the library tells of an expression ends with one that says what is wrong."""
     error = matcher.get_error()
-    if matcher.stop_reason() == "NoExtensionBias":
+    if error.startswith("NoExtension"):
         return "no text matches it"
     if error.startswith("panic"):
         return "the grammar library cannot read it"
-    return _PLACE.sub("", error).split("\n")[0][:_MAX_TOLD]
+    lines = _PLACE.sub("", error).splitlines()
+    told = next((line for line in lines if line.startswith("error: ")), lines[0])
+    return told.removeprefix("error: ")[:_MAX_TOLD].rstrip(".")

@@ -24,6 +24,10 @@ class _Key(NamedTuple):
     kind: ConstraintKind
     text: str
 
+    @classmethod
+    def of(cls, constraint: Constraint) -> _Key:
+        return cls(constraint.kind, constraint.text)
+
 
 class GrammarCache:
     """`prepare` may be called from any thread, beside the one that steps; what it has read is kept.
@@ -59,6 +63,12 @@ class GrammarCache:
             raise _refusal(constraint, known)
         return Matcher(known.deep_copy(), lambda: self._renew(constraint), self.vocabulary, stop_token_ids)
 
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __contains__(self, constraint: Constraint) -> bool:
+        return _Key.of(constraint) in self._known
+
     def close(self) -> None:
         """End the process of the trials."""
         if self._trial is not None:
@@ -93,14 +103,14 @@ class GrammarCache:
 
     def _find(self, constraint: Constraint) -> LLMatcher | GrammarError | None:
         with self._lock:
-            key = _Key(constraint.kind, constraint.text)
+            key = _Key.of(constraint)
             if key in self._known:
                 self._known.move_to_end(key)
             return self._known.get(key)
 
     def _keep(self, constraint: Constraint, known: LLMatcher | GrammarError) -> LLMatcher | GrammarError:
         with self._lock:
-            self._known[_Key(constraint.kind, constraint.text)] = known
+            self._known[_Key.of(constraint)] = known
             while len(self._known) > MAX_GRAMMARS:
                 self._known.popitem(last=False)
         return known

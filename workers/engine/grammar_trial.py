@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from threading import Lock
 from typing import TextIO
@@ -43,9 +44,7 @@ class GrammarTrial:
     def check(self, constraint: Constraint) -> None:
         """Blocking. Raises GrammarError for what cannot be compiled within the bounds."""
         with self._lock:
-            if self._process is None:
-                self._process = self._start()
-            answer = self._ask(self._process, constraint)
+            answer = _ask(self._running(), constraint)
             if not answer:
                 self._stop()
                 raise GrammarError(f"it takes more than {TRIAL_S:g} s or {TRIAL_BYTES >> 20} MiB to compile")
@@ -58,38 +57,39 @@ class GrammarTrial:
         with self._lock:
             self._stop()
 
-    def _start(self) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            bufsize=1,
-        )
-        _send(process, [token.hex() for token in self._tokens])
-        return process
-
-    def _ask(self, process: subprocess.Popen[str], constraint: Constraint) -> str:
-        """The line that it answers; nothing where it has ended. It ends itself in time."""
-        assert process.stdout is not None
-        _send(process, asdict(constraint))
-        return process.stdout.readline()
+    def _running(self) -> subprocess.Popen[str]:
+        if self._process is not None and self._process.poll() is not None:
+            self._stop()  # somebody else ended it: no fault of a grammar
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            _send(self._process, [token.hex() for token in self._tokens])
+        return self._process
 
     def _stop(self) -> None:
         if self._process is not None:
-            with self._process as process:
-                process.kill()
+            self._process.kill()
+            self._process.communicate()
             self._process = None
+
+
+def _ask(process: subprocess.Popen[str], constraint: Constraint) -> str:
+    """The line that it answers; nothing where it has ended. It ends itself in time."""
+    assert process.stdout is not None
+    _send(process, asdict(constraint))
+    return process.stdout.readline()
 
 
 def _send(process: subprocess.Popen[str], message: object) -> None:
     assert process.stdin is not None
-    try:
+    with suppress(BrokenPipeError):  # it has ended: its answer is none
         process.stdin.write(json.dumps(message) + "\n")
         process.stdin.flush()
-    except BrokenPipeError:
-        pass  # it has ended: its answer is none
 
 
 def main(lines: Iterable[str], answers: TextIO) -> None:
