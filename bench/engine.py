@@ -94,12 +94,18 @@ class TokenOutput:
         self._max_tokens = request.sampling.max_tokens
         self._position = 0
 
-    def push(self, token_id: int, scores: Scores | None = None) -> ChoiceOutput:  # noqa: ARG002
+    def push(
+        self,
+        token_id: int,
+        scores: Scores | None = None,  # noqa: ARG002
+        *,
+        is_complete: bool = False,  # noqa: ARG002
+    ) -> ChoiceOutput:
         self._position += 1
         finish: FinishReason | None = "length" if self._position == self._max_tokens else None
         return ChoiceOutput(self._choice, self._position - 1, (token_id,), ("",), finish)
 
-    def replay(self, so_far: ChoiceOutput) -> None:
+    def replay(self, so_far: ChoiceOutput, *, is_complete: bool = False) -> None:  # noqa: ARG002
         self._position = so_far.end
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple, cast, get_args
 
+from shared.constraint import Constraint
 from shared.errors import DecodeError, ErrorInfo
 from shared.events import CancelReason
 from shared.request_key import RequestKey
@@ -107,7 +108,10 @@ class ResolvedRequest:
     model_revision: str
 
     def encode(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
+        fields = asdict(self)
+        if self.sampling.constraint is None:
+            del fields["sampling"]["constraint"]  # workers of an older version read the rest
+        return json.dumps(fields, separators=(",", ":"))
 
     @classmethod
     def decode(cls, raw: str) -> ResolvedRequest:
@@ -117,6 +121,7 @@ class ResolvedRequest:
             sampling = fields["sampling"]
             sampling["stop"] = tuple(sampling["stop"])
             sampling["logit_bias"] = tuple((token_id, bias) for token_id, bias in sampling["logit_bias"])
+            sampling["constraint"] = Constraint.decode(sampling.get("constraint"))
             return cls(
                 prompt_token_ids=tuple(fields["prompt_token_ids"]),
                 sampling=SamplingParams(**sampling),

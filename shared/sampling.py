@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shared.constraint import Constraint
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
@@ -41,6 +43,8 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     #: Number of choices, each with draws of its own.
     n: int = 1
+    #: What the text has to be; None: anything.
+    constraint: Constraint | None = None
 
     @property
     def is_greedy(self) -> bool:

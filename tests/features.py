@@ -19,6 +19,18 @@ ENDLESS: dict[str, dict[str, Any]] = {
     "presence_penalty": {"presence_penalty": 2, "temperature": 0.6},
     "frequency_penalty": {"frequency_penalty": 1.5, "temperature": 0.3},
     "logit_bias": {"logit_bias": {str(ONE): 9, str(OTHER): 9, "40": -100}},
+    "regex": {"structured_outputs": {"regex": "([a-z]{2,9} [0-9]{1,3}, )+"}},
+}
+#: An object in which nothing is endless, whoever writes it.
+PERSON: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 12},
+        "age": {"type": "integer", "minimum": 0, "maximum": 150},
+        "likes": {"type": "array", "items": {"enum": ["rain", "snow", None]}, "maxItems": 2},
+    },
+    "required": ["name", "age", "likes"],
+    "additionalProperties": False,
 }
 
 
@@ -35,6 +47,19 @@ def features(plain: str) -> dict[str, dict[str, Any]]:
         "stop_token_ids": {"stop_token_ids": [ONE], "logit_bias": {str(ONE): 5}},
         "logprobs": {"logprobs": True, "top_logprobs": 3},
         "n": {"n": 3},
+        "json_schema": {
+            "response_format": {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}},
+            "max_tokens": 200,
+        },
+        "choice": {"structured_outputs": {"choice": ["yes", "no", "perhaps", "perhaps not"]}},
+        "grammar": {
+            "structured_outputs": {"grammar": 'root ::= "a" root "b" | [0-9]'},
+            "n": 2,
+            "min_tokens": 3,
+            "logprobs": True,
+            "frequency_penalty": 1.0,
+            "top_k": 40,
+        },
         "everything": {
             "top_p": 0.95,
             "top_k": 50,

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from shared.constraint import Constraint
 from shared.errors import ErrorInfo, invalid_request
 from shared.events import ChoiceOutput, FinishReason
 from shared.histogram import HistogramReading
@@ -53,6 +54,7 @@ def scripted_resolve(body: dict[str, Any], *, n: int) -> ResolvedRequest:
             max_tokens=body.get("max_completion_tokens") or body.get("max_tokens") or CONTEXT_LENGTH,
             seed=body["seed"] if body.get("seed") is not None else secrets.randbits(62),
             n=n,
+            constraint=Constraint.decode(body.get("constraint")),
         ),
         stop_token_ids=(),
         model_revision="scripted-1",
@@ -101,6 +103,8 @@ class ScriptedEngine:
         self._step_s = step_s
         #: Every request that was ever added, by id.
         self.seen: list[str] = []
+        #: Every request that was prepared.
+        self.prepared: list[ResolvedRequest] = []
         self._requests: dict[str, _Running] = {}
         self._steps = 0
         self._batch_sizes = Counter[int]()
@@ -114,6 +118,10 @@ class ScriptedEngine:
         tokens = sum(size * count for size, count in self._batch_sizes.items())
         running = min(self._slots, sum(len(request.positions) for request in self._requests.values()))
         return ScriptedStats(self._steps, tokens, running, dict(self._batch_sizes))
+
+    def prepare(self, request: ResolvedRequest) -> None:
+        """Nothing of it takes long."""
+        self.prepared.append(request)
 
     def add(
         self,

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
-from typing import Literal, assert_never
+from typing import Literal, TypeVar, assert_never
 
 from shared.errors import DecodeError, ErrorInfo, RequestError
 from shared.failpoint import failpoint
@@ -23,6 +23,7 @@ from workers.running import RunningJob, RunningJobs
 from workers.transcript import Transcript
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 #: Name of the tasks that bring a claimed job to the backend.
 BEGINNING = "beginning"
@@ -45,6 +46,7 @@ class Claimer:
         jobs: RunningJobs,
         backend: Backend,
         resolver: Executor,
+        preparer: Executor,
         crew: Crew,
         *,
         on_begun: Callable[[], None],
@@ -54,6 +56,7 @@ class Claimer:
         self._jobs = jobs
         self._backend = backend
         self._resolver = resolver
+        self._preparer = preparer
         self._crew = crew
         self._on_begun = on_begun
         self._bells: list[HeldBell] = []
@@ -196,6 +199,8 @@ class Claimer:
             if running.resolved is None and not transcript.is_finished:
                 running.resolved = await self._resolve(job)
                 failpoint("resolved")
+            if running.resolved is not None and not transcript.is_finished:
+                await self._prepare(job, running.resolved)
         except RequestError as error:
             running.error = error.info
         if self._jobs.get(running.holder) is not running:
@@ -211,9 +216,16 @@ class Claimer:
         return Transcript.of(entries, job.n)
 
     async def _resolve(self, job: Job) -> ResolvedRequest:
-        call = partial(self._backend.resolve, job.body, n=job.n)
+        return await self._read(job, self._resolver, partial(self._backend.resolve, job.body, n=job.n))
+
+    async def _prepare(self, job: Job, request: ResolvedRequest) -> None:
+        """On a thread of its own: a constraint that takes long holds up nobody who has none."""
+        if request.sampling.constraint is not None:
+            await self._read(job, self._preparer, partial(self._backend.prepare, request))
+
+    async def _read(self, job: Job, executor: Executor, call: Callable[[], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._resolver, call)
+            return await asyncio.get_running_loop().run_in_executor(executor, call)
         except RequestError:
             raise
         except Exception as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
+from shared.constraint import Constraint
 from shared.errors import BatonError, RequestError, invalid_request
 from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
@@ -96,6 +97,7 @@ class Resolver:
             logprobs=body.get("top_logprobs", 0) if body.get("logprobs") else None,
             stop=tuple(body.get("stop", ())),
             n=n,
+            constraint=Constraint.decode(body.get("constraint")),
         )
         return ResolvedRequest(tuple(prompt), sampling, stop_token_ids, self._model_revision)
 

@@ -61,6 +61,7 @@ class Worker:
         self._backend = backend
         self._crew = Crew(on_death)
         self._resolver = ThreadPoolExecutor(1, thread_name_prefix="resolver")
+        self._preparer = ThreadPoolExecutor(1, thread_name_prefix="preparer")
         self._telemetry = Telemetry()
         self._jobs = RunningJobs(backend, self._telemetry, slots=lease.slots)
         self._lease = LeaseKeeper(store, lease, self._jobs)
@@ -70,6 +71,7 @@ class Worker:
             self._jobs,
             backend,
             self._resolver,
+            self._preparer,
             self._crew,
             on_begun=lambda: self._publisher.wake(),
         )
@@ -189,7 +191,8 @@ class Worker:
             self._jobs.drop(running, "handed on")
         for bell in self._claimer.bells:
             bell.end("handed on")
-        self._resolver.shutdown(wait=False, cancel_futures=True)
+        for executor in (self._resolver, self._preparer):
+            executor.shutdown(wait=False, cancel_futures=True)
         self._is_drained.set()
 
     async def _hand_on(self) -> None:

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, field_validator
 
 from api.schemas.message import Message, read_message
 from api.schemas.sampling import Sampling
+from api.schemas.structure import Structure, without_idle_structure
 from api.schemas.unsupported import UNSUPPORTED, UNSUPPORTED_IN_STREAM_OPTIONS, without_idle
 from api.schemas.validation import Schema, validate
 
@@ -36,7 +37,7 @@ class WithoutEffect(Schema):
     spaces_between_special_tokens: bool | None = Field(None, description="Special tokens are never shown.")
 
 
-class ChatRequest(WithoutEffect, Sampling):
+class ChatRequest(WithoutEffect, Structure, Sampling):
     """A chat, checked."""
 
     model: Annotated[str, Field(min_length=1)] = Field(description="One of `/v1/models`.")
@@ -64,7 +65,8 @@ class ChatRequest(WithoutEffect, Sampling):
 
     def to_body(self) -> dict[str, Any]:
         """What is stored in the job, for `workers/resolver.py` and for those who take the stream up again."""
-        body = {"messages": [message.to_body() for message in self.messages], **self.sampling_body()}
+        messages = [message.to_body() for message in self.messages]
+        body = {"messages": messages, **self.sampling_body(), **self.structure_body()}
         if self.include_usage:
             body["stream_options"] = {"include_usage": True}
         return body
@@ -82,4 +84,6 @@ def read_chat(fields: dict[str, Any], *, prefix: str = "") -> ChatRequest:
         fields["stream_options"] = without_idle(
             options, StreamOptions, UNSUPPORTED_IN_STREAM_OPTIONS, f"{prefix}stream_options."
         )
+    if isinstance(outputs := fields.get("structured_outputs"), dict):
+        fields["structured_outputs"] = without_idle_structure(outputs, f"{prefix}structured_outputs.")
     return validate(ChatRequest, fields, prefix=prefix)

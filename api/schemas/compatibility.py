@@ -13,10 +13,12 @@ from api.openapi import json_schema
 from api.schemas.chat import ChatRequest, StreamOptions, WithoutEffect
 from api.schemas.message import Message
 from api.schemas.sampling import VllmSampling
+from api.schemas.structure import NamedSchema, ResponseFormat, StructuredOutputs
 from api.schemas.unsupported import (
     UNSUPPORTED,
     UNSUPPORTED_IN_MESSAGE,
     UNSUPPORTED_IN_STREAM_OPTIONS,
+    UNSUPPORTED_IN_STRUCTURED_OUTPUTS,
     Refused,
 )
 from shared.sampling import SamplingParams
@@ -57,6 +59,17 @@ temperature, penalties and bias; what is less than -9999 is told as -9999.
 """
 
 
+_STRUCTURE = """\
+A schema or grammar that cannot be used is a 400 `invalid_grammar`: one that no text matches, one with
+a keyword that the grammar library ([llguidance](https://github.com/guidance-ai/llguidance)) does not know,
+one that refers to another document (nothing is fetched), one that takes more than 2 s or 64 MiB to compile.
+Properties come in the schema's order. A text that nothing may follow ends at once, with `stop`, also before
+`min_tokens`; the model's end and `stop_token_ids` end the answer only where the text may end, but for a
+stop token that is itself allowed as text, and `stop` strings, which cut the text wherever they come.
+At `max_tokens` the text may be unfinished: `finish_reason` is `length` then. Special tokens are never drawn.
+"""
+
+
 def page() -> str:
     """The whole page."""
     chat = _properties(ChatRequest)
@@ -73,6 +86,13 @@ def page() -> str:
         _refusals(UNSUPPORTED),
         "## In `stream_options`\n",
         *_part(StreamOptions, UNSUPPORTED_IN_STREAM_OPTIONS),
+        "## In `response_format`\n",
+        _fields(ResponseFormat),
+        "## In `response_format.json_schema`\n",
+        _fields(NamedSchema),
+        "## In `structured_outputs`\n",
+        *_part(StructuredOutputs, UNSUPPORTED_IN_STRUCTURED_OUTPUTS),
+        _STRUCTURE,
         "## In a message\n",
         *_part(Message, UNSUPPORTED_IN_MESSAGE),
         _LOGPROBS,
@@ -97,9 +117,13 @@ def _idle(properties: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
 
 
 def _part(schema: type[Any], refused: Mapping[str, Refused]) -> tuple[str, str]:
-    """What an object within the request may hold."""
+    """What an object within the request may hold, and what not."""
+    return _fields(schema), _refusals(refused)
+
+
+def _fields(schema: type[Any]) -> str:
     fields = [(_code(name), _value(p), p["description"]) for name, p in _properties(schema).items()]
-    return _table(("field", "value", "what it does"), fields), _refusals(refused)
+    return _table(("field", "value", "what it does"), fields)
 
 
 def _refusals(fields: Mapping[str, Refused]) -> str:
@@ -118,7 +142,10 @@ def _refusals(fields: Mapping[str, Refused]) -> str:
 def origin(name: str) -> str:
     """Whose parameter it is."""
     return (
-        "vLLM" if name in VllmSampling.model_fields or name == "spaces_between_special_tokens" else "OpenAI"
+        "vLLM"
+        if name in VllmSampling.model_fields
+        or name in ("spaces_between_special_tokens", "structured_outputs")
+        else "OpenAI"
     )
 
 
@@ -140,6 +167,8 @@ def _value(found: dict[str, Any]) -> str:
 def _kind(found: dict[str, Any]) -> str:
     if "anyOf" in found:
         return _value(found)
+    if "const" in found:
+        return _code(json.dumps(found["const"]))
     if "enum" in found:
         return ", ".join(_code(json.dumps(each)) for each in found["enum"])
     kind = str(found["type"])
@@ -149,7 +178,7 @@ def _kind(found: dict[str, Any]) -> str:
         return f"string{_length(found, 'Length', 'characters')}"
     if kind == "array":
         return f"array{_length(found, 'Items', 'items')} of {_kind(found['items'])}"
-    if kind == "object" and "additionalProperties" in found and "properties" not in found:
+    if kind == "object" and isinstance(found.get("additionalProperties"), dict):
         return f"object{_length(found, 'Properties', 'entries')} of {_kind(found['additionalProperties'])}"
     return kind
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from api.schemas.validation import Schema
+from api.schemas.validation import Schema, names_of
 from shared.errors import RequestError, invalid_request
 
 Origin = Literal["OpenAI", "vLLM"]
@@ -31,7 +31,7 @@ def _vllm(*idle: Any, note: str = "") -> Refused:
 
 
 _TOOLS = "Tools are not there yet."
-_STRUCTURE = "Structured output is not there yet."
+_STRUCTURE = "`structured_outputs` is its newer name."
 _TEMPLATE = "The model's own template is used: one from a client would run on the server."
 _PROMPT = "The model's own template makes the prompt."
 
@@ -47,7 +47,6 @@ UNSUPPORTED: Mapping[str, Refused] = {
     "prompt_cache_options": Refused(),
     "prompt_cache_retention": Refused(),
     "reasoning_effort": Refused(),
-    "response_format": Refused(idle=({"type": "text"},), note=_STRUCTURE),
     "service_tier": Refused(idle=("auto", "default"), note="`/v1/jobs` has `priority`."),
     "tool_choice": Refused(idle=("none",), note=_TOOLS),
     "tools": Refused(note=_TOOLS),
@@ -91,7 +90,6 @@ UNSUPPORTED: Mapping[str, Refused] = {
     "session_id": _vllm(),
     "skip_special_tokens": _vllm(True),
     "stream_interval": _vllm(1),
-    "structured_outputs": _vllm(note=_STRUCTURE),
     "thinking_token_budget": _vllm(),
     "truncate_prompt_tokens": _vllm(),
     "truncation_side": _vllm(),
@@ -103,6 +101,14 @@ UNSUPPORTED: Mapping[str, Refused] = {
 UNSUPPORTED_IN_STREAM_OPTIONS: Mapping[str, Refused] = {
     "include_obfuscation": Refused(idle=(False,)),
     "continuous_usage_stats": _vllm(False),
+}
+#: Of `structured_outputs`.
+UNSUPPORTED_IN_STRUCTURED_OUTPUTS: Mapping[str, Refused] = {
+    "disable_additional_properties": _vllm(False, note="A schema says it: `additionalProperties: false`."),
+    "disable_any_whitespace": _vllm(False, note="There is at most a line break or a space between parts."),
+    "disable_fallback": _vllm(True),
+    "structural_tag": _vllm(),
+    "whitespace_pattern": _vllm(),
 }
 #: Of a message.
 UNSUPPORTED_IN_MESSAGE: Mapping[str, Refused] = {
@@ -130,7 +136,7 @@ def without_idle(
         if name in unsupported:
             if value is not None and not any(_is_same(value, idle) for idle in unsupported[name].idle):
                 raise _refusal(prefix + name)
-        elif value is not None or name not in schema.model_fields:
+        elif value is not None or name not in names_of(schema):
             kept[name] = value
     return kept
 

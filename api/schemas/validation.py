@@ -67,7 +67,7 @@ def validate(model: type[Model], fields: dict[str, Any], *, prefix: str = "") ->
 def _refuse_unknown(model: type[Model], fields: dict[str, Any], prefix: str) -> None:
     """The first one, before pydantic would make an error of each of tens of thousands."""
     for name in fields:
-        if name not in model.model_fields:
+        if name not in names_of(model):
             param = _shown(prefix + name)
             raise invalid_request(f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
 
@@ -80,6 +80,12 @@ def _refuse_long(model: type[Model], fields: dict[str, Any], prefix: str) -> Non
             what, param = "array" if isinstance(value, list) else "object", prefix + name
             message = f"Invalid '{param}': the greatest length is {longest}."
             raise invalid_request(message, param=param, code=f"{what}_above_max_length")
+
+
+@functools.cache
+def names_of(model: type[Schema]) -> frozenset[str]:
+    """The fields as clients name them."""
+    return frozenset(field.alias or name for name, field in model.model_fields.items())
 
 
 @functools.cache

@@ -8,13 +8,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.acceptance.bad_input import fields, framing, ids, jobs, sampling, streams
+from tests.acceptance.bad_input import fields, framing, grammars, ids, jobs, sampling, streams
 from tests.acceptance.bad_input.case import Case
 from tests.acceptance.bad_input.site import CHAT, JOBS, NEIGHBOUR, SETTINGS, Site, chat
 from tests.acceptance.sse import Answer, blocks
 from tests.acceptance.system import System
 
-CASES = [*framing.CASES, *fields.CASES, *sampling.CASES, *ids.CASES, *jobs.CASES, *streams.CASES]
+PARTS = [framing, fields, sampling, grammars, ids, jobs, streams]
+CASES = [case for part in PARTS for case in part.CASES]
 NUM_TOKENS = 100
 
 

@@ -76,6 +76,10 @@ class Backend(Protocol):
     def resolve(self, body: dict[str, Any], *, n: int) -> ResolvedRequest:
         """What a request means. Blocking. Raises RequestError."""
 
+    def prepare(self, request: ResolvedRequest) -> None:
+        """Do beforehand what `add` would be long at, here or for a request that another worker resolved.
+        Blocking, for seconds where somebody means harm. Raises RequestError where it cannot be served."""
+
     def start(self, on_outputs: OnOutputs, on_death: Callable[[BaseException], None]) -> None:
         """Begin to run. `on_death` is called when it cannot go on; its requests are lost then."""
 

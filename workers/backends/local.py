@@ -49,6 +49,9 @@ class StepEngine(Protocol):
     def has_work(self) -> bool: ...
     @property
     def stats(self) -> StepStats: ...
+    def prepare(self, request: ResolvedRequest) -> None:
+        """The one method for other threads than that which steps. Raises RequestError."""
+
     def add(
         self,
         request_id: str,
@@ -124,6 +127,9 @@ class LocalBackend:
 
     def resolve(self, body: dict[str, Any], *, n: int) -> ResolvedRequest:
         return self._resolve(body, n=n)
+
+    def prepare(self, request: ResolvedRequest) -> None:
+        self._engine.prepare(request)
 
     def start(self, on_outputs: OnOutputs, on_death: Callable[[BaseException], None]) -> None:
         assert self._thread is None

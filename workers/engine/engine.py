@@ -9,7 +9,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from shared.errors import ErrorInfo, RequestError
+from shared.constraint import Constraint
+from shared.errors import ErrorInfo, RequestError, invalid_request
 from shared.events import ChoiceOutput
 from shared.histogram import HistogramReading
 from shared.job import ResolvedRequest
@@ -19,6 +20,7 @@ from workers.engine.cache_reading import CacheReading
 from workers.engine.config import EngineConfig
 from workers.engine.detokenizer import TokenBytes
 from workers.engine.free_memory import OutOfMemory, kv_tokens
+from workers.engine.grammar_cache import GrammarCache
 from workers.engine.kv_budget import KVBudget
 from workers.engine.kv_cache import KVSpan
 from workers.engine.loader import LoadedModel
@@ -30,6 +32,7 @@ from workers.engine.sampler import Drawn, Sampler, SampleRow
 from workers.engine.scheduler import Plan, Row, Scheduler
 from workers.engine.sequence import Sequence
 from workers.engine.stopwatch import Stopwatch
+from workers.engine.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +44,10 @@ _PREFIX_PART = 4
 class TokenSink(Protocol):
     """What turns the drawn tokens of one choice into output; an OutputBuilder."""
 
-    def push(self, token_id: int, scores: Scores | None = None) -> ChoiceOutput | None: ...
-    def replay(self, so_far: ChoiceOutput) -> ChoiceOutput | None: ...
+    def push(
+        self, token_id: int, scores: Scores | None = None, *, is_complete: bool = False
+    ) -> ChoiceOutput | None: ...
+    def replay(self, so_far: ChoiceOutput, *, is_complete: bool = False) -> ChoiceOutput | None: ...
 
 
 #: (request, choice) -> what takes the choice's tokens.
@@ -104,12 +109,14 @@ class Engine:
         make_output: MakeOutput,
         kv_budget: KVBudget,
         prefixes: PrefixCache[KVSpan] | None = None,
+        grammars: GrammarCache | None = None,
     ) -> None:
         self._runner = runner
         self._scheduler = scheduler
         self._sampler = sampler
         self._make_output = make_output
         self._kv_budget = kv_budget
+        self._grammars = grammars
         self._prefixes = prefixes
         self._admission = Admission(kv_budget.longest, runner.vocab_size)
         self._requests: dict[str, _Request] = {}
@@ -189,6 +196,19 @@ class Engine:
             sequence.prefix_root = root
             self._scheduler.add(sequence)
 
+    def prepare(self, request: ResolvedRequest) -> None:
+        """Compiles what `add` would be long at. Blocking; the one method for other threads than the engine's.
+
+        Raises RequestError as `add` does.
+        """
+        if (constraint := request.sampling.constraint) is not None:
+            self._grammars_for(constraint).prepare(constraint)
+
+    def close(self) -> None:
+        """Ends the process in which grammars are tried."""
+        if self._grammars is not None:
+            self._grammars.close()
+
     def abort(self, request_id: str) -> None:
         """Drops a request, with what it has not handed out; an unknown one is nothing to drop."""
         entry = self._requests.pop(request_id, None)
@@ -221,15 +241,31 @@ class Engine:
         if released is not None and released.finish is not None:
             return
         output = self._make_output(request, choice)
-        if released is not None and (end := output.replay(released)) is not None:
-            entry.choices.append(end)
-            return
-        prompt, so_far = request.prompt_token_ids, released.token_ids if released is not None else ()
-        adjustments = Adjustments.of(request.sampling, request.stop_token_ids, prompt, so_far)
-        sequence = Sequence(
-            request_id, choice, request.sampling, [*prompt, *so_far], len(prompt), adjustments
-        )
+        sequence = self._sequence(request_id, request, choice, released.token_ids if released else ())
+        if released is not None:
+            end = output.replay(released, is_complete=sequence.is_complete)
+            if end is not None:
+                entry.choices.append(end)
+                return
         entry.outputs[sequence] = output
+
+    def _sequence(
+        self, request_id: str, request: ResolvedRequest, choice: int, so_far: tuple[int, ...]
+    ) -> Sequence:
+        """A choice that goes on behind these tokens of its output."""
+        sampling, prompt = request.sampling, request.prompt_token_ids
+        adjustments = Adjustments.of(sampling, request.stop_token_ids, prompt, so_far)
+        matcher = None
+        if (constraint := sampling.constraint) is not None:
+            matcher = self._grammars_for(constraint).begin(constraint, request.stop_token_ids)
+            for token_id in so_far:
+                matcher.push(token_id)
+        return Sequence(request_id, choice, sampling, [*prompt, *so_far], len(prompt), adjustments, matcher)
+
+    def _grammars_for(self, constraint: Constraint) -> GrammarCache:
+        if self._grammars is None:
+            raise invalid_request("This model has no tokenizer to constrain.", param=constraint.field)
+        return self._grammars
 
     def _draw(self, logits: Tensor, rows: list[SampleRow]) -> list[Drawn | Exception]:
         """A token for each row, or why that row alone has none. Raises what is no single row's fault."""
@@ -278,12 +314,14 @@ class Engine:
 
     def _push(self, entry: _Request, sequence: Sequence, drawn: Drawn) -> None:
         try:
-            output = entry.outputs[sequence].push(drawn.token_id, drawn.scores)
+            sequence.append(drawn.token_id)
+            output = entry.outputs[sequence].push(
+                drawn.token_id, drawn.scores, is_complete=sequence.is_complete
+            )
         except MemoryError:
             raise
         except Exception as error:
             return self._fail(entry, sequence, error)
-        sequence.append(drawn.token_id)
         if output is None:
             return
         entry.choices.append(output)
@@ -315,11 +353,13 @@ class Engine:
 
 def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:
     """An engine for a model that `loader.load_model` made of the same config."""
-    token_bytes = TokenBytes(loaded.tokenizer.backend_tokenizer)
+    tokenizer = loaded.tokenizer.backend_tokenizer
+    token_bytes = TokenBytes(tokenizer)
     budget = _kv_budget(loaded, config)
     prefixes = PrefixCache[KVSpan]((budget.max_tokens or 0) // _PREFIX_PART)
+    runner = ModelRunner(loaded.model, budget, prefixes)
     return Engine(
-        ModelRunner(loaded.model, budget, prefixes),
+        runner,
         Scheduler(
             max_slots=config.max_slots,
             prefill_chunk=config.prefill_chunk,
@@ -331,6 +371,7 @@ def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:
         lambda request, choice: OutputBuilder(token_bytes, request, choice),
         budget,
         prefixes,
+        GrammarCache(lambda: Vocabulary.of(tokenizer, runner.vocab_size)),
     )
 
 
@@ -347,7 +388,9 @@ def _kv_budget(loaded: LoadedModel, config: EngineConfig) -> KVBudget:
 
 
 def _sample_row(sequence: Sequence) -> SampleRow:
-    return SampleRow(sequence.sampling, sequence.choice, sequence.position, sequence.adjustments)
+    return SampleRow(
+        sequence.sampling, sequence.choice, sequence.position, sequence.adjustments, sequence.matcher
+    )
 
 
 def _error_info(error: Exception) -> ErrorInfo:

@@ -69,18 +69,26 @@ class OutputBuilder:
         """Tokens released."""
         return self._position
 
-    def push(self, token_id: int, scores: Scores | None = None) -> ChoiceOutput | None:
-        """Take the next token; what became final through it, if anything did, with `finish` at the end."""
+    def push(
+        self, token_id: int, scores: Scores | None = None, *, is_complete: bool = False
+    ) -> ChoiceOutput | None:
+        """Take the next token; what became final through it, if anything did, with `finish` at the end.
+
+        `is_complete`: nothing may follow it by the request's grammar, which ends the choice.
+        """
         assert self._finish is None, "the choice is over"
-        self._take(token_id, scores)
+        self._take(token_id, scores, is_complete=is_complete)
         num_final = len(self._pending) if self._finish else self._num_final()
         return self._release(num_final) if num_final else None
 
-    def replay(self, so_far: ChoiceOutput) -> ChoiceOutput | None:
-        """Take all that was released before, elsewhere; an empty output with `finish` if that was all."""
+    def replay(self, so_far: ChoiceOutput, *, is_complete: bool = False) -> ChoiceOutput | None:
+        """Take all that was released before, elsewhere; an empty output with `finish` if that was all.
+
+        `is_complete`: nothing may follow these tokens by the request's grammar.
+        """
         assert self._num_tokens == 0 and so_far.start == 0
-        for token_id in so_far.token_ids:
-            self._take(token_id)
+        for position, token_id in enumerate(so_far.token_ids, 1):
+            self._take(token_id, is_complete=is_complete and position == so_far.end)
             if self._finish:
                 break
         # What is still held back here was released there: a token that was lost with its worker allowed it.
@@ -88,15 +96,16 @@ class OutputBuilder:
         self._position = so_far.end
         return self._release(0) if self._finish else None
 
-    def _take(self, token_id: int, scores: Scores | None = None) -> None:
+    def _take(self, token_id: int, scores: Scores | None = None, *, is_complete: bool) -> None:
         logprobs = self._logprobs(token_id, scores) if scores is not None else None
         may_end = self._num_tokens >= self._min_tokens
         self._num_tokens += 1
         is_stop_token = may_end and token_id in self._stop_token_ids
         match = None if is_stop_token else self._append(token_id, logprobs, may_end=may_end)
-        if match is None and (is_stop_token or self._num_tokens == self._max_tokens):
+        is_end = is_stop_token or is_complete
+        if match is None and (is_end or self._num_tokens == self._max_tokens):
             match = self._flush(may_end=may_end)
-            self._finish = "stop" if is_stop_token else "length"
+            self._finish = "stop" if is_end else "length"
         if is_stop_token:
             self._pending.append(_Pending(token_id, "", self._num_chars, is_whole=True, logprobs=logprobs))
             self._pending[-1].cut(self._num_chars)

@@ -14,8 +14,10 @@ from torch import Tensor
 from shared.sampling import SamplingParams
 from workers.engine.adjustments import Adjustments, Due, adjusted
 from workers.engine.logprobs import Scores, score
+from workers.engine.matcher import Matcher
 from workers.engine.ranked_row import RankedRow
 from workers.engine.ranking import best_ids
+from workers.engine.token_mask import Constrained, masked
 
 #: How many of the best tokens are looked at for a cut, before all are.
 _NUM_CANDIDATES = 256
@@ -23,6 +25,9 @@ _NUM_CANDIDATES = 256
 _CPU_LOGITS = 1 << 18
 #: Colder than this is this: what a float32 can divide a logit by.
 _MIN_TEMPERATURE = 1e-6
+#: Of what is less likely by this power of e nothing is left in whole numbers; `exp` takes several times as
+#: long for what underflows.
+_COLDEST = -80.0
 #: Up to here every integer is a float64.
 _EXACT_BITS = 52
 
@@ -38,6 +43,8 @@ class SampleRow:
     position: int
     #: None: the model's logits are drawn from as they are.
     adjustments: Adjustments | None = None
+    #: None: every token may be drawn.
+    matcher: Matcher | None = None
 
     @property
     def is_cut(self) -> bool:
@@ -58,7 +65,8 @@ class Sampler:
     """Draws tokens, each a function of its own logits and SampleRow: never of the rows beside it.
 
     The order is vLLM's (vllm/v1/sample/sampler.py): log probabilities are those of the model's own logits;
-    then come bias, barred stop tokens and penalties (`Adjustments`), and the likeliest token where the
+    then come bias, barred stop tokens and penalties (`Adjustments`), what a grammar bars (here already
+    before, which is the same: nothing lifts a logit from minus infinity), and the likeliest token where the
     temperature is 0; elsewhere temperature, min_p (a share of the likeliest token's probability), top_k, and
     top_p of what those two left. Unlike there, top_k keeps no more than k of equal tokens: the first by id.
 
@@ -71,16 +79,21 @@ class Sampler:
         """One token for each row of `logits`, contiguous float32 [len(rows), vocabulary].
 
         The logits are the same afterwards. Never fails on what a model computes: a row of NaN or infinities
-        gives some token, and one of which nothing may be drawn gives its likeliest.
+        gives some token, and one of which nothing may be drawn gives the likeliest that its grammar allows.
         """
         assert logits.shape[0] == len(rows)
-        with adjusted(logits, _due(rows)):
-            best = logits.argmax(-1)
-            is_barred = logits.gather(1, best[:, None])[:, 0] == -torch.inf
-            drawn = _draw(logits, best, rows)
-        if is_barred.any():
-            drawn = torch.where(is_barred, logits.argmax(-1), drawn)
+        with masked(logits, _constrained(rows)):
+            with adjusted(logits, _due(rows)):
+                best = logits.argmax(-1)
+                is_barred = logits.gather(1, best[:, None])[:, 0] == -torch.inf
+                drawn = _draw(logits, best, rows)
+            if is_barred.any():
+                drawn = torch.where(is_barred, logits.argmax(-1), drawn)
         return _scored(logits, rows, drawn.tolist())
+
+
+def _constrained(rows: Sequence[SampleRow]) -> list[Constrained]:
+    return [Constrained(i, row.matcher) for i, row in enumerate(rows) if row.matcher is not None]
 
 
 def _due(rows: Sequence[SampleRow]) -> list[Due]:
@@ -179,7 +192,7 @@ def _weights(logits: Tensor, best: Tensor, temperature: Tensor, min_p: list[floa
     """Softmax in fixed point: the best token has 2**bits, where bits leaves room for the sum of all."""
     bits = _EXACT_BITS - (logits.shape[-1] - 1).bit_length()
     weights = logits - logits.gather(1, best[:, None])
-    weights.div_(temperature).exp_()
+    weights.div_(temperature).clamp_min_(_COLDEST).exp_()
     if any(min_p):
         weights.masked_fill_(weights < logits.new_tensor(min_p)[:, None], 0.0)
     weights.mul_(2.0**bits).floor_().nan_to_num_(nan=0.0)

@@ -9,6 +9,7 @@ from shared.sampling import SamplingParams
 
 if TYPE_CHECKING:  # the scheduler, which plans with sequences, needs no torch
     from workers.engine.adjustments import Adjustments
+    from workers.engine.matcher import Matcher
 
 
 @dataclass(slots=True, eq=False)
@@ -27,6 +28,8 @@ class Sequence:
     num_prompt_tokens: int
     #: What these tokens and the parameters do to the logits; None: nothing.
     adjustments: Adjustments | None = None
+    #: How far the output has got in its grammar; None: it has none.
+    matcher: Matcher | None = None
     #: What its spans in the PrefixCache begin with; None: it neither takes nor leaves any.
     prefix_root: bytes | None = None
     #: How many of `token_ids` are in the cache.
@@ -53,8 +56,15 @@ class Sequence:
         """Position of the token that is drawn next, counted from the first of the output."""
         return len(self.token_ids) - self.num_prompt_tokens
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether a grammar allows nothing to follow."""
+        return self.matcher is not None and self.matcher.is_complete
+
     def append(self, token_id: int) -> None:
-        """Take the token that was drawn."""
+        """Take the token that was drawn. Raises RequestError where the grammar cannot go on with it."""
+        if self.matcher is not None:
+            self.matcher.push(token_id)
         self.token_ids.append(token_id)
         if self.adjustments is not None:
             self.adjustments.push(token_id)

@@ -81,3 +81,15 @@ def field(
         yield Refused(site.request("POST", JOBS, job), status, code, in_job or f"body.{param}")
 
     return Case(name, act)
+
+
+def known_to_worker(name: str, fields: dict[str, Any], param: str, code: str = "invalid_value") -> Case:
+    """What only the worker knows: its refusal is the chat's answer, streamed or not, and the job's error."""
+
+    def act(site: Site) -> Iterable[Refused]:
+        for streamed in (False, True):
+            yield Refused(site.request("POST", CHAT, chat(stream=streamed, **fields)), 400, code, param)
+        job = site.request("GET", f"{JOBS}/{site.submit(**fields)}?wait=20").json
+        assert (job["status"], job["error"]["code"], job["error"]["param"]) == ("failed", code, param)
+
+    return Case(name, act)

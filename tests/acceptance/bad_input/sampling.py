@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tests.acceptance.bad_input.case import Case, Refused, field, post
+from tests.acceptance.bad_input.case import Case, Refused, field, known_to_worker, post
 from tests.acceptance.bad_input.site import CHAT, JOBS, Site, chat
 
 _FORTY = 2**40
@@ -13,24 +13,6 @@ _FORTY = 2**40
 
 def _bias(**biases: Any) -> dict[str, Any]:
     return {"logit_bias": {name.removeprefix("_"): value for name, value in biases.items()}}
-
-
-def _known_to_worker(name: str, fields: dict[str, Any], param: str) -> Case:
-    """Only the worker knows the vocabulary: its refusal is the chat's answer, and the job's error."""
-
-    def act(site: Site) -> Iterable[Refused]:
-        for streamed in (False, True):
-            reply = site.request("POST", CHAT, chat(stream=streamed, **fields))
-            yield Refused(reply, 400, "invalid_value", param)
-        job_id = site.submit(**fields)
-        job = site.request("GET", f"{JOBS}/{job_id}?wait=20").json
-        assert (job["status"], job["error"]["code"], job["error"]["param"]) == (
-            "failed",
-            "invalid_value",
-            param,
-        )
-
-    return Case(name, act)
 
 
 def _line_ends(site: Site) -> Iterable[Refused]:
@@ -86,7 +68,7 @@ CASES = [
     field("B37 an empty stop", {"stop": ""}, 400, "invalid_value", "stop"),
     field("B37 an empty stop in a list", {"stop": [""]}, 400, "empty_string", "stop[0]"),
     field("B37 a stop of 1 MB", {"stop": ["x" * 1_000_000]}, 400, "string_above_max_length", "stop[0]"),
-    _known_to_worker(
+    known_to_worker(
         "B38 a stop token beyond the vocabulary", {"stop_token_ids": [5, 10**6]}, "stop_token_ids[1]"
     ),
     field(
@@ -103,7 +85,7 @@ CASES = [
         "array_above_max_length",
         "stop_token_ids",
     ),
-    _known_to_worker("B39 a bias beyond the vocabulary", _bias(_1000000000=1), "logit_bias.1000000000"),
+    known_to_worker("B39 a bias beyond the vocabulary", _bias(_1000000000=1), "logit_bias.1000000000"),
     field("B39 a bias of a word", _bias(AI=1), 400, "invalid_value", "logit_bias.AI"),
     field("B39 a bias of -1", {"logit_bias": {"-1": 1}}, 400, "invalid_value", "logit_bias.-1"),
     field("B39 a bias of 1e9", _bias(_5=1e9), 400, "decimal_above_max_value", "logit_bias.5"),

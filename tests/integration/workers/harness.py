@@ -130,8 +130,9 @@ class Harness:
         slots: int = 4,
         step_s: float = 0.002,
         backend: LocalBackend | None = None,
+        kind: type[ScriptedEngine] = ScriptedEngine,
     ) -> None:
-        self.engine = ScriptedEngine(slots=slots, step_s=step_s)
+        self.engine = kind(slots=slots, step_s=step_s)
         self.backend = backend or LocalBackend(
             self.engine, scripted_resolve, model_revision="scripted-1", is_exact=True
         )  # fmt: skip

@@ -30,7 +30,9 @@ class Beating:
         lease = Lease("", "w", MODEL, "host", 1, "cpu", 4, "scripted-1")
         self.lease = LeaseKeeper(store, lease, jobs)
         crew = Crew(lambda _: None)
-        self.claimer = Claimer(store, self.lease, jobs, backend, resolver, crew, on_begun=lambda: None)
+        self.claimer = Claimer(
+            store, self.lease, jobs, backend, resolver, resolver, crew, on_begun=lambda: None
+        )
         self.heartbeat = Heartbeat(
             store,
             self.lease,

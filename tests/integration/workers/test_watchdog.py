@@ -30,7 +30,9 @@ class Idle:
         self.jobs = RunningJobs(backend, Telemetry(), slots=1)
         self.lease = LeaseKeeper(store, Lease("", "w", MODEL, "host", 1, "cpu", 1, "scripted-1"), self.jobs)
         crew = Crew(lambda _: None)
-        self.claimer = Claimer(store, self.lease, self.jobs, backend, resolver, crew, on_begun=lambda: None)
+        self.claimer = Claimer(
+            store, self.lease, self.jobs, backend, resolver, resolver, crew, on_begun=lambda: None
+        )
         self.watchdog = Watchdog(store, ringer, self.jobs, self.claimer, model=MODEL)
 
     async def look(self, times: int) -> None:

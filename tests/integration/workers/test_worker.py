@@ -10,9 +10,10 @@ import pytest
 from redis.asyncio import Redis
 
 from shared import keys
-from shared.errors import ErrorInfo
+from shared.constraint import Constraint
+from shared.errors import ErrorInfo, invalid_request
 from shared.events import Cancelled, Completed, Failed, Incomplete, Queued, Requeued, Resumed, Started
-from shared.job import Job
+from shared.job import Job, ResolvedRequest
 from shared.job_store import JobStore
 from shared.lease import Lease
 from shared.ringer import Ringer
@@ -136,6 +137,66 @@ async def test_a_job_that_had_a_worker_before_is_continued(
         Completed(prompt_tokens=3),
     ]
     assert await jobs.texts(job_id) == [scripted_text(1, choice, 300) for choice in range(2)]
+
+
+REGEX = {"kind": "regex", "text": "a+", "field": "structured_outputs.regex"}
+
+
+async def test_a_constraint_that_takes_long_holds_up_nobody_else(
+    store: JobStore, ringer: Ringer, jobs: Jobs
+) -> None:
+    go_on = threading.Event()
+
+    class Slow(ScriptedEngine):
+        def prepare(self, request: ResolvedRequest) -> None:
+            assert go_on.wait(WAIT_S)
+            super().prepare(request)
+
+    constrained, plain = await jobs.create(5, constraint=REGEX), await jobs.create(20)
+    async with Harness(store, ringer, kind=Slow) as harness:
+        harness.ring(constrained)
+        harness.ring(plain)
+        assert (await jobs.ended(plain)).status == "completed"
+        assert (await jobs.get(constrained)).status == "in_progress"
+        go_on.set()
+        assert (await jobs.ended(constrained)).status == "completed"
+    assert await jobs.texts(constrained) == [scripted_text(1, 0, 5)]
+
+
+async def test_a_constraint_that_is_refused_fails_its_job(
+    store: JobStore, ringer: Ringer, jobs: Jobs
+) -> None:
+    class Refusing(ScriptedEngine):
+        def prepare(self, request: ResolvedRequest) -> None:
+            constraint = request.sampling.constraint
+            assert constraint is not None
+            raise invalid_request("no", param=constraint.field, code="invalid_grammar")
+
+    job_id = await jobs.create(5, constraint=REGEX)
+    async with Harness(store, ringer, kind=Refusing) as harness:
+        harness.ring(job_id)
+        await jobs.ended(job_id)
+        assert harness.engine.seen == []
+    event = (await jobs.life(job_id))[-1]
+    assert isinstance(event, Failed)
+    assert (event.error.status, event.error.code, event.error.param) == (
+        400,
+        "invalid_grammar",
+        "structured_outputs.regex",
+    )
+
+
+async def test_who_goes_on_with_a_constraint_prepares_it_too(
+    store: JobStore, ringer: Ringer, jobs: Jobs
+) -> None:
+    job_id = await jobs.create(300, constraint=REGEX)
+    for name in ("first", "second"):
+        async with Harness(store, ringer, name=name) as harness:
+            harness.ring(job_id)
+            await (jobs.reached(job_id, 20) if name == "first" else jobs.ended(job_id))
+            (prepared,) = harness.engine.prepared
+            assert prepared.sampling.constraint == Constraint.decode(REGEX)
+    assert await jobs.texts(job_id) == [scripted_text(1, 0, 300)]
 
 
 async def test_a_drained_worker_rings_for_its_jobs_and_leaves_no_lease(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from shared.constraint import Constraint
 from shared.errors import DecodeError
 from shared.job import Job, ResolvedRequest, is_job_id, new_job_id
 from shared.sampling import SamplingParams
@@ -25,6 +26,18 @@ def test_no_other_text_is_an_id(text: str) -> None:
 def test_a_resolved_request_decodes_to_itself() -> None:
     sampling = SamplingParams(8, 2**62, 0.5, 0.9, top_k=5, logit_bias=((3, -1.5),), stop=("\n", "é"), n=3)
     resolved = ResolvedRequest((1, 2), sampling, (0,), "rev")
+    assert ResolvedRequest.decode(resolved.encode()) == resolved
+
+
+def test_a_constraint_is_decoded_with_its_request() -> None:
+    constraint = Constraint("regex", 'a|"b"', "structured_outputs.regex")
+    resolved = ResolvedRequest((1,), SamplingParams(8, 0, constraint=constraint), (0,), "rev")
+    assert ResolvedRequest.decode(resolved.encode()) == resolved
+
+
+def test_a_request_without_a_constraint_is_written_as_before_there_were_any() -> None:
+    resolved = ResolvedRequest((1,), SamplingParams(8, 0), (0,), "rev")
+    assert "constraint" not in resolved.encode()
     assert ResolvedRequest.decode(resolved.encode()) == resolved
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
+from shared.constraint import Constraint
 from shared.errors import BatonError, ErrorInfo, RequestError
 from shared.sampling import SamplingParams
 from workers.defaults import Defaults
@@ -320,6 +322,13 @@ def test_a_models_directory_gives_length_defaults_and_stop_tokens(tmp_path: Path
     assert resolved.sampling.max_tokens == 500 - len(resolved.prompt_token_ids)
     shorter = Resolver.from_directory(path, "revision", 300).resolve(chat("a"), n=1)
     assert shorter.sampling.max_tokens == 300 - len(resolved.prompt_token_ids)
+
+
+def test_a_constraint_is_handed_on() -> None:
+    constraint = Constraint("regex", "a+", "structured_outputs.regex")
+    asked = chat("a", constraint=dataclasses.asdict(constraint))
+    assert make_resolver().resolve(asked, n=1).sampling.constraint == constraint
+    assert make_resolver().resolve(chat("a"), n=1).sampling.constraint is None
 
 
 def test_ends_that_the_model_cannot_draw_stop_nothing(tmp_path: Path) -> None:

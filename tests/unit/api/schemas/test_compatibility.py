@@ -14,7 +14,14 @@ from openai.types.chat import ChatCompletionStreamOptionsParam
 from api.schemas.chat import ChatRequest, StreamOptions, WithoutEffect, read_chat
 from api.schemas.compatibility import RECOMMENDED, page
 from api.schemas.message import Message
-from api.schemas.unsupported import UNSUPPORTED, UNSUPPORTED_IN_MESSAGE, UNSUPPORTED_IN_STREAM_OPTIONS
+from api.schemas.structure import NamedSchema, ResponseFormat, StructuredOutputs
+from api.schemas.unsupported import (
+    UNSUPPORTED,
+    UNSUPPORTED_IN_MESSAGE,
+    UNSUPPORTED_IN_STREAM_OPTIONS,
+    UNSUPPORTED_IN_STRUCTURED_OUTPUTS,
+)
+from api.schemas.validation import names_of
 from shared.errors import RequestError
 from workers.defaults import Defaults
 
@@ -40,6 +47,8 @@ BOUNDS: dict[str, tuple[list[Any], list[Any], dict[str, Any]]] = {
     "logprobs": ([True, False], [1], {}),
     "top_logprobs": ([0, 20], [-1, 21], {"logprobs": True}),
     "n": ([1, 16], [0, 17], {}),
+    "response_format": ([{"type": "json_object"}], [{"type": "yaml"}], {}),
+    "structured_outputs": ([{"regex": "a"}], [{"regex": ""}, {}], {}),
     "model": (["m"], [""], {}),
     "messages": ([HELLO["messages"] * 4096], [[], [*HELLO["messages"]] * 4097], {}),
     "stream": ([True, False], [1], {}),
@@ -65,6 +74,10 @@ def test_every_parameter_has_its_place() -> None:
     assert rows("In a message") == set(Message.model_fields) | set(UNSUPPORTED_IN_MESSAGE)
     options = set(StreamOptions.model_fields) | set(UNSUPPORTED_IN_STREAM_OPTIONS)
     assert rows("In `stream_options`") == options
+    outputs = names_of(StructuredOutputs) | set(UNSUPPORTED_IN_STRUCTURED_OUTPUTS)
+    assert rows("In `structured_outputs`") == outputs
+    assert rows("In `response_format`") == names_of(ResponseFormat)
+    assert rows("In `response_format.json_schema`") == names_of(NamedSchema)
     assert not set(ChatRequest.model_fields) & set(UNSUPPORTED)
 
 

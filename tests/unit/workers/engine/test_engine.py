@@ -20,7 +20,6 @@ from workers.engine.engine import Engine, EngineOutput
 from workers.engine.kv_budget import KVBudget
 from workers.engine.kv_cache import KVSpan
 from workers.engine.loader import prepare_model
-from workers.engine.logprobs import Scores
 from workers.engine.model_runner import ModelRunner
 from workers.engine.output_builder import OutputBuilder
 from workers.engine.prefix_cache import PrefixCache
@@ -309,7 +308,7 @@ def test_ids_beyond_the_vocabulary_are_refused_and_a_neighbour_goes_on(
 
 
 class BrokenOutput(OutputBuilder):
-    def push(self, token_id: int, scores: Scores | None = None) -> ChoiceOutput | None:  # noqa: ARG002
+    def push(self, token_id: int, *_: object, **__: object) -> ChoiceOutput | None:
         raise ValueError(f"token {token_id}")
 
 
@@ -379,13 +378,13 @@ def test_what_is_no_single_rows_fault_ends_the_step(
 
 
 class BrokenReplay(OutputBuilder):
-    def replay(self, so_far: ChoiceOutput) -> ChoiceOutput | None:
+    def replay(self, so_far: ChoiceOutput, **_: object) -> ChoiceOutput | None:
         raise ValueError(f"{so_far.index} is not read")
 
 
 class OutOfMemoryOutput(OutputBuilder):
-    def push(self, token_id: int, scores: Scores | None = None) -> ChoiceOutput | None:
-        raise MemoryError(f"no room for {token_id} {scores}")
+    def push(self, token_id: int, *_: object, **__: object) -> ChoiceOutput | None:
+        raise MemoryError(f"no room for {token_id}")
 
 
 def engine_with(model: PreTrainedModel, broken: ResolvedRequest, kind: type[OutputBuilder]) -> Engine:

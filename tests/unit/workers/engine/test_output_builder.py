@@ -143,6 +143,20 @@ def test_replay_finds_that_the_choice_was_over() -> None:
     assert builder().replay(ChoiceOutput(0, 0, tuple(ids("a")), ("a",))) is None
 
 
+def test_a_text_that_nothing_may_follow_ends_the_choice() -> None:
+    output = builder(max_tokens=2, min_tokens=2, stop=("ba",))
+    assert output.push(one("b"), is_complete=True) == ChoiceOutput(0, 0, tuple(ids("b")), ("b",), "stop")
+    output = builder(max_tokens=2)
+    output.push(one("a"))
+    assert output.push(one("b"), is_complete=True) == ChoiceOutput(0, 1, tuple(ids("b")), ("b",), "stop")
+
+
+def test_replay_finds_that_nothing_may_follow() -> None:
+    so_far = ChoiceOutput(0, 0, tuple(ids("a", "b")), ("a", "b"))
+    assert builder().replay(so_far, is_complete=True) == ChoiceOutput(0, 2, (), (), "stop")
+    assert builder(stop=("bc",)).replay(so_far, is_complete=True) == ChoiceOutput(0, 2, (), (), "stop")
+
+
 def test_other_tokens_after_a_resume_change_nothing_that_was_shown() -> None:
     """A machine that is not exact may go on otherwise: `b` was shown because an `a` followed that is lost."""
     output = builder(stop=("bc",))

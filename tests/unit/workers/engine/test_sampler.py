@@ -21,6 +21,7 @@ from tests.unit.workers.engine.sampling_reference import (
     distribution,
     params,
 )
+from tests.unit.workers.engine.test_matcher import TOKENS, begin
 from workers.engine.adjustments import Adjustments
 from workers.engine.sampler import Drawn, Sampler, SampleRow, uniforms
 
@@ -331,3 +332,41 @@ def test_rows_that_ask_for_no_log_probabilities_get_none() -> None:
     drawn = Sampler().sample(torch.zeros(2, 5), [row(temperature=0.0), row(temperature=0.0, logprobs=0)])
     assert drawn[0] == Drawn(0)
     assert drawn[1].scores is not None and drawn[1].scores.top == ()
+
+
+@pytest.mark.parametrize("cut", _CUTS, ids=str)
+def test_draws_within_a_grammar_follow_the_distribution_of_what_it_allows(cut: dict[str, Any]) -> None:
+    matcher = begin("regex", "[a-m]x")
+    logits = random_logits(1, len(TOKENS))
+    rows = [SampleRow(params(seed=seed, **cut), 0, 0, matcher=matcher) for seed in range(600)]
+    wanted = torch.full_like(logits, -torch.inf)
+    wanted[0, ord("a") : ord("m") + 1] = logits[0, ord("a") : ord("m") + 1]
+    whole = logits.expand(600, -1).contiguous()
+    assert_distributed(draw(whole, rows), distribution(wanted[0].double().numpy(), params(**cut)))
+    assert torch.equal(whole, logits.expand(600, -1))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_rows_beside_a_grammar_draw_as_they_do_alone(temperature: float) -> None:
+    logits = random_logits(3, len(TOKENS))
+    plain = [row(seed, temperature=temperature) for seed in range(3)]
+    mixed = [plain[0], replace(plain[1], matcher=begin("choice", '["z"]')), plain[2]]
+    assert draw(logits, mixed) == [draw(logits, plain)[0], ord("z"), draw(logits, plain)[2]]
+
+
+def test_where_all_that_a_grammar_allows_is_barred_one_of_it_is_drawn() -> None:
+    """The one token that may come is a stop token, which is barred before `min_tokens`."""
+    sampling = params(min_tokens=5, temperature=0.0)
+    stop = Adjustments.of(sampling, [ord("z")], [], [])
+    one = SampleRow(sampling, 0, 0, stop, begin("choice", '["z"]', stop_token_ids=(ord("z"),)))
+    assert draw(random_logits(1, len(TOKENS)), [one]) == [ord("z")]
+
+
+def test_log_probabilities_are_those_of_the_model_whatever_a_grammar_bars() -> None:
+    logits = random_logits(1, len(TOKENS))
+    plain = row(temperature=0.0, logprobs=2)
+    (free,) = Sampler().sample(logits, [plain])
+    (bound,) = Sampler().sample(logits, [replace(plain, matcher=begin("choice", '["z"]'))])
+    assert free.scores is not None and bound.scores is not None
+    assert bound.token_id == ord("z") and bound.scores.top == free.scores.top
+    assert bound.scores.chosen == pytest.approx(logits.log_softmax(-1)[0, ord("z")].item(), abs=1e-5)

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import pytest
+
+from shared.errors import RequestError
 from shared.sampling import SamplingParams
+from tests.unit.workers.engine.test_matcher import begin
 from workers.engine.adjustments import Adjustments
 from workers.engine.sequence import Sequence
 
@@ -18,3 +22,18 @@ def test_the_token_that_was_drawn_counts_for_what_follows() -> None:
     assert (sequence.token_ids, sequence.position) == ([5, 6, 7], 1)
     assert sequence.adjustments is not None
     assert sequence.adjustments.table(1)[0].tolist() == [7]
+
+
+def test_the_token_that_was_drawn_is_taken_by_the_grammar() -> None:
+    sequence = Sequence("r", 0, SamplingParams(max_tokens=9, seed=0), [5], 1, matcher=begin("regex", "ab"))
+    sequence.append(ord("a"))
+    assert not sequence.is_complete
+    with pytest.raises(RequestError):
+        sequence.append(ord("c"))
+    assert sequence.token_ids == [5, ord("a")]
+    sequence.append(ord("b"))
+    assert sequence.is_complete
+
+
+def test_without_a_grammar_a_text_is_never_complete() -> None:
+    assert not Sequence("r", 0, SamplingParams(max_tokens=9, seed=0), [5], 1).is_complete

@@ -1,0 +1,61 @@
+"""LoneWorker: what a worker does with bodies, without queues."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from api.schemas.chat import read_chat
+from shared.events import ChoiceOutput
+from shared.job import ResolvedRequest
+from workers.engine.config import EngineConfig
+from workers.engine.engine import Engine, make_engine
+from workers.engine.loader import load_model
+from workers.resolver import Resolver
+from workers.transcript import Transcript
+
+PROMPT = [{"role": "user", "content": "count from 1 to 30"}]
+
+
+@dataclass
+class LoneWorker:
+    """One engine and its resolver."""
+
+    resolver: Resolver
+    engine: Engine
+    released: dict[str, list[ChoiceOutput]] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, directory: Path) -> LoneWorker:
+        config = EngineConfig(model=str(directory), dtype="float32", max_slots=32, threads=1)
+        loaded = load_model(config)
+        assert loaded.is_exact
+        resolver = Resolver.from_directory(directory, loaded.revision)
+        return cls(resolver, make_engine(loaded, config))
+
+    def resolve(self, fields: dict[str, Any]) -> ResolvedRequest:
+        body = read_chat({"model": "tiny", "messages": PROMPT, **fields}).to_body()
+        return self.resolver.resolve(body, n=body["n"])
+
+    def add(self, name: str, request: ResolvedRequest, released: Iterable[ChoiceOutput] = ()) -> None:
+        """Go on behind what was released, as a worker does that has read the job's stream."""
+        self.released[name] = list(released)
+        so_far = folded(self.released[name], request.sampling.n).so_far()
+        self.engine.add(name, request, so_far)
+
+    def run(self) -> None:
+        while self.engine.has_work:
+            for output in self.engine.step():
+                assert output.error is None, output.error
+                self.released[output.request_id] += output.choices
+
+    def answer(self, name: str, n: int) -> tuple[ChoiceOutput, ...]:
+        return folded(self.released[name], n).so_far()
+
+
+def folded(released: Iterable[ChoiceOutput], n: int) -> Transcript:
+    transcript = Transcript(n)
+    transcript.take(released)
+    return transcript
