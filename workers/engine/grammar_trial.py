@@ -23,8 +23,8 @@ from workers.engine.grammar import GrammarError, compile_grammar, make_tokenizer
 #: What one grammar may take.
 TRIAL_S = 2.0
 TRIAL_BYTES = 64 << 20
-#: Less than the stack of the thread that compiles afterwards.
-_STACK_BYTES = 4 << 20
+#: Half of what the thread has, at least, that compiles afterwards (2 MiB where there is no limit, by glibc).
+_STACK_BYTES = 1 << 20
 #: The child's own start, on a machine that is busy.
 _START_S = 60.0
 _NICENESS = 10
@@ -36,8 +36,13 @@ class GrammarTrial:
     The process ends with its parent, whatever ends that one: its standard input is closed then.
     """
 
-    def __init__(self, tokens: Sequence[bytes]) -> None:
+    def __init__(
+        self, tokens: Sequence[bytes], *, limit_s: float = TRIAL_S, limit_bytes: int = TRIAL_BYTES
+    ) -> None:
+        """What one grammar may take: seconds of the clock, and memory beside that of the process itself."""
         self._tokens = tokens
+        self._limit_s = limit_s
+        self._limit_bytes = limit_bytes
         self._lock = Lock()
         self._process: subprocess.Popen[str] | None = None
 
@@ -47,7 +52,9 @@ class GrammarTrial:
             answer = _ask(self._running(), constraint)
             if not answer:
                 self._stop()
-                raise GrammarError(f"it takes more than {TRIAL_S:g} s or {TRIAL_BYTES >> 20} MiB to compile")
+                raise GrammarError(
+                    f"it is nested too deeply, or takes more than {self._limit_s:g} s or {self._limit_bytes >> 20} MiB"
+                )
         complaint = json.loads(answer)
         if complaint is not None:
             raise GrammarError(complaint)
@@ -62,7 +69,7 @@ class GrammarTrial:
             self._stop()  # somebody else ended it: no fault of a grammar
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__],
+                [sys.executable, "-m", __name__, str(self._limit_s), str(self._limit_bytes)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -92,21 +99,21 @@ def _send(process: subprocess.Popen[str], message: object) -> None:
         process.stdin.flush()
 
 
-def main(lines: Iterable[str], answers: TextIO) -> None:
+def main(lines: Iterable[str], answers: TextIO, *, limit_s: float, limit_bytes: int) -> None:
     """The child: the vocabulary, then grammars, one a line."""
     os.nice(_NICENESS)
     signal.setitimer(signal.ITIMER_REAL, _START_S)
     lines = iter(lines)
     tokenizer = make_tokenizer([bytes.fromhex(token) for token in json.loads(next(lines))])
     resource.setrlimit(resource.RLIMIT_STACK, (_STACK_BYTES, _STACK_BYTES))
-    limit = _address_space() + TRIAL_BYTES
+    limit = _address_space() + limit_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     signal.setitimer(signal.ITIMER_REAL, 0)
     for line in lines:
         constraint = Constraint.decode(json.loads(line))
         assert constraint is not None
         # Nobody handles its signal, which ends the process in the middle of whatever it does.
-        signal.setitimer(signal.ITIMER_REAL, TRIAL_S)
+        signal.setitimer(signal.ITIMER_REAL, limit_s)
         complaint = None
         try:
             compile_grammar(tokenizer, constraint)
@@ -123,4 +130,4 @@ def _address_space() -> int:
 
 
 if __name__ == "__main__":
-    main(sys.stdin, sys.stdout)
+    main(sys.stdin, sys.stdout, limit_s=float(sys.argv[1]), limit_bytes=int(sys.argv[2]))

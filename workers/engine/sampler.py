@@ -64,11 +64,11 @@ class Drawn:
 class Sampler:
     """Draws tokens, each a function of its own logits and SampleRow: never of the rows beside it.
 
-    The order is vLLM's (vllm/v1/sample/sampler.py): log probabilities are those of the model's own logits;
-    then come bias, barred stop tokens and penalties (`Adjustments`), what a grammar bars (here already
-    before, which is the same: nothing lifts a logit from minus infinity), and the likeliest token where the
-    temperature is 0; elsewhere temperature, min_p (a share of the likeliest token's probability), top_k, and
-    top_p of what those two left. Unlike there, top_k keeps no more than k of equal tokens: the first by id.
+    The order is vLLM's (vllm/v1/sample/sampler.py): what a grammar bars; bias, barred stop tokens and
+    penalties (`Adjustments`); the likeliest token where the temperature is 0; elsewhere temperature, min_p (a
+    share of the likeliest token's probability), top_k, and top_p of what those two left. Unlike there, log
+    probabilities are those of the model's own logits with a grammar too, and top_k keeps no more than k of
+    equal tokens: the first by id.
 
     Weights are integers (a softmax in fixed point, held in float64), so their sums are exact in whatever
     order a device adds them up; equal logits are ordered by id. Chance is one hash per draw, no state.

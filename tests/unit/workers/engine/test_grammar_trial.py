@@ -53,6 +53,21 @@ def test_what_costs_too_much_is_refused_and_the_next_one_is_tried(trial: Grammar
     trial.check(GOOD)
 
 
+def test_what_is_as_deep_as_people_write_passes(trial: GrammarTrial) -> None:
+    chain = {
+        f"d{i}": {"type": "object", "properties": {"a": {"$ref": f"#/$defs/d{i + 1}"}}} for i in range(60)
+    }
+    schema = {"$defs": {**chain, "d60": {"type": "null"}}, "$ref": "#/$defs/d0"}
+    trial.check(Constraint("json_schema", json.dumps(schema), "field"))
+
+
+def test_what_takes_too_long_is_refused() -> None:
+    trial = GrammarTrial(TOKENS, limit_s=0.2, limit_bytes=2**33)
+    with pytest.raises(GrammarError, match=r"more than 0\.2 s"):
+        trial.check(Constraint("json_schema", json.dumps(HOSTILE["large"]), "field"))
+    assert children() == []
+
+
 def test_a_process_that_was_killed_is_started_anew(trial: GrammarTrial) -> None:
     trial.check(GOOD)
     (child,) = children()

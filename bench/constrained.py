@@ -1,0 +1,97 @@
+"""What grammars cost an engine: steps in which all rows, some or none are held to a JSON schema.
+
+    python -m bench.constrained [--model DIR] [--threads N] [--rows 32] [--steps 40] [--rounds 5]
+
+Every round measures each mix of rows, in one process and in turns; the ratios are those of a round. Times are
+of the CPU, all threads together, which others disturb less than the clock: with one thread the two are the
+same where nothing else runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+from bench.grammar import ARTICLE
+from bench.spread import spread
+from shared.constraint import Constraint
+from shared.job import ResolvedRequest
+from shared.sampling import SamplingParams
+from workers.engine.config import EngineConfig
+from workers.engine.engine import Engine, make_engine
+from workers.engine.loader import load_model
+
+#: Longer than any of the steps that are measured.
+SCHEMA = {"type": "array", "items": ARTICLE, "minItems": 100}
+CONSTRAINT = Constraint("json_schema", json.dumps(SCHEMA), "bench")
+NUM_PROMPT = 32
+
+
+def request(seed: int, temperature: float, *, is_constrained: bool) -> ResolvedRequest:
+    sampling = SamplingParams(
+        max_tokens=900,
+        seed=seed,
+        temperature=temperature,
+        constraint=CONSTRAINT if is_constrained else None,
+    )
+    return ResolvedRequest(tuple(range(1000 + seed, 1000 + seed + NUM_PROMPT)), sampling, (), "bench")
+
+
+def step_s(engine: Engine, num_rows: int, num_constrained: int, temperature: float, steps: int) -> float:
+    """The median CPU time of a step in which as many rows decode."""
+    for row in range(num_rows):
+        engine.add(str(row), request(row, temperature, is_constrained=row < num_constrained))
+    num_before = num_full_steps(engine, num_rows)
+    while num_full_steps(engine, num_rows) == num_before:
+        engine.step()
+    times = []
+    for _ in range(steps):
+        start = time.process_time()
+        engine.step()
+        times.append(time.process_time() - start)
+    for row in range(num_rows):
+        engine.abort(str(row))
+    return statistics.median(times)
+
+
+def num_full_steps(engine: Engine, num_rows: int) -> int:
+    """Steps in which as many rows drew a token."""
+    return engine.stats.batch_sizes.get(num_rows, 0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", default=".baton/models/SmolLM2-135M-Instruct")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--rows", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    config = EngineConfig(
+        model=str(Path(arguments.model)),
+        threads=arguments.threads,
+        max_slots=arguments.rows,
+        max_model_len=1024,
+        max_step_tokens=max(256, arguments.rows),
+    )
+    engine = make_engine(load_model(config), config)
+    engine.prepare(request(0, 0.0, is_constrained=True))
+    mixes = (0, 1, arguments.rows // 2, arguments.rows)
+    for temperature in (0.0, 1.0):
+        rounds = [
+            [step_s(engine, arguments.rows, mix, temperature, arguments.steps) for mix in mixes]
+            for _ in range(arguments.rounds + 1)
+        ][1:]
+        print(f"temperature {temperature:g}, {arguments.rows} rows: minimum / median / maximum")
+        for index, mix in enumerate(mixes):
+            told = spread([times[index] * 1e3 for times in rounds])
+            ratios = spread([times[index] / times[0] for times in rounds], 3)
+            print(f"  {mix:2d} held to a schema: {told} ms a step, {ratios} of a step without", flush=True)
+    engine.close()
+
+
+if __name__ == "__main__":
+    main()
