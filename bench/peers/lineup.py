@@ -75,7 +75,8 @@ def _makers(rival: Rival, weights: Weights, place: Place) -> Iterator[tuple[str,
             yield "LitServe", lambda: _server(litserve(venvs, model, place.slots), place)
         case "loop":
             log = place.logs / "loop.log"
-            yield "bare loop", lambda: BareLoop(model, place.cores, place.version, log)
+            version = "bare loop: torch and transformers of Baton"
+            yield "bare loop", lambda: BareLoop(model, place.cores, version, log)
 
 
 def _baton(weights: Weights, place: Place, number: int, settings: Mapping[str, str]) -> Peer:
