@@ -25,17 +25,24 @@ from bench.peers.rounds import Plan, Rounds
 from bench.peers.tables import render
 from bench.peers.virtual_env import VirtualEnvs
 from bench.peers.weights import Weights, directory_weights, random_weights, smollm2_weights
+from cli.errors import CommandError
+from cli.request import pair_of
 from workers.engine.loader import available_cores
 
+SETS = ("random", "smollm2", "random-1b")
 #: LitServe and the bare loop are held against the random model alone.
 _FEW = tuple(rival for rival in RIVALS if rival not in ("litserve", "loop"))
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
-    parser.add_argument("--sets", nargs="+", choices=["random", "smollm2"], default=["random", "smollm2"])
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=["random", "smollm2"])
     parser.add_argument("--model", type=Path, help="a model directory instead of the sets")
     parser.add_argument("--rivals", nargs="*", choices=RIVALS, help="default: all that fit the set")
+    parser.add_argument(
+        "--variant", action="append", default=[], type=settings_of, metavar="NAME=VALUE[,…]",
+        help="one more Baton, with these settings: threads=2 for BATON_THREADS=2",
+    )  # fmt: skip
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--waves", type=int, default=2, help="chats of each stream in a run")
@@ -54,17 +61,24 @@ def arguments() -> argparse.Namespace:
     return options
 
 
+def settings_of(text: str) -> dict[str, str]:
+    """`threads=2,quant=int8`. Raises CommandError."""
+    return dict(pair_of(pair, "--variant") for pair in text.split(","))
+
+
 def weights_of(options: argparse.Namespace, cache: Path) -> Iterator[tuple[str, Weights]]:
     """Part of the document, and what it is about."""
     if options.model is not None:
         yield "model", directory_weights(options.model.absolute())
         return
     for name in options.sets:
-        yield name, random_weights(cache) if name == "random" else smollm2_weights(options.home, cache)
+        is_real = name == "smollm2"
+        yield name, smollm2_weights(options.home, cache) if is_real else random_weights(name, cache)
 
 
 def measure(weights: Weights, options: argparse.Namespace, place: Place) -> Results:
-    rivals = options.rivals if options.rivals is not None else RIVALS if weights.name == "random" else _FEW
+    fitting = RIVALS if weights.name.startswith("random") else _FEW
+    rivals = fitting if options.rivals is None else options.rivals
     contestants, missing = line_up(weights, rivals, place)
     plan = Plan(
         streams=tuple(options.streams),
@@ -111,6 +125,7 @@ def main() -> None:
             slots=max(options.streams),
             cores=available_cores(),
             version=describe_baton(),
+            variants=options.variant,
         )
         for part, weights in weights_of(options, cache):
             write(part, weights, measure(weights, options, place), options.document)
@@ -119,5 +134,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except NoMarkers as error:
+    except (NoMarkers, CommandError) as error:
         sys.exit(str(error))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench.peers.peer import Peer
 from bench.server_process import free_port
 
 
-def baton(model: Path, home: Path, slots: int, version: str) -> Peer:
-    """`home` is its own: Redis's data, logs and passwords."""
+def baton(model: Path, home: Path, slots: int, version: str, settings: Mapping[str, str]) -> Peer:
+    """`home` is its own: Redis's data, logs and passwords. `settings` are BATON_* without the prefix."""
     options = {
         "home": home,
         "model": model,
@@ -22,9 +23,10 @@ def baton(model: Path, home: Path, slots: int, version: str) -> Peer:
     }
     flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     return Peer(
-        name="baton",
+        name=" ".join(["baton", *(f"{name}={value}" for name, value in settings.items())]),
         version=f"baton {version}",
         command=(sys.executable, "-m", "cli.main", "up", *flags),
         model="bench",
+        environ={f"BATON_{name.upper()}": value for name, value in settings.items()},
         extra={"ignore_eos": True},
     )

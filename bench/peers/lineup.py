@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -34,14 +34,17 @@ class Place:
     slots: int
     cores: int
     version: str
+    #: Settings of further Batons.
+    variants: Sequence[Mapping[str, str]] = ()
 
 
 def line_up(
     weights: Weights, rivals: Sequence[Rival], place: Place
 ) -> tuple[list[Contestant], dict[str, str]]:
-    """Baton and the rivals, and why some are missing."""
+    """Baton and its variants, the rivals, and why some of these are missing."""
     contestants: list[Contestant] = [
-        _server(baton(weights.directory, place.home, place.slots, place.version), place)
+        _server(_baton(weights, place, number, settings), place)
+        for number, settings in enumerate(({}, *place.variants))
     ]
     missing: dict[str, str] = {}
     for rival in rivals:
@@ -72,7 +75,12 @@ def _makers(rival: Rival, weights: Weights, place: Place) -> Iterator[tuple[str,
             yield "LitServe", lambda: _server(litserve(venvs, model, place.slots), place)
         case "loop":
             log = place.logs / "loop.log"
-            yield "bare loop", lambda: BareLoop(model, place.cores, place.version, log)
+            version = "bare loop: torch and transformers of Baton"
+            yield "bare loop", lambda: BareLoop(model, place.cores, version, log)
+
+
+def _baton(weights: Weights, place: Place, number: int, settings: Mapping[str, str]) -> Peer:
+    return baton(weights.directory, place.home / str(number), place.slots, place.version, settings)
 
 
 def _server(peer: Peer, place: Place) -> Server:

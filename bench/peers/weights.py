@@ -25,22 +25,32 @@ class Weights:
     ggufs: Mapping[str, Path]
 
 
-def random_weights(cache: Path) -> Weights:
-    """Made once."""
-    directory = cache / "models" / "random-110m"
+#: As TinyLlama's.
+_BILLION = Shape(vocabulary=32000, hidden=2048, feed_forward=5632, layers=22, heads=32, kv_heads=4)
+#: Sets of random weights: their shape, directory and title.
+_RANDOM = {
+    "random": (Shape(), "random-110m", "A Llama of 109 million random weights"),
+    "random-1b": (_BILLION, "random-1b", "A Llama of 1.1 billion random weights"),
+}
+
+
+def random_weights(name: str, cache: Path) -> Weights:
+    """Of `random` or `random-1b`; made once."""
+    shape, folder, title = _RANDOM[name]
+    directory = cache / "models" / folder
     if not directory.is_dir():
         partial = directory.with_suffix(".partial")
         partial.mkdir(parents=True, exist_ok=True)
-        write_random_model(partial, Shape())
+        write_random_model(partial, shape)
         partial.rename(directory)
     ggufs: dict[str, Path] = {}
     for kind in _KINDS:
-        ggufs[kind] = cache / "models" / f"random-110m-{kind.lower()}.gguf"
+        ggufs[kind] = cache / "models" / f"{folder}-{kind.lower()}.gguf"
         if not ggufs[kind].is_file():
             partial = ggufs[kind].with_suffix(".partial")
             write_gguf(directory, partial, kind)
             partial.rename(ggufs[kind])
-    return Weights("random", "A Llama of 109 million random weights", directory, ggufs)
+    return Weights(name, title, directory, ggufs)
 
 
 def smollm2_weights(home: Path, cache: Path) -> Weights:
