@@ -1,5 +1,5 @@
 """Versions side by side: what crosses processes is read with what a later version adds to it, and without
-what an earlier one did not write. The texts are as they stand in Redis: who changes one breaks mixed sites."""
+what an earlier one did not write. Texts are as they stand in Redis: who changes one breaks mixed sites."""
 
 from __future__ import annotations
 
