@@ -1,4 +1,7 @@
-"""Figures: what a run of chaos tells of the goals in numbers, goal beside figure."""
+"""Figures: what a run of chaos tells of the goals in numbers, goal beside figure.
+
+R6 (fail points) and R8 (poison) are tests of their own; R9 to R11 are about bad input and slow readers.
+"""
 
 from __future__ import annotations
 
@@ -57,33 +60,39 @@ def figures(
         sum(h.num_without_retry_after for h in histories),
     )
     return [
-        Figure("promises broken, of any kind", "0", str(broken.total())),
+        Figure("R1 promises broken, of any kind", "0", str(broken.total())),
         Figure(
-            "next new token, a worker's host lost",
+            "R2 next new token, a worker's host lost (lease 1 s here, 3 s by default)",
             "p50 6 s, p99 10 s",
             spread(gaps.get("worker host lost", ())),
         ),
-        Figure("the same, a supervised worker killed", "p50 2 s", spread(gaps.get("worker kill", ()))),
+        Figure("R2 the same, a supervised worker killed", "p50 2 s", spread(gaps.get("worker kill", ()))),
         Figure(
-            "the same, an API replica killed", "1 s from its reconnection", spread(gaps.get("api kill", ()))
+            "R3 the same, an API replica killed",
+            "1 s from its reconnection",
+            spread(gaps.get("api kill", ())),
         ),
         Figure(
-            "the same, Redis killed, back after up to 1.5 s",
+            "R4 the same, Redis killed, back after up to 1.5 s",
             "5 s from there",
             spread(gaps.get("redis kill", ())),
         ),
-        Figure("the same, a worker drained", "2 s", spread(gaps.get("worker term", ()))),
-        Figure("processes killed", "1000 a release", str(sum(deaths.values()))),
+        Figure("R12 the same, a worker drained", "2 s", spread(gaps.get("worker term", ()))),
+        Figure("R5 processes killed", "1000 a release", str(sum(deaths.values()))),
         Figure(
-            f"zombies' writes taken ({stopped} workers stopped or cut off)",
+            f"R7 zombies' writes taken ({stopped} workers stopped or cut off)",
             "0",
             str(sum(broken[fault] for fault in _WRITTEN)),
         ),
-        Figure("accepted jobs that vanished or never ended", "0", str(broken["vanished"] + broken["no end"])),
-        Figure("refusals without Retry-After", "0", f"{unnamed} of {refused}"),
-        Figure("keys, leases, readers left over", "0", str(len(leftovers))),
+        Figure(
+            "R4, R14 accepted jobs that vanished or never ended",
+            "0",
+            str(broken["vanished"] + broken["no end"]),
+        ),
+        Figure("R14 refusals without Retry-After", "0", f"{unnamed} of {refused}"),
+        Figure("R13 keys, leases, readers left over", "0", str(len(leftovers))),
         *(
-            Figure(f"{one.name} at the end", "flat", f"{one.rss_bytes / 2**20:.0f} MiB, {one.fds} fds")
+            Figure(f"R13 {one.name} at the end", "flat", f"{one.rss_bytes / 2**20:.0f} MiB, {one.fds} fds")
             for one in usage
         ),
     ]

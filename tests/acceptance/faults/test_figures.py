@@ -22,15 +22,15 @@ def test_figures_of_a_run() -> None:
             [Usage("api-0", 50 << 20, 30)],
         )
     }
-    assert found["promises broken, of any kind"] == "2"
-    assert found["zombies' writes taken (3 workers stopped or cut off)"] == "1"
-    assert found["accepted jobs that vanished or never ended"] == "1"
-    assert found["the same, a supervised worker killed"].startswith("p50 0.50 s")
-    assert found["the same, an API replica killed"] == "not measured"
-    assert found["refusals without Retry-After"] == "1 of 3"
-    assert found["processes killed"] == "4"
-    assert found["keys, leases, readers left over"] == "1"
-    assert found["api-0 at the end"] == "50 MiB, 30 fds"
+    assert found["R1 promises broken, of any kind"] == "2"
+    assert found["R7 zombies' writes taken (3 workers stopped or cut off)"] == "1"
+    assert found["R4, R14 accepted jobs that vanished or never ended"] == "1"
+    assert found["R2 the same, a supervised worker killed"].startswith("p50 0.50 s")
+    assert found["R3 the same, an API replica killed"] == "not measured"
+    assert found["R14 refusals without Retry-After"] == "1 of 3"
+    assert found["R5 processes killed"] == "4"
+    assert found["R13 keys, leases, readers left over"] == "1"
+    assert found["R13 api-0 at the end"] == "50 MiB, 30 fds"
 
 
 def test_a_spread_is_of_all_values() -> None:
