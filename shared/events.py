@@ -236,10 +236,11 @@ def read_event(fields: dict[str, Any]) -> Event:
         kind = fields.pop("type")
         if kind == "output":
             return Output(tuple([_decode_choice(*choice) for choice in fields["choices"]]))
-        if kind == "failed":
-            return Failed(ErrorInfo(**fields["error"]), fields["prompt_tokens"])
-        event = _PLAIN[kind]
         # What a later version tells besides is not for this one.
+        if kind == "failed":
+            error = {name: fields["error"][name] for name in ErrorInfo.__slots__ if name in fields["error"]}
+            return Failed(ErrorInfo(**error), fields.get("prompt_tokens", 0))
+        event = _PLAIN[kind]
         return event(**{name: value for name, value in fields.items() if name in event.__slots__})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DecodeError("event", fields) from error
@@ -252,13 +253,16 @@ def _decode_choice(
     texts: list[str],
     finish: FinishReason | None,
     logprobs: list[list[tuple[int, str, float]]] | None = None,
+    *_: object,
 ) -> ChoiceOutput:
     told = None if logprobs is None else tuple([_decode_logprobs(*candidates) for candidates in logprobs])
     return ChoiceOutput(index, start, tuple(token_ids), tuple(texts), finish, told)
 
 
 def _decode_logprobs(*candidates: tuple[int, str, float]) -> TokenLogprobs:
-    chosen, *top = [Candidate(token_id, raw.encode("latin-1"), value) for token_id, raw, value in candidates]
+    chosen, *top = [
+        Candidate(token_id, raw.encode("latin-1"), value) for token_id, raw, value, *_ in candidates
+    ]
     return TokenLogprobs(chosen, tuple(top))
 
 

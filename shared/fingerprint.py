@@ -45,8 +45,8 @@ class Fingerprint:
 
     @classmethod
     def decode(cls, raw: str) -> Fingerprint:
-        """The inverse of `encode`. Raises DecodeError."""
+        """The inverse of `encode`, without what a later version tells besides. Raises DecodeError."""
         try:
-            return cls(**json.loads(raw))
-        except (ValueError, TypeError) as error:
+            return cls(**{name: value for name, value in json.loads(raw).items() if name in cls.__slots__})
+        except (ValueError, TypeError, AttributeError) as error:
             raise DecodeError("fingerprint", raw) from error

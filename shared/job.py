@@ -115,21 +115,28 @@ class ResolvedRequest:
 
     @classmethod
     def decode(cls, raw: str) -> ResolvedRequest:
-        """Raises DecodeError."""
+        """Without what a later version tells besides. Raises DecodeError, also for a parameter of sampling
+        that is in use and not known here: other tokens would be drawn without it."""
         try:
             fields = json.loads(raw)
-            sampling = fields["sampling"]
-            sampling["stop"] = tuple(sampling["stop"])
-            sampling["logit_bias"] = tuple((token_id, bias) for token_id, bias in sampling["logit_bias"])
-            sampling["constraint"] = Constraint.decode(sampling.get("constraint"))
             return cls(
                 prompt_token_ids=tuple(fields["prompt_token_ids"]),
-                sampling=SamplingParams(**sampling),
+                sampling=_decode_sampling(fields["sampling"]),
                 stop_token_ids=tuple(fields["stop_token_ids"]),
                 model_revision=fields["model_revision"],
             )
-        except (ValueError, KeyError, TypeError) as cause:
+        except (ValueError, KeyError, TypeError, AttributeError) as cause:
             raise DecodeError("resolved request", raw) from cause
+
+
+def _decode_sampling(sampling: dict[str, Any]) -> SamplingParams:
+    for name in sampling.keys() - set(SamplingParams.__slots__):
+        if sampling.pop(name):
+            raise ValueError(name)
+    sampling["stop"] = tuple(sampling.get("stop", ()))
+    sampling["logit_bias"] = tuple((token_id, bias) for token_id, bias in sampling.get("logit_bias", ()))
+    sampling["constraint"] = Constraint.decode(sampling.get("constraint"))
+    return SamplingParams(**sampling)
 
 
 @dataclass(frozen=True, slots=True)

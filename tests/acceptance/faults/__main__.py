@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.acceptance.faults.census import after_retention, all_over, finals_of, leftovers
+from tests.acceptance.faults.census import after_retention, all_over, finals_of, leftovers, usage_of
 from tests.acceptance.faults.checker import check
 from tests.acceptance.faults.cluster import Cluster
 from tests.acceptance.faults.faults import Faults
@@ -97,6 +97,7 @@ async def _disturb(arguments: argparse.Namespace, engine: Engine, cluster: Clust
         violations=check(histories, finals, engine.reference),
         leftovers=left,
         num_swallowed=sum(part.proxy.num_swallowed for part in cluster.parts),
+        usage=usage_of(cluster),
     )
 
 

@@ -14,6 +14,7 @@ from shared.errors import StoreUnavailable
 from shared.events import Entry, Output, event_type
 from shared.job import Job
 from tests.acceptance.faults.cluster import Cluster
+from tests.acceptance.faults.figures import Usage
 from tests.acceptance.faults.history import Final
 from tests.acceptance.faults.http import Unreachable, fetch
 
@@ -141,6 +142,13 @@ async def _in_api(url: str, pid: int, first_fds: int) -> list[str]:
     if first_fds and fds > first_fds + _POOLED_FDS:
         found.append(f"{url}: {fds} file descriptors, {first_fds} at first")
     return found
+
+
+def usage_of(cluster: Cluster) -> list[Usage]:
+    """Of every process that lives."""
+    found = [(part.name, psutil.Process(part.pid)) for part in cluster.parts if part.is_alive]
+    found.append(("redis", psutil.Process(cluster.redis.pid)))
+    return [Usage(name, process.memory_info().rss, process.num_fds()) for name, process in found]
 
 
 async def after_retention(cluster: Cluster, within_s: float = 30) -> list[str]:

@@ -209,6 +209,8 @@ class Client:
             await self._pause()
 
     def _check_refusal(self, answer: Answer) -> None:
+        self.history.num_refused += 1
+        self.history.num_without_retry_after += "retry-after" not in answer.headers
         if answer.json["error"]["code"] == "no_worker":
             raise Refused
 

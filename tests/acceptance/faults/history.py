@@ -56,6 +56,9 @@ class History:
     accepted_at: float | None = None
     #: How often its reading was cut and taken up again.
     num_resumed: int = 0
+    #: Answers of "not now", and those of them that did not say when.
+    num_refused: int = 0
+    num_without_retry_after: int = 0
     is_hung: bool = False
     #: It left by itself, and expects no end.
     has_left: bool = False

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tests.acceptance.faults.checker import Violation
 from tests.acceptance.faults.faults import Done
+from tests.acceptance.faults.figures import Figure, Usage, figures
 from tests.acceptance.faults.history import Final, History
 
 #: Violations that are shown in full.
@@ -34,6 +35,7 @@ class Run:
     #: Jobs that never ended, and what was left over.
     leftovers: Sequence[str]
     num_swallowed: int = 0
+    usage: Sequence[Usage] = ()
 
     @property
     def is_clean(self) -> bool:
@@ -86,12 +88,23 @@ def show(run: Run) -> str:
         "|---|---|---|---|---|---|",
         *_gap_rows(faults, gaps(run.done)),
         "",
+        "| goal | wanted | measured |",
+        "|---|---|---|",
+        *(f"| {one.name} | {one.goal} | {one.figure} |" for one in _figures(run)),
+        "",
         *(f"- {v.fault}: {v.kind} {v.job_id} {v.detail}" for v in run.violations[:_MOST_SHOWN]),
         *(f"- left: {each}" for each in run.leftovers[:_MOST_SHOWN]),
         "all promises held" if run.is_clean else "PROMISES WERE BROKEN",
         "",
     ]
     return "\n".join(lines)
+
+
+def _figures(run: Run) -> list[Figure]:
+    faults = Counter[str](one.kind for one in run.done)
+    return figures(
+        run.violations, run.histories, gaps(run.done), faults, run.deaths, run.leftovers, run.usage
+    )
 
 
 _PROMISES = (

@@ -65,7 +65,7 @@ class Message:
 
     def __init__(self, task_id: str, job_id: str) -> None:
         self.task_id = task_id
-        self.job_id = job_id
+        self.body: dict[str, Any] = {"args": [job_id], "kwargs": {}}
         self.told: list[Any] = []
 
     def apply(self, pool: TaskPool) -> HeldBell:
@@ -74,7 +74,7 @@ class Message:
 
         bell = pool.apply_async(
             never_run,
-            args=(keys.BELL_TASK, self.task_id, {"args": [self.job_id], "kwargs": {}}, b"", None, None),
+            args=(keys.BELL_TASK, self.task_id, self.body, b"", None, None),
             accept_callback=lambda pid, at: self.told.append(("accepted", pid, at)),
             callback=self.told.append,
             error_callback=None,
@@ -136,6 +136,12 @@ def test_a_message_becomes_a_bell_and_its_task_takes_as_long_as_the_job(
     status, result, runtime = message.told[1]
     assert (status, result) == (0, "job_b completed")
     assert 0 <= runtime < 60 and started > 0
+
+
+def test_a_bell_of_a_later_version_may_tell_more(pool: TaskPool) -> None:
+    message = Message("t1", "job_a")
+    message.body = {"args": ["job_a", "more"], "kwargs": {"mood": "good"}, "origin": "later"}
+    assert message.apply(pool).job_id == "job_a"
 
 
 def test_a_failed_job_fails_its_task(pool: TaskPool, hub: FakeHub) -> None:
