@@ -63,7 +63,7 @@ _STRUCTURE = """\
 A schema or grammar that cannot be used is a 400 `invalid_grammar`: one that no text matches, one with
 a keyword that the grammar library ([llguidance](https://github.com/guidance-ai/llguidance)) does not know,
 one that refers to another document (nothing is fetched), one that takes more than 2 s or 64 MiB to compile
-or goes a hundred definitions deep.
+or nests definitions by the hundred.
 Properties come in the schema's order. A text that nothing may follow ends at once, with `stop`, also before
 `min_tokens`; the model's end and `stop_token_ids` end the answer only where the text may end, but for a
 stop token that is itself allowed as text, and `stop` strings, which cut the text wherever they come.

@@ -52,9 +52,8 @@ class GrammarTrial:
             answer = _ask(self._running(), constraint)
             if not answer:
                 self._stop()
-                raise GrammarError(
-                    f"it is nested too deeply, or takes more than {self._limit_s:g} s or {self._limit_bytes >> 20} MiB"
-                )
+                bounds = f"{self._limit_s:g} s or {self._limit_bytes >> 20} MiB"
+                raise GrammarError(f"it is nested too deeply, or takes more than {bounds}")
         complaint = json.loads(answer)
         if complaint is not None:
             raise GrammarError(complaint)
