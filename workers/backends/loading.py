@@ -14,7 +14,7 @@ from workers.device import Device
 from workers.engine.config import EngineConfig
 from workers.engine.engine import make_engine
 from workers.engine.free_memory import OutOfMemory
-from workers.engine.loader import load_model
+from workers.engine.loader import LoadedModel, load_model
 from workers.engine.model_files import ModelFiles
 from workers.resolver import Resolver
 from workers.settings import WorkerSettings
@@ -53,7 +53,7 @@ def load_local(settings: WorkerSettings, device: Device) -> LocalBackend:
         engine = make_engine(loaded, config)
     if engine.max_model_len < loaded.max_model_len:
         resolver = Resolver.from_files(files, revision, engine.max_model_len)
-    logger.info("loaded: %s", _described(loaded.model.dtype, is_exact=loaded.is_exact))
+    logger.info("loaded: %s", _described(loaded))
     return LocalBackend(
         engine,
         resolver.resolve,
@@ -89,6 +89,8 @@ def _out_of_memory_as_error(model: str, device: Device) -> Iterator[None]:
         raise OutOfMemory(f"{model} does not fit into the memory of {device.name}") from error
 
 
-def _described(dtype: torch.dtype, *, is_exact: bool) -> str:
-    exactness = "exactly" if is_exact else "validly, not always exactly"
-    return f"{str(dtype).removeprefix('torch.')}; interrupted answers are continued {exactness}"
+def _described(loaded: LoadedModel) -> str:
+    found = loaded.fingerprint
+    form = found.dtype if found.quant == "none" else f"{found.dtype}, {found.quant}"
+    exactness = "exactly" if loaded.is_exact else "validly, not always exactly"
+    return f"{form}; interrupted answers are continued {exactness}"
