@@ -31,6 +31,7 @@ from workers.engine.exactness import Exactness, ExactnessTrial
 from workers.engine.kernels import fingerprint_of
 from workers.engine.linear import can_pack, pack_linears
 from workers.engine.self_test import Reference, SelfTest
+from workers.engine.tape import use_tape
 
 #: Called with how many of the model's tensors are loaded, and how many there are.
 OnProgress = Callable[[int, int], None]
@@ -101,6 +102,7 @@ def prepare_model(model: PreTrainedModel) -> Exactness:
     if can_pack(model.device, model.dtype):
         pack_linears(model, reference.probe)
     use_slot_attention(model)
+    use_tape(model)
     SelfTest(reference).run()
     return ExactnessTrial(model).run()
 
