@@ -123,17 +123,23 @@ def _attend(
     scores = scores.view(slots, kv_heads, sharing, count, -1)
     if softcap is not None:
         scores = scores.div_(softcap).tanh_().mul_(softcap)
-    weights = _softmax(scores.add_(group.bias(window, num_keys)), sinks).to(values.dtype)
+    bias = group.bias(window, num_keys)
+    (scores if bias.shape[-1] == num_keys else scores[..., -bias.shape[-1] :]).add_(bias)
+    weights = _softmax(scores, sinks).to(values.dtype)
     mixed = _mix(weights.view(slots * kv_heads, sharing * count, -1), values)
     return _gather(mixed.view(slots, kv_heads, sharing, count, -1), group, num_heads=query.shape[0])
 
 
 def _read(cached: torch.Tensor, group: Group, num_keys: int) -> torch.Tensor:
-    """The keys or values that a group reads, [slots x kv heads, keys, dim]; of a range without a copy."""
+    """The keys or values that a group reads, [slots x kv heads, keys, dim]; of a range without a copy.
+
+    What does not lie dense oneDNN would copy itself, keys turned over, which takes several times as long.
+    """
     _, kv_heads, length, dim = cached.shape
     if isinstance(group.slots, slice):
         flat = cached.view(-1, length, dim)
-        return flat[group.slots.start * kv_heads : group.slots.stop * kv_heads, :num_keys]
+        read = flat[group.slots.start * kv_heads : group.slots.stop * kv_heads, :num_keys]
+        return read.contiguous() if uses_onednn(cached) else read
     return cached[group.slots, :, :num_keys].view(-1, num_keys, dim)
 
 

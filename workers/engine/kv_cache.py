@@ -36,10 +36,9 @@ class SlotLayer:
         self.values = values
 
     def readable(self, num_keys: int) -> int:
-        """How many keys to read where these are needed: all, if a part of them would cost more."""
+        """How many keys to read where these are needed: all, if to copy a part of them would cost more."""
         length = self.keys.shape[2]
-        # oneDNN copies what does not lie dense, which costs more than to compute twice as much.
-        return length if length <= 2 * num_keys and uses_onednn(self.keys) else num_keys
+        return length if 3 * length < 4 * num_keys and uses_onednn(self.keys) else num_keys
 
     def resize(self, num_places: int, length: int) -> None:
         self.keys = _resized(self.keys, num_places, length)

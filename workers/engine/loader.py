@@ -25,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 
 from shared.errors import BatonError
 from shared.fingerprint import Fingerprint
+from workers.engine.allocator import keep_freed_memory
 from workers.engine.attention import UnsupportedModel, use_slot_attention
 from workers.engine.config import DType, EngineConfig
 from workers.engine.exactness import Exactness, ExactnessTrial
@@ -72,6 +73,7 @@ class LoadedModel:
 def load_model(config: EngineConfig, on_progress: OnProgress = lambda _done, _total: None) -> LoadedModel:
     """Loads, checks and prepares a model. Raises ModelLoadError or UnsupportedModel."""
     torch.set_num_threads(config.threads or default_threads())
+    keep_freed_memory()
     directory = find_model(config.model)
     model_config = read_config(directory)
     dtype = resolve_dtype(config.dtype, torch.device(config.device), model_config)
