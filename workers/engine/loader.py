@@ -104,8 +104,8 @@ def prepare_model(model: PreTrainedModel) -> Exactness:
     if can_pack(model.device, model.dtype):
         pack_linears(model, reference.probe)
     use_slot_attention(model)
-    use_tape(model)
     SelfTest(reference).run()
+    use_tape(model)
     return ExactnessTrial(model).run()
 
 

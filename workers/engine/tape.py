@@ -57,7 +57,11 @@ def _made(model: PreTrainedModel) -> Play:
     play = transcribe(*(_record(model, counts) for counts in _RECORDED))
     for tried in (_record(model, counts) for counts in _TRIED):
         # It writes into the cache again what the forward wrote.
-        if not torch.equal(play(**tried.inputs), tried.logits):
+        try:
+            is_same = torch.equal(play(**tried.inputs), tried.logits)
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            raise NotReplayable(f"its calls do not fit another number of tokens: {error}") from error
+        if not is_same:
             raise NotReplayable("its calls depend on more than the number of tokens")
     return play
 

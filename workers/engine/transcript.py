@@ -48,7 +48,7 @@ class _Transcript:
         if call.function != other.function or call.kwargs.keys() != other.kwargs.keys():
             raise NotReplayable("the number of tokens decides what is called")
         self._reads.append(set())
-        arguments = [self._written(*pair) for pair in zip(call.args, other.args, strict=True)]
+        arguments = self._items(call.args, other.args)
         arguments += [
             f"{name}={self._written(value, other.kwargs[name])}" for name, value in call.kwargs.items()
         ]

@@ -58,12 +58,19 @@ def test_model_that_looks_at_its_inputs_goes_on_as_it_is() -> None:
     assert all(torch.equal(*pair) for pair in zip(logits(model), expected, strict=True))
 
 
-def test_model_that_does_another_thing_for_a_lone_token_goes_on_as_it_is() -> None:
-    class Doubling(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x * 2 if x.shape[1] == 1 else x * 3
+class ByLoneToken(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if x.shape[1] == 1 else x * 3
 
+
+class ByFifthOfTokens(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + x[:, x.shape[1] // 5]
+
+
+@pytest.mark.parametrize("norm", [ByLoneToken(), ByFifthOfTokens()])
+def test_model_that_does_another_thing_for_another_number_of_tokens_goes_on_as_it_is(norm: nn.Module) -> None:
     model = tiny_model("llama")
     use_slot_attention(model)
-    model.model.norm = Doubling()
+    model.model.norm = norm
     assert not use_tape(model)
