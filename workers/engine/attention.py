@@ -10,6 +10,7 @@ from functools import reduce
 from typing import Any
 
 import torch
+from torch.overrides import handle_torch_function, has_torch_function_unary
 from transformers import AttentionInterface, PreTrainedModel
 
 from shared.errors import BatonError
@@ -59,16 +60,32 @@ def slot_attention(
     sinks, [heads]) are Gemma 2's and gpt-oss's. Raises UnsupportedModel for anything else.
     """
     _refuse(module, key, value, query, attention_mask, extras)
+    scale = query.shape[3] ** -0.5 if scaling is None else scaling
+    return attend(query, key, scale, sliding_window, softcap, s_aux), None
+
+
+def attend(
+    query: torch.Tensor,
+    key: LayerCache,
+    scale: float,
+    sliding_window: int | None,
+    softcap: float | None,
+    s_aux: torch.Tensor | None,
+) -> torch.Tensor:
+    """As `slot_attention`, without its checks."""
+    if has_torch_function_unary(query):
+        args = (query, key, scale, sliding_window, softcap, s_aux)
+        return handle_torch_function(attend, (query,), *args)
     batch = key.read()
-    heads, num_tokens, dim = query.shape[1:]
-    scaled = query[0] * (dim**-0.5 if scaling is None else scaling)
+    heads, num_tokens = query.shape[1:3]
+    scaled = query[0] * scale
     parts = [
         _attend(scaled[:, group.tokens], key.shelves[part.shelf], group, sliding_window, softcap, s_aux)
         for part in batch.parts
         for group in part.groups
     ]
     joined = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return joined.view(1, num_tokens, heads, -1), None
+    return joined.view(1, num_tokens, heads, -1)
 
 
 def _refuse(
@@ -106,17 +123,23 @@ def _attend(
     scores = scores.view(slots, kv_heads, sharing, count, -1)
     if softcap is not None:
         scores = scores.div_(softcap).tanh_().mul_(softcap)
-    weights = _softmax(scores.add_(group.bias(window, num_keys)), sinks).to(values.dtype)
+    bias = group.bias(window, num_keys)
+    (scores if bias.shape[-1] == num_keys else scores[..., -bias.shape[-1] :]).add_(bias)
+    weights = _softmax(scores, sinks).to(values.dtype)
     mixed = _mix(weights.view(slots * kv_heads, sharing * count, -1), values)
     return _gather(mixed.view(slots, kv_heads, sharing, count, -1), group, num_heads=query.shape[0])
 
 
 def _read(cached: torch.Tensor, group: Group, num_keys: int) -> torch.Tensor:
-    """The keys or values that a group reads, [slots x kv heads, keys, dim]; of a range without a copy."""
+    """The keys or values that a group reads, [slots x kv heads, keys, dim]; of a range without a copy.
+
+    What does not lie dense oneDNN would copy itself, keys turned over, which takes several times as long.
+    """
     _, kv_heads, length, dim = cached.shape
     if isinstance(group.slots, slice):
         flat = cached.view(-1, length, dim)
-        return flat[group.slots.start * kv_heads : group.slots.stop * kv_heads, :num_keys]
+        read = flat[group.slots.start * kv_heads : group.slots.stop * kv_heads, :num_keys]
+        return read.contiguous() if uses_onednn(cached) else read
     return cached[group.slots, :, :num_keys].view(-1, num_keys, dim)
 
 

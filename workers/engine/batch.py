@@ -17,6 +17,8 @@ _KEY_STEP = 16
 #: The rows of a product over queries are a multiple of this on a CPU, where MKL computes 1, 2 and 3 rows in
 #: another order than more: a decoded token would differ from the same token read as part of a prompt.
 _QUERY_STEP = 4
+#: Queries times keys of one group of a chunk: the scores of more would leave the CPU's cache.
+_MAX_PAIRS = 1 << 17
 
 
 def query_step(device: torch.device) -> int:
@@ -43,6 +45,8 @@ class Group:
     #: Place of each row among `slots`; None where row i is simply the i-th.
     places: torch.Tensor | None
     num_keys: int
+    #: The first keys that every query sees, as long as there is no window: none where rows differ.
+    num_seen: int
     #: Position of each query, [num_slots, padded count].
     positions: torch.Tensor
     _biases: dict[tuple[int | None, int], torch.Tensor] = field(default_factory=dict)
@@ -52,9 +56,11 @@ class Group:
         return self.positions.shape[1]
 
     def bias(self, window: int | None, num_keys: int) -> torch.Tensor:
-        """0 where a query may see a key, else -inf: float32 [num_slots, 1, 1, padded count, num_keys]."""
+        """0 where a query may see a key, else -inf: float32 [num_slots, 1, 1, padded count, keys], of the
+        last keys only where all see the others."""
         if (window, num_keys) not in self._biases:
-            keys = torch.arange(num_keys, device=self.positions.device)
+            first = self.num_seen if window is None else 0
+            keys = torch.arange(first, num_keys, device=self.positions.device)
             queries = self.positions[:, :, None]
             hidden = keys > queries
             if window is not None:
@@ -150,17 +156,19 @@ def _groups(
     groups = []
     if num_single:
         tokens = slice(start, start + num_single)
-        num_keys = max(row.end for row in rows[:num_single])
-        groups.append(_single_group(places[:num_single], tokens, num_keys, indices, positions))
+        groups.append(_single_group(rows[:num_single], places[:num_single], tokens, indices, positions))
         start = tokens.stop
     for row, place in zip(rows[num_single:], places[num_single:], strict=True):
-        groups.append(_chunk_group(row, place, slice(start, start + row.count), positions))
+        step = round_up(_MAX_PAIRS // row.end + 1, _QUERY_STEP)
+        for first in range(0, row.count, step):
+            tokens = slice(start + first, start + min(first + step, row.count))
+            groups.append(_chunk_group(row.start + first, place, tokens, positions))
         start += row.count
     return tuple(groups)
 
 
 def _single_group(
-    places: list[int], tokens: slice, num_keys: int, indices: torch.Tensor, positions: torch.Tensor
+    rows: list[Row], places: list[int], tokens: slice, indices: torch.Tensor, positions: torch.Tensor
 ) -> Group:
     """Rows of one token, ascending by place. Idle places among them are computed too, where that is cheaper
     than to copy the keys of the others together."""
@@ -178,21 +186,24 @@ def _single_group(
         slots=slice(first, end) if is_view else indices,
         num_slots=end - first if is_view else num,
         places=among,
-        num_keys=round_up(num_keys, _KEY_STEP),
+        num_keys=round_up(max(row.end for row in rows), _KEY_STEP),
+        num_seen=0,
         positions=positions[:, None],
     )
 
 
-def _chunk_group(row: Row, place: int, tokens: slice, positions: torch.Tensor) -> Group:
-    own = positions[tokens]
-    padding = round_up(row.count, query_step(own.device)) - row.count
+def _chunk_group(first: int, place: int, tokens: slice, positions: torch.Tensor) -> Group:
+    """Tokens of one row from position `first` on."""
+    own, count = positions[tokens], tokens.stop - tokens.start
+    padding = round_up(count, query_step(own.device)) - count
     return Group(
         tokens=tokens,
         num_rows=1,
-        count=row.count,
+        count=count,
         slots=slice(place, place + 1),
         num_slots=1,
         places=None,
-        num_keys=round_up(row.end, _KEY_STEP),
+        num_keys=round_up(first + count, _KEY_STEP),
+        num_seen=first,
         positions=torch.cat([own, own[:1].expand(padding)])[None],
     )

@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 #: The prefix cache holds this part of as many tokens as there may be in slots.
 _PREFIX_PART = 4
+#: A layer of width h multiplies some 12 h * h for each token, and 2 h for each of its keys, twice as slowly.
+_SPAN_PER_WIDTH = 3
 
 
 class TokenSink(Protocol):
@@ -366,6 +368,7 @@ def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:
             max_step_tokens=config.max_step_tokens,
             kv_budget=budget,
             prefixes=prefixes,
+            attention_span=_SPAN_PER_WIDTH * loaded.model.config.get_text_config().hidden_size,
         ),
         Sampler(),
         lambda request, choice: OutputBuilder(token_bytes, request, choice),

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch.overrides import handle_torch_function, has_torch_function_unary
 from transformers.cache_utils import Cache
 
 from workers.engine.batch import Batch, make_batch, round_up
@@ -35,10 +36,9 @@ class SlotLayer:
         self.values = values
 
     def readable(self, num_keys: int) -> int:
-        """How many keys to read where these are needed: all, if a part of them would cost more."""
+        """How many keys to read where these are needed: all, if to copy a part of them would cost more."""
         length = self.keys.shape[2]
-        # oneDNN copies what does not lie dense, which costs more than to compute twice as much.
-        return length if length <= 2 * num_keys and uses_onednn(self.keys) else num_keys
+        return length if 3 * length < 4 * num_keys and uses_onednn(self.keys) else num_keys
 
     def resize(self, num_places: int, length: int) -> None:
         self.keys = _resized(self.keys, num_places, length)
@@ -182,6 +182,9 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
         *_args: Any,
         **_kwargs: Any,
     ) -> tuple[LayerCache, LayerCache]:
+        if has_torch_function_unary(key_states):
+            args = (self, key_states, value_states, layer_idx)
+            return handle_torch_function(SlotCache.update, args[1:3], *args)
         assert self._batch is not None
         if layer_idx not in self._layers:
             self._layers[layer_idx] = LayerCache(key_states, value_states)

@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from shared.errors import BatonError
 from shared.fingerprint import Fingerprint
+from workers.engine.allocator import keep_freed_memory
 from workers.engine.attention import UnsupportedModel, use_slot_attention
 from workers.engine.config import DType, EngineConfig, Quant
 from workers.engine.exactness import Exactness, ExactnessTrial
@@ -31,6 +32,7 @@ from workers.engine.kernels import fingerprint_of
 from workers.engine.linear import can_pack, pack_linears
 from workers.engine.model_files import ModelFiles, ModelLoadError, check_architecture
 from workers.engine.self_test import Reference, SelfTest
+from workers.engine.tape import use_tape
 
 #: Called with how many of the model's tensors are loaded, and how many there are.
 OnProgress = Callable[[int, int], None]
@@ -68,6 +70,7 @@ def load_model(
     `files`: what `config.model` names, where it was looked up before.
     """
     torch.set_num_threads(config.threads or default_threads())
+    keep_freed_memory()
     files = files or ModelFiles.find(config.model)
     files.check()
     dtype = resolve_dtype(config.dtype, torch.device(config.device), files.config)
@@ -102,6 +105,7 @@ def prepare_model(model: PreTrainedModel, quant: Quant = "none") -> Exactness:
         pack_linears(model, reference.probe, Int8Packer() if quant == "int8" else None)
     use_slot_attention(model)
     SelfTest(reference, quant).run()
+    use_tape(model)
     return ExactnessTrial(model).run()
 
 

@@ -62,8 +62,16 @@ class Prefixes(Protocol):
         """How many of its first tokens need not be computed."""
 
 
+#: While sequences decode, a step reads at least this many tokens of prompts.
+_MIN_READ = 48
+
+
 class Scheduler:
     """Holds who waits and who runs. First come, first served; decoding goes before reading prompts.
+
+    How much of a step goes to prompts is a matter of how many sequences read theirs and how many would wait
+    for them: many new ones get most of it, one with a long prompt among many streams little. A token far
+    behind in its prompt counts as several: it attends to so many keys.
 
     Sequences are admitted for what they hold, not for what they may grow to. Where memory runs out, the one
     that was admitted last gives its slot back and waits before all others: it is read anew.
@@ -77,11 +85,15 @@ class Scheduler:
         max_step_tokens: int,
         kv_budget: KVBudget | None = None,
         prefixes: Prefixes | None = None,
+        attention_span: int | None = None,
     ) -> None:
+        """`attention_span`: to how many keys a token attends in the time that the rest of it takes; None: to
+        any number."""
         self._prefill_chunk = prefill_chunk
         self._max_step_tokens = max_step_tokens
         self._kv_budget = kv_budget
         self._prefixes = prefixes
+        self._attention_span = attention_span
         # A heap: low slots first, which keeps those in use together.
         self._free_slots = list(range(max_slots))
         self._freed: list[int] = []
@@ -121,15 +133,33 @@ class Scheduler:
         decoding = [s for s in self._running.values() if s.num_uncomputed == 1]
         prefilling = [s for s in self._running.values() if s.num_uncomputed > 1]
         rows = [_row(sequence, 1) for sequence in decoding]
-        budget = self._max_step_tokens - len(rows)
-        for sequence in prefilling:
-            count = min(sequence.num_uncomputed, self._prefill_chunk, budget)
-            if count:
-                rows.append(_row(sequence, count))
-                budget -= count
+        rows += self._read(prefilling, num_decoding=len(decoding))
         freed, self._freed = tuple(self._freed), []
         rows.sort(key=lambda row: (row.count > 1, row.count == 1 and row.slot))
         return Plan(tuple(rows), freed, admitted)
+
+    def _read(self, prefilling: list[Sequence], *, num_decoding: int) -> list[Row]:
+        """Chunks of prompts. Where nothing decodes a token is a token: nobody waits for the step."""
+        left = self._max_step_tokens - num_decoding
+        work = float(left)
+        if num_decoding:
+            share = len(prefilling) / (len(prefilling) + num_decoding)
+            work = max(share * left, min(_MIN_READ, left))
+        rows: list[Row] = []
+        for sequence in prefilling:
+            cost = self._cost(sequence.num_computed) if num_decoding else 1.0
+            count = min(sequence.num_uncomputed, self._prefill_chunk, int(work / cost))
+            # Whoever comes first goes on, be it slowly.
+            if not rows and left:
+                count = max(count, 1)
+            if count:
+                rows.append(_row(sequence, count))
+                work -= count * cost
+        return rows
+
+    def _cost(self, position: int) -> float:
+        """Of a token there, in tokens of the first position."""
+        return 1.0 if self._attention_span is None else 1 + position / self._attention_span
 
     def _admit(self) -> tuple[Sequence, ...]:
         admitted = []

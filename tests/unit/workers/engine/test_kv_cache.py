@@ -100,9 +100,9 @@ def test_bytes_of_a_token_are_those_of_its_keys_and_values() -> None:
     assert subject.cache.token_bytes == 2 * (4 + 3) * 4
 
 
-def test_reads_all_that_is_allocated_only_where_a_part_would_be_copied() -> None:
+def test_reads_all_that_is_allocated_only_where_most_of_it_would_be_copied() -> None:
     plain = Cache(KVBudget(256)).put(0, 255, 1).shelves[256]
     half = Cache(KVBudget(256)).write(0, 255, [1], dtype=torch.bfloat16).shelves[256]
-    assert plain.readable(192) == 192
-    assert half.readable(192) == (256 if uses_onednn(half.keys) else 192)
-    assert half.readable(112) == 112
+    assert plain.readable(208) == 208
+    assert half.readable(208) == (256 if uses_onednn(half.keys) else 208)
+    assert half.readable(192) == 192

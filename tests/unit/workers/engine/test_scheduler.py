@@ -143,3 +143,33 @@ def test_waiting_sequence_can_be_removed() -> None:
 def test_scheduler_needs_no_torch() -> None:
     code = "import sys, workers.engine.scheduler; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def counts(
+    num_streams: int, num_prompts: int, *, position: int = 0, attention_span: int | None = None
+) -> list[int]:
+    """Tokens of each prompt that a step reads beside so many streams."""
+    subject = Scheduler(max_slots=64, prefill_chunk=128, max_step_tokens=256, attention_span=attention_span)
+    for index in range(num_streams):
+        subject.add(sequence(f"stream {index}", 1))
+    run(subject.schedule())
+    prompts = [sequence(f"prompt {index}", 8000) for index in range(num_prompts)]
+    for prompt in prompts:
+        subject.add(prompt)
+    run(subject.schedule())
+    for prompt in prompts:
+        prompt.num_computed = position
+    return [row.count for row in subject.schedule().rows if row.sequence in prompts]
+
+
+def test_prompts_get_more_of_a_step_the_more_of_them_there_are_beside_the_streams() -> None:
+    assert counts(0, 1) == [128]
+    assert counts(16, 1) == [48]
+    assert counts(16, 16) == [120]
+    assert sum(counts(4, 28)) == 220
+
+
+def test_a_token_far_behind_in_a_prompt_counts_as_several() -> None:
+    assert counts(16, 1, position=4000, attention_span=2000) == [16]
+    assert counts(16, 1, position=7000, attention_span=50) == [1]
+    assert counts(0, 1, position=4000, attention_span=2000) == [128]

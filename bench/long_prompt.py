@@ -1,0 +1,165 @@
+"""A long prompt among streams, and a chat's second turn: the engine alone, in this process.
+
+    python -m bench.long_prompt --model DIR [--threads N] [--streams 16] [--prompt 6000] [--runs 3]
+
+First as many streams run alone; then a prompt comes and is read while they go on. Told are the times between
+two tokens of a stream without it and while it is read, and when its own first token came. Then a chat of as
+many tokens as `--history` comes twice, the second time with its answer and a few more words: what the first
+turn computed is copied.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bench.spread import spread
+from shared.job import ResolvedRequest
+from shared.sampling import SamplingParams
+from workers.engine.config import EngineConfig
+from workers.engine.engine import Engine, make_engine
+from workers.engine.loader import LoadedModel, load_model
+
+#: Tokens between whose times the usual gap is measured.
+_NUM_USUAL = 100
+#: Tokens of a stream's own prompt, and what a chat's second turn adds.
+_NUM_SHORT = 64
+_OWNER = "bench"
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Seconds between two tokens of a stream."""
+
+    p50: float
+    p99: float
+
+    @classmethod
+    def of(cls, gaps: list[float]) -> Gaps:
+        ranks = statistics.quantiles(gaps, n=100)
+        return cls(ranks[49], ranks[98])
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    usual: Gaps
+    beside: Gaps
+    #: Seconds until the first token of the long prompt, and of a chat's first and second turn.
+    long_first_s: float
+    turn_first_s: tuple[float, float]
+
+
+class Bench:
+    """Requests for one engine, which never ends a sequence before its last token."""
+
+    def __init__(self, loaded: LoadedModel, config: EngineConfig, seed: int) -> None:
+        self._engine: Engine = make_engine(loaded, config)
+        self._vocab_size: int = loaded.model.config.get_text_config().vocab_size
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def tokens(self, num: int) -> tuple[int, ...]:
+        drawn = torch.randint(self._vocab_size, (num,), generator=self._generator)
+        return tuple(drawn.tolist())
+
+    def add(self, name: str, prompt: tuple[int, ...], num_output: int) -> None:
+        sampling = SamplingParams(max_tokens=num_output, seed=0, temperature=0)
+        self._engine.add(name, ResolvedRequest(prompt, sampling, (), "bench"), owner=_OWNER)
+
+    def steps(self) -> Iterator[dict[str, tuple[int, ...]]]:
+        """The tokens that each step gives, by request."""
+        while self._engine.has_work:
+            yield {
+                output.request_id: output.choices[0].token_ids
+                for output in self._engine.step()
+                if output.choices
+            }
+
+    def until_first(self, name: str) -> tuple[float, list[float]]:
+        """Seconds until a request's first token, and those that each step took."""
+        start = last = time.perf_counter()
+        gaps = []
+        for given in self.steps():
+            now = time.perf_counter()
+            gaps.append(now - last)
+            last = now
+            if name in given:
+                break
+        return last - start, gaps
+
+    def answer(self, name: str, prompt: tuple[int, ...], num_output: int) -> tuple[float, tuple[int, ...]]:
+        """Seconds until its first token, and all tokens, of a request that is alone."""
+        start, first_s = time.perf_counter(), 0.0
+        self.add(name, prompt, num_output)
+        made: tuple[int, ...] = ()
+        for given in self.steps():
+            made += given.get(name, ())
+            first_s = first_s or (time.perf_counter() - start if made else 0.0)
+        return first_s, made
+
+
+def run(loaded: LoadedModel, config: EngineConfig, options: argparse.Namespace, seed: int) -> Run:
+    bench = Bench(loaded, config, seed)
+    for index in range(options.streams):
+        bench.add(str(index), bench.tokens(_NUM_SHORT), 2000)
+    for index in range(options.streams):
+        bench.until_first(str(index))
+    usual = [bench.until_first("0")[0] for _ in range(_NUM_USUAL)]
+    bench.add("long", bench.tokens(options.prompt), 1)
+    long_first_s, beside = bench.until_first("long")
+    return Run(
+        Gaps.of(usual), Gaps.of(beside), long_first_s, turns(Bench(loaded, config, seed), options.history)
+    )
+
+
+def turns(bench: Bench, num_history: int) -> tuple[float, float]:
+    history = bench.tokens(num_history)
+    first_s, answer = bench.answer("first", history, _NUM_SHORT)
+    second_s, _ = bench.answer("second", history + answer + bench.tokens(_NUM_SHORT), 2)
+    return first_s, second_s
+
+
+def report(runs: list[Run], options: argparse.Namespace) -> None:
+    def tell(what: str, values: list[float], *, digits: int = 1) -> None:
+        print(f"{what:62} {spread(values, digits)}", flush=True)
+
+    print("                                                               min / median / max")
+    for name in ("p50", "p99"):
+        tell(
+            f"{options.streams} streams alone, gap {name}, ms",
+            [1e3 * getattr(one.usual, name) for one in runs],
+        )
+        tell(f"while {options.prompt} tokens are read, ms", [1e3 * getattr(one.beside, name) for one in runs])
+    tell("p99, times the usual", [one.beside.p99 / one.usual.p99 for one in runs], digits=2)
+    tell("p50, times the usual", [one.beside.p50 / one.usual.p50 for one in runs], digits=2)
+    tell("first token of the long prompt, s", [one.long_first_s for one in runs])
+    tell(
+        f"first token of a chat with {options.history} tokens, s",
+        [one.turn_first_s[0] for one in runs],
+        digits=2,
+    )
+    tell("first token of its next turn, s", [one.turn_first_s[1] for one in runs], digits=2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--streams", type=int, default=16)
+    parser.add_argument("--prompt", type=int, default=6000, help="tokens of the long prompt")
+    parser.add_argument("--history", type=int, default=4000, help="tokens of the chat")
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
+    config = EngineConfig(model=str(options.model), threads=options.threads)
+    loaded = load_model(config)
+    print(f"{options.model}, {loaded.model.dtype}, {torch.get_num_threads()} threads")
+    report([run(loaded, config, options, seed) for seed in range(options.runs)], options)
+
+
+if __name__ == "__main__":
+    main()
