@@ -162,10 +162,10 @@ def default_threads() -> int:
     """All cores but one, which the API, Redis and the publisher need.
 
     Threads of a forward wait for one another some hundred times: when another process takes one of their
-    cores, all of them stand still. Measured on 2 cores, medians of a step of 135M parameters in bfloat16 at 1,
-    8 and 32 rows, one thread against two: quiet 20, 26, 50 against 20, 22, 36 ms; beside bursts of 15 % of a
-    core 19, 26, 53 against 23, 25, 44; beside a busy core 20, 28, 58 against 44, 46, 81; with more than that
-    busy, two threads took seconds.
+    cores, all of them stand still. Measured on 2 cores, medians of a step of 135M parameters in bfloat16 at
+    1, 8 and 32 rows, one thread against two: quiet 20, 26, 50 against 20, 22, 36 ms; beside bursts of 15 %
+    of a core 19, 26, 53 against 23, 25, 44; beside a busy core 20, 28, 58 against 44, 46, 81; with more
+    than that busy, two threads took seconds.
     """
     return max(1, available_cores() - 1)
 
