@@ -10,7 +10,6 @@ from functools import reduce
 from typing import Any
 
 import torch
-from torch.overrides import handle_torch_function, has_torch_function_unary
 from transformers import AttentionInterface, PreTrainedModel
 
 from shared.errors import BatonError
@@ -60,32 +59,16 @@ def slot_attention(
     sinks, [heads]) are Gemma 2's and gpt-oss's. Raises UnsupportedModel for anything else.
     """
     _refuse(module, key, value, query, attention_mask, extras)
-    scale = query.shape[3] ** -0.5 if scaling is None else scaling
-    return attend(query, key, scale, sliding_window, softcap, s_aux), None
-
-
-def attend(
-    query: torch.Tensor,
-    key: LayerCache,
-    scale: float,
-    sliding_window: int | None,
-    softcap: float | None,
-    s_aux: torch.Tensor | None,
-) -> torch.Tensor:
-    """As `slot_attention`, without its checks."""
-    if has_torch_function_unary(query):
-        args = (query, key, scale, sliding_window, softcap, s_aux)
-        return handle_torch_function(attend, (query,), *args)
     batch = key.read()
-    heads, num_tokens = query.shape[1:3]
-    scaled = query[0] * scale
+    heads, num_tokens, dim = query.shape[1:]
+    scaled = query[0] * (dim**-0.5 if scaling is None else scaling)
     parts = [
         _attend(scaled[:, group.tokens], key.shelves[part.shelf], group, sliding_window, softcap, s_aux)
         for part in batch.parts
         for group in part.groups
     ]
     joined = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return joined.view(1, num_tokens, heads, -1)
+    return joined.view(1, num_tokens, heads, -1), None
 
 
 def _refuse(

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch.overrides import handle_torch_function, has_torch_function_unary
 from transformers.cache_utils import Cache
 
 from workers.engine.batch import Batch, make_batch, round_up
@@ -182,9 +181,6 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
         *_args: Any,
         **_kwargs: Any,
     ) -> tuple[LayerCache, LayerCache]:
-        if has_torch_function_unary(key_states):
-            args = (self, key_states, value_states, layer_idx)
-            return handle_torch_function(SlotCache.update, args[1:3], *args)
         assert self._batch is not None
         if layer_idx not in self._layers:
             self._layers[layer_idx] = LayerCache(key_states, value_states)

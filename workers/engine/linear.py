@@ -14,7 +14,6 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
-from torch.overrides import handle_torch_function, has_torch_function_unary
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -39,8 +38,6 @@ class PackedLinear(nn.Module):
         self.min_rows = 1
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if has_torch_function_unary(x):  # it is recorded: one call, whatever the number of rows
-            return handle_torch_function(PackedLinear.forward, (x,), self, x)
         num_rows = x.numel() // self.in_features
         if num_rows >= self.min_rows:
             return self.multiply(x)

@@ -32,7 +32,6 @@ from workers.engine.kernels import fingerprint_of
 from workers.engine.linear import can_pack, pack_linears
 from workers.engine.model_files import ModelFiles, ModelLoadError, check_architecture
 from workers.engine.self_test import Reference, SelfTest
-from workers.engine.tape import use_tape
 
 #: Called with how many of the model's tensors are loaded, and how many there are.
 OnProgress = Callable[[int, int], None]
@@ -105,7 +104,6 @@ def prepare_model(model: PreTrainedModel, quant: Quant = "none") -> Exactness:
         pack_linears(model, reference.probe, Int8Packer() if quant == "int8" else None)
     use_slot_attention(model)
     SelfTest(reference, quant).run()
-    use_tape(model)
     return ExactnessTrial(model).run()
 
 
@@ -131,9 +129,10 @@ def default_threads() -> int:
     """All cores but one, which the API, Redis and the publisher need.
 
     Threads of a forward wait for one another some hundred times: when another process takes one of their
-    cores, all of them stand still. Measured on 2 cores, medians of a step of 135M parameters in float32, one
-    thread against two: quiet 8 rows 107 to 93 ms, 32 rows 221 to 142 ms; beside busy processes 8 rows 119 to
-    958 ms, 32 rows 258 to 590 ms.
+    cores, all of them stand still. Measured on 2 cores, medians of a step of 135M parameters in bfloat16 at
+    1, 8 and 32 rows, one thread against two: quiet 20, 26, 50 against 20, 22, 36 ms; beside bursts of 15 %
+    of a core 19, 26, 53 against 23, 25, 44; beside a busy core 20, 28, 58 against 44, 46, 81; with more
+    than that busy, two threads took seconds.
     """
     return max(1, available_cores() - 1)
 

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from transformers import PreTrainedModel
 
 from shared.sampling import SamplingParams
 from workers.engine.attention import UnsupportedModel
-from workers.engine.batch import Batch
 from workers.engine.kv_budget import KVBudget
 from workers.engine.kv_cache import KVSpan, LayerCache, SlotCache
 from workers.engine.prefix_cache import SPAN, PrefixCache
 from workers.engine.scheduler import Plan, Row
 from workers.engine.sequence import Sequence
-
-
-def forward_inputs(batch: Batch, cache: SlotCache) -> dict[str, Any]:
-    """What a model's forward is given for a step."""
-    return {
-        "input_ids": batch.input_ids,
-        "position_ids": batch.positions,
-        "past_key_values": cache,
-        "use_cache": True,
-        "logits_to_keep": batch.logit_indices,
-    }
 
 
 class ModelRunner:
@@ -60,7 +46,13 @@ class ModelRunner:
         batch = self._cache.begin(plan, self._device)
         for sequence in plan.admitted:
             self._copy_prefix(sequence)
-        output = self._model(**forward_inputs(batch, self._cache))
+        output = self._model(
+            input_ids=batch.input_ids,
+            position_ids=batch.positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=batch.logit_indices,
+        )
         logits: torch.Tensor = output.logits[0].float()
         return logits
 
