@@ -18,7 +18,7 @@ from tests.tiny_chat_model import reference_answer
 
 pytestmark = pytest.mark.timeout(480)
 WAIT_S = 120
-LONG = 1500
+LONG = 3000
 GREEDY = ("--temperature", "0", "--max-tokens")
 
 
@@ -62,11 +62,12 @@ def test_chat_submit_poll_watch_kill_drain_start_stop(own_system: System, tiny_m
     assert baton("chat", PROMPT, *GREEDY, "20") == reference_answer(tiny_model, PROMPT, 20) + "\n"
 
     answer = reference_answer(tiny_model, PROMPT, LONG)
+    victims = [own_system.part_pid(part) for part in ("worker-1", "api-1")]
     job_id = baton("submit", PROMPT, *GREEDY, str(LONG)).strip()
     polling = baton.start("watch", "--poll", job_id)
     seen = begin(polling.stdout)
-    os.kill(own_system.part_pid("worker-1"), signal.SIGKILL)
-    os.kill(own_system.part_pid("api-1"), signal.SIGKILL)
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
     rest, told = polling.communicate(timeout=WAIT_S)
     assert (polling.returncode, seen + rest) == (0, f"{answer}\n".encode()), told
     assert b"[resumed by worker-1]" in told
