@@ -12,20 +12,23 @@ import pytest
 from shared.bell import Bell
 from shared.job_store import JobStore
 from shared.ringer import Ringer
+from tests.int8 import is_int8_served
 from tests.integration.workers.harness import MODEL, Jobs, eventually
 from tests.redis_server import RedisServer
 from tests.tiny_gguf import write_tiny_gguf
-from workers.engine.config import EngineConfig
+from workers.engine.config import EngineConfig, Quant
 from workers.engine.engine import make_engine
 from workers.engine.loader import load_model
 from workers.resolver import Resolver
 
+#: Where the CPU has it.
+QUANT: Quant = "int8" if is_int8_served() else "none"
 _BODY = {"messages": [{"role": "user", "content": "Hi"}], "temperature": 0, "max_tokens": 12, "seed": 1}
 
 
 def expected(path: Path) -> str:
     """The answer of an engine in this process."""
-    config = EngineConfig(str(path), dtype="float32", quant="int8", threads=1, max_slots=2)
+    config = EngineConfig(str(path), dtype="float32", quant=QUANT, threads=1, max_slots=2)
     loaded = load_model(config)
     engine = make_engine(loaded, config)
     engine.add("r", Resolver.from_directory(path, loaded.revision).resolve(_BODY, n=1))
@@ -52,7 +55,7 @@ async def test_a_worker_serves_a_gguf_file_with_int8_weights(
         "BATON_MODEL": str(path),
         "BATON_MODEL_NAME": MODEL,
         "BATON_DTYPE": "float32",
-        "BATON_QUANT": "int8",
+        "BATON_QUANT": QUANT,
         "BATON_THREADS": "1",
         "BATON_MAX_SLOTS": "2",
         "BATON_WORKER_DEVICE": "cpu",
@@ -73,7 +76,7 @@ async def test_a_worker_serves_a_gguf_file_with_int8_weights(
         await ringer.ring([Bell(job_id, MODEL)])
         await jobs.ended(job_id, 20)
         assert await jobs.texts(job_id) == [expected(path)]
-        assert state.fingerprint is not None and state.fingerprint.quant == "int8"
+        assert state.fingerprint is not None and state.fingerprint.quant == QUANT
     finally:
         worker.kill()
         worker.wait()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.int8 import is_int8_served, needs_int8
 from tests.models import tiny_model
 from workers.engine.int8_linear import (
     Int8Linear,
@@ -35,11 +36,13 @@ def test_rows_are_rounded_each_by_its_own_scale(dtype: torch.dtype) -> None:
     assert (distance.abs() <= 0.501 * scales.double()).all()
 
 
+@needs_int8
 def test_a_row_of_noughts_stays_nought() -> None:
     layer = Int8Packer().pack(torch.randn(8, 16), None)
     assert layer(torch.zeros(1, 16)).eq(0).all()
 
 
+@needs_int8
 @pytest.mark.parametrize("shape", [(0,), (1,), (2, 3), (1, 40)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_product_is_near_that_of_the_plain_layer(shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -51,6 +54,7 @@ def test_product_is_near_that_of_the_plain_layer(shape: tuple[int, ...], dtype: 
     assert (y.float() - expected).norm() <= 0.02 * expected.norm()
 
 
+@needs_int8
 def test_no_row_depends_on_how_many_there_are() -> None:
     torch.manual_seed(0)
     layer = Int8Packer().pack(torch.randn(576, 1536).bfloat16(), None)
@@ -75,6 +79,7 @@ class Noisy(Int8Linear):
         return y if len(y) > 1 else y * (1 + 1e-6)
 
 
+@needs_int8
 @pytest.mark.parametrize("kind", [Saturated, Noisy])
 def test_a_wrong_product_is_refused(kind: type[Int8Linear]) -> None:
     rounded, scales = round_weight(torch.randn(64, 128))
@@ -83,6 +88,7 @@ def test_a_wrong_product_is_refused(kind: type[Int8Linear]) -> None:
         check_product(kind(rounded, scales, None), rounded, scales)
 
 
+@needs_int8
 def test_all_linear_layers_of_a_model_are_rounded_and_the_embedding_stays() -> None:
     model = tiny_model("qwen2", tie_word_embeddings=True)
     input_ids = torch.arange(30)[None]
@@ -95,3 +101,10 @@ def test_all_linear_layers_of_a_model_are_rounded_and_the_embedding_stays() -> N
     assert isinstance(attention.q_proj, FusedPart)
     assert isinstance(mlp.down_proj, Int8Linear) and isinstance(model.lm_head, Int8Linear)
     assert model.model.embed_tokens.weight.dtype == torch.float32
+
+
+@pytest.mark.skipif(is_int8_served(), reason="this CPU computes products of 8 bits right")
+def test_a_model_is_refused_where_products_saturate() -> None:
+    model = tiny_model("qwen2")
+    with pytest.raises(WrongProduct, match="BATON_QUANT=none"):
+        pack_linears(model, lambda: model(torch.arange(30)[None]), Int8Packer())

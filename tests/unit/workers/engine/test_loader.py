@@ -10,6 +10,7 @@ import torch
 from shared.errors import BatonError
 from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
+from tests.int8 import needs_int8
 from tests.models import tiny_model, write_tiny_model
 from tests.tiny_gguf import write_tiny_gguf
 from workers.engine.attention import UnsupportedModel
@@ -106,6 +107,7 @@ def test_weights_that_are_missing_or_of_another_shape_are_refused(directory: Pat
             load_model(EngineConfig(str(copy), threads=1))
 
 
+@needs_int8
 def test_int8_is_another_revision_another_fingerprint_and_exact(directory: Path) -> None:
     plain, rounded = (
         load_model(EngineConfig(str(directory), dtype="float32", quant=quant, threads=1))
