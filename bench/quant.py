@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from shared.sampling import SamplingParams
 from workers.engine.config import Quant
+from workers.engine.int8_linear import WrongProduct
 from workers.engine.kv_budget import KVBudget
 from workers.engine.loader import prepare_model, resolve_dtype
 from workers.engine.model_runner import ModelRunner
@@ -88,7 +89,10 @@ def main() -> None:
             model = random_model(options.hidden, options.layers).to(dtype)
         else:
             model = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype).eval()
-        exactness = prepare_model(model, quant)
+        try:
+            exactness = prepare_model(model, quant)
+        except WrongProduct as error:
+            return print(error)
         contestants[quant] = Steps(model)
         name = options.model or f"random Llama, {options.layers} layers of {options.hidden}"
         print(f"{name}, {dtype}, {quant}, exact: {exactness.is_exact}")
