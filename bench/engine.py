@@ -22,13 +22,13 @@ from transformers import (
     ContinuousBatchingConfig,
     GenerationConfig,
     LlamaConfig,
-    LlamaForCausalLM,
     PreTrainedModel,
     StoppingCriteria,
     StoppingCriteriaList,
 )
 from transformers.utils import logging as transformers_logging
 
+from bench.random_llama import random_llama
 from shared.events import ChoiceOutput, FinishReason
 from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
@@ -66,18 +66,14 @@ def speed_of(times: Times, start: float, cpu_s: float) -> Speed:
 
 def random_model() -> PreTrainedModel:
     """A Llama of SmolLM2-135M's shape with random weights."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
+    return random_llama(
         vocab_size=49152,
         hidden_size=576,
         intermediate_size=1536,
         num_hidden_layers=30,
         num_attention_heads=9,
         num_key_value_heads=3,
-        max_position_embeddings=2048,
-        tie_word_embeddings=True,
     )
-    return LlamaForCausalLM(config).eval()
 
 
 def read_model(directory: Path | None, dtype: torch.dtype) -> PreTrainedModel:

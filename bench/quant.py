@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from bench.random_llama import random_llama
 from shared.sampling import SamplingParams
 from workers.engine.config import Quant
 from workers.engine.int8_linear import WrongProduct
@@ -29,18 +30,14 @@ NUM_CACHED = 128
 
 def random_model(hidden: int, layers: int) -> PreTrainedModel:
     """A Llama with random weights, heads of 64 and an inner width of four times the hidden one."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
+    return random_llama(
         vocab_size=32_000,
         hidden_size=hidden,
         intermediate_size=4 * hidden,
         num_hidden_layers=layers,
         num_attention_heads=hidden // 64,
         num_key_value_heads=hidden // 64,
-        max_position_embeddings=2048,
-        tie_word_embeddings=True,
     )
-    return LlamaForCausalLM(config).eval()
 
 
 class Steps:

@@ -130,9 +130,9 @@ def default_threads() -> int:
 
     Threads of a forward wait for one another some hundred times: when another process takes one of their
     cores, all of them stand still. Measured on 2 cores, medians of a step of 135M parameters in bfloat16 at
-    1, 8 and 32 rows, one thread against two: quiet 20, 26, 50 against 20, 22, 36 ms; beside bursts of 15 %
-    of a core 19, 26, 53 against 23, 25, 44; beside a busy core 20, 28, 58 against 44, 46, 81; with more
-    than that busy, two threads took seconds.
+    1, 8 and 32 rows, one thread against two: quiet 19, 24, 55 against 16, 19, 40 ms; beside bursts of 15 %
+    of a core 19, 24, 57 against 19, 25, 52; beside a busy core 20, 25, 57 against 56, 72, 157. Over the whole
+    path, where API and Redis share the cores, one thread was the faster at all three.
     """
     return max(1, available_cores() - 1)
 

@@ -1,0 +1,13 @@
+"""A Llama with random weights, the same at every call."""
+
+from __future__ import annotations
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+
+def random_llama(**shape: int) -> PreTrainedModel:
+    """In float32, with tied embeddings and a context of 2048; `shape`: sizes as LlamaConfig names them."""
+    torch.manual_seed(0)
+    config = LlamaConfig(**shape, max_position_embeddings=2048, tie_word_embeddings=True)
+    return LlamaForCausalLM(config).eval()
