@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import logging
 import os
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -24,7 +26,7 @@ _TIMEOUT_S = 120
 def compile_native() -> Path | None:
     """The library's file; None, with a line in the log, where there is no compiler, or none that can do it.
 
-    The compiler is `$CC`, or the system's `cc`. The file lies in the user's cache, under a name that says
+    The compiler is `$CC`, or the system's `cc`, or the one of the package ziglang. The file lies in the user's cache, under a name that says
     what it was made of and for which CPU: processes that build it at the same time do not disturb each other.
     """
     compiler = _compiler()
@@ -44,7 +46,9 @@ def compile_native() -> Path | None:
 
 def _compiler() -> list[str] | None:
     named = shlex.split(os.environ.get("CC", "")) or ["cc"]
-    return named if shutil.which(named[0]) else None
+    if shutil.which(named[0]):
+        return named
+    return [sys.executable, "-m", "ziglang", "cc"] if importlib.util.find_spec("ziglang") else None
 
 
 def _directory() -> Path:

@@ -18,7 +18,7 @@
 #define PIECE 16
 #define PIECES(count) (((count) + PIECE - 1) / PIECE)
 /* Keys that are fetched ahead of the one at work. */
-#define AHEAD 32
+#define AHEAD 64
 #define PREFETCH(p) __builtin_prefetch(p)
 
 #define INLINE static inline __attribute__((always_inline))
