@@ -15,6 +15,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from shared.errors import BatonError
 from workers.engine.batch import Group, query_step, round_up
 from workers.engine.kv_cache import LayerCache, SlotLayer, uses_onednn
+from workers.engine.paged_cache import PagedLayer
 
 #: The name under which transformers knows `slot_attention`.
 INTERFACE = "baton_slots"
@@ -58,7 +59,7 @@ def slot_attention(
     `sliding_window` counts the keys that a query sees, itself included; `softcap` and `s_aux` (attention
     sinks, [heads]) are Gemma 2's and gpt-oss's. Raises UnsupportedModel for anything else.
     """
-    _refuse(module, key, value, query, attention_mask, extras)
+    refuse_unknown(module, key, value, query, attention_mask, extras)
     batch = key.read()
     heads, num_tokens, dim = query.shape[1:]
     scaled = query[0] * (dim**-0.5 if scaling is None else scaling)
@@ -71,19 +72,20 @@ def slot_attention(
     return joined.view(1, num_tokens, heads, -1), None
 
 
-def _refuse(
+def refuse_unknown(
     module: torch.nn.Module,
-    key: LayerCache,
-    value: LayerCache,
+    key: LayerCache | PagedLayer,
+    value: LayerCache | PagedLayer,
     query: torch.Tensor,
     mask: torch.Tensor | None,
     extras: dict[str, Any],
 ) -> None:
+    """Raises UnsupportedModel where a module asks for attention that is not computed."""
     name = type(module).__name__
     unknown = sorted(k for k, v in extras.items() if v is not None and k not in _WITHOUT_EFFECT)
     if unknown or mask is not None:
         raise UnsupportedModel(f"{name} wants attention with {', '.join(unknown) or 'a mask of its own'}")
-    if not (isinstance(key, LayerCache) and key is value):
+    if not (isinstance(key, LayerCache | PagedLayer) and key is value):
         raise UnsupportedModel(f"{name} changes keys or values after they were cached")
     if extras.get("is_causal") is False or key.key_dim != query.shape[3]:
         raise UnsupportedModel(f"{name} is not causal, or caches something else than keys and values")

@@ -79,6 +79,10 @@ class LayerCache:
         return self._like[0].shape[3]
 
     @property
+    def device(self) -> torch.device:
+        return self._like[0].device
+
+    @property
     def token_bytes(self) -> int:
         """What one token takes."""
         return sum(like.shape[1] * like.shape[3] * like.element_size() for like in self._like)

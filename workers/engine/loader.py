@@ -24,11 +24,12 @@ from transformers.utils import logging as transformers_logging
 from shared.errors import BatonError
 from shared.fingerprint import Fingerprint
 from workers.engine.allocator import keep_freed_memory
-from workers.engine.attention import UnsupportedModel, use_slot_attention
+from workers.engine.attention import UnsupportedModel
 from workers.engine.config import DType, EngineConfig, Quant
 from workers.engine.exactness import Exactness, ExactnessTrial
 from workers.engine.int8_linear import Int8Packer
 from workers.engine.kernels import fingerprint_of
+from workers.engine.kv_form import KVForm, form_for, use_cached_attention
 from workers.engine.linear import can_pack, pack_linears
 from workers.engine.model_files import ModelFiles, ModelLoadError, check_architecture
 from workers.engine.self_test import Reference, SelfTest
@@ -89,9 +90,10 @@ def load_model(
     )
 
 
-def prepare_model(model: PreTrainedModel, quant: Quant = "none") -> Exactness:
+def prepare_model(model: PreTrainedModel, quant: Quant = "none", kv_form: KVForm | None = None) -> Exactness:
     """Makes a causal language model run in the engine, in place; answers whether it is exact (LoadedModel).
 
+    `kv_form`: of its cache; None: the one for its device.
     Raises UnsupportedModel when, afterwards, it would not compute what it computed before.
     """
     can_pack_here = can_pack(model.device, model.dtype)
@@ -102,7 +104,7 @@ def prepare_model(model: PreTrainedModel, quant: Quant = "none") -> Exactness:
     reference = Reference.of(model)
     if can_pack_here:
         pack_linears(model, reference.probe, Int8Packer() if quant == "int8" else None)
-    use_slot_attention(model)
+    use_cached_attention(model, kv_form or form_for(model.device))
     SelfTest(reference, quant).run()
     return ExactnessTrial(model).run()
 

@@ -42,4 +42,4 @@ def test_no_limit_is_none(tmp_path: Path) -> None:
 def test_tokens_are_a_share_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     assert free_bytes(CPU) > 1 << 20
     monkeypatch.setattr(free_memory, "free_bytes", lambda _device: 1000)
-    assert kv_tokens(CPU, 10) == 60
+    assert kv_tokens({CPU: 10}) == 60
