@@ -21,11 +21,13 @@ from transformers import (
 from transformers import modeling_gguf_pytorch_utils as gguf_loading
 from transformers.utils import logging as transformers_logging
 
+from shared.device_name import parts_of
 from shared.errors import BatonError
 from shared.fingerprint import Fingerprint
 from workers.engine.allocator import keep_freed_memory
 from workers.engine.attention import UnsupportedModel
 from workers.engine.config import DType, EngineConfig, Quant
+from workers.engine.device_map import device_map
 from workers.engine.exactness import Exactness, ExactnessTrial
 from workers.engine.int8_linear import Int8Packer
 from workers.engine.kernels import fingerprint_of
@@ -73,10 +75,11 @@ def load_model(
     keep_freed_memory()
     files = files or ModelFiles.find(config.model)
     files.check()
-    dtype = resolve_dtype(config.dtype, torch.device(config.device), files.config)
+    devices = [torch.device(part) for part in parts_of(config.device)]
+    dtype = resolve_dtype(config.dtype, devices[0], files.config)
     tokenizer = files.tokenizer()
     with _reported(on_progress):
-        model = _read_model(files, config.device, dtype)
+        model = _read_model(files, devices, dtype)
     exactness = prepare_model(model, config.quant)
     revision = files.revision(config.quant)
     return LoadedModel(
@@ -149,8 +152,8 @@ def available_cores() -> int:
     return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
-def _read_model(files: ModelFiles, device: str, dtype: torch.dtype) -> PreTrainedModel:
-    """Weights go straight to the device, one after the other; those of a GGUF file are unpacked first."""
+def _read_model(files: ModelFiles, devices: list[torch.device], dtype: torch.dtype) -> PreTrainedModel:
+    """Weights go straight to their device, one after the other; those of a GGUF file are unpacked first."""
     unpacked = {"quantization_config": GgufConfig(dequantize=True)}
     source = unpacked if files.is_gguf else {"use_safetensors": True}
     try:
@@ -159,7 +162,7 @@ def _read_model(files: ModelFiles, device: str, dtype: torch.dtype) -> PreTraine
             **source,
             config=files.config,
             dtype=dtype,
-            device_map={"": device},
+            device_map=device_map(files.config, dtype, devices),
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are reported
         )
