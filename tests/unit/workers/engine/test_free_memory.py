@@ -43,3 +43,5 @@ def test_tokens_are_a_share_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> 
     assert free_bytes(CPU) > 1 << 20
     monkeypatch.setattr(free_memory, "free_bytes", lambda _device: 1000)
     assert kv_tokens({CPU: 10}) == 60
+    # Layers on two devices: the one that is full first counts.
+    assert kv_tokens({CPU: 10, torch.device("meta"): 20}) == 30
