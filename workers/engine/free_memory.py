@@ -30,9 +30,11 @@ def kv_tokens(token_bytes: Mapping[torch.device, int]) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """On a CPU what the system and each control group around this process leave."""
+    """On a CPU what the system and each control group around this process leave; on a GPU what nobody has,
+    and what torch keeps of what it freed."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     return min([_available(), *_left_in_groups(_CGROUPS, Path("/proc/self/cgroup"))])
 
 

@@ -90,6 +90,7 @@ def test_recorded_steps_give_the_tokens_of_generate(model_type: str) -> None:
     model = tiny_model(model_type)
     inputs = prompts(300, 7, 250, 12, 3)
     expected = [generate(model, prompt, NUM_OUTPUT) for prompt in inputs]
+    assert len({token for output in expected for token in output}) >= 5, "says nothing: tokens repeat"
     prepare_model(model, kv_form="pages")
     runner = ModelRunner(model, make_budget(model, 512, 4 * 512))
     recording = Recording()
@@ -125,15 +126,35 @@ def test_nothing_is_recorded_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("model_type", PAGED)
-def test_on_a_gpu_recorded_steps_give_the_tokens_of_others(model_type: str, cuda: torch.device) -> None:
-    """In bfloat16, in which `generate` itself differs from run to run: compared are our own two ways."""
+def test_on_a_gpu_tokens_are_those_of_generate(model_type: str, cuda: torch.device) -> None:
+    """In float32, so by plain torch."""
+    model = tiny_model(model_type)
+    inputs = prompts(300, 7, 250, 12, 3)
+    expected = [generate(model, prompt, NUM_OUTPUT) for prompt in inputs]
+    prepare_model(model.to(cuda))
+    assert decode(model, inputs, chunk=50, join_every=2) == expected
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("model_type", ["llama", "phi3", "gpt_oss", "opt"])
+def test_on_a_gpu_recorded_steps_compute_what_others_do(model_type: str, cuda: torch.device) -> None:
+    """In bfloat16, so by the kernel that torch ships; how many rows there are may change the last bits."""
     model = tiny_model(model_type, head_dim=16, hidden_size=96).to(cuda, torch.bfloat16)
     prepare_model(model)
-    inputs = prompts(300, 7, 250, 12, 3)
     plain, recorded = (ModelRunner(model, make_budget(model, 512, 4 * 512)) for _ in range(2))
     recorded.record_decoding(4)
-    expected = decode_by(plain, inputs, chunk=50, join_every=2)
-    assert decode_by(recorded, inputs, chunk=50, join_every=2) == expected
+    scheduler = Scheduler(max_slots=4, prefill_chunk=100, max_step_tokens=128)
+    for index, prompt in enumerate(prompts(300, 7, 250)):
+        sampling = SamplingParams(max_tokens=NUM_OUTPUT, seed=0)
+        scheduler.add(Sequence(str(index), 0, sampling, list(prompt), len(prompt)))
+    for _ in range(20):
+        plan = scheduler.schedule()
+        logits, found = plain.run(plan), recorded.run(plan)
+        assert (found - logits).norm() <= 0.05 * logits.norm()
+        for row in plan.rows:
+            row.sequence.num_computed += row.count
+        for row, token_id in zip(plan.drawing_rows, logits.argmax(-1).tolist(), strict=True):
+            row.sequence.token_ids.append(token_id)
 
 
 def test_long_sequences_cross_every_block_of_keys() -> None:

@@ -8,11 +8,13 @@ from torch import nn
 
 from shared.sampling import SamplingParams
 from tests.unit.workers.engine.test_attention import DIM, HEADS, KV_HEADS, plainly
+from workers.engine import paged_attention as paged_attention_module
 from workers.engine.attention import UnsupportedModel
 from workers.engine.kv_budget import KVBudget
 from workers.engine.page_pool import PAGE
 from workers.engine.paged_attention import paged_attention
 from workers.engine.paged_cache import PagedCache, PagedLayer
+from workers.engine.paged_kernel import torch_varlen_attn
 from workers.engine.scheduler import Plan, Row
 from workers.engine.sequence import Sequence
 
@@ -85,6 +87,46 @@ def test_on_a_cpu_plain_torch_attends() -> None:
     _, layer, states = written((3,), dtype=torch.bfloat16)
     attend(layer, states[0])
     assert not layer.is_flash
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "softcap"])
+@pytest.mark.parametrize("counts", [(1, 1), (5, 300)], ids=["decode", "chunks"])
+def test_kernel_of_torch_takes_what_it_is_given(
+    counts: tuple[int, ...], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as shapes go: on a device of shapes alone. That it computes the same, a GPU has to show."""
+    monkeypatch.setattr(paged_attention_module, "_is_served", lambda _query, _layer: True)
+    meta = torch.device("meta")
+    options = {
+        key: value.to(meta) if isinstance(value, torch.Tensor) else value
+        for key, value in OPTIONS[name].items()
+    }
+    _, layer, states = written(counts, meta, torch.bfloat16)
+    attended = attend(layer, states[0], **options)
+    assert (attended.shape, attended.dtype) == ((1, sum(counts), HEADS, DIM), torch.bfloat16)
+    assert layer.is_flash
+
+
+def test_kernel_is_asked_for_the_window_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the row's own key; and for one split of the keys, as more are computed wrongly."""
+    asked: list[dict[str, Any]] = []
+
+    def kernel(*args: Any, **options: Any) -> Any:
+        asked.append(options)
+        return torch_varlen_attn(*args, **options)
+
+    monkeypatch.setattr(paged_attention_module, "_is_served", lambda _query, _layer: True)
+    monkeypatch.setattr(paged_attention_module, "varlen_attn", kernel)
+    for counts in ((5, 2), (1, 1)):
+        _, layer, states = written(counts)
+        for options in OPTIONS.values():
+            if "softcap" not in options:
+                wanted = expected(states, counts, options)
+                torch.testing.assert_close(attend(layer, states[0], **options), wanted)
+    chunks, decode = asked[:5], asked[5:]
+    assert [each["window_size"] for each in chunks] == [(-1, 0), (6, 0), (0, 0), (-1, 0), (4, 0)]
+    assert [each["window_size"] for each in decode] == [(-1, -1), (6, 0), (0, 0), (-1, 0), (4, 0)]
+    assert {each["num_splits"] for each in asked} == {1}
 
 
 def test_a_mask_or_an_unknown_option_is_refused() -> None:
