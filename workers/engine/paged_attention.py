@@ -72,8 +72,8 @@ def paged_attention(
         enable_gqa=True,
         seqused_k=batch.num_keys,
         block_table=batch.page_table,
-        # More than one write only the first row, or NaN (pytorch/pytorch#194167), and would let a row's sums
-        # depend on its neighbours' lengths.
+        # More than one are reported to fill the first row alone (pytorch/pytorch#194167), and would let a
+        # row's sums depend on its neighbours' lengths.
         num_splits=1,
         **options,
     )
