@@ -108,6 +108,12 @@ QUANT = Variable(
     _one_of("none", "int8"),
     "int8: linear layers compute with 8 bits, which is faster and less accurate; on CPUs only.",
 )
+NATIVE = Variable(
+    "BATON_NATIVE",
+    "auto",
+    _one_of("auto", "off"),
+    "auto: a CPU worker builds operations in C where it finds a compiler; off: torch computes all.",
+)
 THREADS = Variable(
     "BATON_THREADS", "", _optional_count, "Compute threads of a CPU worker; empty: measured choice."
 )
@@ -165,7 +171,7 @@ FAILPOINT = Variable(
 
 VARIABLES: tuple[Variable[Any], ...] = (
     HOST, PORT, FLOWER_PORT, HOME, REDIS_URL, BROKER_URL, APPENDFSYNC, MODEL, MODEL_NAME, DEVICES, DTYPE,
-    QUANT, THREADS, MAX_SLOTS, MAX_MODEL_LEN, MAX_KV_TOKENS, API_REPLICAS, API_KEYS, PING_S,
+    QUANT, NATIVE, THREADS, MAX_SLOTS, MAX_MODEL_LEN, MAX_KV_TOKENS, API_REPLICAS, API_KEYS, PING_S,
     FIRST_OUTPUT_WAIT_S, BODY_LIMIT, RECEIPT_S, MAX_READERS, MAX_OPEN_JOBS, READER_GRACE_S, RETENTION_S,
     LEASE_S, DRAIN_S, LOG_LEVEL, LOG_FORMAT, WORKER_NAME, WORKER_DEVICE, FLOWER_BASIC_AUTH, FAILPOINT,
 )  # fmt: skip

@@ -7,11 +7,10 @@ from typing import Literal
 import torch
 from transformers import PreTrainedModel
 
-from workers.engine.attention import use_slot_attention
 from workers.engine.kv_budget import KVBudget
 from workers.engine.kv_cache import SlotCache
 from workers.engine.page_pool import PAGE
-from workers.engine.paged_attention import use_paged_attention, uses_pages
+from workers.engine.paged_attention import uses_pages
 from workers.engine.paged_cache import PagedCache
 
 KVForm = Literal["slots", "pages"]
@@ -19,14 +18,6 @@ KVForm = Literal["slots", "pages"]
 
 def form_for(device: torch.device) -> KVForm:
     return "pages" if device.type == "cuda" else "slots"
-
-
-def use_cached_attention(model: PreTrainedModel, form: KVForm) -> None:
-    """Makes the model attend over a cache of this form; without one it cannot run any more."""
-    if form == "pages":
-        use_paged_attention(model)
-    else:
-        use_slot_attention(model)
 
 
 def make_budget(model: PreTrainedModel, max_len: int, max_tokens: int | None = None) -> KVBudget:

@@ -25,16 +25,20 @@ from shared.device_name import parts_of
 from shared.errors import BatonError
 from shared.fingerprint import Fingerprint
 from workers.engine.allocator import keep_freed_memory
-from workers.engine.attention import UnsupportedModel
-from workers.engine.config import DType, EngineConfig, Quant
+from workers.engine.attention import UnsupportedModel, use_slot_attention
+from workers.engine.config import DType, EngineConfig, Native, Quant
 from workers.engine.device_map import device_map
 from workers.engine.exactness import Exactness, ExactnessTrial
+from workers.engine.fused_decoder import fuse_decoder
 from workers.engine.int8_linear import Int8Packer
 from workers.engine.kernels import fingerprint_of
-from workers.engine.kv_form import KVForm, form_for, use_cached_attention
+from workers.engine.kv_form import KVForm, form_for
 from workers.engine.linear import can_pack, pack_linears
 from workers.engine.model_files import ModelFiles, ModelLoadError, check_architecture
+from workers.engine.native_attention import use_native_attention
+from workers.engine.paged_attention import use_paged_attention
 from workers.engine.self_test import Reference, SelfTest
+from workers.native.ops import has_operations
 
 #: Called with how many of the model's tensors are loaded, and how many there are.
 OnProgress = Callable[[int, int], None]
@@ -80,7 +84,7 @@ def load_model(
     tokenizer = files.tokenizer()
     with _reported(on_progress):
         model = _read_model(files, devices, dtype)
-    exactness = prepare_model(model, config.quant)
+    exactness = prepare_model(model, config.quant, config.native)
     revision = files.revision(config.quant)
     return LoadedModel(
         model=model,
@@ -89,11 +93,13 @@ def load_model(
         max_model_len=_max_model_len(config.max_model_len, files.config),
         stop_token_ids=_stop_token_ids(model, tokenizer),
         is_exact=exactness.is_exact,
-        fingerprint=fingerprint_of(model, revision, exactness.digest, config.quant),
+        fingerprint=fingerprint_of(model, revision, exactness.digest, config.quant, config.native),
     )
 
 
-def prepare_model(model: PreTrainedModel, quant: Quant = "none", kv_form: KVForm | None = None) -> Exactness:
+def prepare_model(
+    model: PreTrainedModel, quant: Quant = "none", native: Native = "auto", kv_form: KVForm | None = None
+) -> Exactness:
     """Makes a causal language model run in the engine, in place; answers whether it is exact (LoadedModel).
 
     `kv_form`: of its cache; None: the one for its device.
@@ -107,7 +113,13 @@ def prepare_model(model: PreTrainedModel, quant: Quant = "none", kv_form: KVForm
     reference = Reference.of(model)
     if can_pack_here:
         pack_linears(model, reference.probe, Int8Packer() if quant == "int8" else None)
-    use_cached_attention(model, kv_form or form_for(model.device))
+    if (kv_form or form_for(model.device)) == "pages":
+        use_paged_attention(model)
+    elif native == "auto" and has_operations(model.device, model.dtype):
+        use_native_attention(model)
+        fuse_decoder(model)
+    else:
+        use_slot_attention(model)
     SelfTest(reference, quant).run()
     return ExactnessTrial(model).run()
 

@@ -13,7 +13,7 @@ import torch
 from torch.nn.attention.varlen import AuxRequest, varlen_attn
 from transformers import AttentionInterface, PreTrainedModel
 
-from workers.engine.attention import refuse_unknown
+from workers.engine.attention import require_attention
 from workers.engine.paged_cache import PagedLayer
 from workers.engine.paged_kernel import torch_varlen_attn
 
@@ -54,7 +54,7 @@ def paged_attention(
 
     Arguments are those of `slot_attention`. Raises UnsupportedModel for anything else.
     """
-    refuse_unknown(module, key, value, query, attention_mask, extras)
+    require_attention(module, query, key, value, attention_mask, extras)
     batch = key.read()
     key.is_flash = softcap is None and _is_served(query, key)
     options = {} if key.is_flash else {"softcap": softcap}
