@@ -59,8 +59,8 @@ def baton(model: PreTrainedModel, max_rows: int, num_output: int, *, with_graphs
     budget = make_budget(model, NUM_PROMPT + num_output)
     budget = make_budget(model, budget.max_len, max_rows * budget.charge(budget.max_len))
     runner = ModelRunner(model, budget)
-    if with_graphs:
-        runner.record_decoding(max_rows)
+    if with_graphs and not runner.record_decoding(max_rows):
+        print(f"{type(model).__name__} decodes without graphs: both of Baton's rows show the same")
 
     def run(prompts: list[list[int]], num_output: int) -> Times:
         scheduler = Scheduler(

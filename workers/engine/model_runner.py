@@ -70,18 +70,18 @@ class ModelRunner:
         return logits
 
     @torch.inference_mode()
-    def record_decoding(self, max_rows: int, record: Recorder | None = None) -> None:
+    def record_decoding(self, max_rows: int, record: Recorder | None = None) -> bool:
         """Records steps in which up to so many rows decode, where that can be done: on one CUDA device, with
-        the kernel that torch ships, and a budget that bounds the cache.
+        the kernel that torch ships, and a budget that bounds the cache. Answers whether it was.
 
         `record`: in place of CUDA's graphs.
         """
         cache = self._cache
         if not isinstance(cache, PagedCache) or not cache.is_bounded:
-            return
+            return False
         self._compute_on(cache, idle_batch(1, cache.max_len, self._device))
         if record is None and not all(x.is_flash and x.device == self._device for x in cache.layer_caches):
-            return
+            return False
         graphs = DecodeGraphs(
             lambda batch: self._compute_on(cache, batch),
             record or CudaRecorder(),
@@ -95,8 +95,9 @@ class ModelRunner:
         except RuntimeError as error:
             name = type(self._model).__name__
             log.warning("%s decodes without CUDA graphs: it cannot be recorded: %s", name, error)
-        else:
-            self._graphs = graphs
+            return False
+        self._graphs = graphs
+        return True
 
     def _compute_on(self, cache: PagedCache, batch: PagedBatch) -> torch.Tensor:
         cache.use(batch)

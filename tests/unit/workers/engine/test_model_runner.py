@@ -94,7 +94,7 @@ def test_recorded_steps_give_the_tokens_of_generate(model_type: str) -> None:
     prepare_model(model, kv_form="pages")
     runner = ModelRunner(model, make_budget(model, 512, 4 * 512))
     recording = Recording()
-    runner.record_decoding(4, recording)
+    assert runner.record_decoding(4, recording)
     assert decode_by(runner, inputs, chunk=50, join_every=2) == expected
     assert recording.num_replays >= NUM_OUTPUT
 
@@ -108,7 +108,7 @@ def test_a_model_that_cannot_be_recorded_decodes_all_the_same(caplog: pytest.Log
     expected = [generate(model, prompt, NUM_OUTPUT) for prompt in inputs]
     prepare_model(model, kv_form="pages")
     runner = ModelRunner(model, make_budget(model, 512, 1024))
-    runner.record_decoding(4, refuse)
+    assert not runner.record_decoding(4, refuse)
     assert "LlamaForCausalLM decodes without CUDA graphs" in caplog.text
     assert decode_by(runner, inputs, chunk=50, join_every=1) == expected
 
@@ -121,7 +121,7 @@ def test_nothing_is_recorded_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     for form in ("slots", "pages"):
         model = tiny_model("llama")
         prepare_model(model, kv_form=form)
-        ModelRunner(model, make_budget(model, 512, 1024)).record_decoding(4)
+        assert not ModelRunner(model, make_budget(model, 512, 1024)).record_decoding(4)
 
 
 @pytest.mark.gpu
@@ -132,7 +132,8 @@ def test_on_a_gpu_tokens_are_those_of_generate(model_type: str, cuda: torch.devi
     inputs = prompts(300, 7, 250, 12, 3)
     expected = [generate(model, prompt, NUM_OUTPUT) for prompt in inputs]
     prepare_model(model.to(cuda))
-    assert decode(model, inputs, chunk=50, join_every=2) == expected
+    runner = ModelRunner(model, make_budget(model, 512))
+    assert decode_by(runner, inputs, chunk=50, join_every=2) == expected
 
 
 @pytest.mark.gpu
@@ -142,7 +143,7 @@ def test_on_a_gpu_recorded_steps_compute_what_others_do(model_type: str, cuda: t
     model = tiny_model(model_type, head_dim=16, hidden_size=96).to(cuda, torch.bfloat16)
     prepare_model(model)
     plain, recorded = (ModelRunner(model, make_budget(model, 512, 4 * 512)) for _ in range(2))
-    recorded.record_decoding(4)
+    assert recorded.record_decoding(4)
     scheduler = Scheduler(max_slots=4, prefill_chunk=100, max_step_tokens=128)
     for index, prompt in enumerate(prompts(300, 7, 250)):
         sampling = SamplingParams(max_tokens=NUM_OUTPUT, seed=0)
