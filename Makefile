@@ -19,7 +19,7 @@ COMPILER = $(if $(shell command -v cc),,$(if $(filter cpu,$(TORCH)),$(comma)comp
 comma := ,
 INDEX = $(if $(TORCH_INDEX),$$($(REACHABLE) && echo --extra-index-url $(TORCH_INDEX)))
 
-.PHONY: help run test check bench showcase chaos faults walk machine mutants soak perplexity bench-engine docs clean venv venv-dev
+.PHONY: help run test check bench showcase chaos faults walk machine mutants soak perplexity bench-engine bench-gpu docs clean venv venv-dev
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ perplexity: venv-dev ## quality of each form of the default model (ARGS: --gguf 
 # make bench-engine ARGS="--quick --streams 1 8 32 64 --sets random --rivals llama.cpp"
 bench-engine: venv-dev ## Baton against llama.cpp, vLLM, transformers serve and LitServe; writes docs/benchmarks.md (ARGS)
 	@$(BIN)/python -m bench.peers $(if $(TORCH_INDEX),$$($(REACHABLE) && echo --torch-index $(TORCH_INDEX))) $(ARGS)
+
+bench-gpu: venv-dev ## the engine on a GPU, with CUDA graphs and without, against transformers (ARGS: --model DIR)
+	@$(BIN)/python -m bench.gpu $(ARGS)
 
 # make chaos SECONDS=60 SEED=1 ENGINE=scripted|tiny KILLS=1000 (instead of SECONDS); bash has a SECONDS of its own
 CHAOS = $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(ENGINE),--engine $(ENGINE)) \

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from shared.device_name import read_device
 from shared.errors import SettingsError
 from shared.failpoint import read_failpoint
 
@@ -60,12 +61,9 @@ def _list(text: str) -> tuple[str, ...]:
 
 
 def _devices(text: str) -> tuple[str, ...]:
-    devices = _list(text)
+    devices = tuple(map(read_device, _list(text)))
     if not devices:
         raise ValueError("names no device")
-    for device in devices:
-        if device not in ("auto", "cpu") and not (device.startswith("cuda:") and device[5:].isdigit()):
-            raise ValueError(f"{device!r} is not auto, cpu or cuda:<n>")
     if "auto" in devices and len(devices) > 1:
         raise ValueError("auto stands alone")
     return devices
@@ -92,7 +90,12 @@ MODEL = Variable(
 MODEL_NAME = Variable(
     "BATON_MODEL_NAME", "", str, "Name under which clients ask for it; empty: its last part."
 )
-DEVICES = Variable("BATON_DEVICES", "auto", _devices, "auto, or a list as cpu,cpu or cuda:0,cuda:1.")
+DEVICES = Variable(
+    "BATON_DEVICES",
+    "auto",
+    _devices,
+    "auto, or a list, one worker each: cpu,cpu or cuda:0,cuda:1; one over two GPUs: cuda:0+cuda:1.",
+)
 DTYPE = Variable(
     "BATON_DTYPE",
     "auto",
@@ -158,7 +161,9 @@ LOG_FORMAT = Variable(
     "Form of log lines; auto: text on a terminal, else JSON.",
 )
 WORKER_NAME = Variable("BATON_WORKER_NAME", "", str, "Name of a worker; empty: host and device.")
-WORKER_DEVICE = Variable("BATON_WORKER_DEVICE", "auto", _devices, "The one device of a worker process.")
+WORKER_DEVICE = Variable(
+    "BATON_WORKER_DEVICE", "auto", _devices, "The one device of a worker process, or its GPUs: cuda:0+cuda:1."
+)
 FLOWER_BASIC_AUTH = Variable("BATON_FLOWER_AUTH", "", str, "user:password of Flower; empty: made and kept.")
 FAILPOINT = Variable(
     "BATON_FAILPOINT", "", read_failpoint, "For tests: `name:nth`, a place at which the process kills itself."

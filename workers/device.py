@@ -1,4 +1,4 @@
-"""Device: pins this process to one device, before anything imports torch."""
+"""Device: pins this process to one device, or the GPUs of one model, before anything imports torch."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import NamedTuple
 
+from shared.device_name import parts_of
 from shared.errors import SettingsError
 
 
 class Device(NamedTuple):
-    """One device."""
+    """One device, or several GPUs joined by `+`."""
 
-    #: As people and `baton ps` name it: `cpu`, `cuda:1`.
+    #: As people and `baton ps` name it: `cpu`, `cuda:1`, `cuda:2+cuda:3`.
     name: str
-    #: As torch names it in this process: the one CUDA device that is left is `cuda:0`.
+    #: As torch names it in this process: the first CUDA device that is left is `cuda:0`.
     torch_name: str
 
 
 def pin(wanted: str, environ: MutableMapping[str, str], *, threads: int | None) -> Device:
-    """Leave this process one device: `cpu`, `cuda:<n>` of those visible, or `auto`. Raises SettingsError."""
+    """Leave this process one device: `cpu`, `cuda:<n>` of those visible, several of these joined by `+`, or
+    `auto`. Raises SettingsError."""
     assert "torch" not in sys.modules, "torch has read its variables already"
     if wanted == "auto":
         wanted = "cuda:0" if _cuda_is_there(environ) else "cpu"
@@ -29,9 +31,9 @@ def pin(wanted: str, environ: MutableMapping[str, str], *, threads: int | None) 
     if wanted == "cpu":
         environ["CUDA_VISIBLE_DEVICES"] = ""
         return Device("cpu", "cpu")
-    index = int(wanted.removeprefix("cuda:"))
-    environ["CUDA_VISIBLE_DEVICES"] = _visible(index, environ)
-    return Device(wanted, "cuda:0")
+    indexes = [int(part.removeprefix("cuda:")) for part in parts_of(wanted)]
+    environ["CUDA_VISIBLE_DEVICES"] = ",".join([_visible(index, environ) for index in indexes])
+    return Device(wanted, "+".join(f"cuda:{number}" for number in range(len(indexes))))
 
 
 def _visible(index: int, environ: MutableMapping[str, str]) -> str:

@@ -27,7 +27,7 @@ class WorkerSettings:
     model: str
     #: What clients call it.
     model_name: str
-    #: `auto`, `cpu` or `cuda:<n>`.
+    #: `auto`, `cpu`, `cuda:<n>`, or GPUs joined by `+`.
     device: str
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     quant: Literal["none", "int8"]
@@ -51,7 +51,8 @@ class WorkerSettings:
             raise SettingsError(f"BATON_WORKER_DEVICE={','.join(devices)}: a worker has one device")
         model = env.read(settings.MODEL) or str(env.read(settings.HOME) / "models" / DEFAULT_MODEL)
         return cls(
-            name=env.read(settings.WORKER_NAME) or f"{socket.gethostname()}-{devices[0].replace(':', '')}",
+            name=env.read(settings.WORKER_NAME)
+            or f"{socket.gethostname()}-{devices[0].replace(':', '').replace('+', '-')}",
             redis_url=redis_url,
             broker_url=env.read(settings.BROKER_URL) or redis_url,
             model=model,

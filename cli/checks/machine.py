@@ -16,6 +16,7 @@ from cli.supervisor.model import weight_bytes
 from cli.supervisor.plan import ports
 from cli.supervisor.ports import check_ports
 from cli.supervisor.settings import UpSettings
+from shared.device_name import parts_of
 
 _GIB = 1 << 30
 #: Less is not enough for the append-only file of a day.
@@ -50,7 +51,7 @@ def check_devices(asked: tuple[str, ...], gpus: list[Gpu], environ: Mapping[str,
     """One worker a device; each of them is there."""
     devices = resolve_devices(asked, gpus, environ)
     there = {"cpu", *(f"cuda:{gpu.index}" for gpu in gpus)}
-    absent = [device for device in devices if device not in there]
+    absent = [part for device in devices for part in parts_of(device) if part not in there]
     if absent:
         advice = "`nvidia-smi` shows what there is; set BATON_DEVICES"
         return [Finding("devices", "fail", f"not there: {', '.join(absent)}", advice)]
@@ -94,7 +95,8 @@ def check_room(directory: Path, settings: UpSettings, gpus: list[Gpu], environ: 
     refused = refusal(
         "memory", advice, lambda: check_memory(weight_bytes(directory, settings.dtype), devices, free)
     )
-    rooms = ", ".join(f"{free[d] / _GIB:.1f} GiB free on {d}" for d in dict.fromkeys(devices) if d in free)
+    parts = dict.fromkeys(part for device in devices for part in parts_of(device))
+    rooms = ", ".join(f"{free[part] / _GIB:.1f} GiB free on {part}" for part in parts if part in free)
     return refused or Finding("memory", "ok", rooms)
 
 

@@ -10,6 +10,7 @@ import psutil
 
 from cli.errors import StartRefused
 from cli.supervisor.devices import Gpu
+from shared.device_name import parts_of
 
 #: What a worker process needs besides its weights: the interpreter, torch, the tokenizer.
 OVERHEAD_BYTES = 400 << 20
@@ -17,13 +18,18 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def check_memory(weight_bytes: int, devices: tuple[str, ...], free: Mapping[str, int]) -> None:
-    """Raises StartRefused when a device has not enough room; one that `free` lacks is not judged."""
+    """Raises StartRefused when a device, or GPUs together, have not enough room; where `free` lacks one
+    nothing is judged."""
     for device, num_workers in Counter(devices).items():
         needed = num_workers * (weight_bytes + OVERHEAD_BYTES)
-        if device in free and needed > free[device]:
+        parts = parts_of(device)
+        if not all(part in free for part in parts):
+            continue
+        room = sum(free[part] for part in parts)
+        if needed > room:
             raise StartRefused(
                 f"not enough memory on {device}: {num_workers} worker{'s' * (num_workers > 1)} would need"
-                f" {_gib(needed)}, {_gib(free[device])} are free"
+                f" {_gib(needed)}, {_gib(room)} are free"
             )
 
 

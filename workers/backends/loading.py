@@ -23,8 +23,10 @@ logger = logging.getLogger(__name__)
 
 #: Progress is told in steps of as many per cent.
 _PROGRESS_STEP = 10
-#: Tokens of all sequences together in one step; more where there are more slots.
-_STEP_TOKENS = 256
+#: Tokens of all sequences together in one step, and of one prompt; more where there are more slots.
+_STEP_TOKENS, _PREFILL_CHUNK = 256, 128
+#: A GPU needs many to be busy. Not measured, see docs/engine.md.
+_GPU_STEP_TOKENS, _GPU_PREFILL_CHUNK = 2048, 1024
 
 
 def load_local(settings: WorkerSettings, device: Device) -> LocalBackend:
@@ -36,6 +38,7 @@ def load_local(settings: WorkerSettings, device: Device) -> LocalBackend:
     files.check()
     revision = files.revision(settings.quant)
     resolver = Resolver.from_files(files, revision, settings.max_model_len)
+    is_gpu = device.torch_name != "cpu"
     config = EngineConfig(
         model=str(files.path),
         device=device.torch_name,
@@ -45,7 +48,8 @@ def load_local(settings: WorkerSettings, device: Device) -> LocalBackend:
         max_slots=settings.slots,
         max_model_len=settings.max_model_len,
         max_kv_tokens=settings.max_kv_tokens,
-        max_step_tokens=max(_STEP_TOKENS, settings.slots),
+        prefill_chunk=_GPU_PREFILL_CHUNK if is_gpu else _PREFILL_CHUNK,
+        max_step_tokens=max(_GPU_STEP_TOKENS if is_gpu else _STEP_TOKENS, settings.slots),
         threads=settings.threads,
     )
     logger.info("loading %s for %s", settings.model, device.name)

@@ -15,6 +15,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from shared.errors import BatonError
 from workers.engine.batch import Group, query_step, round_up
 from workers.engine.kv_cache import LayerCache, SlotLayer, uses_onednn
+from workers.engine.paged_cache import PagedLayer
 
 #: The name under which transformers knows `slot_attention`.
 INTERFACE = "baton_slots"
@@ -74,18 +75,18 @@ def slot_attention(
 def require_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
-    key: LayerCache,
-    value: LayerCache,
+    key: LayerCache | PagedLayer,
+    value: LayerCache | PagedLayer,
     mask: torch.Tensor | None,
     extras: dict[str, Any],
 ) -> None:
-    """Raises UnsupportedModel where a module wants what is no attention over slots; `extras`: what it passes
-    along besides."""
+    """Raises UnsupportedModel where a module wants what is no attention over a cache of ours; `extras`: what
+    it passes along besides."""
     name = type(module).__name__
     unknown = sorted(k for k, v in extras.items() if v is not None and k not in _WITHOUT_EFFECT)
     if unknown or mask is not None:
         raise UnsupportedModel(f"{name} wants attention with {', '.join(unknown) or 'a mask of its own'}")
-    if not (isinstance(key, LayerCache) and key is value):
+    if not (isinstance(key, LayerCache | PagedLayer) and key is value):
         raise UnsupportedModel(f"{name} changes keys or values after they were cached")
     if extras.get("is_causal") is False or key.key_dim != query.shape[3]:
         raise UnsupportedModel(f"{name} is not causal, or caches something else than keys and values")

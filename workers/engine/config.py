@@ -20,7 +20,7 @@ class EngineConfig:
 
     #: A directory with config.json and safetensors, a GGUF file, or the id of a repository on the hub.
     model: str
-    #: A torch device: `cpu`, `cuda`, `cuda:1`.
+    #: A torch device: `cpu`, `cuda`, `cuda:1`; or GPUs that hold the model together: `cuda:0+cuda:1`.
     device: str = "cpu"
     #: `auto`: what the device computes fast, see `loader.resolve_dtype`.
     dtype: DType = "auto"

@@ -23,6 +23,7 @@ from workers.engine.free_memory import OutOfMemory, kv_tokens
 from workers.engine.grammar_cache import GrammarCache
 from workers.engine.kv_budget import KVBudget
 from workers.engine.kv_cache import KVSpan
+from workers.engine.kv_form import make_budget
 from workers.engine.loader import LoadedModel
 from workers.engine.logprobs import Scores
 from workers.engine.model_runner import ModelRunner
@@ -360,6 +361,7 @@ def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:
     budget = _kv_budget(loaded, config)
     prefixes = PrefixCache[KVSpan]((budget.max_tokens or 0) // _PREFIX_PART)
     runner = ModelRunner(loaded.model, budget, prefixes)
+    runner.record_decoding(config.max_slots)
     return Engine(
         runner,
         Scheduler(
@@ -381,8 +383,8 @@ def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:
 def _kv_budget(loaded: LoadedModel, config: EngineConfig) -> KVBudget:
     """What is configured, or what the memory holds that is free now. Raises OutOfMemory."""
     model, longest = loaded.model, loaded.max_model_len
-    token_bytes = ModelRunner(model, KVBudget(1)).measure_token()
-    budget = KVBudget(longest, config.max_kv_tokens or kv_tokens(model.device, token_bytes))
+    token_bytes = ModelRunner(model, make_budget(model, 1)).measure_token()
+    budget = make_budget(model, longest, config.max_kv_tokens or kv_tokens(token_bytes))
     if budget.longest == 0:
         raise OutOfMemory(f"there is memory for the keys and values of only {budget.max_tokens} tokens")
     if budget.longest < longest:

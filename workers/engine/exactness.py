@@ -14,8 +14,8 @@ import torch
 from transformers import PreTrainedModel
 
 from shared.sampling import SamplingParams
-from workers.engine.kv_budget import KVBudget
-from workers.engine.kv_cache import SlotLayer
+from workers.engine.kv_cache import KVSpan
+from workers.engine.kv_form import make_budget
 from workers.engine.model_runner import ModelRunner
 from workers.engine.scheduler import Plan, Row
 from workers.engine.sequence import Sequence
@@ -51,13 +51,14 @@ class _Slots:
     def __init__(self, model: PreTrainedModel, sequence: Sequence, *, num_slots: int, length: int) -> None:
         # Not longer than its slots.
         self._sequence = replace(sequence, token_ids=sequence.token_ids[:length])
-        self._runner = ModelRunner(model, KVBudget(length))
+        self._num_slots, self._length = num_slots, length
+        budget = make_budget(model, length)
+        budget = replace(budget, max_tokens=num_slots * budget.charge(length))
+        self._runner = ModelRunner(model, budget)
+        # As the engine does.
+        self._runner.record_decoding(num_slots)
         # The last token of every slot makes the layers, in full size.
         self.compute([(slot, length - 1, length) for slot in range(num_slots)])
-
-    @property
-    def layers(self) -> list[SlotLayer]:
-        return [layer for cache in self._runner.layer_caches for layer in cache.shelves.values()]
 
     @torch.inference_mode()
     def compute(self, spans: list[_Span]) -> torch.Tensor:
@@ -66,23 +67,29 @@ class _Slots:
         rows = tuple(Row(self._sequence, slot, start, end - start) for slot, start, end in spans)
         return self._runner.run(Plan(rows, wants_all=True))
 
-    @torch.inference_mode()
     def make_noise(self) -> None:
-        """Fill all slots alike, each layer as loud as what it holds."""
+        """Fill all slots alike, each layer as loud as the token that it holds."""
         generator = torch.Generator().manual_seed(1)
-        for layer in self.layers:
-            for states in (layer.keys, layer.values):
-                loudness = states[-1].float().square().sum(-1).amax(-1).mean().div(states.shape[-1]).sqrt()
-                noise = torch.randn(states.shape[1:], generator=generator).to(states.device)
-                states.copy_(noise * loudness)
+        noise = []
+        for layer in self._runner.copy_out(self._num_slots - 1, self._length - 1, self._length):
+            noise.append(tuple(_noise_like(states, self._length, generator) for states in layer))
+        self._fill(noise)
 
-    @torch.inference_mode()
     def copy(self, source: _Slots) -> None:
         """Hold, in every slot, what the source's first holds."""
-        for own, other in zip(self.layers, source.layers, strict=True):
-            length = min(own.keys.shape[2], other.keys.shape[2])
-            own.keys[:, :, :length] = other.keys[:1, :, :length].clone()
-            own.values[:, :, :length] = other.values[:1, :, :length].clone()
+        self._fill(source._runner.copy_out(0, 0, self._length))
+
+    def _fill(self, span: KVSpan) -> None:
+        for slot in range(self._num_slots):
+            self._runner.copy_in(slot, 0, span)
+
+
+def _noise_like(states: torch.Tensor, length: int, generator: torch.Generator) -> torch.Tensor:
+    """states [kv heads, 1, dim] -> [kv heads, length, dim], as loud."""
+    num_heads, _, dim = states.shape
+    loudness = states.float().square().sum(-1).mean().div(dim).sqrt()
+    noise = torch.randn((num_heads, length, dim), generator=generator).to(states.device)
+    return (noise * loudness).to(states.dtype)
 
 
 class ExactnessTrial:

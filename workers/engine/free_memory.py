@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -24,15 +24,17 @@ _VERSION_2 = ("memory.max", "memory.current", "inactive_file")
 _VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
 
-def kv_tokens(device: torch.device, token_bytes: int) -> int:
-    """How many tokens of so many bytes the memory that is free now has room for."""
-    return int(free_bytes(device) * _SHARE) // token_bytes
+def kv_tokens(token_bytes: Mapping[torch.device, int]) -> int:
+    """How many tokens, of so many bytes on each device, the memory that is free now has room for."""
+    return min(int(free_bytes(device) * _SHARE) // needed for device, needed in token_bytes.items())
 
 
 def free_bytes(device: torch.device) -> int:
-    """On a CPU what the system and each control group around this process leave."""
+    """On a CPU what the system and each control group around this process leave; on a GPU what nobody has,
+    and what torch keeps of what it freed."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     return min([_available(), *_left_in_groups(_CGROUPS, Path("/proc/self/cgroup"))])
 
 

@@ -12,15 +12,19 @@ LENGTH_STEP = 128
 
 @dataclass(frozen=True, slots=True)
 class KVBudget:
-    """Counts in tokens of allocated slots: a sequence is charged the length of its slot."""
+    """Counts in tokens that memory is allocated for: a sequence is charged its slot, or its pages."""
 
     #: Prompt and output of one sequence.
     max_len: int
     #: None: unbounded.
     max_tokens: int | None = None
+    #: Tokens of a page, where the cache has pages; None: it has slots.
+    page: int | None = None
 
     def charge(self, num_tokens: int) -> int:
-        """The length of the slot that holds so many tokens."""
+        """The length of the slot, or of the pages, that hold so many tokens."""
+        if self.page is not None:
+            return -(-num_tokens // self.page) * self.page
         longest = -(-self.max_len // LENGTH_STEP) * LENGTH_STEP
         length = FIRST_LENGTH
         while length < num_tokens:

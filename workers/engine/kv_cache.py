@@ -79,6 +79,10 @@ class LayerCache:
         return self._like[0].shape[3]
 
     @property
+    def device(self) -> torch.device:
+        return self._like[0].device
+
+    @property
     def value_dim(self) -> int:
         return self._like[1].shape[3]
 

@@ -21,18 +21,22 @@ from transformers import (
 from transformers import modeling_gguf_pytorch_utils as gguf_loading
 from transformers.utils import logging as transformers_logging
 
+from shared.device_name import parts_of
 from shared.errors import BatonError
 from shared.fingerprint import Fingerprint
 from workers.engine.allocator import keep_freed_memory
 from workers.engine.attention import UnsupportedModel, use_slot_attention
 from workers.engine.config import DType, EngineConfig, Native, Quant
+from workers.engine.device_map import device_map
 from workers.engine.exactness import Exactness, ExactnessTrial
 from workers.engine.fused_decoder import fuse_decoder
 from workers.engine.int8_linear import Int8Packer
 from workers.engine.kernels import fingerprint_of
+from workers.engine.kv_form import KVForm, form_for
 from workers.engine.linear import can_pack, pack_linears
 from workers.engine.model_files import ModelFiles, ModelLoadError, check_architecture
 from workers.engine.native_attention import use_native_attention
+from workers.engine.paged_attention import use_paged_attention
 from workers.engine.self_test import Reference, SelfTest
 from workers.native.ops import has_operations
 
@@ -75,10 +79,11 @@ def load_model(
     keep_freed_memory()
     files = files or ModelFiles.find(config.model)
     files.check()
-    dtype = resolve_dtype(config.dtype, torch.device(config.device), files.config)
+    devices = [torch.device(part) for part in parts_of(config.device)]
+    dtype = resolve_dtype(config.dtype, devices[0], files.config)
     tokenizer = files.tokenizer()
     with _reported(on_progress):
-        model = _read_model(files, config.device, dtype)
+        model = _read_model(files, devices, dtype)
     exactness = prepare_model(model, config.quant, config.native)
     revision = files.revision(config.quant)
     return LoadedModel(
@@ -92,9 +97,12 @@ def load_model(
     )
 
 
-def prepare_model(model: PreTrainedModel, quant: Quant = "none", native: Native = "auto") -> Exactness:
+def prepare_model(
+    model: PreTrainedModel, quant: Quant = "none", native: Native = "auto", kv_form: KVForm | None = None
+) -> Exactness:
     """Makes a causal language model run in the engine, in place; answers whether it is exact (LoadedModel).
 
+    `kv_form`: of its cache; None: the one for its device.
     Raises UnsupportedModel when, afterwards, it would not compute what it computed before.
     """
     can_pack_here = can_pack(model.device, model.dtype)
@@ -105,7 +113,9 @@ def prepare_model(model: PreTrainedModel, quant: Quant = "none", native: Native 
     reference = Reference.of(model)
     if can_pack_here:
         pack_linears(model, reference.probe, Int8Packer() if quant == "int8" else None)
-    if native == "auto" and has_operations(model.device, model.dtype):
+    if (kv_form or form_for(model.device)) == "pages":
+        use_paged_attention(model)
+    elif native == "auto" and has_operations(model.device, model.dtype):
         use_native_attention(model)
         fuse_decoder(model)
     else:
@@ -154,8 +164,8 @@ def available_cores() -> int:
     return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
-def _read_model(files: ModelFiles, device: str, dtype: torch.dtype) -> PreTrainedModel:
-    """Weights go straight to the device, one after the other; those of a GGUF file are unpacked first."""
+def _read_model(files: ModelFiles, devices: list[torch.device], dtype: torch.dtype) -> PreTrainedModel:
+    """Weights go straight to their device, one after the other; those of a GGUF file are unpacked first."""
     unpacked = {"quantization_config": GgufConfig(dequantize=True)}
     source = unpacked if files.is_gguf else {"use_safetensors": True}
     try:
@@ -164,7 +174,7 @@ def _read_model(files: ModelFiles, device: str, dtype: torch.dtype) -> PreTraine
             **source,
             config=files.config,
             dtype=dtype,
-            device_map={"": device},
+            device_map=device_map(files.config, dtype, devices),
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are reported
         )

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from shared.sampling import SamplingParams
 from workers.engine.attention import UnsupportedModel
 from workers.engine.config import Quant
-from workers.engine.kv_budget import KVBudget
+from workers.engine.kv_form import make_budget
 from workers.engine.model_runner import ModelRunner
 from workers.engine.scheduler import Plan, Row
 from workers.engine.sequence import Sequence
@@ -92,7 +92,7 @@ class SelfTest:
     def _compute(self, steps: list[list[_Span]]) -> dict[tuple[int, int], torch.Tensor]:
         """Logits after each span, by sequence and end."""
         model = self.reference.model
-        runner = ModelRunner(model, KVBudget(max(_LENGTHS)))
+        runner = ModelRunner(model, make_budget(model, max(_LENGTHS)))
         logits: dict[tuple[int, int], torch.Tensor] = {}
         for step in steps:
             spans = sorted(step, key=lambda span: span[2] - span[1] > 1)

@@ -24,6 +24,8 @@ def test_every_default_can_be_read() -> None:
 
 def test_lists_are_split_and_trimmed() -> None:
     assert Environment({"BATON_DEVICES": "cuda:0, cpu"}).read(settings.DEVICES) == ("cuda:0", "cpu")
+    joined = Environment({"BATON_DEVICES": "cuda:0+cuda:1, cuda:2"})
+    assert joined.read(settings.DEVICES) == ("cuda:0+cuda:1", "cuda:2")
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,14 @@ def test_the_number_counts_among_those_visible() -> None:
         pin("cuda:2", {"CUDA_VISIBLE_DEVICES": "4,5"}, threads=None)
 
 
+def test_gpus_of_one_model_are_numbered_anew() -> None:
+    environ: dict[str, str] = {}
+    assert pin("cuda:1+cuda:3", environ, threads=None) == Device("cuda:1+cuda:3", "cuda:0+cuda:1")
+    assert environ == {"CUDA_VISIBLE_DEVICES": "1,3"}
+    with pytest.raises(SettingsError, match="cuda:2"):
+        pin("cuda:0+cuda:2", {"CUDA_VISIBLE_DEVICES": "4,5"}, threads=None)
+
+
 def test_auto_without_visible_devices_is_the_cpu() -> None:
     assert pin("auto", {"CUDA_VISIBLE_DEVICES": ""}, threads=None) == Device("cpu", "cpu")
 

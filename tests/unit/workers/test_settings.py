@@ -41,3 +41,9 @@ def test_what_is_set_is_taken() -> None:
 def test_an_unusable_value_is_named(environ: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match=next(iter(environ))):
         read(**environ)
+
+
+def test_a_worker_may_have_several_gpus() -> None:
+    settings = read(BATON_WORKER_DEVICE="cuda:0+cuda:1")
+    assert settings.device == "cuda:0+cuda:1"
+    assert settings.name.endswith("-cuda0-cuda1")

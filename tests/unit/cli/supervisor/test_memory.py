@@ -27,3 +27,11 @@ def test_what_is_free_here() -> None:
     free = free_memory([Gpu(1, GIB)])
     assert free["cuda:1"] == GIB
     assert free["cpu"] > 0
+
+
+def test_gpus_of_one_worker_hold_its_weights_together() -> None:
+    check_memory(3 * GIB, ("cuda:0+cuda:1",), {"cuda:0": 2 * GIB, "cuda:1": 2 * GIB})
+    with pytest.raises(
+        StartRefused, match=r"on cuda:0\+cuda:1: 1 worker would need 3.4 GiB, 3.0 GiB are free"
+    ):
+        check_memory(3 * GIB, ("cuda:0+cuda:1",), {"cuda:0": 2 * GIB, "cuda:1": GIB})

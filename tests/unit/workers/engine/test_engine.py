@@ -19,6 +19,7 @@ from workers.engine.detokenizer import TokenBytes
 from workers.engine.engine import Engine, EngineOutput
 from workers.engine.kv_budget import KVBudget
 from workers.engine.kv_cache import KVSpan
+from workers.engine.kv_form import make_budget
 from workers.engine.loader import prepare_model
 from workers.engine.model_runner import ModelRunner
 from workers.engine.output_builder import OutputBuilder
@@ -453,6 +454,29 @@ def test_memory_that_runs_out_changes_no_token_and_is_never_exceeded() -> None:
         engine_with(1024).add("r", request(prompt(1, 1020), max_tokens=9))
     with pytest.raises(RequestError, match="512 tokens"):
         engine_with(1023).add("r", request(prompt(1, 500), max_tokens=100))
+
+
+def test_pages_that_run_out_and_beginnings_that_are_copied_change_no_token() -> None:
+    """Four sequences that need two pages each, where there are five, and with beginnings known before."""
+    paged = tiny_model("llama", vocab_size=len(TOKENIZER))
+    inputs = [(*prompt(0, 130), *prompt(i, 90)) for i in range(4)]
+    expected = [generate(paged, list(each), 60) for each in inputs]
+    prepare_model(paged, kv_form="pages")
+    budget, prefixes = make_budget(paged, 512, 5 * 256), PrefixCache[KVSpan](2048)
+    scheduler = Scheduler(
+        max_slots=4, prefill_chunk=70, max_step_tokens=80, kv_budget=budget, prefixes=prefixes
+    )
+    engine = Engine(ModelRunner(paged, budget, prefixes), scheduler, Sampler(), make_output, budget, prefixes)
+    outputs = []
+    for i, each in enumerate(inputs):
+        engine.add(str(i), request(each, max_tokens=60), owner="ann")
+        outputs += [*engine.step(), *engine.step()]
+    while engine.has_work:
+        outputs += engine.step()
+        assert engine.stats.cache.kv_tokens <= 5 * 256
+    assert [list(choices_of(outputs, str(i))[0].token_ids) for i in range(4)] == expected
+    assert engine.stats.cache.preempted >= 1
+    assert engine.stats.cache.saved_tokens >= 3 * 128
 
 
 def remembering(model: PreTrainedModel, *, chunk: int = 32) -> Engine:

@@ -42,4 +42,13 @@ def test_no_limit_is_none(tmp_path: Path) -> None:
 def test_tokens_are_a_share_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     assert free_bytes(CPU) > 1 << 20
     monkeypatch.setattr(free_memory, "free_bytes", lambda _device: 1000)
-    assert kv_tokens(CPU, 10) == 60
+    assert kv_tokens({CPU: 10}) == 60
+    # Layers on two devices: the one that is full first counts.
+    assert kv_tokens({CPU: 10, torch.device("meta"): 20}) == 30
+
+
+def test_what_torch_keeps_on_a_gpu_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"mem_get_info": (500, 9000), "memory_reserved": 300, "memory_allocated": 100}
+    for name, value in told.items():
+        monkeypatch.setattr(torch.cuda, name, {torch.device("cuda:1"): value}.__getitem__)
+    assert free_bytes(torch.device("cuda:1")) == 700

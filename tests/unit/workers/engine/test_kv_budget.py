@@ -20,3 +20,11 @@ def test_longest_is_what_one_slot_can_be() -> None:
     assert KVBudget(3000, max_tokens=3072).longest == 3000
     assert KVBudget(3000, max_tokens=3071).longest == 2048
     assert KVBudget(3000, max_tokens=511).longest == 0
+
+
+def test_pages_are_charged_as_they_are_taken() -> None:
+    budget = KVBudget(2000, max_tokens=1100, page=256)
+    assert [budget.charge(num) for num in (1, 256, 257, 2000)] == [256, 256, 512, 2048]
+    assert budget.longest == 1024
+    assert KVBudget(1000, max_tokens=1024, page=256).longest == 1000
+    assert KVBudget(1000, max_tokens=255, page=256).longest == 0

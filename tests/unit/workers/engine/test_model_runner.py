@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -8,13 +9,18 @@ from transformers import PreTrainedModel
 
 from shared.sampling import SamplingParams
 from tests.models import SUPPORTED, generate, tiny_model
+from tests.unit.workers.engine.test_decode_graphs import Recording
+from workers.engine import model_runner
 from workers.engine.kv_budget import KVBudget
+from workers.engine.kv_form import make_budget
 from workers.engine.loader import prepare_model
 from workers.engine.model_runner import ModelRunner
 from workers.engine.scheduler import Scheduler
 from workers.engine.sequence import Sequence
 
 NUM_OUTPUT = 12
+#: Of each kind of attention that pages know: plain, windows, soft caps, sinks, learned positions, experts.
+PAGED = ("llama", "phi3", "gemma2", "gpt_oss", "opt", "mixtral")
 
 
 def prompts(*lengths: int) -> list[list[int]]:
@@ -26,7 +32,12 @@ def decode(
     model: PreTrainedModel, inputs: list[list[int]], *, chunk: int, join_every: int
 ) -> list[list[int]]:
     """Greedy tokens of each; one more joins every so many steps."""
-    runner = ModelRunner(model, KVBudget(64))
+    return decode_by(ModelRunner(model, make_budget(model, 64)), inputs, chunk=chunk, join_every=join_every)
+
+
+def decode_by(
+    runner: ModelRunner, inputs: list[list[int]], *, chunk: int, join_every: int
+) -> list[list[int]]:
     scheduler = Scheduler(max_slots=4, prefill_chunk=chunk, max_step_tokens=max(16, chunk))
     sampling = SamplingParams(max_tokens=NUM_OUTPUT, seed=0, temperature=0)
     sequences = [Sequence(str(i), 0, sampling, list(p), len(p)) for i, p in enumerate(inputs)]
@@ -60,6 +71,91 @@ def test_tokens_are_those_of_generate_whoever_joins(model_type: str) -> None:
     prepare_model(model)
     assert decode(model, inputs, chunk=5, join_every=3) == expected
     assert decode(model, inputs[:1], chunk=64, join_every=1) == expected[:1]
+
+
+@pytest.mark.parametrize("model_type", PAGED)
+def test_pages_give_the_tokens_of_generate_whoever_joins(model_type: str) -> None:
+    model = tiny_model(model_type)
+    inputs = prompts(1, 7, 30, 12, 3, 18)
+    expected = [generate(model, prompt, NUM_OUTPUT) for prompt in inputs]
+    assert len({token for output in expected for token in output}) >= 5, "says nothing: tokens repeat"
+    prepare_model(model, kv_form="pages")
+    assert decode(model, inputs, chunk=5, join_every=3) == expected
+    assert decode(model, inputs[:1], chunk=64, join_every=1) == expected[:1]
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gemma2", "gpt_oss"])
+def test_recorded_steps_give_the_tokens_of_generate(model_type: str) -> None:
+    """Prompts longer than a page, chunks beside rows that decode; one slot serves two of the prompts."""
+    model = tiny_model(model_type)
+    inputs = prompts(300, 7, 250, 12, 3)
+    expected = [generate(model, prompt, NUM_OUTPUT) for prompt in inputs]
+    assert len({token for output in expected for token in output}) >= 5, "says nothing: tokens repeat"
+    prepare_model(model, kv_form="pages")
+    runner = ModelRunner(model, make_budget(model, 512, 4 * 512))
+    recording = Recording()
+    assert runner.record_decoding(4, recording)
+    assert decode_by(runner, inputs, chunk=50, join_every=2) == expected
+    assert recording.num_replays >= NUM_OUTPUT
+
+
+def test_a_model_that_cannot_be_recorded_decodes_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(_compute: object) -> Callable[[], torch.Tensor]:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    model = tiny_model("llama")
+    inputs = prompts(5, 9)
+    expected = [generate(model, prompt, NUM_OUTPUT) for prompt in inputs]
+    prepare_model(model, kv_form="pages")
+    runner = ModelRunner(model, make_budget(model, 512, 1024))
+    assert not runner.record_decoding(4, refuse)
+    assert "LlamaForCausalLM decodes without CUDA graphs" in caplog.text
+    assert decode_by(runner, inputs, chunk=50, join_every=1) == expected
+
+
+def test_nothing_is_recorded_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise AssertionError("no CUDA here")
+
+    monkeypatch.setattr(model_runner, "CudaRecorder", fail)
+    for form in ("slots", "pages"):
+        model = tiny_model("llama")
+        prepare_model(model, kv_form=form)
+        assert not ModelRunner(model, make_budget(model, 512, 1024)).record_decoding(4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("model_type", PAGED)
+def test_on_a_gpu_tokens_are_those_of_generate(model_type: str, cuda: torch.device) -> None:
+    """In float32, so by plain torch."""
+    model = tiny_model(model_type)
+    inputs = prompts(300, 7, 250, 12, 3)
+    expected = [generate(model, prompt, NUM_OUTPUT) for prompt in inputs]
+    prepare_model(model.to(cuda))
+    runner = ModelRunner(model, make_budget(model, 512))
+    assert decode_by(runner, inputs, chunk=50, join_every=2) == expected
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("model_type", ["llama", "phi3", "gpt_oss", "opt"])
+def test_on_a_gpu_recorded_steps_compute_what_others_do(model_type: str, cuda: torch.device) -> None:
+    """In bfloat16, so by the kernel that torch ships; how many rows there are may change the last bits."""
+    model = tiny_model(model_type, head_dim=16, hidden_size=96).to(cuda, torch.bfloat16)
+    prepare_model(model)
+    plain, recorded = (ModelRunner(model, make_budget(model, 512, 4 * 512)) for _ in range(2))
+    assert recorded.record_decoding(4)
+    scheduler = Scheduler(max_slots=4, prefill_chunk=100, max_step_tokens=128)
+    for index, prompt in enumerate(prompts(300, 7, 250)):
+        sampling = SamplingParams(max_tokens=NUM_OUTPUT, seed=0)
+        scheduler.add(Sequence(str(index), 0, sampling, list(prompt), len(prompt)))
+    for _ in range(20):
+        plan = scheduler.schedule()
+        logits, found = plain.run(plan), recorded.run(plan)
+        assert (found - logits).norm() <= 0.05 * logits.norm()
+        for row in plan.rows:
+            row.sequence.num_computed += row.count
+        for row, token_id in zip(plan.drawing_rows, logits.argmax(-1).tolist(), strict=True):
+            row.sequence.token_ids.append(token_id)
 
 
 def test_long_sequences_cross_every_block_of_keys() -> None:

@@ -1,0 +1,191 @@
+"""Decode speed of the engine on a GPU, with CUDA graphs and without, against transformers' own ways.
+
+    python -m bench.gpu [--model DIR] [--rows 1 8 32 128] [--output 128] [--runs 3]
+
+The rivals are `generate` with a StaticCache and SDPA, nothing compiled, and transformers' continuous
+batching. All compute the same rows, greedily, in one process and in rotating order. Decoding is timed from
+the moment at which every row has its first token; each time is taken when the GPU has done the step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import (
+    ContinuousBatchingConfig,
+    GenerationConfig,
+    PreTrainedModel,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+from transformers.utils import logging as transformers_logging
+
+from bench.engine import Contestant, Speed, Times, TokenOutput, read_model, speed_of
+from bench.spread import spread
+from shared.job import ResolvedRequest
+from shared.sampling import SamplingParams
+from workers.engine.engine import Engine
+from workers.engine.kv_form import make_budget
+from workers.engine.loader import prepare_model
+from workers.engine.model_runner import ModelRunner
+from workers.engine.sampler import Sampler
+from workers.engine.scheduler import Scheduler
+
+NUM_PROMPT = 64
+#: Tokens of a step: a GPU reads many prompts at once.
+STEP_TOKENS = 2048
+MakeModel = Callable[[], PreTrainedModel]
+
+
+def contestants(make_model: MakeModel, max_rows: int, num_output: int) -> dict[str, Contestant]:
+    theirs, ours = make_model(), make_model()
+    prepare_model(ours, kv_form="pages")
+    return {
+        "baton": baton(ours, max_rows, num_output, with_graphs=True),
+        "baton, no graphs": baton(ours, max_rows, num_output, with_graphs=False),
+        "generate": static_generate(theirs),
+        "continuous batching": continuous_batching(theirs),
+    }
+
+
+def baton(model: PreTrainedModel, max_rows: int, num_output: int, *, with_graphs: bool) -> Contestant:
+    """A model that was prepared."""
+    budget = make_budget(model, NUM_PROMPT + num_output)
+    budget = make_budget(model, budget.max_len, max_rows * budget.charge(budget.max_len))
+    runner = ModelRunner(model, budget)
+    if with_graphs and not runner.record_decoding(max_rows):
+        print(f"{type(model).__name__} decodes without graphs: both of Baton's rows show the same")
+
+    def run(prompts: list[list[int]], num_output: int) -> Times:
+        scheduler = Scheduler(
+            max_slots=max_rows, prefill_chunk=STEP_TOKENS, max_step_tokens=STEP_TOKENS, kv_budget=budget
+        )
+        engine = Engine(runner, scheduler, Sampler(), TokenOutput, budget)
+        sampling = SamplingParams(max_tokens=num_output, seed=0, temperature=0)
+        for index, prompt in enumerate(prompts):
+            engine.add(str(index), ResolvedRequest(tuple(prompt), sampling, (), "bench"))
+        times: Times = [[] for _ in prompts]
+        while engine.has_work:
+            # Drawn tokens are read by the CPU, which waits for the GPU.
+            outputs = engine.step()
+            now = time.perf_counter()
+            for output in outputs:
+                times[int(output.request_id)] += [now] * len(output.choices[0].token_ids)
+        return times
+
+    return run
+
+
+def static_generate(model: PreTrainedModel) -> Contestant:
+    def run(prompts: list[list[int]], num_output: int) -> Times:
+        clock = _Clock()
+        input_ids = torch.tensor(prompts, device=model.device)
+        model.generate(
+            input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            generation_config=_greedy(num_output, cache_implementation="static", disable_compile=True),
+            stopping_criteria=StoppingCriteriaList([clock]),
+        )
+        return [clock.times] * len(prompts)
+
+    return run
+
+
+def continuous_batching(model: PreTrainedModel) -> Contestant:
+    def run(prompts: list[list[int]], num_output: int) -> Times:
+        config = ContinuousBatchingConfig(num_blocks=2 * len(prompts) + 2, max_batch_tokens=STEP_TOKENS)
+        outputs = model.generate_batch(
+            prompts,
+            generation_config=_greedy(num_output),
+            continuous_batching_config=config,
+            record_timestamps=True,
+            max_new_tokens=num_output,
+        )
+        return [output.timestamps for output in outputs.values()]
+
+    return run
+
+
+class _Clock(StoppingCriteria):  # type: ignore[misc]  # transformers is untyped
+    """Notes when each step is done and stops nothing."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def __call__(self, input_ids: torch.Tensor, _scores: object, **_kwargs: object) -> torch.Tensor:
+        input_ids[-1, -1].item()
+        self.times.append(time.perf_counter())
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+def _greedy(num_output: int, **options: object) -> GenerationConfig:
+    return GenerationConfig(
+        max_new_tokens=num_output, do_sample=False, eos_token_id=-1, pad_token_id=0, **options
+    )
+
+
+def measure(
+    runs: dict[str, Contestant], num_rows: int, num_output: int, num_runs: int, vocab_size: int
+) -> dict[str, list[Speed]]:
+    """One round that does not count, which sets up what each needs, and then so many, in rotating order."""
+    generator = torch.Generator().manual_seed(num_rows)
+    prompts = torch.randint(vocab_size, (num_rows, NUM_PROMPT), generator=generator).tolist()
+    speeds: dict[str, list[Speed]] = {name: [] for name in runs}
+    names = list(runs)
+    for number in range(num_runs + 1):
+        shift = number % len(names)
+        for name in names[shift:] + names[:shift]:
+            start, cpu_start = time.perf_counter(), time.process_time()
+            times = runs[name](prompts, num_output)
+            if number:
+                speeds[name].append(speed_of(times, start, time.process_time() - cpu_start))
+    return speeds
+
+
+def table(num_rows: int, speeds: dict[str, list[Speed]]) -> list[str]:
+    decode, whole = (
+        {name: [getattr(run, part) for run in runs] for name, runs in speeds.items()}
+        for part in ("decode", "whole")
+    )
+    baton = statistics.median(decode["baton"])
+    return [
+        f"{num_rows:4}  {name:20}  {spread(decode[name], 0):>21}  {spread(whole[name], 0):>21}"
+        f"  {statistics.median(decode[name]) / baton:.2f}"
+        for name in speeds
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", type=Path, help="directory of a model; default: random, like SmolLM2-135M")
+    parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 32, 128])
+    parser.add_argument("--output", type=int, default=128, help="tokens of each row, up to 448")
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.stderr.write("bench.gpu needs a CUDA device, and a build of torch for it: there is none here\n")
+        return 1
+    transformers_logging.set_verbosity_error()
+    device = torch.device("cuda")
+
+    def make_model() -> PreTrainedModel:
+        return read_model(options.model, torch.bfloat16).to(device)
+
+    runs = contestants(make_model, max(options.rows), options.output)
+    vocab_size = make_model().config.get_text_config().vocab_size
+    print(f"{options.model or 'random 135M'}, bfloat16, {torch.cuda.get_device_name(device)}")
+    print("rows, tokens per second min / median / max: decode; with prompts; decode as part of Baton's")
+    for num_rows in options.rows:
+        for line in table(num_rows, measure(runs, num_rows, options.output, options.runs, vocab_size)):
+            print(line, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
