@@ -16,7 +16,7 @@ TORCH_INDEX ?= $(if $(filter cpu,$(TORCH)),https://download.pytorch.org/whl/cpu)
 REACHABLE = $(PYTHON) -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=3)' $(TORCH_INDEX) 2>/dev/null
 INDEX = $(if $(TORCH_INDEX),$$($(REACHABLE) && echo --extra-index-url $(TORCH_INDEX)))
 
-.PHONY: help run test check bench showcase chaos faults walk machine mutants soak perplexity bench-engine docs clean venv venv-dev
+.PHONY: help run test check bench showcase chaos faults walk machine mutants soak equality perplexity bench-engine bench-parts docs clean venv venv-dev
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ perplexity: venv-dev ## quality of each form of the default model (ARGS: --gguf 
 	@$(BIN)/python -m cli.model_fetch --home .baton >/dev/null
 	@$(BIN)/python -m bench.perplexity --model .baton/models/SmolLM2-135M-Instruct $(ARGS)
 
+equality: venv-dev ## the default model's answers alone against the same in a batch, continued, copied … (ARGS)
+	@$(BIN)/python -m cli.model_fetch --home .baton >/dev/null
+	@$(BIN)/python -m bench.equality --report docs/reports/equality.md $(ARGS)
+
 # make bench-engine ARGS="--quick --streams 1 8 32 64 --sets random --rivals llama.cpp"
 bench-engine: venv-dev ## Baton against llama.cpp, vLLM, transformers serve and LitServe; writes docs/benchmarks.md (ARGS)
 	@$(BIN)/python -m bench.peers $(if $(TORCH_INDEX),$$($(REACHABLE) && echo --torch-index $(TORCH_INDEX))) $(ARGS)
@@ -61,8 +65,8 @@ CHAOS = $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(ENGI
 chaos: venv-dev ## kill and cut everything under load, and count what is lost (SECONDS, SEED, ENGINE, KILLS)
 	@$(BIN)/python -m tests.acceptance.faults $(CHAOS) $(ARGS)
 
-soak: venv-dev ## the engine alone under random work, half an hour: outputs and memory (SECONDS, ARGS: --seed)
-	@$(BIN)/python -m tests.soak $(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS)) $(ARGS)
+soak: venv-dev ## the engine alone under random work, half an hour: outputs, memory, a report (SECONDS, ARGS)
+	@$(BIN)/python -m tests.soak --report docs/reports/soak-engine.md $(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS)) $(ARGS)
 
 walk: venv-dev ## a newcomer: install in an empty directory, run, chat, kill, resume, drain, stop
 	@$(BIN)/python -m pytest -m walk tests/acceptance $(ARGS)

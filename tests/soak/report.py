@@ -8,10 +8,10 @@ from dataclasses import dataclass, fields
 #: What the process may grow by from the second quarter of the time to the last, in MiB.
 MAX_GROWTH_MIB = 32
 _WHY_FIRST = """\
-Memory grows at first because oneDNN compiles a product anew for each number of rows and keeps what it compiled:
-some 0.55 MiB for each pair of rows and weight shape, so it ends when all numbers of rows have been met
-(`max_step_tokens`, 256). Half of it is its primitive cache; with `ONEDNN_PRIMITIVE_CACHE_CAPACITY=64` the other
-half, kernels that it never frees, still grows alike, and what is freed in between stays as gaps.
+Memory grows at first because oneDNN compiles a product anew for each number of rows and keeps it: some
+0.55 MiB for each number of rows and shape of weights. It ends when all numbers of rows have been met, up to
+256 (`max_step_tokens`). Half of it is oneDNN's primitive cache; with `ONEDNN_PRIMITIVE_CACHE_CAPACITY=64` the
+other half, kernels that it never frees, grows alike, and what is freed in between stays as gaps.
 """
 
 
