@@ -16,7 +16,7 @@ TORCH_INDEX ?= $(if $(filter cpu,$(TORCH)),https://download.pytorch.org/whl/cpu)
 REACHABLE = $(PYTHON) -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=3)' $(TORCH_INDEX) 2>/dev/null
 INDEX = $(if $(TORCH_INDEX),$$($(REACHABLE) && echo --extra-index-url $(TORCH_INDEX)))
 
-.PHONY: help run test check bench showcase chaos faults walk machine mutants soak equality perplexity bench-engine bench-parts docs clean venv venv-dev
+.PHONY: help run test check bench showcase chaos faults walk machine mutants soak equality perplexity bench-engine bench-features docs clean venv venv-dev
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -42,6 +42,12 @@ bench: venv-dev ## the whole path, the relay, the queue and the engine, each aga
 	@$(BIN)/python -m bench.sampler
 	@$(BIN)/python -m bench.quant --model .baton/models/SmolLM2-135M-Instruct
 	@$(BIN)/python -m bench.engine --model .baton/models/SmolLM2-135M-Instruct
+
+bench-features: venv-dev ## what long prompts, a chat's second turn and grammars cost; 5 minutes
+	@$(BIN)/python -m cli.model_fetch --home .baton
+	@$(BIN)/python -m bench.long_prompt --model .baton/models/SmolLM2-135M-Instruct
+	@$(BIN)/python -m bench.constrained --model .baton/models/SmolLM2-135M-Instruct
+	@$(BIN)/python -m bench.grammar --model .baton/models/SmolLM2-135M-Instruct
 
 showcase: venv-dev ## kill workers and replicas under `baton chat` and time the silence (ARGS: --rounds 5)
 	@$(BIN)/python -m cli.model_fetch --home .baton
