@@ -1,6 +1,6 @@
 """Whether an answer is the same, bit for bit, in whatever company and order it is computed.
 
-    python -m bench.equality [--model DIR] [--requests 112] [--tokens 128] [--report FILE]
+    python -m bench.equality [--model DIR] [--requests 92] [--tokens 128] [--report FILE]
 
 Each request is answered alone; then all are answered again in every other way, and each token, with its log
 probability, is held against the first. Half of the requests are greedy, half drawn at temperature 1, where a
@@ -129,7 +129,7 @@ class Equality:
         return compare("read again after losing the slot", self._alone, answers, proof)
 
     def _continued(self) -> Verdict:
-        """As by another worker, from anywhere in the first half."""
+        """As by another worker, from anywhere in the first quarter."""
         chance = random.Random(1)
         asked = [self._cut(one, chance) for one in self._asked]
         known = sum(one.num_known for one in asked)
@@ -139,7 +139,7 @@ class Equality:
 
     def _cut(self, one: Asked, chance: random.Random) -> Asked:
         whole = self._alone[one.number]
-        end = chance.randint(1, max(1, whole.end // 2))
+        end = chance.randint(1, max(1, whole.end // 4))
         assert whole.logprobs is not None
         begun = replace(
             whole,
@@ -163,7 +163,7 @@ class Equality:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", default=".baton/models/SmolLM2-135M-Instruct")
-    parser.add_argument("--requests", type=int, default=112)
+    parser.add_argument("--requests", type=int, default=92)
     parser.add_argument("--tokens", type=int, default=128, help="of each answer")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--report", type=Path, help="page to write")
