@@ -24,7 +24,7 @@ _READ_BYTES = 256 << 20
 #: Of a product, as of a layer: outputs, inputs.
 _SHAPES = ((8192, 2048), (2048, 2048))
 _MANY_ROWS = 512
-_TRIES = 7
+_TRIES = 5
 _BYTES = 2  # bfloat16
 
 
