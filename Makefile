@@ -19,7 +19,8 @@ COMPILER = $(if $(shell command -v cc),,$(if $(filter cpu,$(TORCH)),$(comma)comp
 comma := ,
 INDEX = $(if $(TORCH_INDEX),$$($(REACHABLE) && echo --extra-index-url $(TORCH_INDEX)))
 
-.PHONY: help run test check bench showcase chaos faults walk machine mutants soak perplexity bench-engine bench-gpu docs clean venv venv-dev
+.PHONY: help run test check bench showcase chaos faults walk machine mutants soak equality perplexity \
+	bench-engine bench-features bench-gpu docs clean venv venv-dev
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -46,6 +47,12 @@ bench: venv-dev ## the whole path, the relay, the queue and the engine, each aga
 	@$(BIN)/python -m bench.quant --model .baton/models/SmolLM2-135M-Instruct
 	@$(BIN)/python -m bench.engine --model .baton/models/SmolLM2-135M-Instruct
 
+bench-features: venv-dev ## what long prompts, a chat's second turn and grammars cost; 5 minutes
+	@$(BIN)/python -m cli.model_fetch --home .baton
+	@$(BIN)/python -m bench.long_prompt --model .baton/models/SmolLM2-135M-Instruct
+	@$(BIN)/python -m bench.constrained --model .baton/models/SmolLM2-135M-Instruct
+	@$(BIN)/python -m bench.grammar --model .baton/models/SmolLM2-135M-Instruct
+
 showcase: venv-dev ## kill workers and replicas under `baton chat` and time the silence (ARGS: --rounds 5)
 	@$(BIN)/python -m cli.model_fetch --home .baton
 	@$(BIN)/python -m bench.showcase $(ARGS)
@@ -53,6 +60,10 @@ showcase: venv-dev ## kill workers and replicas under `baton chat` and time the 
 perplexity: venv-dev ## quality of each form of the default model (ARGS: --gguf FILE of the same model)
 	@$(BIN)/python -m cli.model_fetch --home .baton >/dev/null
 	@$(BIN)/python -m bench.perplexity --model .baton/models/SmolLM2-135M-Instruct $(ARGS)
+
+equality: venv-dev ## the default model's answers alone against the same in a batch, continued, copied … (ARGS)
+	@$(BIN)/python -m cli.model_fetch --home .baton >/dev/null
+	@$(BIN)/python -m bench.equality --report docs/reports/equality.md $(ARGS)
 
 # make bench-engine ARGS="--quick --streams 1 8 32 64 --sets random --rivals llama.cpp"
 bench-engine: venv-dev ## Baton against llama.cpp, vLLM, transformers serve and LitServe; writes docs/benchmarks.md (ARGS)
@@ -67,8 +78,8 @@ CHAOS = $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(ENGI
 chaos: venv-dev ## kill and cut everything under load, and count what is lost (SECONDS, SEED, ENGINE, KILLS)
 	@$(BIN)/python -m tests.acceptance.faults $(CHAOS) $(ARGS)
 
-soak: venv-dev ## the engine alone under random work, half an hour: outputs and memory (SECONDS, ARGS: --seed)
-	@$(BIN)/python -m tests.soak $(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS)) $(ARGS)
+soak: venv-dev ## the engine alone under random work, half an hour: outputs, memory, a report (SECONDS, ARGS)
+	@$(BIN)/python -m tests.soak --report docs/reports/soak-engine.md $(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS)) $(ARGS)
 
 walk: venv-dev ## a newcomer: install in an empty directory, run, chat, kill, resume, drain, stop
 	@$(BIN)/python -m pytest -m walk tests/acceptance $(ARGS)

@@ -15,40 +15,42 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.peers.aims import render_aims
 from bench.peers.document import NoMarkers, check_markers, write_part
 from bench.peers.figures import Results
 from bench.peers.lineup import RIVALS, Place, line_up
 from bench.peers.machine import describe_baton, describe_machine
 from bench.peers.plot import write_plot
 from bench.peers.prompts import Prompts
+from bench.peers.roofline import bounds
 from bench.peers.rounds import Plan, Rounds
+from bench.peers.scope import SCOPES
 from bench.peers.tables import render
 from bench.peers.virtual_env import VirtualEnvs
 from bench.peers.weights import Weights, directory_weights, random_weights, smollm2_weights
 from cli.errors import CommandError
 from cli.request import pair_of
-from workers.engine.loader import available_cores
+from workers.engine.loader import available_cores, default_threads
 
 SETS = ("random", "smollm2", "random-1b")
-#: LitServe and the bare loop are held against the random model alone.
-_FEW = tuple(rival for rival in RIVALS if rival not in ("litserve", "loop"))
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=["random", "smollm2"])
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--model", type=Path, help="a model directory instead of the sets")
-    parser.add_argument("--rivals", nargs="*", choices=RIVALS, help="default: all that fit the set")
+    parser.add_argument("--rivals", nargs="*", choices=RIVALS, help="default: those of the set (scope.py)")
     parser.add_argument(
         "--variant", action="append", default=[], type=settings_of, metavar="NAME=VALUE[,…]",
         help="one more Baton, with these settings: threads=2 for BATON_THREADS=2",
     )  # fmt: skip
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--waves", type=int, default=2, help="chats of each stream in a run")
+    parser.add_argument("--runs", type=int, help="default: 3; random-1b: 2")
+    parser.add_argument("--waves", type=int, default=1, help="chats of each stream in a run")
     parser.add_argument("--prompt-tokens", type=int, default=64)
-    parser.add_argument("--output-tokens", type=int, default=128)
+    parser.add_argument("--output-tokens", type=int, help="default: 128; random-1b: 32")
     parser.add_argument("--limit-s", type=float, default=15, help="nothing is sent later in a run")
+    parser.add_argument("--budget-s", type=float, help="for all rounds of a set: the slowest get fewer then")
     parser.add_argument("--quick", action="store_true", help="one run of one wave")
     parser.add_argument("--home", type=Path, default=Path(".baton"), help="models; and bench/: what is built")
     parser.add_argument("--document", type=Path, help="default: docs/benchmarks.md, for the sets")
@@ -76,19 +78,23 @@ def weights_of(options: argparse.Namespace, cache: Path) -> Iterator[tuple[str, 
         yield name, smollm2_weights(options.home, cache) if is_real else random_weights(name, cache)
 
 
-def measure(weights: Weights, options: argparse.Namespace, place: Place) -> Results:
-    fitting = RIVALS if weights.name.startswith("random") else _FEW
-    rivals = fitting if options.rivals is None else options.rivals
+def measure(part: str, weights: Weights, options: argparse.Namespace, place: Place) -> Results:
+    scope = SCOPES[part]
+    rivals = scope.rivals if options.rivals is None else options.rivals
+    place = replace(place, variants=(*scope.variants, *options.variant))
     contestants, missing = line_up(weights, rivals, place)
     plan = Plan(
         streams=tuple(options.streams),
-        runs=options.runs,
-        output_tokens=options.output_tokens,
+        runs=options.runs or scope.runs,
+        output_tokens=options.output_tokens or scope.output_tokens,
         waves=options.waves,
         limit_s=options.limit_s,
+        budget_s=options.budget_s or scope.budget_s,
     )
+    threads = sorted({place.cores, default_threads()}, reverse=True)
+    found = bounds(weights.directory, threads, plan.streams, options.prompt_tokens, plan.output_tokens)
     results = Rounds(contestants, Prompts(weights.directory, options.prompt_tokens), plan).run()
-    return replace(results, missing={**missing, **results.missing})
+    return replace(results, missing={**missing, **results.missing}, bounds=found)
 
 
 def write(part: str, weights: Weights, results: Results, document: Path | None) -> None:
@@ -99,7 +105,7 @@ def write(part: str, weights: Weights, results: Results, document: Path | None) 
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, `{command}`. {describe_machine()}.\n"
         f"Versions: {'; '.join(dict.fromkeys(results.versions.values()))}.\n"
     )
-    tables = render(results, "baton")
+    tables = "\n\n".join(filter(None, (render(results, "baton"), render_aims(part, results))))
     print(f"\n{head}\n{tables}\n", flush=True)
     if document is None:
         return
@@ -125,10 +131,13 @@ def main() -> None:
             slots=max(options.streams),
             cores=available_cores(),
             version=describe_baton(),
-            variants=options.variant,
         )
+        aims = []
         for part, weights in weights_of(options, cache):
-            write(part, weights, measure(weights, options, place), options.document)
+            results = measure(part, weights, options, place)
+            write(part, weights, results, options.document)
+            aims.append(render_aims(part, results))
+    print("\n\n".join(filter(None, aims)))
 
 
 if __name__ == "__main__":

@@ -61,6 +61,16 @@ class Visit:
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """What the machine allows."""
+
+    #: Threads and rates that it was made of.
+    name: str
+    #: By the number of streams.
+    tokens_per_s: dict[int, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Results:
     """Everything that was measured with one set of weights."""
 
@@ -70,6 +80,8 @@ class Results:
     versions: dict[str, str]
     #: Contestants that could not be had or failed, and why.
     missing: dict[str, str]
+    #: With all cores; then with as many threads as Baton has by default, if those are fewer.
+    bounds: tuple[Bound, ...] = ()
 
     @property
     def streams(self) -> list[int]:

@@ -1,9 +1,13 @@
-"""Rounds: every contestant in every round, each in turn the first, and alone while it is measured."""
+"""Rounds: every contestant in every round, each in turn the first, and alone while it is measured.
+
+Where a round would not fit into what is left of the time, the slowest have no more rounds; the first
+contestant, with which the others are compared, has all.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.peers.contestant import Contestant
@@ -26,6 +30,8 @@ class Plan:
     waves: int
     #: Seconds after which a cell sends no more.
     limit_s: float
+    #: Seconds for all rounds.
+    budget_s: float
 
     def num_requests(self, streams: int) -> int:
         return max(3, streams * self.waves)
@@ -34,22 +40,46 @@ class Plan:
 class Rounds:
     """The same chats for every contestant of a round."""
 
-    def __init__(self, contestants: Sequence[Contestant], prompts: Prompts, plan: Plan) -> None:
+    def __init__(
+        self,
+        contestants: Sequence[Contestant],
+        prompts: Prompts,
+        plan: Plan,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._contestants = list(contestants)
         self._prompts = prompts
         self._plan = plan
+        self._clock = clock
+        #: Seconds that each took in its last round.
+        self._took: dict[str, float] = {}
         self._cells: list[Cell] = []
         self._visits: list[Visit] = []
         self._missing: dict[str, str] = {}
 
     def run(self) -> Results:
+        until = self._clock() + self._plan.budget_s
         for round_ in range(self._plan.runs):
+            self._leave_out(until - self._clock(), round_)
             shift = round_ % len(self._contestants)
             for contestant in self._contestants[shift:] + self._contestants[:shift]:
                 if contestant.name not in self._missing:
+                    begun = self._clock()
                     self._visit(contestant, round_)
+                    self._took[contestant.name] = self._clock() - begun
         versions = {contestant.name: contestant.version for contestant in self._contestants}
         return Results(tuple(self._cells), tuple(self._visits), versions, self._missing)
+
+    def _leave_out(self, left_s: float, round_: int) -> None:
+        """The slowest, until the others' round fits into so many seconds."""
+        names = [one.name for one in self._contestants[1:] if one.name not in self._missing]
+        names.sort(key=lambda name: self._took.get(name, 0.0))
+        base_s = self._took.get(self._contestants[0].name, 0.0)
+        while names and base_s + sum(self._took.get(name, 0.0) for name in names) > left_s:
+            name = names.pop()
+            told = f"too slow for round {round_ + 1} to be in time: {self._took[name]:.0f} s a round"
+            print(f"{name}: {told}", flush=True)
+            self._missing[name] = told
 
     def _visit(self, contestant: Contestant, round_: int) -> None:
         (first,) = self._prompts.chats(-1 - round_, 1)

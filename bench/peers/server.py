@@ -16,8 +16,8 @@ from cli.bench.connection import Connections
 from cli.bench.load import Bounds, Level, run_load
 from cli.bench.sample import Sample, take_sample
 
-#: vLLM takes 53 s on two quiet cores, and three times as long on busy ones.
-_START_S = 300
+#: vLLM takes 30 to 54 s on two quiet cores, and three times as long on busy ones.
+_START_S = 180
 #: Between two looks whether it answers yet.
 _POLL_S = 0.05
 _REQUEST_S = 60

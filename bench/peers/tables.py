@@ -45,13 +45,15 @@ def render(results: Results, base: str) -> str:
     if base in results.names and len(results.names) > 1:
         parts.append(_ratio_table(results, base))
     parts.append(_visits_table(results))
+    if results.bounds:
+        parts.append(_bounds_table(results))
     notes = list(_notes(results))
     if notes:
         parts.append("\n".join(f"- {note}" for note in notes))
     return "\n\n".join(parts)
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -64,7 +66,7 @@ def _streams_table(results: Results, streams: int) -> str:
         figures = [spread([figure(cell) for cell in cells]) for _, figure in _COLUMNS]
         rows.append([f"{name}{mark}", *figures])
     heading = "1 stream" if streams == 1 else f"{streams} streams"
-    return _table([heading, *(name for name, _ in _COLUMNS)], rows)
+    return table([heading, *(name for name, _ in _COLUMNS)], rows)
 
 
 def _ratio_table(results: Results, base: str) -> str:
@@ -78,7 +80,7 @@ def _ratio_table(results: Results, base: str) -> str:
         if name != base
         for streams in results.streams
     ]
-    return _table([f"{base} / …", "streams", *(name for name, _ in _RATIOS)], rows)
+    return table([f"{base} / …", "streams", *(name for name, _ in _RATIOS)], rows)
 
 
 def _ratios(results: Results, base: str, name: str, streams: int, figure: _Figure) -> list[float | None]:
@@ -97,7 +99,25 @@ def _visits_table(results: Results) -> str:
         [name, *(spread([figure(visit) for visit in results.visits_of(name)]) for _, figure in columns)]
         for name in results.names
     ]
-    return _table(["", *(name for name, _ in columns)], rows)
+    return table(["", *(name for name, _ in columns)], rows)
+
+
+def _bounds_table(results: Results) -> str:
+    """The bounds, and the share of the first that each contestant's median is."""
+    streams = results.streams
+    rows = [
+        [f"bound, tokens/s: {bound.name}", *(_figure(bound.tokens_per_s[num]) for num in streams)]
+        for bound in results.bounds
+    ]
+    for name in results.names:
+        rows.append([name, *(_share(results, name, num) for num in streams)])
+    return table(["share of the first bound, by streams", *map(str, streams)], rows)
+
+
+def _share(results: Results, name: str, streams: int) -> str:
+    speeds = [cell.tokens_per_s for cell in results.of(name, streams)]
+    bound = results.bounds[0].tokens_per_s[streams]
+    return f"{statistics.median(speeds) / bound:.0%}" if speeds else "-"
 
 
 def _notes(results: Results) -> Iterator[str]:

@@ -1,9 +1,10 @@
-"""`make soak SECONDS=1800`: memory over time, and an exit code."""
+"""`make soak SECONDS=1800`: memory over time, a report, and an exit code."""
 
 from __future__ import annotations
 
 import argparse
 import random
+import shlex
 import sys
 import tempfile
 import time
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import psutil
 
+from bench.peers.machine import describe_machine
 from tests.soak.pool import make_pool
-from tests.soak.soak import Soak
+from tests.soak.report import MAX_GROWTH_MIB, Moment, conclusion, growth_mib, page
+from tests.soak.soak import Soak, most_at_once
 from tests.tiny_chat_model import make_tiny_chat_model
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine, make_engine
@@ -22,8 +25,6 @@ from workers.engine.loader import LoadedModel, load_model
 MAX_KV_TOKENS = 6_144
 POOL_SIZE = 150
 _REPORTS = 20
-#: What the allocator may keep beside: MiB, between the second quarter and the last.
-_GROWTH_MIB = 32
 
 
 def load(directory: Path) -> tuple[LoadedModel, EngineConfig]:
@@ -34,38 +35,50 @@ def load(directory: Path) -> tuple[LoadedModel, EngineConfig]:
     return load_model(config), config
 
 
-def tell(seconds: float, engine: Engine, soak: Soak, rss_mib: float) -> None:
-    stats = engine.stats
-    print(
-        f"{seconds:6.0f} s  {soak.num_checked} answers the same, {soak.num_continued} taken up, "
-        f"{soak.num_aborted} given up, {stats.cache.preempted} preempted, "
-        f"{stats.cache.saved_tokens} tokens copied; {rss_mib:.0f} MiB",
-        flush=True,
+def moment(seconds: float, engine: Engine, soak: Soak) -> Moment:
+    cache = engine.stats.cache
+    return Moment(
+        seconds=round(seconds),
+        same_answers=soak.num_checked,
+        taken_up=soak.num_continued,
+        given_up=soak.num_aborted,
+        preempted=cache.preempted,
+        tokens_copied=cache.saved_tokens,
+        rss_mib=round(psutil.Process().memory_info().rss / 2**20),
     )
+
+
+def run(soak: Soak, engine: Engine, seconds: float) -> list[Moment]:
+    """For so long, and until all that was begun has ended."""
+    begun, moments = time.monotonic(), []
+    print(Moment.heading(), flush=True)
+    for part in range(1, _REPORTS + 1):
+        while time.monotonic() - begun < seconds * part / _REPORTS:
+            soak.step()
+        moments.append(moment(time.monotonic() - begun, engine, soak))
+        print(moments[-1].row(), flush=True)
+    soak.drain()
+    return moments
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=1800)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--report", type=Path, help="page to write")
     options = parser.parse_args()
     chance = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as directory:
         loaded, config = load(make_tiny_chat_model(Path(directory) / "tiny"))
     pool = make_pool(make_engine(loaded, config), chance, POOL_SIZE, len(loaded.tokenizer))
     engine = make_engine(loaded, config)
-    soak, begun, process = Soak(engine, pool, chance), time.monotonic(), psutil.Process()
-    rss_mib: list[float] = []
-    for part in range(1, _REPORTS + 1):
-        while time.monotonic() - begun < options.seconds * part / _REPORTS:
-            soak.step()
-        rss_mib.append(process.memory_info().rss / 2**20)
-        tell(time.monotonic() - begun, engine, soak, rss_mib[-1])
-    soak.drain()
-    quarter = _REPORTS // 4
-    growth = max(rss_mib[-quarter:]) - max(rss_mib[quarter : 2 * quarter])
-    print(f"growth from the second quarter to the last: {growth:.0f} MiB; nothing left over")
-    return int(growth > _GROWTH_MIB)
+    moments = run(Soak(engine, pool, chance), engine, options.seconds)
+    places = most_at_once(engine), most_at_once(make_engine(loaded, config))
+    print(f"\n{conclusion(moments, places)}")
+    if options.report is not None:
+        command = shlex.join(["python", "-m", "tests.soak", *sys.argv[1:]])
+        options.report.write_text(page(command, describe_machine(), moments, places))
+    return int(growth_mib(moments) > MAX_GROWTH_MIB or places[0] != places[1])
 
 
 if __name__ == "__main__":

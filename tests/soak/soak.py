@@ -8,11 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shared.events import ChoiceOutput
+from shared.job import ResolvedRequest
+from shared.sampling import SamplingParams
 from tests.soak.pool import Known, join
 from workers.engine.engine import Engine, EngineOutput
 
 #: Requests that are in the engine at once, at most: more than it has slots.
 _MOST = 48
+#: Steps in which all that there is room for has begun.
+_FILLING_STEPS = 20
 
 
 @dataclass(slots=True)
@@ -77,3 +81,18 @@ class Soak:
                 assert opened.answer == opened.known.answer, f"{output.request_id} is another answer"
                 del self._open[output.request_id]
                 self.num_checked += 1
+
+
+def most_at_once(engine: Engine) -> int:
+    """How many of many short sequences run at the same time in an engine that has no work; ends them."""
+    sampling = SamplingParams(max_tokens=2 * _FILLING_STEPS, seed=0)
+    names = [f"place {number}" for number in range(_MOST)]
+    for name in names:
+        engine.add(name, ResolvedRequest((5,), sampling, (), "revision"))
+    running = 0
+    for _ in range(_FILLING_STEPS):
+        engine.step()
+        running = max(running, engine.stats.running)
+    for name in names:
+        engine.abort(name)
+    return running

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.soak.__main__ import load
 from tests.soak.pool import make_pool
-from tests.soak.soak import Soak
+from tests.soak.soak import Soak, most_at_once
 from tests.tiny_chat_model import make_tiny_chat_model
 from workers.engine.engine import make_engine
 
@@ -21,3 +21,4 @@ def test_whatever_comes_and_goes_each_answer_is_the_one_it_has_alone(tmp_path: P
     soak.drain()
     assert soak.num_checked >= 30 and soak.num_aborted and soak.num_continued
     assert engine.stats.cache.saved_tokens and engine.stats.cache.preempted
+    assert most_at_once(engine) == most_at_once(make_engine(loaded, config)) > 1

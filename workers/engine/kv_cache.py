@@ -235,7 +235,8 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
         name, old = self._budget.charge(num_tokens), self._shelf_of.get(slot)
         if name <= FIRST_LENGTH and num_tokens > self._length(name):
             self._first_length = min(round_up(max(num_tokens, 2 * self._first_length), LENGTH_STEP), name)
-            self._resize(name)
+            if name in self._shelves:
+                self._resize(name)
         if old == name:
             return
         self._shelf_of[slot] = name

@@ -15,7 +15,7 @@ from tests.tiny_chat_model import make_tiny_chat_model
 
 _PAGE = "# Page\n\n<!-- begin model -->\n<!-- end model -->\n"
 _COMMAND = [sys.executable, "-m", "bench.peers"]
-WAIT_S = 110
+WAIT_S = 170
 
 
 @pytest.mark.timeout(WAIT_S + 10)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from cli.bench.load import Bounds
 from cli.bench.sample import Sample
 
 _WAIT = "import sys; sys.stdin.read()"
-PLAN = Plan(streams=(1, 4), runs=3, output_tokens=6, waves=2, limit_s=9.0)
+PLAN = Plan(streams=(1, 4), runs=3, output_tokens=6, waves=2, limit_s=9.0, budget_s=900.0)
 
 
 class Scripted:
@@ -107,3 +108,24 @@ def test_one_that_fails_is_named_and_left_out_of_later_rounds(prompts: Prompts, 
     assert log.count("start b") == log.count("stop b") == 2 and log.count("start a") == 3
     assert [cell.round for cell in results.of("b", 4)] == [0]
     assert [cell.round for cell in results.of("a", 4)] == [0, 1, 2]
+
+
+def test_the_slowest_has_no_more_rounds_when_they_would_not_be_in_time(
+    prompts: Prompts, tmp_path: Path
+) -> None:
+    def clock() -> Iterator[float]:
+        """Begun, and what is left; then before and after each visit: 10, 50 and 30 s."""
+        yield from (0, 0, 0, 10, 10, 60, 60, 90)
+        yield from (90, 90, 120, 120, 130)
+        yield from (130, 130, 140, 140, 170)
+
+    times = clock()
+    contestants = [Scripted(name, [], tmp_path) for name in "abc"]
+    plan = replace(PLAN, budget_s=170)
+    results = Rounds(contestants, prompts, plan, lambda: next(times)).run()
+    assert results.missing == {"b": "too slow for round 2 to be in time: 50 s a round"}
+    assert [[visit.round for visit in results.visits_of(name)] for name in "abc"] == [
+        [0, 1, 2],
+        [0],
+        [0, 1, 2],
+    ]

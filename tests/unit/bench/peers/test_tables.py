@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from bench.peers.figures import Bound
 from bench.peers.tables import render, spread
 from tests.unit.bench.peers.results import cell, results
 
@@ -55,3 +58,11 @@ def test_failures_and_what_is_missing_are_told() -> None:
 
 def test_alone_it_has_no_ratios() -> None:
     assert "baton / " not in render(results(cell("baton", 1), cell("baton", 8)), "baton")
+
+
+def test_shares_of_what_the_machine_allows() -> None:
+    bound = Bound("2 threads", {8: 1024.0})
+    text = render(replace(results(cell("baton"), cell("rival", seconds=1.0)), bounds=(bound,)), "baton")
+    assert "| share of the first bound, by streams | 8 |" in text
+    assert "| bound, tokens/s: 2 threads | 1024 |" in text
+    assert ["baton", "50%"] in rows(text, "baton") and ["rival", "100%"] in rows(text, "rival")

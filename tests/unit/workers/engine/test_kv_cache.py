@@ -61,6 +61,14 @@ def test_sequence_that_outgrows_its_slot_moves_with_all_that_it_holds() -> None:
     assert layer.shelves[512].values[0, 0, :3, 0].tolist() == [5, 6, 0]
 
 
+def test_first_shelf_may_begin_long_after_one_of_long_sequences() -> None:
+    subject = Cache(KVBudget(2000))
+    subject.put(0, 599, 1)
+    layer = subject.put(1, 299, 7)
+    assert subject.shapes() == {512: (1, 384), 1024: (1, 1024)}
+    assert layer.shelves[512].keys[0, 0, 298:301, 0].tolist() == [0, 7, 0]
+
+
 def test_shelf_of_long_sequences_shrinks_when_they_leave() -> None:
     subject = Cache(KVBudget(2000))
     for slot in range(5):
