@@ -239,8 +239,10 @@ def test_the_official_client_reads_prompt_logprobs_in_vllms_form(system: System,
         own, best = str(token_id), row.topk(3)
         assert list(one) == list(dict.fromkeys([own, *map(str, best.indices.tolist())]))
         for key, value in one.items():
-            assert value["logprob"] == pytest.approx(float(row[int(key)]), abs=1e-5)
-            assert value["rank"] == 1 + int((row > row[int(key)]).sum())
+            assert value["logprob"] == pytest.approx(float(row[int(key)]), abs=1e-4)
+            # The special tokens are equally likely here: then the id goes first.
+            equal_before = int((row[: int(key)] == row[int(key)]).sum())
+            assert value["rank"] == 1 + int((row > row[int(key)]).sum()) + equal_before
     text = "".join(
         one[str(token_id)]["decoded_token"] for token_id, one in zip(token_ids[1:], told, strict=True)
     )
