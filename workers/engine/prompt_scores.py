@@ -26,12 +26,12 @@ def read_prompts(plan: Plan, logits: Tensor) -> tuple[list[PromptScores], Tensor
         return [], logits
     scores, drawn_from, start = list[PromptScores](), list[int](), 0
     for row in plan.rows:
-        end = start + len(row.wanted)
+        own = range(start, start + len(row.wanted))
+        start = own.stop
         if row.sequence.tells_prompt:
-            scores.append(_scores(row, logits[start:end]))
-        if row.draws:
-            drawn_from.append(end - 1)
-        start = end
+            scores.append(_scores(row, logits[own.start : own.stop]))
+            own = own[-1:] if row.draws else own[:0]
+        drawn_from += own
     return scores, logits.index_select(0, torch.tensor(drawn_from, dtype=torch.long, device=logits.device))
 
 
