@@ -14,9 +14,10 @@ from shared.events import ChoiceOutput, Entry, Output, Queued, Requeued
 
 #: A reader that leaves more than this (bytes, about) unread is dropped. It can come back with its cursor.
 MAX_UNREAD_BYTES = 4 * 1024 * 1024
-#: What one piece of news weighs beside its text, and one candidate of a token's logprobs.
+#: What one piece of news weighs beside its text, one candidate of a token's logprobs, one of the prompt's.
 _NEWS_BYTES = 256
 _CANDIDATE_BYTES = 64
+_PROMPT_CANDIDATE_BYTES = 32
 
 
 class Follower:
@@ -140,4 +141,10 @@ def _weight(news: News) -> int:
     if not isinstance(event, ChoiceOutput):
         return _NEWS_BYTES
     candidates = sum([1 + len(one.top) for one in event.logprobs]) if event.logprobs else 0
-    return _NEWS_BYTES + sum(map(len, event.texts)) + _CANDIDATE_BYTES * candidates
+    prompt_candidates = 0 if event.prompt_logprobs is None else event.prompt_logprobs.num_candidates
+    return (
+        _NEWS_BYTES
+        + sum(map(len, event.texts))
+        + _CANDIDATE_BYTES * candidates
+        + _PROMPT_CANDIDATE_BYTES * prompt_candidates
+    )

@@ -7,7 +7,7 @@ differ in chunk borders at most.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from shared.events import (
     Incomplete,
     TokenLogprobs,
 )
+from shared.prompt_logprobs import PromptLogprobs, PromptToken
 
 #: A completion's id is its job's with another prefix.
 JOB_PREFIX, CHAT_PREFIX = "job_", "chatcmpl-"
@@ -118,14 +119,29 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
     return {"token": token, "logprob": logprob, "bytes": list(candidate.raw)}
 
 
+def prompt_logprobs_of(told: PromptLogprobs) -> list[dict[str, Any] | None]:
+    """vLLM's `prompt_logprobs`: one entry a token, by token id, its own first; null for the first token."""
+    return [None, *[_prompt_token(token, told.texts) for token in told.tokens]]
+
+
+def _prompt_token(token: PromptToken, texts: Mapping[int, str]) -> dict[str, Any]:
+    ranked = [(rank, *one) for rank, one in enumerate(token.top, 1)]
+    return {
+        str(token_id): {"logprob": logprob, "rank": rank, "decoded_token": texts[token_id]}
+        for rank, token_id, logprob in [(token.rank, token.token_id, token.logprob), *ranked]
+    }
+
+
 def completion(facts: Facts, news: Iterable[News]) -> dict[str, Any]:
     """The whole `chat.completion`, of all the news from the start to the end."""
     news = list(news)
     texts, finish = texts_of(facts.n, news)
     told: list[list[TokenLogprobs]] = [[] for _ in range(facts.n)]
+    prompt: PromptLogprobs | None = None
     for one in news:
         if isinstance(one.event, ChoiceOutput):
             told[one.event.index] += one.event.logprobs or ()
+            prompt = prompt or one.event.prompt_logprobs
     end = news[-1].event
     assert not isinstance(end, ChoiceOutput) and news[-1].is_end
     return {
@@ -135,6 +151,7 @@ def completion(facts: Facts, news: Iterable[News]) -> dict[str, Any]:
         "model": facts.model,
         "choices": [_choice(index, texts[index], told[index], finish[index]) for index in range(facts.n)],
         "usage": usage_of(end, news[-1].completion_tokens),  # type: ignore[arg-type]  # is_end says it
+        **({} if prompt is None else {"prompt_logprobs": prompt_logprobs_of(prompt)}),
     }
 
 

@@ -31,6 +31,7 @@ from transformers.utils import logging as transformers_logging
 from bench.random_llama import random_llama
 from shared.events import ChoiceOutput, FinishReason
 from shared.job import ResolvedRequest
+from shared.prompt_logprobs import PromptToken
 from shared.sampling import SamplingParams
 from workers.engine.engine import Engine
 from workers.engine.kv_budget import KVBudget
@@ -89,6 +90,9 @@ class TokenOutput:
         self._choice = choice
         self._max_tokens = request.sampling.max_tokens
         self._position = 0
+
+    def read_prompt(self, tokens: list[PromptToken]) -> None:
+        """Nobody asks for them here."""
 
     def push(
         self,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from shared.errors import DecodeError, ErrorInfo
+from shared.prompt_logprobs import PromptLogprobs
 
 FinishReason = Literal["stop", "length"]
 CancelReason = Literal["client", "deadline", "reader_gone"]
@@ -46,6 +47,8 @@ class ChoiceOutput:
     finish: FinishReason | None = None
     #: Per token, as many as token_ids; None where they were not asked for.
     logprobs: tuple[TokenLogprobs, ...] | None = None
+    #: With the first choice's first token, where they were asked for.
+    prompt_logprobs: PromptLogprobs | None = None
 
     @property
     def end(self) -> int:
@@ -59,9 +62,14 @@ class ChoiceOutput:
         """The part from `position` on (which is not before `start`); empty when it lies behind the end."""
         assert position >= self.start
         cut = min(position, self.end) - self.start
-        logprobs = None if self.logprobs is None else self.logprobs[cut:]
         return ChoiceOutput(
-            self.index, self.start + cut, self.token_ids[cut:], self.texts[cut:], self.finish, logprobs
+            self.index,
+            self.start + cut,
+            self.token_ids[cut:],
+            self.texts[cut:],
+            self.finish,
+            None if self.logprobs is None else self.logprobs[cut:],
+            None if cut else self.prompt_logprobs,
         )
 
     def joined(self, other: ChoiceOutput) -> ChoiceOutput:
@@ -75,6 +83,7 @@ class ChoiceOutput:
             self.texts + other.texts,
             other.finish,
             None if has_none else (self.logprobs or ()) + (other.logprobs or ()),
+            self.prompt_logprobs or other.prompt_logprobs,
         )
 
 
@@ -213,9 +222,15 @@ def _encode_choice(choice: ChoiceOutput) -> list[Any]:
     """Logprobs go along only where they were asked for."""
     fields = [choice.index, choice.start, choice.token_ids, choice.texts, choice.finish]
     if choice.logprobs is not None:
-        told = [[one.chosen, *one.top] for one in choice.logprobs]
-        fields.append([[_encode_candidate(each) for each in candidates] for candidates in told])
+        fields.append([_encode_logprobs(one) for one in choice.logprobs])
+    if choice.prompt_logprobs is not None:
+        missing = [None] if choice.logprobs is None else []
+        fields += [*missing, choice.prompt_logprobs.to_json()]
     return fields
+
+
+def _encode_logprobs(told: TokenLogprobs) -> list[tuple[int, str, float]]:
+    return [_encode_candidate(each) for each in (told.chosen, *told.top)]
 
 
 def _encode_candidate(candidate: Candidate) -> tuple[int, str, float]:
@@ -253,10 +268,12 @@ def _decode_choice(
     texts: list[str],
     finish: FinishReason | None,
     logprobs: list[list[tuple[int, str, float]]] | None = None,
+    prompt_logprobs: dict[str, Any] | None = None,
     *_: object,
 ) -> ChoiceOutput:
     told = None if logprobs is None else tuple([_decode_logprobs(*candidates) for candidates in logprobs])
-    return ChoiceOutput(index, start, tuple(token_ids), tuple(texts), finish, told)
+    prompt = None if prompt_logprobs is None else PromptLogprobs.from_json(prompt_logprobs)
+    return ChoiceOutput(index, start, tuple(token_ids), tuple(texts), finish, told, prompt)
 
 
 def _decode_logprobs(*candidates: tuple[int, str, float]) -> TokenLogprobs:

@@ -45,7 +45,13 @@ class SamplingParams:
     n: int = 1
     #: What the text has to be; None: anything.
     constraint: Constraint | None = None
+    #: The same as `logprobs` for the tokens of the prompt.
+    prompt_logprobs: int | None = None
 
     @property
     def is_greedy(self) -> bool:
         return self.temperature == 0
+
+    def tells_prompt(self, choice: int) -> bool:
+        """Whether this choice tells the `prompt_logprobs`: the first does, for all."""
+        return choice == 0 and self.prompt_logprobs is not None

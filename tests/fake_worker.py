@@ -14,6 +14,7 @@ from shared.events import ChoiceOutput, Completed, Failed, FinishReason, Incompl
 from shared.job import Job
 from shared.job_store import JobStore
 from shared.lease import Lease
+from shared.prompt_logprobs import PromptLogprobs
 
 #: What a `FakeWorker` says when a test does not tell it otherwise.
 ANSWER = ("Hel", "lo", ",", " wor", "ld", "!")
@@ -33,7 +34,12 @@ class Running:
         self._finish: list[FinishReason | None] = [None] * job.n
 
     async def say(
-        self, *texts: str, choice: int = 0, finish: FinishReason | None = None, start: int | None = None
+        self,
+        *texts: str,
+        choice: int = 0,
+        finish: FinishReason | None = None,
+        start: int | None = None,
+        prompt_logprobs: PromptLogprobs | None = None,
     ) -> AppendAnswer:
         """Release one token a text, in one event."""
         begin = self.end[choice] if start is None else start
@@ -41,7 +47,8 @@ class Running:
         before = tuple(self.end)
         self.end[choice] = max(self.end[choice], begin + len(texts))
         self._finish[choice] = finish
-        output = Output((ChoiceOutput(choice, begin, ids, texts, finish),))
+        told = ChoiceOutput(choice, begin, ids, texts, finish, prompt_logprobs=prompt_logprobs)
+        output = Output((told,))
         return await self._append(before, output, None)
 
     async def say_all(self, *texts: str) -> AppendAnswer:

@@ -87,6 +87,16 @@ def reference_logits(directory: Path, prompt: str, num_tokens: int) -> torch.Ten
     return logits[0, num_prompt - 1 :]
 
 
+def reference_prompt_logits(directory: Path, prompt: str) -> tuple[list[int], torch.Tensor]:
+    """The prompt's tokens, and the logits, [tokens, vocabulary], behind each of them in float64."""
+    tokens, num_prompt = _generate(directory, prompt, 1)
+    model = LlamaForCausalLM.from_pretrained(directory, dtype=torch.float64).eval()
+    with torch.no_grad():
+        logits = model(tokens[None, :num_prompt]).logits
+    assert isinstance(logits, torch.Tensor)
+    return tokens[:num_prompt].tolist(), logits[0]
+
+
 def _generate(directory: Path, prompt: str, num_tokens: int) -> tuple[torch.Tensor, int]:
     """Prompt and answer, and the length of the prompt."""
     model, tokenizer = _loaded(directory)

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from shared.constraint import Constraint
 from shared.errors import BatonError, RequestError, invalid_request
 from shared.job import ResolvedRequest
+from shared.prompt_logprobs import MAX_PROMPT_CANDIDATES
 from shared.sampling import SamplingParams
 from workers.defaults import Defaults, GenerationConfig
 from workers.engine.model_files import ModelFiles
@@ -98,6 +99,7 @@ class Resolver:
             stop=tuple(body.get("stop", ())),
             n=n,
             constraint=Constraint.decode(body.get("constraint")),
+            prompt_logprobs=_prompt_logprobs(body, len(prompt)),
         )
         return ResolvedRequest(tuple(prompt), sampling, stop_token_ids, self._model_revision)
 
@@ -157,6 +159,15 @@ def _min_tokens(body: dict[str, Any], max_tokens: int) -> int:
     if wanted > max_tokens:
         message = f"Invalid value for 'min_tokens': the completion has at most {max_tokens} tokens."
         raise invalid_request(message, param="min_tokens", code="invalid_value")
+    return wanted
+
+
+def _prompt_logprobs(body: dict[str, Any], num_prompt: int) -> int | None:
+    wanted: int | None = body.get("prompt_logprobs")
+    if wanted is not None and num_prompt * (1 + wanted) > MAX_PROMPT_CANDIDATES:
+        each = f"{1 + wanted} for each of {num_prompt} tokens are more than {MAX_PROMPT_CANDIDATES}"
+        message = f"Invalid value for 'prompt_logprobs': {each}."
+        raise invalid_request(message, param="prompt_logprobs", code="invalid_value")
     return wanted
 
 

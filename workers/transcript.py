@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from shared.events import ChoiceOutput, Entry, FinishReason, Output, TokenLogprobs
+from shared.prompt_logprobs import PromptLogprobs
 
 
 class Progress(NamedTuple):
@@ -30,6 +31,7 @@ class _Choice:
         self.token_ids: list[int] = []
         self.texts: list[str] = []
         self.logprobs: list[TokenLogprobs] | None = None
+        self.prompt_logprobs: PromptLogprobs | None = None
         self.finish: FinishReason | None = None
 
     def take(self, output: ChoiceOutput) -> None:
@@ -38,12 +40,14 @@ class _Choice:
         self.texts += output.texts
         if output.logprobs is not None:
             self.logprobs = [*(self.logprobs or ()), *output.logprobs]
+        self.prompt_logprobs = self.prompt_logprobs or output.prompt_logprobs
         self.finish = output.finish
 
     def output(self, index: int, start: int) -> ChoiceOutput:
         token_ids, texts = tuple(self.token_ids[start:]), tuple(self.texts[start:])
         logprobs = None if self.logprobs is None else tuple(self.logprobs[start:])
-        return ChoiceOutput(index, start, token_ids, texts, self.finish, logprobs)
+        prompt_logprobs = None if start else self.prompt_logprobs
+        return ChoiceOutput(index, start, token_ids, texts, self.finish, logprobs, prompt_logprobs)
 
 
 class Transcript:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from api.schemas.message import Message, read_message
 from api.schemas.sampling import Sampling
 from api.schemas.structure import Structure, without_idle_structure
 from api.schemas.unsupported import UNSUPPORTED, UNSUPPORTED_IN_STREAM_OPTIONS, without_idle
-from api.schemas.validation import Schema, validate
+from api.schemas.validation import FieldFault, Schema, validate
 
 MAX_MESSAGES = 4096
 #: 16 pairs, names of 64 characters, values of 512.
@@ -58,6 +58,12 @@ class ChatRequest(WithoutEffect, Structure, Sampling):
         if options is not None and info.data.get("stream") is False:
             raise ValueError("it is only allowed with 'stream': true")
         return options
+
+    @model_validator(mode="after")
+    def _tells_the_prompt_whole(self) -> ChatRequest:
+        if self.stream and self.prompt_logprobs is not None:
+            raise FieldFault("prompt_logprobs", "it is only allowed without 'stream': true")
+        return self
 
     @property
     def include_usage(self) -> bool:

@@ -21,6 +21,7 @@ from api.schemas.unsupported import (
     UNSUPPORTED_IN_STRUCTURED_OUTPUTS,
     Refused,
 )
+from shared.prompt_logprobs import MAX_PROMPT_CANDIDATES
 from shared.sampling import SamplingParams
 
 #: Sampling for which a model's generation_config.json may have another default.
@@ -49,13 +50,20 @@ _RECOMMENDED_NOTE = (
     "\\* What the model's authors recommend in its generation_config.json goes first "
     "(`max_new_tokens` for `max_tokens`; `do_sample: false` is temperature 0).\n"
 )
-_LOGPROBS = """## Log probabilities
+_LOGPROBS = f"""## Log probabilities
 
 `logprobs` has OpenAI's shape: one entry a token, also for tokens that have no text of their own, such as half
 of a character or the one that ends the answer, so there are as many entries as `usage.completion_tokens`.
 `bytes` are what the token adds to the text, nothing where it is a special token or lies behind a stop string;
 `token` shows them, with U+FFFD where they are no whole character. Values are those of the model alone, before
 temperature, penalties and bias; what is less than -9999 is told as -9999.
+
+`prompt_logprobs` has vLLM's shape, beside `choices`: null for the prompt's first token, for each other one an
+object by token id, the token itself and then the likeliest, with `logprob`, `rank` (equal ones by id) and
+`decoded_token` (of special tokens the name). They are told once, whatever `n` is, where the answer is told
+whole: in the reply, by `GET /v1/chat/completions/{{id}}` and in a job's `result`; no stream has them. All of
+the prompt is computed for them, what is cached too. The prompt's tokens times 1 + `prompt_logprobs` may be
+{MAX_PROMPT_CANDIDATES}, so with 20 there may be {MAX_PROMPT_CANDIDATES // 21} tokens.
 """
 
 

@@ -63,6 +63,9 @@ class VllmSampling(Schema):
     ignore_eos: bool | None = Field(
         None, description="The model's own end tokens do not end the answer; `stop_token_ids` still do."
     )
+    prompt_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
+        None, description="Log probabilities of the prompt, so many likeliest beside each; without `stream`."
+    )
 
 
 class Sampling(VllmSampling):

@@ -78,7 +78,6 @@ UNSUPPORTED: Mapping[str, Refused] = {
     "media_io_kwargs": _vllm(),
     "mm_processor_kwargs": _vllm(),
     "priority": _vllm(0, note="`/v1/jobs` has `priority`."),
-    "prompt_logprobs": _vllm(),
     "repetition_detection": _vllm(),
     "request_id": _vllm(note="Send the header `x-request-id`."),
     "return_mm_kwargs": _vllm(True),

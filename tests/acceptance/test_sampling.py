@@ -21,7 +21,7 @@ from tests.acceptance.sse import Answer, Block, blocks
 from tests.acceptance.system import System
 from tests.acceptance.test_chat import PROMPT, submit, wait_for
 from tests.features import END, ENDLESS, NAMES, ONE, PLAIN, features
-from tests.tiny_chat_model import reference_logits
+from tests.tiny_chat_model import reference_logits, reference_prompt_logits
 
 pytestmark = pytest.mark.timeout(180)
 CHAT = "/v1/chat/completions"
@@ -129,6 +129,9 @@ def test_after_its_worker_was_killed_it_is_the_same(own_system: System) -> None:
         with ThreadPoolExecutor(len(asked)) as pool:
             answers = pool.map(lambda fields: ask(http, **fields), asked.values())
             undisturbed = dict(zip(asked, answers, strict=True))
+        whole = {**PLAIN, **longer, "prompt_logprobs": 2}
+        expected = http.post(CHAT, json=body(**whole)).json()
+        job = submit(http, **whole)
         num_begun = itertools.count(1)
 
         def read(fields: dict[str, Any]) -> list[Block]:
@@ -145,6 +148,10 @@ def test_after_its_worker_was_killed_it_is_the_same(own_system: System) -> None:
             found = {name: one.result() for name, one in streams.items()}
         ids = [found[name][0].json["id"].replace("chatcmpl-", "job_") for name in ENDLESS]
         assert {http.get(f"/v1/jobs/{job_id}").json()["attempts"] for job_id in ids} == {2}
+        ended = wait_for(http, job["id"], lambda found: found["result"] is not None)
+        assert ended["attempts"] == 2
+        for part in ("prompt_logprobs", "choices"):
+            assert ended["result"][part] == expected[part]
     for name, told in found.items():
         assert dataclasses.replace(Answer.of(told), usage=undisturbed[name].usage) == undisturbed[name], name
 
@@ -220,6 +227,36 @@ def test_the_official_client_reads_logprobs(system: System, tiny_model: Path) ->
     for one, expected in zip(content, best.tolist(), strict=True):
         assert [top.logprob for top in one.top_logprobs] == pytest.approx(expected, abs=1e-3)
         assert one.logprob == one.top_logprobs[0].logprob and one.bytes == one.top_logprobs[0].bytes
+
+
+def test_the_official_client_reads_prompt_logprobs_in_vllms_form(system: System, tiny_model: Path) -> None:
+    client = system.openai()
+    asked = body(temperature=1, max_tokens=2, n=2, extra_body={"prompt_logprobs": 3})
+    first, *told = client.chat.completions.create(**asked).model_extra["prompt_logprobs"]
+    token_ids, logits = reference_prompt_logits(tiny_model, PROMPT)
+    assert first is None and len(told) == len(token_ids) - 1
+    for token_id, one, row in zip(token_ids[1:], told, logits.log_softmax(-1), strict=False):
+        own, best = str(token_id), row.topk(3)
+        assert list(one) == list(dict.fromkeys([own, *map(str, best.indices.tolist())]))
+        for key, value in one.items():
+            assert value["logprob"] == pytest.approx(float(row[int(key)]), abs=1e-4)
+            # The special tokens are equally likely here: then the id goes first.
+            equal_before = int((row[: int(key)] == row[int(key)]).sum())
+            assert value["rank"] == 1 + int((row > row[int(key)]).sum()) + equal_before
+    text = "".join(
+        one[str(token_id)]["decoded_token"] for token_id, one in zip(token_ids[1:], told, strict=True)
+    )
+    assert text == f"user\n{PROMPT}<|im_end|>\n<|im_start|>assistant\n"
+    # The second time the prompt is known; a job is told the same.
+    again = client.chat.completions.create(**asked).model_extra["prompt_logprobs"]
+    assert again == [None, *told]
+    with system.http() as http:
+        job = submit(http, max_tokens=2, prompt_logprobs=3)
+        result = wait_for(http, job["id"], lambda found: found["result"] is not None)["result"]
+    assert result["prompt_logprobs"] == again
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(**asked, stream=True)
+    assert (caught.value.code, caught.value.param) == ("invalid_value", "prompt_logprobs")
 
 
 def test_the_official_client_sends_vllms_names(system: System, alone: dict[str, Answer]) -> None:

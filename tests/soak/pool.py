@@ -22,6 +22,7 @@ _WAYS: tuple[dict[str, Any], ...] = (
     {"presence_penalty": 1.0, "frequency_penalty": 0.5},
     {"logit_bias": ((20, 5.0), (40, -100.0))},
     {"logprobs": 3},
+    {"prompt_logprobs": 2},
 )
 #: Owners, whose prefixes are shared among their own requests only.
 _OWNERS = (None, "a", "b")
@@ -48,6 +49,7 @@ def _begun(choice: ChoiceOutput, end: int) -> ChoiceOutput:
         texts=choice.texts[:end],
         finish=choice.finish if is_whole else None,
         logprobs=None if choice.logprobs is None else choice.logprobs[:end],
+        prompt_logprobs=choice.prompt_logprobs if end else None,
     )
 
 

@@ -32,6 +32,7 @@ from shared.events import (
 from shared.fingerprint import Fingerprint
 from shared.job import Job, ResolvedRequest
 from shared.lease import WorkerState
+from shared.prompt_logprobs import PromptLogprobs, PromptToken
 from shared.sampling import SamplingParams
 from shared.worker_report import WorkerReport
 
@@ -47,6 +48,20 @@ EVENTS: dict[str, Event] = {
     ),
     '{"type":"output","choices":[[0,4,[5],[""],null,[[[5,"\\u00c3",-0.5]]]]]}': Output(
         (ChoiceOutput(0, 4, (5,), ("",), None, (TokenLogprobs(CANDIDATE, ()),)),)
+    ),
+    '{"type":"output","choices":[[0,0,[5],["a"],null,null,'
+    '{"tokens":[[7,-0.5,2,[[6,-0.25]]]],"texts":{"7":"b","6":"c"}}]]}': Output(
+        (
+            ChoiceOutput(
+                0,
+                0,
+                (5,),
+                ("a",),
+                prompt_logprobs=PromptLogprobs(
+                    (PromptToken(7, -0.5, 2, ((6, -0.25),)),), {7: "b", 6: "c"}
+                ),
+            ),
+        )
     ),
     '{"type":"completed","prompt_tokens":3}': Completed(3),
     '{"type":"incomplete","prompt_tokens":3}': Incomplete(3),
@@ -65,7 +80,7 @@ def test_events_are_written_so_and_read_with_what_is_new(raw: str) -> None:
         choice = later["choices"][0]
         if event.choices[0].logprobs is not None:
             choice[5][0][0].append("more")
-        later["choices"] = [[*choice, *[None] * (6 - len(choice)), "more"]]
+        later["choices"] = [[*choice, *[None] * (7 - len(choice)), "more"]]
     if isinstance(event, Failed):
         later["error"]["hint"] = "ask again"
     assert decode_event(json.dumps(later)) == event

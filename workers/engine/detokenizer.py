@@ -39,6 +39,13 @@ class TokenBytes:
             found = self._known[token_id, is_first] = self._read(token_id, is_first=is_first)
             return found
 
+    def text(self, token_id: int) -> str:
+        """What a token says by itself: a special one its name, half a character U+FFFD."""
+        found = self.get(token_id, is_first=False)
+        if found is None:
+            return self._tokenizer.id_to_token(token_id) or ""
+        return found.decode(errors="replace")
+
     def _read(self, token_id: int, *, is_first: bool) -> bytes | None:
         token = self._tokenizer.id_to_token(token_id)
         if token is None or token_id in self._special:

@@ -14,6 +14,7 @@ from shared.errors import ErrorInfo, RequestError, invalid_request
 from shared.events import ChoiceOutput
 from shared.histogram import HistogramReading
 from shared.job import ResolvedRequest
+from shared.prompt_logprobs import PromptToken
 from workers.engine.adjustments import Adjustments
 from workers.engine.admission import Admission
 from workers.engine.cache_reading import CacheReading
@@ -29,6 +30,7 @@ from workers.engine.logprobs import Scores
 from workers.engine.model_runner import ModelRunner
 from workers.engine.output_builder import OutputBuilder
 from workers.engine.prefix_cache import PrefixCache, prefix_root
+from workers.engine.prompt_scores import PromptScores, read_prompts
 from workers.engine.sampler import Drawn, Sampler, SampleRow
 from workers.engine.scheduler import Plan, Row, Scheduler
 from workers.engine.sequence import Sequence
@@ -47,6 +49,7 @@ _SPAN_PER_WIDTH = 3
 class TokenSink(Protocol):
     """What turns the drawn tokens of one choice into output; an OutputBuilder."""
 
+    def read_prompt(self, tokens: list[PromptToken]) -> None: ...
     def push(
         self, token_id: int, scores: Scores | None = None, *, is_complete: bool = False
     ) -> ChoiceOutput | None: ...
@@ -227,9 +230,10 @@ class Engine:
             logits = self._runner.run(plan)
             self._watch.lap("run")
             drawing = plan.drawing_rows
+            prompts, logits = read_prompts(plan, logits)
             drawn = self._draw(logits, [_sample_row(row.sequence) for row in drawing])
             self._watch.lap("sample")
-            self._postprocess(plan, drawing, drawn)
+            self._postprocess(plan, prompts, drawing, drawn)
             self._watch.lap("postprocess")
         return self._hand_out()
 
@@ -263,7 +267,18 @@ class Engine:
             matcher = self._grammars_for(constraint).begin(constraint, request.stop_token_ids)
             for token_id in so_far:
                 matcher.push(token_id)
-        return Sequence(request_id, choice, sampling, [*prompt, *so_far], len(prompt), adjustments, matcher)
+        # Once a token is released, so is what there was to tell of the prompt.
+        num_told = 0 if sampling.tells_prompt(choice) and not so_far else None
+        return Sequence(
+            request_id,
+            choice,
+            sampling,
+            [*prompt, *so_far],
+            len(prompt),
+            adjustments,
+            matcher,
+            num_told=num_told,
+        )
 
     def _grammars_for(self, constraint: Constraint) -> GrammarCache:
         if self._grammars is None:
@@ -291,7 +306,13 @@ class Engine:
         except Exception as error:
             return error
 
-    def _postprocess(self, plan: Plan, drawing: list[Row], drawn: list[Drawn | Exception]) -> None:
+    def _postprocess(
+        self,
+        plan: Plan,
+        prompts: list[PromptScores],
+        drawing: list[Row],
+        drawn: list[Drawn | Exception],
+    ) -> None:
         self._steps += 1
         self._generated_tokens += len(drawn)
         if drawn:
@@ -301,6 +322,8 @@ class Engine:
             if row.count > 1:
                 self._runner.keep(row.sequence)
             self._prompt_tokens += max(0, min(row.end, row.sequence.num_prompt_tokens) - row.start)
+        for told in prompts:
+            self._tell(told)
         for row, token in zip(drawing, drawn, strict=True):
             entry = self._requests[row.sequence.request_id]
             if entry.error is not None:
@@ -314,6 +337,18 @@ class Engine:
         log.error("request %s failed at token %d", sequence.request_id, sequence.position, exc_info=error)
         entry.error = _error_info(error)
         self._end(entry)
+
+    def _tell(self, told: PromptScores) -> None:
+        sequence = told.sequence
+        assert sequence.num_told is not None
+        sequence.num_told += len(told.tokens)
+        entry = self._requests[sequence.request_id]
+        try:
+            entry.outputs[sequence].read_prompt(told.tokens)
+        except MemoryError:
+            raise
+        except Exception as error:
+            self._fail(entry, sequence, error)
 
     def _push(self, entry: _Request, sequence: Sequence, drawn: Drawn) -> None:
         try:

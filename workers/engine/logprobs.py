@@ -1,4 +1,4 @@
-"""Logprobs: what the model alone thinks of a drawn token and of its alternatives."""
+"""Logprobs: what the model alone thinks of a token, drawn or of the prompt, and of its alternatives."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shared.prompt_logprobs import PromptToken
 from workers.engine.ranking import best_ids
 
 #: What is told of a token that the model gives no chance, as in OpenAI's API: JSON has no infinity.
 LOWEST = -9999.0
 #: A float32 holds no more of them; each more would be a byte in the job's stream.
 _DECIMALS = 6
+#: Logits of a prompt that are looked at together.
+_PART = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +40,27 @@ def score(logits: Tensor, token_ids: Sequence[int], num_top: Sequence[int]) -> l
         Scores(row[0], tuple(zip(row_ids[1 : 1 + top], row[1 : 1 + top], strict=True)))
         for row, row_ids, top in zip(told, ids.tolist(), num_top, strict=True)
     ]
+
+
+def score_prompt(logits: Tensor, token_ids: Sequence[int], num_top: int) -> list[PromptToken]:
+    """Each token that follows in a prompt, behind the position of its row of `logits`, float32 [R, V]."""
+    step = max(1, _PART // logits.shape[-1])
+    told: list[PromptToken] = []
+    for start in range(0, len(token_ids), step):
+        part, ids = logits[start : start + step], token_ids[start : start + step]
+        scores = score(part, ids, [num_top] * len(ids))
+        told += [
+            PromptToken(token_id, one.chosen, rank, one.top)
+            for token_id, one, rank in zip(ids, scores, _ranks(part, ids), strict=True)
+        ]
+    return told
+
+
+def _ranks(logits: Tensor, token_ids: Sequence[int]) -> list[int]:
+    """From 1 on, in the order of `best_ids`."""
+    chosen = torch.tensor(token_ids, device=logits.device)[:, None]
+    ids = torch.arange(logits.shape[-1], device=logits.device)
+    own = logits.gather(1, chosen)
+    is_before = (logits > own) | ((logits == own) & (ids < chosen))
+    ranks: list[int] = (is_before.sum(-1) + 1).tolist()
+    return ranks

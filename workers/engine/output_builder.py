@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from shared.events import Candidate, ChoiceOutput, FinishReason, TokenLogprobs
 from shared.job import ResolvedRequest
+from shared.prompt_logprobs import PromptLogprobs, PromptToken
 from workers.engine.detokenizer import Detokenizer, TokenBytes
 from workers.engine.logprobs import Scores
 from workers.engine.stop_matcher import StopMatcher
@@ -42,10 +44,12 @@ class OutputBuilder:
     released, in the end, is a function of the token ids alone: not of when, where and how often they came.
     Tokens at positions before `min_tokens` end nothing; a stop string ends the choice where one after them
     completes it. Logprobs go with their tokens, also with those that have no text; where the token drawn adds
-    nothing to the text (a stop or special token, one behind a stop string) its `raw` is empty.
+    nothing to the text (a stop or special token, one behind a stop string) its `raw` is empty. Those of the
+    prompt go with the first token that is released.
     """
 
     def __init__(self, token_bytes: TokenBytes, request: ResolvedRequest, index: int) -> None:
+        self._token_bytes = token_bytes
         self._detokenizer = Detokenizer(token_bytes)
         self._matcher = StopMatcher(request.sampling.stop)
         self._max_tokens = request.sampling.max_tokens
@@ -58,6 +62,9 @@ class OutputBuilder:
         self._num_tokens = 0
         self._position = 0
         self._finish: FinishReason | None = None
+        self._tells_prompt = request.sampling.tells_prompt(index)
+        self._prompt: list[PromptToken] = []
+        self._prompt_texts: dict[int, str] = {}
 
     @property
     def num_tokens(self) -> int:
@@ -68,6 +75,14 @@ class OutputBuilder:
     def position(self) -> int:
         """Tokens released."""
         return self._position
+
+    def read_prompt(self, tokens: Sequence[PromptToken]) -> None:
+        """Take what is told of the prompt's next tokens."""
+        self._prompt += tokens
+        for token in tokens:
+            for token_id in (token.token_id, *[one for one, _ in token.top]):
+                if token_id not in self._prompt_texts:
+                    self._prompt_texts[token_id] = self._token_bytes.text(token_id)
 
     def push(
         self, token_id: int, scores: Scores | None = None, *, is_complete: bool = False
@@ -155,4 +170,8 @@ class OutputBuilder:
             tuple([token.text for token in final]),
             self._finish,
             tuple([token.logprobs for token in final if token.logprobs]) if self._tells_logprobs else None,
+            self._prompt_logprobs() if self._tells_prompt and start == 0 else None,
         )
+
+    def _prompt_logprobs(self) -> PromptLogprobs:
+        return PromptLogprobs(tuple(self._prompt), self._prompt_texts)

@@ -30,6 +30,14 @@ class Row:
         return self.end == self.sequence.num_tokens
 
     @property
+    def wanted(self) -> range:
+        """The positions whose logits the step is to give: to tell of the prompt, and then to draw from."""
+        told = self.sequence.num_told
+        if told is not None and self.sequence.tells_prompt:
+            return range(max(self.start, told), self.end)
+        return range(self.end - 1, self.end) if self.draws else range(0)
+
+    @property
     def token_ids(self) -> list[int]:
         return self.sequence.token_ids[self.start : self.end]
 
@@ -43,7 +51,7 @@ class Plan:
     freed: tuple[int, ...] = ()
     #: Sequences that got a slot; the tokens of them that count as computed are to be copied into it.
     admitted: tuple[Sequence, ...] = ()
-    #: Whether the logits of every token are wanted, not only of those after which a row draws.
+    #: Whether the logits of every token are wanted, whatever its row says.
     wants_all: bool = False
 
     @property
@@ -171,7 +179,8 @@ class Scheduler:
             self._waiting.remove(sequence)
             sequence.slot = heapq.heappop(self._free_slots)
             self._running[sequence.slot] = sequence
-            if self._prefixes is not None:
+            # What is copied gives no logits.
+            if self._prefixes is not None and not sequence.tells_prompt:
                 sequence.num_computed = self._prefixes.find(sequence)
             admitted.append(sequence)
         return tuple(admitted)

@@ -32,6 +32,8 @@ class Sequence:
     matcher: Matcher | None = None
     #: What its spans in the PrefixCache begin with; None: it neither takes nor leaves any.
     prefix_root: bytes | None = None
+    #: How many tokens of the prompt had the logits behind them told of; None: nothing is told of it.
+    num_told: int | None = None
     #: How many of `token_ids` are in the cache.
     num_computed: int = 0
     #: The place in the cache; None while waiting.
@@ -55,6 +57,11 @@ class Sequence:
     def position(self) -> int:
         """Position of the token that is drawn next, counted from the first of the output."""
         return len(self.token_ids) - self.num_prompt_tokens
+
+    @property
+    def tells_prompt(self) -> bool:
+        """Whether the logits behind tokens of the prompt are still wanted; the last one's are drawn from."""
+        return self.num_told is not None and self.num_told < self.num_prompt_tokens - 1
 
     @property
     def is_complete(self) -> bool:

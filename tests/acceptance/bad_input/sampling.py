@@ -59,7 +59,23 @@ CASES = [
         "top_logprobs",
     ),
     field("B34 top_logprobs alone", {"top_logprobs": 2}, 400, "invalid_value", "top_logprobs"),
-    field("B35 prompt_logprobs -1", {"prompt_logprobs": -1}, 400, "unsupported_parameter", "prompt_logprobs"),
+    field(
+        "B35 prompt_logprobs -1", {"prompt_logprobs": -1}, 400, "integer_below_min_value", "prompt_logprobs"
+    ),
+    field(
+        "B35 prompt_logprobs 2^40",
+        {"prompt_logprobs": _FORTY},
+        400,
+        "integer_above_max_value",
+        "prompt_logprobs",
+    ),
+    field(
+        "B35 prompt_logprobs of a stream",
+        {"prompt_logprobs": 1, "stream": True},
+        400,
+        "invalid_value",
+        "prompt_logprobs",
+    ),
     field("B36 seed 2^64", {"seed": 2**64}, 400, "integer_above_max_value", "seed"),
     field("B37 five stops", {"stop": ["a"] * 5}, 400, "array_above_max_length", "stop"),
     field("B37 10,000 stops", {"stop": ["a"] * 10_000}, 400, "array_above_max_length", "stop"),

@@ -8,6 +8,7 @@ import httpx
 import openai
 import pytest
 
+from api.translate import prompt_logprobs_of
 from shared.errors import ErrorInfo
 from shared.job_store import JobStore
 from tests.fake_worker import ANSWER, PROMPT_TOKENS, FakeWorker, Running, hello, says
@@ -15,6 +16,7 @@ from tests.integration.api.conftest import StartApi
 from tests.integration.api.requests import CHAT, chat, read_blocks, stream
 from tests.integration.api.server import MODEL, ApiServer
 from tests.unit.api.streams import Text
+from tests.unit.shared.test_prompt_logprobs import TOLD
 
 TEXT = "".join(ANSWER)
 USAGE = {
@@ -76,6 +78,27 @@ async def test_the_body_that_the_worker_reads(http: httpx.AsyncClient, store: Jo
         assert running.job.metadata == {"a": "b"}
         await running.complete("length")
         assert (await asking).json()["choices"][0]["finish_reason"] == "length"
+
+
+async def test_what_is_told_of_the_prompt_is_in_the_whole_answer_alone(
+    http: httpx.AsyncClient, other_http: httpx.AsyncClient, store: JobStore
+) -> None:
+    async def script(running: Running) -> None:
+        assert running.job.body["prompt_logprobs"] == 1
+        await running.say("a", prompt_logprobs=TOLD)
+        await running.say("b")
+        await running.complete()
+
+    async with FakeWorker(store, script):
+        found = (await http.post(CHAT, json=chat(prompt_logprobs=1))).json()
+    assert found["prompt_logprobs"] == prompt_logprobs_of(TOLD)
+    assert found["choices"][0]["message"]["content"] == "ab"
+    assert (await other_http.get(f"{CHAT}/{found['id']}")).json() == found
+    job = f"/v1/jobs/job_{found['id'].removeprefix('chatcmpl-')}"
+    assert (await other_http.get(job)).json()["result"] == found
+    for url in (f"{CHAT}/{found['id']}/events", f"{job}/events"):
+        told = await other_http.get(url)
+        assert told.status_code == 200 and b"rank" not in told.content
 
 
 async def test_tokens_come_one_by_one(http: httpx.AsyncClient, store: JobStore) -> None:

@@ -22,10 +22,12 @@ def asked(worker: LoneWorker) -> dict[str, dict[str, Any]]:
     """The body of each feature."""
     worker.add("plain", worker.resolve(PLAIN))
     worker.run()
-    return features(worker.answer("plain", 1)[0].text)
+    # Not with the others, which are streamed as well.
+    told = {"prompt_logprobs": {**PLAIN, "prompt_logprobs": 2, "n": 2, "stop": ["\x7f"]}}
+    return features(worker.answer("plain", 1)[0].text) | told
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "prompt_logprobs"])
 def test_an_answer_is_the_same_wherever_another_worker_goes_on(
     worker: LoneWorker, asked: dict[str, dict[str, Any]], name: str
 ) -> None:

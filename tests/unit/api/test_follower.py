@@ -11,6 +11,7 @@ from api.cursor import Cursor
 from api.errors import ClientGone, SlowReader, StreamCorrupt
 from api.follower import MAX_UNREAD_BYTES, Follower
 from shared.events import ChoiceOutput, Entry, Output, Queued, Started
+from shared.prompt_logprobs import MAX_PROMPT_CANDIDATES, PromptLogprobs, PromptToken
 from tests.unit.api.streams import JOB_ID, logprobs, output
 
 ENTRIES = [
@@ -105,6 +106,25 @@ def test_a_long_past_is_no_slow_reading(follower: Follower) -> None:
     follower.join([*ENTRIES[:2], Entry("2-1", (2,), Output((output(0, 0, piece, piece),)))])
     follower.offer(Entry("2-2", (3,), Output((output(0, 2, "c"),))))
     assert texts(follower) == piece + piece + "c"
+
+
+def test_the_longest_prompts_logprobs_are_no_slow_reading(follower: Follower) -> None:
+    token = PromptToken(1, -1.0, 1, ((1, -1.0),) * 15)
+    told = PromptLogprobs((token,) * (MAX_PROMPT_CANDIDATES // 16), {1: "a"})
+    follower.join(ENTRIES[:2])
+    first = dataclasses.replace(output(0, 0, "a"), prompt_logprobs=told)
+    follower.offer(Entry("2-1", (1,), Output((first,))))
+    assert texts(follower) == "a"
+
+
+def test_the_prompts_logprobs_weigh_as_well(follower: Follower) -> None:
+    token = PromptToken(1, -1.0, 1, ((1, -1.0),) * 15)
+    told = PromptLogprobs((token,) * (MAX_UNREAD_BYTES // (16 * 32)), {1: "a"})
+    follower.join(ENTRIES[:2])
+    first = dataclasses.replace(output(0, 0, "a"), prompt_logprobs=told)
+    follower.offer(Entry("2-1", (1,), Output((first,))))
+    with pytest.raises(SlowReader):
+        follower.take_ready()
 
 
 async def test_a_failure_is_raised_and_stays(follower: Follower) -> None:

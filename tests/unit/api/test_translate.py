@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from api.cursor import Cursor
 from api.translate import completion, job_id_of
-from tests.unit.api.streams import JOB_ID, PROMPT_TOKENS, Answers, answers, facts, read_all, tell
+from shared.events import Completed, Entry, Output
+from shared.prompt_logprobs import PromptLogprobs, PromptToken
+from tests.unit.api.streams import JOB_ID, PROMPT_TOKENS, Answers, answers, facts, output, read_all, tell
 
 
 @given(answers, st.integers())
@@ -36,6 +40,31 @@ def test_a_completion_is_the_fold_of_its_stream(told: Answers, seed: int) -> Non
             "total_tokens": PROMPT_TOKENS + tokens,
         },
     }
+
+
+def test_a_completion_tells_the_prompt_as_vllm_does() -> None:
+    token = PromptToken(5, -2.25, 9, ((7, -0.5), (8, -1.0)))
+    told = PromptLogprobs((token, PromptToken(7, -0.5, 1, ((7, -0.5), (5, -3.0)))), {5: "é", 7: "a", 8: ""})
+    first = replace(output(0, 0, "x"), prompt_logprobs=told)
+    entries = [
+        Entry("2-1", (1, 1), Output((first, output(1, 0, "x")))),
+        Entry("2-2", (1, 1), Output((output(0, 1, finish="stop"), output(1, 1, finish="stop")))),
+        Entry("2-3", (1, 1), Completed(3)),
+    ]
+    found = completion(facts(2), read_all(entries, Cursor.start(JOB_ID, 2)._replace(marker=2)))
+    assert found["prompt_logprobs"] == [
+        None,
+        {
+            "5": {"logprob": -2.25, "rank": 9, "decoded_token": "é"},
+            "7": {"logprob": -0.5, "rank": 1, "decoded_token": "a"},
+            "8": {"logprob": -1.0, "rank": 2, "decoded_token": ""},
+        },
+        {
+            "7": {"logprob": -0.5, "rank": 1, "decoded_token": "a"},
+            "5": {"logprob": -3.0, "rank": 2, "decoded_token": "é"},
+        },
+    ]
+    assert [list(one) for one in found["prompt_logprobs"][1:]] == [["5", "7", "8"], ["7", "5"]]
 
 
 def test_a_completion_is_named_after_its_job() -> None:

@@ -30,6 +30,7 @@ from shared.events import (
     encode_positions,
     event_type,
 )
+from tests.unit.shared.test_prompt_logprobs import TOLD
 
 LOGPROBS = (
     TokenLogprobs(Candidate(1, b"\xc3", -0.5), (Candidate(1, b"\xc3", -0.5), Candidate(9, b" a", -2.25))),
@@ -42,6 +43,8 @@ EVENTS: list[Event] = [
     Requeued("drain"),
     Output((ChoiceOutput(0, 4, (1, 2), ("a", 'b"\n'), "stop"), ChoiceOutput(1, 0, (), ()))),
     Output((ChoiceOutput(0, 4, (1, 2), ("", "é"), None, LOGPROBS),)),
+    Output((ChoiceOutput(0, 0, (1, 2), ("", "é"), "stop", LOGPROBS, TOLD), ChoiceOutput(1, 0, (1,), ("a",)))),
+    Output((ChoiceOutput(0, 0, (1,), ("a",), None, None, TOLD),)),
     Completed(7),
     Incomplete(7),
     Failed(ErrorInfo("too long", "invalid_request_error", "messages", "context_length_exceeded", 400), 9),
@@ -99,6 +102,13 @@ def test_an_output_cut_anywhere_joins_again(
     head = ChoiceOutput(0, start, ids[:num], texts[:num], logprobs=told)
     assert rest.start == cut
     assert head.joined(rest) == whole
+
+
+def test_what_is_told_of_the_prompt_goes_with_the_first_token() -> None:
+    whole = ChoiceOutput(0, 0, (1, 2), ("a", "b"), prompt_logprobs=TOLD)
+    assert whole.since(0) == whole
+    assert whole.since(1) == ChoiceOutput(0, 1, (2,), ("b",))
+    assert ChoiceOutput(0, 0, (1,), ("a",), prompt_logprobs=TOLD).joined(whole.since(1)) == whole
 
 
 def test_what_lies_behind_the_end_is_empty() -> None:

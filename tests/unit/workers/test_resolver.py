@@ -15,6 +15,7 @@ from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from shared.constraint import Constraint
 from shared.errors import BatonError, ErrorInfo, RequestError
+from shared.prompt_logprobs import MAX_PROMPT_CANDIDATES
 from shared.sampling import SamplingParams
 from workers.defaults import Defaults
 from workers.resolver import Resolver
@@ -241,6 +242,17 @@ def test_what_only_the_model_knows_is_the_clients_fault(fields: dict[str, Any], 
     info = refusal(make_resolver(vocab_size=300), chat("a", **fields))
     assert (info.status, info.code, info.param) == (400, "invalid_value", param)
     assert info.type == "invalid_request_error" and f"'{param}'" in info.message
+
+
+def test_a_prompt_may_have_so_many_logprobs_as_one_event_holds() -> None:
+    resolver = make_resolver(max_model_len=10_000)
+    num = len(resolver.resolve(chat("a"), n=1).prompt_token_ids)
+    longest = "a" * (1 + MAX_PROMPT_CANDIDATES // 21 - num)
+    assert resolver.resolve(chat(longest, prompt_logprobs=20), n=1).sampling.prompt_logprobs == 20
+    info = refusal(resolver, chat(longest + "a", prompt_logprobs=20))
+    assert (info.status, info.code, info.param) == (400, "invalid_value", "prompt_logprobs")
+    assert resolver.resolve(chat(longest + "a", prompt_logprobs=0), n=1).sampling.prompt_logprobs == 0
+    assert resolver.resolve(chat("a"), n=1).sampling.prompt_logprobs is None
 
 
 def test_the_last_token_of_the_vocabulary_is_one() -> None:

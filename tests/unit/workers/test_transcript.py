@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from shared.events import Candidate, ChoiceOutput, Entry, Output, Queued, Started, TokenLogprobs
+from tests.unit.shared.test_prompt_logprobs import TOLD
 from workers.transcript import Progress, Transcript
 
 
@@ -37,6 +38,16 @@ def test_logprobs_go_with_their_tokens() -> None:
     assert transcript.since(Progress((1,), (False,))) == Output(
         (ChoiceOutput(0, 1, (1, 2), ("x", "x"), "length", told[1:]),)
     )
+
+
+def test_what_is_told_of_the_prompt_is_told_again_where_redis_lost_the_first_token() -> None:
+    first = ChoiceOutput(0, 0, (0,), ("a",), prompt_logprobs=TOLD)
+    transcript = Transcript.of([Entry("2-1", (1,), Output((first,)))], 1)
+    transcript.take([words("b", start=1)])
+    assert transcript.since(Progress((1,), (False,))) == Output((words("b", start=1),))
+    whole = ChoiceOutput(0, 0, (0, 1), ("a", "b"), prompt_logprobs=TOLD)
+    assert transcript.since(Progress((0,), (False,))) == Output((whole,))
+    assert transcript.so_far() == (whole,)
 
 
 def test_it_is_read_from_a_stream() -> None:

@@ -109,7 +109,10 @@ def read(**fields: Any) -> dict[str, Any]:
         ({"logprobs": True, "top_logprobs": -1}, "top_logprobs", "integer_below_min_value"),
         ({"top_logprobs": 1}, "top_logprobs", "invalid_value"),
         ({"logprobs": False, "top_logprobs": 1}, "top_logprobs", "invalid_value"),
-        ({"prompt_logprobs": -1}, "prompt_logprobs", "unsupported_parameter"),
+        ({"prompt_logprobs": -1}, "prompt_logprobs", "integer_below_min_value"),
+        ({"prompt_logprobs": 21}, "prompt_logprobs", "integer_above_max_value"),
+        ({"prompt_logprobs": True}, "prompt_logprobs", "invalid_type"),
+        ({"prompt_logprobs": 0, "stream": True}, "prompt_logprobs", "invalid_value"),
         ({"metadata": {"k" * 65: ""}}, "metadata." + "k" * 65, "string_above_max_length"),
     ],
 )
@@ -225,3 +228,4 @@ def test_what_is_kept() -> None:
         "stream_options": {"include_usage": True},
     }
     assert read() == {"messages": HELLO, "n": 1}
+    assert read(prompt_logprobs=0) == {"messages": HELLO, "n": 1, "prompt_logprobs": 0}

@@ -35,6 +35,7 @@ BOUNDS: dict[str, tuple[list[Any], list[Any], dict[str, Any]]] = {
     "min_tokens": ([0, 2**31 - 1], [-1, 2**31], {}),
     "stop_token_ids": ([[], [0, 2**31 - 1], [1] * 128], [[-1], [2**31], [1] * 129], {}),
     "ignore_eos": ([True, False], [1], {}),
+    "prompt_logprobs": ([0, 20], [-1, 21], {}),
     "max_tokens": ([1, 2**31 - 1], [0, 2**31], {}),
     "max_completion_tokens": ([1, 2**31 - 1], [0, 2**31], {}),
     "temperature": ([0, 2], [-0.1, 2.1], {}),

@@ -34,6 +34,13 @@ def test_tokens_of_all_rows_lie_side_by_side() -> None:
     assert [group.tokens for group in part.groups] == [slice(0, 1), slice(1, 3), slice(3, 6)]
 
 
+def test_a_prompt_that_is_told_gives_the_logits_of_its_tokens() -> None:
+    told, plain = row(1, 9, 2, 3), row(2, 4, 1, 3)
+    told.sequence.num_told = 3
+    assert batch_of(Plan((row(0, 4, 3, 1), told, plain))).logit_indices.tolist() == [0, 2, 3, 6]
+    assert batch_of(Plan((told,), wants_all=True)).logit_indices.tolist() == [0, 1, 2]
+
+
 def test_shelves_are_parts_of_their_own_and_logits_keep_the_order_of_the_plan() -> None:
     rows = (row(0, 600, 599, 1), row(1, 4, 3, 1), row(2, 9, 8, 1), row(3, 700, 698, 2))
     batch = batch_of(Plan(rows), {0: 1024, 3: 1024})

@@ -132,3 +132,15 @@ def test_a_text_that_breaks_off_within_a_character_is_not_whole_and_ends_in_fffd
     assert not detokenizer.is_whole
     assert detokenizer.flush() == "\ufffd"
     assert detokenizer.is_whole
+
+
+def test_a_token_by_itself_has_its_name_or_its_text() -> None:
+    subject = TokenBytes(byte_level())
+
+    def text(token: str) -> str:
+        token_id = byte_level().token_to_id(token)
+        assert token_id is not None
+        return subject.text(token_id)
+
+    assert (text("hell"), text("Ġw"), text("ðŁ"), text("<think> ü")) == ("hell", " w", "\ufffd", "<think> ü")
+    assert (text(_SPECIAL), subject.text(10**6)) == (_SPECIAL, "")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from transformers import PreTrainedModel
 from shared.errors import ErrorInfo, RequestError
 from shared.events import ChoiceOutput
 from shared.job import ResolvedRequest
+from shared.prompt_logprobs import PromptLogprobs, PromptToken
 from shared.sampling import SamplingParams
 from tests.models import byte_tokenizer, generate, tiny_model
 from tests.unit.workers.engine.sampling_reference import adjusted_logits
@@ -25,7 +27,7 @@ from workers.engine.model_runner import ModelRunner
 from workers.engine.output_builder import OutputBuilder
 from workers.engine.prefix_cache import PrefixCache
 from workers.engine.sampler import Drawn, Sampler, SampleRow
-from workers.engine.scheduler import Scheduler
+from workers.engine.scheduler import Plan, Scheduler
 
 TOKENIZER = byte_tokenizer()
 TOKEN_BYTES = TokenBytes(TOKENIZER.backend_tokenizer)
@@ -541,3 +543,177 @@ def test_choices_of_one_request_read_its_prompt_once(model: PreTrainedModel) -> 
     assert engine.stats.running == 2  # the first choice, and who came after the others
     assert choices_of(run(engine), "r") == choices_of(run(plain), "r")
     assert engine.stats.prompt_tokens == 200 + 2 * (200 - 192) + 5
+
+
+def told_of(outputs: Iterable[EngineOutput], request_id: str) -> PromptLogprobs:
+    """What was told of a request's prompt: once, with the first choice's first token."""
+    (found,) = [
+        (choice.index, choice.start, choice.prompt_logprobs)
+        for output in outputs
+        for choice in (output.choices if output.request_id == request_id else ())
+        if choice.prompt_logprobs is not None
+    ]
+    assert found[:2] == (0, 0)
+    return found[2]
+
+
+def alone(engine: Engine, wanted: ResolvedRequest, *, owner: str | None = None) -> PromptLogprobs:
+    engine.add("alone", wanted, owner=owner)
+    return told_of(run(engine), "alone")
+
+
+@torch.inference_mode()
+def test_prompt_logprobs_are_those_of_the_models_own_forward(model: PreTrainedModel) -> None:
+    token_ids = prompt(3, 60)
+    wanted = request(token_ids, prompt_logprobs=3, temperature=1.0, presence_penalty=1.0)
+    told = alone(make_engine(model), wanted)
+    plain = tiny_model("llama", vocab_size=len(TOKENIZER)).double()
+    exact = plain(torch.tensor([token_ids])).logits[0].log_softmax(-1)
+    assert [one.token_id for one in told.tokens] == list(token_ids[1:])
+    for one, row in zip(told.tokens, exact, strict=False):
+        assert one.logprob == pytest.approx(float(row[one.token_id]), abs=1e-5)
+        assert one.rank == 1 + int((row > row[one.token_id]).sum())
+        assert [value for _, value in one.top] == pytest.approx(row.topk(3).values.tolist(), abs=1e-5)
+        assert [token_id for token_id, _ in one.top] == row.topk(3).indices.tolist()
+    assert told.texts.keys() >= set(token_ids[1:]) and len({one.rank for one in told.tokens}) > 20
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_prompt_logprobs_are_the_same_in_chunks_whole_and_beside_others(dtype: torch.dtype) -> None:
+    prepared = tiny_model("llama", vocab_size=len(TOKENIZER)).to(dtype)
+    assert prepare_model(prepared).is_exact
+    wanted = request(prompt(3, 90), prompt_logprobs=2, temperature=1.0)
+    whole = alone(make_engine(prepared, chunk=100), wanted)
+    assert len(whole.tokens) == 89
+    for chunk in (1, 4, 17):
+        assert alone(make_engine(prepared, chunk=chunk), wanted) == whole
+    engine = make_engine(prepared, max_slots=8, chunk=13)
+    for i in range(6):
+        other = request(prompt(50 + i, 5 + 9 * i), prompt_logprobs=[None, 5][i % 2], temperature=1.0)
+        engine.add(f"other{i}", other)
+        engine.step()
+    engine.add("r", wanted)
+    outputs = run(engine)
+    assert told_of(outputs, "r") == whole
+
+
+def test_prompt_logprobs_change_no_token_of_their_request_and_its_neighbours(model: PreTrainedModel) -> None:
+    asked = [request(prompt(i, 30), temperature=1.0, seed=i, logprobs=1) for i in range(3)]
+    expected = [drawn(make_engine(model), "r", one) for one in asked]
+    engine = make_engine(model)
+    for i, one in enumerate(asked):
+        sampling = replace(one.sampling, prompt_logprobs=1 if i == 1 else None)
+        engine.add(str(i), replace(one, sampling=sampling))
+    outputs = run(engine)
+    found = [replace(choices_of(outputs, str(i))[0], prompt_logprobs=None) for i in range(3)]
+    assert found == expected
+
+
+@pytest.mark.parametrize("num_released", [0, 1, 5])
+def test_prompt_logprobs_are_told_again_only_where_no_token_was_released(
+    model: PreTrainedModel, num_released: int
+) -> None:
+    """The same bits then, whatever the worker before had computed."""
+    wanted = request(prompt(3, 40), prompt_logprobs=4, temperature=1.0, n=2)
+    first = make_engine(model)
+    first.add("r", wanted)
+    outputs = run(first)
+    whole, told = choices_of(outputs, "r"), told_of(outputs, "r")
+    engine = make_engine(model, chunk=9)
+    released = [
+        ChoiceOutput(0, 0, whole[0].token_ids[:num_released], whole[0].texts[:num_released]),
+        ChoiceOutput(1, 0, whole[1].token_ids[:3], whole[1].texts[:3]),
+    ]
+    engine.add("r", wanted, tuple(one for one in released if one.token_ids))
+    found = choices_of(run(engine), "r")
+    assert found[0].token_ids == whole[0].token_ids[num_released:]
+    assert found[0].prompt_logprobs == (told if num_released == 0 else None)
+    assert found[1].prompt_logprobs is None
+
+
+def test_prompt_logprobs_of_a_known_prompt_are_those_of_a_new_one(model: PreTrainedModel) -> None:
+    wanted = request(prompt(5, 150), prompt_logprobs=2)
+    engine = remembering(model)
+    first = alone(engine, wanted, owner="ann")
+    assert len(first.tokens) == 149
+    assert alone(engine, wanted, owner="ann") == first
+    assert engine.stats.cache.saved_tokens == 0
+    engine.add("plain", request(prompt(5, 150)), owner="ann")
+    run(engine)
+    assert engine.stats.cache.saved_tokens == 128  # what they computed is there for those who do not ask
+
+
+class CountingRunner(ModelRunner):
+    """Knows how many rows of logits each step made."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.num_logits: list[int] = []
+
+    def run(self, plan: Plan) -> Tensor:
+        logits = super().run(plan)
+        self.num_logits.append(len(logits))
+        return logits
+
+
+def counting(model: PreTrainedModel) -> tuple[Engine, CountingRunner]:
+    engine = remembering(model, chunk=16)
+    runner = engine._runner = CountingRunner(model, KVBudget(512), engine._prefixes)
+    return engine, runner
+
+
+def test_logits_of_a_prompt_are_made_a_chunk_at_a_time_and_only_where_they_are_asked_for(
+    model: PreTrainedModel,
+) -> None:
+    engine, runner = counting(model)
+    engine.add("r", request(prompt(5, 100), prompt_logprobs=0, max_tokens=3))
+    run(engine)
+    assert runner.num_logits == [16] * 6 + [4, 1, 1]
+    engine, runner = counting(model)
+    engine.add("r", request(prompt(5, 100), max_tokens=3))
+    run(engine)
+    assert runner.num_logits == [0] * 6 + [1, 1, 1]
+
+
+def test_several_choices_tell_their_prompt_once(model: PreTrainedModel) -> None:
+    engine, runner = counting(model)
+    engine.add("r", request(prompt(5, 100), prompt_logprobs=1, n=3, max_tokens=2), owner="ann")
+    told = told_of(run(engine), "r")
+    assert len(told.tokens) == 99
+    assert sum(runner.num_logits) == 99 + 3 * 2
+
+
+def test_a_prompt_that_is_read_anew_for_want_of_memory_is_told_once() -> None:
+    long = tiny_model("llama", vocab_size=len(TOKENIZER), max_position_embeddings=1024)
+    prepare_model(long)
+    wanted = [request(prompt(i, 500), max_tokens=20, prompt_logprobs=1) for i in range(3)]
+
+    def engine_with(max_kv_tokens: int | None) -> Engine:
+        budget = KVBudget(1024, max_kv_tokens)
+        scheduler = Scheduler(max_slots=3, prefill_chunk=100, max_step_tokens=150, kv_budget=budget)
+        return Engine(ModelRunner(long, budget), scheduler, Sampler(), make_output, budget)
+
+    short = engine_with(1536)
+    for i, one in enumerate(wanted):
+        short.add(str(i), one)
+    outputs = run(short)
+    assert short.stats.cache.preempted >= 1
+    ample = engine_with(None)
+    assert [told_of(outputs, str(i)) for i in range(3)] == [alone(ample, one) for one in wanted]
+
+
+class BrokenReading(OutputBuilder):
+    def read_prompt(self, tokens: Sequence[PromptToken]) -> None:
+        raise ValueError(f"{len(tokens)} tokens")
+
+
+def test_a_prompt_that_cannot_be_told_ends_its_request_alone(model: PreTrainedModel) -> None:
+    broken = request(prompt(9, 30), prompt_logprobs=1, n=2)
+    engine = engine_with(model, broken, BrokenReading)
+    engine.add("good", request(prompt(1)))
+    engine.add("bad", broken)
+    outputs = run(engine)
+    (failed,) = [output for output in outputs if output.request_id == "bad"]
+    assert failed.is_last and failed.error is not None and failed.error.code == "engine_error"
+    assert choices_of(outputs, "good")[0] == drawn(make_engine(model), "good", request(prompt(1)))
+    assert engine.stats.running == 0

@@ -11,6 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from shared.events import Candidate, ChoiceOutput, TokenLogprobs
 from shared.job import ResolvedRequest
+from shared.prompt_logprobs import PromptLogprobs, PromptToken
 from shared.sampling import SamplingParams
 from workers.engine.detokenizer import TokenBytes
 from workers.engine.logprobs import Scores
@@ -300,3 +301,37 @@ def test_releases_follow_each_other_and_only_the_last_has_a_finish(
     assert [output.start for output in outputs[1:]] == [output.end for output in outputs[:-1]]
     assert all(output.finish is None for output in outputs[:-1])
     assert all(len(output.token_ids) == len(output.texts) > 0 for output in outputs)
+
+
+def telling_builder(index: int = 0) -> OutputBuilder:
+    sampling = SamplingParams(100, seed=0, n=2, prompt_logprobs=1)
+    return OutputBuilder(token_bytes(), ResolvedRequest((1, 2, 3), sampling, (_EOS,), "revision"), index)
+
+
+A_B = [PromptToken(one("b"), -1.0, 2, ((one("ab"), -0.5),)), PromptToken(_EOS, -3.0, 9, ((one("a"), -0.5),))]
+
+
+def test_what_is_told_of_the_prompt_goes_with_the_first_tokens_that_are_final() -> None:
+    output = telling_builder()
+    output.read_prompt(A_B[:1])
+    output.read_prompt(A_B[1:])
+    assert output.push(_PARTY) is None
+    told = PromptLogprobs(
+        tuple(A_B), {one("b"): "b", one("ab"): "ab", one("a"): "a", _EOS: "<|end|>"}
+    )  # fmt: skip
+    assert output.push(_POPPER) == ChoiceOutput(
+        0, 0, (_PARTY, _POPPER), ("", "🎉"), prompt_logprobs=told
+    )  # fmt: skip
+    assert output.push(one("a")) == ChoiceOutput(0, 2, (one("a"),), ("a",))
+
+
+def test_a_prompt_of_one_token_has_nothing_to_tell_and_says_so() -> None:
+    first = telling_builder().push(one("a"))
+    assert first is not None and first.prompt_logprobs == PromptLogprobs()
+
+
+def test_other_choices_and_continuations_tell_nothing_of_the_prompt() -> None:
+    assert telling_builder(1).push(one("a")) == ChoiceOutput(1, 0, (one("a"),), ("a",))
+    continued = telling_builder()
+    assert continued.replay(ChoiceOutput(0, 0, (one("a"),), ("a",))) is None
+    assert continued.push(one("b")) == ChoiceOutput(0, 1, (one("b"),), ("b",))

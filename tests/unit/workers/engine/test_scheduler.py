@@ -173,3 +173,55 @@ def test_a_token_far_behind_in_a_prompt_counts_as_several() -> None:
     assert counts(16, 1, position=4000, attention_span=2000) == [16]
     assert counts(16, 1, position=7000, attention_span=50) == [1]
     assert counts(0, 1, position=4000, attention_span=2000) == [128]
+
+
+def wanted(subject: Scheduler) -> list[tuple[str, list[int]]]:
+    """The positions whose logits the next step gives; then as the engine does."""
+    plan = subject.schedule()
+    found = [(row.sequence.request_id, list(row.wanted)) for row in plan.rows]
+    for row in plan.rows:
+        if row.sequence.tells_prompt and row.sequence.num_told is not None:
+            row.sequence.num_told += len(row.wanted) - row.draws
+    run(plan)
+    return found
+
+
+def test_a_step_gives_the_logits_of_what_draws_and_of_a_prompt_that_is_told() -> None:
+    subject = scheduler()
+    told, plain = sequence("told", 12), sequence("plain", 7)
+    told.num_told = 0
+    for each in (told, plain):
+        subject.add(each)
+    assert wanted(subject) == [("told", [0, 1, 2, 3, 4]), ("plain", [])]
+    assert wanted(subject) == [("told", [5, 6, 7, 8, 9]), ("plain", [6])]
+    assert wanted(subject) == [("plain", [7]), ("told", [10, 11])]
+    assert wanted(subject) == [("told", [12]), ("plain", [8])]
+
+
+def test_what_was_told_of_a_prompt_is_not_wanted_when_it_is_read_anew() -> None:
+    subject = scheduler()
+    told = sequence("told", 12)
+    told.num_told = 7
+    subject.add(told)
+    assert [wanted(subject) for _ in range(4)] == [
+        [("told", [])],
+        [("told", [7, 8, 9])],
+        [("told", [10, 11])],
+        [("told", [12])],
+    ]
+
+
+class AllKnown:
+    """A prefix cache that has all but the last token."""
+
+    def find(self, sequence: Sequence) -> int:
+        return sequence.num_tokens - 1
+
+
+def test_a_prompt_that_is_told_is_computed_though_it_is_known() -> None:
+    subject = Scheduler(max_slots=4, prefill_chunk=50, max_step_tokens=50, prefixes=AllKnown())
+    told, done, plain = sequence("told", 12), sequence("done", 12), sequence("plain", 12)
+    told.num_told, done.num_told = 0, 11
+    for each in (told, done, plain):
+        subject.add(each)
+    assert run(subject.schedule()) == [("done", 1, 11, 1), ("plain", 2, 11, 1), ("told", 0, 0, 12)]

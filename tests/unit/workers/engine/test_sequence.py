@@ -37,3 +37,15 @@ def test_the_token_that_was_drawn_is_taken_by_the_grammar() -> None:
 
 def test_without_a_grammar_a_text_is_never_complete() -> None:
     assert not Sequence("r", 0, SamplingParams(max_tokens=9, seed=0), [5], 1).is_complete
+
+
+def test_logits_behind_the_prompts_tokens_are_wanted_until_those_but_the_last_were_told() -> None:
+    sampling = SamplingParams(max_tokens=9, seed=0, prompt_logprobs=0)
+    asked = Sequence("r", 0, sampling, [5, 6, 7], 3, num_told=0)
+    assert asked.tells_prompt
+    asked.num_told = 1
+    assert asked.tells_prompt
+    asked.num_told = 2
+    assert not asked.tells_prompt
+    assert not Sequence("r", 0, sampling, [5], 1, num_told=0).tells_prompt
+    assert not Sequence("r", 1, sampling, [5, 6, 7], 3).tells_prompt
