@@ -26,9 +26,9 @@ _TIMEOUT_S = 120
 def compile_native() -> Path | None:
     """The library's file; None, with a line in the log, where there is no compiler, or none that can do it.
 
-    The compiler is `$CC`, or the system's `cc`, or the one of the package ziglang. The file lies in the
-    user's cache, under a name that says what it was made of and for which CPU: processes that build it at the same
-    time do not disturb each other.
+    The compiler is `$CC`, or the system's `cc`, or that of the package ziglang. The file lies in the user's
+    cache, under a name that says what it was made of and for which CPU, and takes its place in one move:
+    processes that build it at the same time do not disturb each other.
     """
     compiler = _compiler()
     if compiler is None:
