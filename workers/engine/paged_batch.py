@@ -117,7 +117,8 @@ def idle_batch(num_rows: int, max_keys: int, device: torch.device) -> PagedBatch
 def _wanted(plan: Plan, ends: Sequence[int]) -> list[int]:
     if plan.wants_all:
         return list(range(ends[-1]))
-    return [end - 1 for row, end in zip(plan.rows, ends[1:], strict=True) if row.draws]
+    rows = zip(plan.rows, ends[1:], strict=True)
+    return [end - row.end + position for row, end in rows for position in row.wanted]
 
 
 def _table_row(row: Row, pool: PagePool, width: int) -> list[int]:

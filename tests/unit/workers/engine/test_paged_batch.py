@@ -43,6 +43,16 @@ def test_logits_are_of_rows_that_draw_or_of_every_token() -> None:
     assert mixed(wants_all=True).logit_indices.tolist() == [0, 1, 2, 3, 4, 5]
 
 
+def test_a_prompt_that_is_told_gives_the_logits_of_its_tokens() -> None:
+    pool = PagePool(None)
+    told, plain = row(1, 2, 3, 9), row(2, 1, 3, 4)
+    told.sequence.num_told = 3
+    for each in (told, plain):
+        pool.reach(each.slot, each.sequence.num_tokens)
+    assert make_paged_batch(Plan((told, plain)), pool, CPU).logit_indices.tolist() == [1, 2, 5]
+    assert make_paged_batch(Plan((told,), wants_all=True), pool, CPU).logit_indices.tolist() == [0, 1, 2]
+
+
 def test_idle_rows_have_one_key_on_the_scratch_page() -> None:
     batch = idle_batch(3, PAGE + 1, CPU)
     assert (batch.cells.tolist(), batch.num_keys.tolist()) == ([0, 0, 0], [1, 1, 1])

@@ -74,6 +74,14 @@ def test_admitted_sequence_has_room_before_it_has_a_row() -> None:
     assert subject.held(5, 64, 128) == [3] * 64
 
 
+def test_a_row_has_room_beyond_what_its_sequence_has() -> None:
+    subject = Cache()
+    sequence = Sequence("r", 0, SamplingParams(max_tokens=9, seed=0), [0] * PAGE, PAGE)
+    row = Row(sequence, 0, PAGE - 1, 3)
+    batch = subject.cache.begin(Plan((row,), wants_all=True), CPU)
+    assert (batch.max_keys, subject.cache.num_tokens) == (PAGE + 2, 2 * PAGE)
+
+
 def test_spans_are_copied_across_the_borders_of_pages() -> None:
     subject = Cache()
     marks = [float(i) for i in range(PAGE + 100)]
