@@ -673,6 +673,11 @@ def test_logits_of_a_prompt_are_made_a_chunk_at_a_time_and_only_where_they_are_a
     engine.add("r", request(prompt(5, 100), max_tokens=3))
     run(engine)
     assert runner.num_logits == [0] * 6 + [1, 1, 1]
+    engine, runner = counting(model)
+    so_far = ChoiceOutput(0, 0, (65,), ("A",))
+    engine.add("r", request(prompt(5, 100), prompt_logprobs=0, max_tokens=3), (so_far,))
+    run(engine)
+    assert runner.num_logits == [0] * 6 + [1, 1]
 
 
 def test_several_choices_tell_their_prompt_once(model: PreTrainedModel) -> None:
