@@ -25,7 +25,19 @@ def test_baton_alone_on_a_tiny_model(tmp_path: Path) -> None:
     model, page = make_tiny_chat_model(tmp_path / "tiny"), tmp_path / "page.md"
     page.write_text(_PAGE)
     options = ["--model", str(model), "--home", str(tmp_path / "home"), "--document", str(page), "--rivals"]
-    sizes = ["--streams", "1", "3", "--runs", "1", "--output-tokens", "5", "--prompt-tokens", "40"]
+    sizes = [
+        "--streams",
+        "1",
+        "3",
+        "--runs",
+        "1",
+        "--waves",
+        "2",
+        "--output-tokens",
+        "5",
+        "--prompt-tokens",
+        "40",
+    ]
     done = subprocess.run([*_COMMAND, *options, *sizes], capture_output=True, text=True, timeout=WAIT_S)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "| 3 streams | tokens/s |" in done.stdout
@@ -43,11 +55,11 @@ def test_baton_alone_on_a_tiny_model(tmp_path: Path) -> None:
 def test_whoever_ends_the_command_ends_its_servers(tmp_path: Path) -> None:
     model = make_tiny_chat_model(tmp_path / "tiny")
     options = ["--model", str(model), "--home", str(tmp_path / "home"), "--rivals"]
-    running = subprocess.Popen([*_COMMAND, *options], stdout=subprocess.PIPE, text=True)
-    assert running.stdout is not None
-    assert any("baton, first token after" in line for line in running.stdout)
-    running.terminate()
-    assert running.wait(WAIT_S) == 128 + signal.SIGTERM
+    with subprocess.Popen([*_COMMAND, *options], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert any("baton, first token after" in line for line in running.stdout)
+        running.terminate()
+    assert running.returncode == 128 + signal.SIGTERM
     left = [process for process in psutil.process_iter(["cmdline"]) if str(model) in _command_of(process)]
     assert left == []
 
