@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -141,6 +142,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # Servers lead sessions of their own: whoever ends this process ends them as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         main()
     except (NoMarkers, CommandError) as error:
