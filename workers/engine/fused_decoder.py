@@ -27,6 +27,9 @@ from workers.native.ops import (
     has_operations,
 )
 
+#: Above so many rows a step is computed with a multiple of _ROW_STEP: oneDNN compiles each product anew for
+#: each number of rows, which takes a millisecond, and half a megabyte for good.
+_MAX_ODD_ROWS, _ROW_STEP = 32, 8
 #: Decoders of transformers that are computed alike.
 _DECODERS = frozenset({"LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model"})
 
@@ -71,12 +74,19 @@ class FusedDecoder(nn.Module):
         """Both [1, T]; the last hidden states are [1, T, hidden]."""
         states = self.embed_tokens(input_ids)[0]
         cosines, sines = self._rotary(states, position_ids)
-        step = _Step(past_key_values, states, (cosines[0], sines[0]))
+        step = _Step(past_key_values, _padded(states), (cosines[0], sines[0]))
         added = None
         for layer in self._layers:
             added = layer.compute(step, added)
-        self._norm(states, added, step.normed)
-        return BaseModelOutputWithPast(last_hidden_state=step.normed[None])
+        self._norm(step.states, added, step.normed)
+        return BaseModelOutputWithPast(last_hidden_state=step.normed[None, : len(states)])
+
+
+def _padded(states: torch.Tensor) -> torch.Tensor:
+    """With rows of zeros behind, where there are many."""
+    num_rows = len(states)
+    surplus = 0 if num_rows <= _MAX_ODD_ROWS else -num_rows % _ROW_STEP
+    return torch.cat([states, states.new_zeros(surplus, states.shape[1])]) if surplus else states
 
 
 class _Step:
@@ -93,9 +103,9 @@ class _Step:
         self._scratch: dict[tuple[str, int], torch.Tensor] = {}
 
     def scratch(self, name: str, width: int) -> torch.Tensor:
-        """[T, width], the same for every layer."""
+        """[T, width], the same for every layer; zeros where nothing was written."""
         if (name, width) not in self._scratch:
-            self._scratch[name, width] = self.states.new_empty(self.states.shape[0], width)
+            self._scratch[name, width] = self.states.new_zeros(self.states.shape[0], width)
         return self._scratch[name, width]
 
 
