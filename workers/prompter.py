@@ -66,7 +66,7 @@ class Prompter:
         for name in variables:
             if name in _RESERVED:
                 param = f"chat_template_kwargs.{name}"
-                raise invalid_request(f"'{param}' is not a variable of the template's own.", param=param)
+                raise _invalid(param, "it is no variable of the template's own")
         inert = [{"role": each["role"], "content": self._inert(_text(each["content"]))} for each in messages]
         try:
             return self._render(inert, end, self._inert_values(variables))
@@ -104,8 +104,9 @@ class Prompter:
     def _refusal(self, error: Exception, end: PromptEnd) -> RequestError:
         if end == "open message" and isinstance(error, ValueError):
             # transformers' own words show the whole prompt.
-            why = "does not show the last message whole, so it cannot be continued"
-            return invalid_request(f"The model's chat template {why}.", param="continue_final_message")
+            return _invalid(
+                "continue_final_message", "the chat template does not show the last message whole"
+            )
         why = str(error).replace(self._mark, "")
         return invalid_request(f"The model's chat template refuses these messages: {why}", param="messages")
 
@@ -118,6 +119,10 @@ class Prompter:
         after = prompt.rpartition(self._mark)[2].lstrip()
         token_ids = self._backend.encode(after, add_special_tokens=False).ids
         return frozenset(token_ids[:1]) & self._special_ids
+
+
+def _invalid(param: str, why: str) -> RequestError:
+    return invalid_request(f"Invalid value for '{param}': {why}.", param=param, code="invalid_value")
 
 
 def _text(content: str | list[dict[str, str]]) -> str:

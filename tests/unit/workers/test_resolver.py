@@ -168,7 +168,7 @@ def test_a_message_that_the_template_does_not_show_whole_cannot_be_continued() -
     resolver = templated("{% for message in messages %}{{ message['content'][:3] }}{% endfor %}")
     info = refusal(resolver, chat("abcdef", continue_final_message=True))
     assert (info.status, info.param) == (400, "continue_final_message")
-    assert "cannot be continued" in info.message and "abc" not in info.message
+    assert "does not show the last message whole" in info.message and "abc" not in info.message
 
 
 def test_the_template_reads_its_own_variables_and_others_change_nothing() -> None:

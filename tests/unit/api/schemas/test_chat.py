@@ -133,6 +133,27 @@ def test_each_fault_is_named(fields: dict[str, Any], param: str, code: str) -> N
     assert caught.value.info.status == 400
 
 
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        (
+            {"messages": [{"role": "x", "content": ""}]},
+            "expected 'system', 'developer', 'user' or 'assistant'",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a b"}}},
+            "expected the pattern",
+        ),
+        ({"stop": ""}, "it must not be empty"),
+    ],
+)
+def test_a_value_that_is_none_of_those_expected_is_told_which_they_are(
+    fields: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(RequestError, match=f"': {why}"):
+        read(**fields)
+
+
 @pytest.mark.parametrize("name", sorted(UNSUPPORTED))
 def test_a_field_that_is_not_honoured_is_refused_by_name(name: str) -> None:
     with pytest.raises(RequestError) as caught:
