@@ -88,7 +88,7 @@ def test_where_no_token_is_left_the_next_one_is_refused_by_name(
     rule = _filter(len(TOKENS), begin(), constraint=constraint, **lists)
     assert not _allowed(rule)
     with pytest.raises(RequestError) as raised:
-        rule.push(ord("y"))
+        rule.push(ord("x"))
     info = raised.value.info
     assert (info.status, info.code, info.param) == (400, "no_token_left", param)
     assert named in info.message
