@@ -18,6 +18,8 @@ from workers.prompter import PromptEnd, Prompter
 from workers.word_forms import word_forms
 
 _SEED_BITS = 63
+#: Tokens that all bad words of a request have together at most, as in vLLM: each choice has them read anew.
+_MAX_BAD_TOKENS = 1024
 
 
 class Resolver:
@@ -158,7 +160,13 @@ class Resolver:
         for place, tokens in forms:
             for token_id in tokens:
                 self._require_token(token_id, place)
-        return tuple(dict.fromkeys(tokens for _, tokens in forms))
+        found = tuple(dict.fromkeys(tokens for _, tokens in forms))
+        if (num := sum(map(len, found))) > _MAX_BAD_TOKENS:
+            message = (
+                f"Invalid value for 'bad_words': {num} tokens in all, and {_MAX_BAD_TOKENS} are the most."
+            )
+            raise invalid_request(message, param="bad_words", code="invalid_value")
+        return found
 
     def _token_ids(self, body: dict[str, Any], name: str) -> list[int]:
         """Of a field that lists some. Raises RequestError."""

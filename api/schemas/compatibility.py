@@ -62,7 +62,8 @@ temperature, penalties and bias; what is less than -9999 is told as -9999.
 _LISTS = """\
 `bad_words` are matched as in vLLM, token by token: a word is read by the tokenizer without space before it,
 and once more with one, where that gives as many tokens and another first one; barred is the last of these
-tokens where the answer ends with the others. The same text in other tokens may still come.
+tokens where the answer ends with the others. The same text in other tokens may still come. All together have
+1024 tokens at most.
 Where `allowed_token_ids`, `bad_words` and what the answer has to be leave no token, the request fails with
 `no_token_left`.
 """

@@ -348,6 +348,14 @@ def test_what_only_the_model_knows_is_the_clients_fault(fields: dict[str, Any], 
     assert info.type == "invalid_request_error" and f"'{param}'" in info.message
 
 
+def test_bad_words_have_so_many_tokens_together() -> None:
+    words = [chr(ord("A") + i % 26) * (i // 26 + 1) for i in range(40)]
+    assert make_resolver().resolve(chat("a", bad_words=words), n=1).sampling.bad_words
+    info = refusal(make_resolver(), chat("a", bad_words=[f"{i:03}" + "abc" * 5 for i in range(60)]))
+    assert (info.status, info.code, info.param) == (400, "invalid_value", "bad_words")
+    assert "1080 tokens in all" in info.message
+
+
 def test_a_bad_word_beyond_the_models_vocabulary_is_refused() -> None:
     info = refusal(make_resolver(vocab_size=256), chat("a", bad_words=["a", "<|"]))
     assert (info.status, info.code, info.param) == (400, "invalid_value", "bad_words[1]")
