@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from api.visit import ERROR_CODE
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds after which a client may try again what was answered with 429 or 503.
 RETRY_AFTER_S = 2
+#: Those that a route may have.
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 class ClientGone(RequestError):
@@ -166,15 +169,25 @@ async def _decode_error(_: Request, error: Exception) -> Response:
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     # Not `request.url`, which is put together with whatever the Host header says.
-    path = request.scope["path"][:200]
+    path, headers = request.scope["path"][:200], dict(error.headers or {})
     if error.status_code == HTTPStatus.NOT_FOUND:
         message = f"Invalid URL ({request.method} {path})"
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        message = f"{request.method} is not allowed for {path}"
+        message, headers = f"{request.method} is not allowed for {path}", {"allow": _allowed(request)}
     else:
         message = str(error.detail)
     info = ErrorInfo(message, "invalid_request_error", status=error.status_code)
-    return error_response(info, dict(error.headers or {}))
+    return error_response(info, headers)
+
+
+def _allowed(request: Request) -> str:
+    """Every method of the path (RFC 9110, 10.2.1), where Starlette names those of its first route alone."""
+    return ", ".join(method for method in _METHODS if _is_allowed(request, method))
+
+
+def _is_allowed(request: Request, method: str) -> bool:
+    scope = {**request.scope, "method": method}
+    return any(route.matches(scope)[0] == Match.FULL for route in request.app.routes)
 
 
 async def _validation_error(_: Request, error: Exception) -> Response:

@@ -3,6 +3,7 @@ and any depth."""
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -26,6 +27,8 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     Raises RequestError (400).
     """
     try:
+        if raw.startswith(codecs.BOM_UTF8):
+            raise ValueError("it begins with a byte order mark")
         _check_size(raw)
         text = raw.decode()
         value = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_short)

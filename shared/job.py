@@ -135,6 +135,8 @@ def _decode_sampling(sampling: dict[str, Any]) -> SamplingParams:
             raise ValueError(name)
     sampling["stop"] = tuple(sampling.get("stop", ()))
     sampling["logit_bias"] = tuple((token_id, bias) for token_id, bias in sampling.get("logit_bias", ()))
+    sampling["allowed_token_ids"] = tuple(sampling.get("allowed_token_ids", ()))
+    sampling["bad_words"] = tuple(tuple(word) for word in sampling.get("bad_words", ()))
     sampling["constraint"] = Constraint.decode(sampling.get("constraint"))
     return SamplingParams(**sampling)
 

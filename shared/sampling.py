@@ -35,12 +35,20 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     #: Added to logits, as (token id, bias) by ascending id.
     logit_bias: tuple[tuple[int, float], ...] = ()
+    #: The only tokens that are drawn, by ascending id; empty: all.
+    allowed_token_ids: tuple[int, ...] = ()
+    #: No token is drawn that would complete one of these within the output.
+    bad_words: tuple[tuple[int, ...], ...] = ()
     #: Before this many tokens no stop token is drawn and no stop string ends the choice.
     min_tokens: int = 0
     #: How many alternatives are told beside each token's own log probability; None: tell nothing.
     logprobs: int | None = None
-    #: Strings that end a choice; the text never contains them.
+    #: Strings that end a choice; the text never contains them but for the next field.
     stop: tuple[str, ...] = ()
+    #: The text ends behind the stop string or token that ends it, instead of before.
+    includes_stop: bool = False
+    #: Special tokens are text, as they are written.
+    shows_special: bool = False
     #: Number of choices, each with draws of its own.
     n: int = 1
     #: What the text has to be; None: anything.

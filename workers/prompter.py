@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import secrets
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import TemplateError
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
+from transformers.utils.chat_template_utils import render_jinja_template
 
-from shared.errors import invalid_request
+from shared.errors import RequestError, invalid_request
 from workers.engine.loader import require_chat_template
+
+#: What a prompt ends with: what asks for the assistant's next message; nothing behind the last message; that
+#: message left open, to be gone on with.
+PromptEnd = Literal["request", "nothing", "open message"]
+#: Names that transformers gives to a template itself, or takes for its own.
+_RESERVED = {
+    "messages",
+    *inspect.signature(PreTrainedTokenizerFast.apply_chat_template).parameters,
+    *inspect.signature(render_jinja_template).parameters,
+}
 
 
 class Prompter:
@@ -49,15 +61,17 @@ class Prompter:
         eos = self._tokenizer.eos_token_id
         return self._end_of_turn() | (frozenset() if eos is None else {eos})
 
-    def render(self, messages: list[dict[str, Any]]) -> str:
-        """The prompt that asks for the assistant's next message. Raises RequestError."""
+    def render(self, messages: list[dict[str, Any]], end: PromptEnd, variables: dict[str, Any]) -> str:
+        """The text of the prompt. `variables`: what else the template may read. Raises RequestError."""
+        for name in variables:
+            if name in _RESERVED:
+                param = f"chat_template_kwargs.{name}"
+                raise _invalid(param, "it is no variable of the template's own")
         inert = [{"role": each["role"], "content": self._inert(_text(each["content"]))} for each in messages]
         try:
-            return self._render(inert, add_generation_prompt=True)
-        except (TemplateError, TypeError, ValueError) as error:
-            raise invalid_request(
-                f"The model's chat template refuses these messages: {error}", param="messages"
-            ) from error
+            return self._render(inert, end, self._inert_values(variables))
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise self._refusal(error, end) from error
 
     def encode(self, prompt: str) -> list[int]:
         """The tokens of what was rendered."""
@@ -68,22 +82,47 @@ class Prompter:
     def _inert(self, text: str) -> str:
         return self._special.sub(rf"\g<1>{self._mark}", text) if self._special else text
 
-    def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
+    def _inert_values(self, given: Any) -> Any:
+        """A JSON value with all of its text made inert."""
+        if isinstance(given, dict):
+            return {self._inert(name): self._inert_values(value) for name, value in given.items()}
+        if isinstance(given, list):
+            return [self._inert_values(value) for value in given]
+        return self._inert(given) if isinstance(given, str) else given
+
+    def _render(self, messages: list[dict[str, str]], end: PromptEnd, variables: dict[str, Any]) -> str:
         prompt = self._tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=add_generation_prompt
+            messages,
+            tokenize=False,
+            add_generation_prompt=end == "request",
+            continue_final_message=end == "open message",
+            **variables,
         )
         assert isinstance(prompt, str)
         return prompt
 
+    def _refusal(self, error: Exception, end: PromptEnd) -> RequestError:
+        if end == "open message" and isinstance(error, ValueError):
+            # transformers' own words show the whole prompt.
+            return _invalid(
+                "continue_final_message", "the chat template does not show the last message whole"
+            )
+        why = str(error).replace(self._mark, "")
+        return invalid_request(f"The model's chat template refuses these messages: {why}", param="messages")
+
     def _end_of_turn(self) -> frozenset[int]:
         messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": self._mark}]
         try:
-            prompt = self._render(messages, add_generation_prompt=False)
+            prompt = self._render(messages, "nothing", {})
         except (TemplateError, TypeError, ValueError):
             return frozenset()  # no template for a dialogue: the end of sequence must do
         after = prompt.rpartition(self._mark)[2].lstrip()
         token_ids = self._backend.encode(after, add_special_tokens=False).ids
         return frozenset(token_ids[:1]) & self._special_ids
+
+
+def _invalid(param: str, why: str) -> RequestError:
+    return invalid_request(f"Invalid value for '{param}': {why}.", param=param, code="invalid_value")
 
 
 def _text(content: str | list[dict[str, str]]) -> str:

@@ -15,9 +15,12 @@ from shared.prompt_logprobs import MAX_PROMPT_CANDIDATES
 from shared.sampling import SamplingParams
 from workers.defaults import Defaults, GenerationConfig
 from workers.engine.model_files import ModelFiles
-from workers.prompter import Prompter
+from workers.prompter import PromptEnd, Prompter
+from workers.word_forms import word_forms
 
 _SEED_BITS = 63
+#: Tokens that all bad words of a request have together at most, as in vLLM: each choice has them read anew.
+_MAX_BAD_TOKENS = 1024
 
 
 class Resolver:
@@ -80,7 +83,8 @@ class Resolver:
         """The prompt's tokens, and every parameter filled in. Raises RequestError."""
         # What is cheap to refuse comes before the prompt.
         stop_token_ids, logit_bias = self._stop_token_ids(body), self._logit_bias(body)
-        prompt = self._prompt(body["messages"])
+        allowed_token_ids, bad_words = self._allowed_token_ids(body), self._bad_words(body)
+        prompt = self._prompt(body)
         max_tokens = self._max_tokens(body, len(prompt))
         usual, seed = self._defaults, body.get("seed")
         sampling = SamplingParams(
@@ -94,17 +98,21 @@ class Resolver:
             presence_penalty=body.get("presence_penalty", 0.0),
             frequency_penalty=body.get("frequency_penalty", 0.0),
             logit_bias=logit_bias,
+            allowed_token_ids=allowed_token_ids,
+            bad_words=bad_words,
             min_tokens=_min_tokens(body, max_tokens),
             logprobs=body.get("top_logprobs", 0) if body.get("logprobs") else None,
             stop=tuple(body.get("stop", ())),
+            includes_stop=body.get("include_stop_str_in_output", False),
+            shows_special=not body.get("skip_special_tokens", True),
             n=n,
             constraint=Constraint.decode(body.get("constraint")),
             prompt_logprobs=_prompt_logprobs(body, len(prompt)),
         )
         return ResolvedRequest(tuple(prompt), sampling, stop_token_ids, self._model_revision)
 
-    def _prompt(self, messages: list[dict[str, Any]]) -> list[int]:
-        text = self._prompter.render(messages)
+    def _prompt(self, body: dict[str, Any]) -> list[int]:
+        text = self._prompter.render(body["messages"], _end(body), body.get("chat_template_kwargs", {}))
         if len(text) > self._max_model_len * self._prompter.longest_token:
             # Known without the tokenizer, which would be at it for seconds.
             raise self._too_long(f"your messages have {len(text)} characters.")
@@ -136,9 +144,7 @@ class Resolver:
         return top_k if top_k is not None and 0 < top_k < self._vocab_size else None
 
     def _stop_token_ids(self, body: dict[str, Any]) -> tuple[int, ...]:
-        given = body.get("stop_token_ids", [])
-        for index, token_id in enumerate(given):
-            self._require_token(token_id, f"stop_token_ids[{index}]")
+        given = self._token_ids(body, "stop_token_ids")
         own = frozenset() if body.get("ignore_eos") else self._eos_token_ids
         return tuple(sorted(own.union(given)))
 
@@ -148,10 +154,39 @@ class Resolver:
             self._require_token(token_id, f"logit_bias.{token_id}")
         return tuple(sorted(biases.items()))
 
+    def _allowed_token_ids(self, body: dict[str, Any]) -> tuple[int, ...]:
+        return tuple(sorted(set(self._token_ids(body, "allowed_token_ids"))))
+
+    def _bad_words(self, body: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
+        forms = list(word_forms(body.get("bad_words", ()), self._prompter.encode, param="bad_words"))
+        for place, tokens in forms:
+            for token_id in tokens:
+                self._require_token(token_id, place)
+        found = tuple(dict.fromkeys(tokens for _, tokens in forms))
+        if (num := sum(map(len, found))) > _MAX_BAD_TOKENS:
+            message = (
+                f"Invalid value for 'bad_words': {num} tokens in all, and {_MAX_BAD_TOKENS} are the most."
+            )
+            raise invalid_request(message, param="bad_words", code="invalid_value")
+        return found
+
+    def _token_ids(self, body: dict[str, Any], name: str) -> list[int]:
+        """Of a field that lists some. Raises RequestError."""
+        given: list[int] = body.get(name, [])
+        for index, token_id in enumerate(given):
+            self._require_token(token_id, f"{name}[{index}]")
+        return given
+
     def _require_token(self, token_id: int, param: str) -> None:
         if token_id >= self._vocab_size:
             message = f"Invalid value for '{param}': this model has {self._vocab_size} tokens, from 0 on."
             raise invalid_request(message, param=param, code="invalid_value")
+
+
+def _end(body: dict[str, Any]) -> PromptEnd:
+    if body.get("continue_final_message"):
+        return "open message"
+    return "request" if body.get("add_generation_prompt", True) else "nothing"
 
 
 def _min_tokens(body: dict[str, Any], max_tokens: int) -> int:

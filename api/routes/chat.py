@@ -11,7 +11,17 @@ from fastapi.responses import JSONResponse
 
 from api.chat_view import ChatView
 from api.cursor import Cursor
-from api.deps import READS, MetricsDep, Owner, ServicesDep, SettingsDep, find_job, name_job, read_json
+from api.deps import (
+    READS,
+    MetricsDep,
+    Owner,
+    ServicesDep,
+    SettingsDep,
+    find_job,
+    name_job,
+    read_json,
+    unknown_job,
+)
 from api.errors import NO_WORKER, StreamExpired, error_of
 from api.event_stream import EventStream, watch_client
 from api.follower import Follower
@@ -181,6 +191,8 @@ async def _find(
     request: Request, services: Services, owner: str, completion_id: str, text: str | None = None
 ) -> Job:
     job_id = job_id_of(completion_id)
+    if not job_id:
+        raise unknown_job(completion_id)
     try:
         return await find_job(request, services, owner, job_id)
     except RequestError as error:

@@ -13,12 +13,16 @@ from shared.errors import ErrorInfo, StoreUnavailable
 router = APIRouter()
 
 
+# Probes and balancers ask with HEAD as well.
+@router.head("/health/live", include_in_schema=False)
 @router.get("/health/live")
 async def live() -> dict[str, str]:
     """This process answers."""
     return {"status": "ok"}
 
 
+@router.head("/health", include_in_schema=False)
+@router.head("/health/ready", include_in_schema=False)
 @router.get("/health")
 @router.get("/health/ready")
 async def ready(services: ServicesDep) -> Response:

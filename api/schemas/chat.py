@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from api.schemas.message import Message, read_message
+from api.schemas.prompting import Prompting
 from api.schemas.sampling import Sampling
 from api.schemas.structure import Structure, without_idle_structure
 from api.schemas.unsupported import UNSUPPORTED, UNSUPPORTED_IN_STREAM_OPTIONS, without_idle
@@ -34,10 +35,10 @@ class WithoutEffect(Schema):
     safety_identifier: _Name = Field(None, description="Who the end user is.")
     prompt_cache_key: _Name = Field(None, description="No request reads what another one has cached.")
     store: bool | None = Field(None, description="Every answer can be fetched until its retention ends.")
-    spaces_between_special_tokens: bool | None = Field(None, description="Special tokens are never shown.")
+    spaces_between_special_tokens: bool | None = Field(None, description="Nothing is put between tokens.")
 
 
-class ChatRequest(WithoutEffect, Structure, Sampling):
+class ChatRequest(WithoutEffect, Structure, Prompting, Sampling):
     """A chat, checked."""
 
     model: Annotated[str, Field(min_length=1)] = Field(description="One of `/v1/models`.")
@@ -72,7 +73,8 @@ class ChatRequest(WithoutEffect, Structure, Sampling):
     def to_body(self) -> dict[str, Any]:
         """What is stored in the job, for `workers/resolver.py` and for those who take the stream up again."""
         messages = [message.to_body() for message in self.messages]
-        body = {"messages": messages, **self.sampling_body(), **self.structure_body()}
+        asked = {**self.sampling_body(), **self.structure_body(), **self.prompting_body()}
+        body: dict[str, Any] = {"messages": messages, **asked}
         if self.include_usage:
             body["stream_options"] = {"include_usage": True}
         return body

@@ -12,6 +12,7 @@ from typing import Any
 from api.openapi import json_schema
 from api.schemas.chat import ChatRequest, StreamOptions, WithoutEffect
 from api.schemas.message import Message
+from api.schemas.prompting import Prompting
 from api.schemas.sampling import VllmSampling
 from api.schemas.structure import NamedSchema, ResponseFormat, StructuredOutputs
 from api.schemas.unsupported import (
@@ -66,6 +67,14 @@ the prompt is computed for them, what is cached too. The prompt's tokens times 1
 {MAX_PROMPT_CANDIDATES}, so with 20 there may be {MAX_PROMPT_CANDIDATES // 21} tokens.
 """
 
+_LISTS = """\
+`bad_words` are matched as in vLLM, token by token: a word is read by the tokenizer without space before it,
+and once more with one, where that gives as many tokens and another first one; barred is the last of these
+tokens where the answer ends with the others. The same text in other tokens may still come. All together have
+1024 tokens at most.
+Where `allowed_token_ids`, `bad_words` and what the answer has to be leave no token, the request fails with
+`no_token_left`.
+"""
 
 _STRUCTURE = """\
 A schema or grammar that cannot be used is a 400 `invalid_grammar`: one that no text matches, one with
@@ -88,6 +97,7 @@ def page() -> str:
         "## Honoured\n",
         _table(("parameter", "of", "value", "default", "what it does"), _honoured(chat)),
         _RECOMMENDED_NOTE,
+        _LISTS,
         "## Taken, without effect\n",
         _table(("parameter", "of", "value", "why"), _idle(idle)),
         "## Refused by name\n",
@@ -150,12 +160,8 @@ def _refusals(fields: Mapping[str, Refused]) -> str:
 
 def origin(name: str) -> str:
     """Whose parameter it is."""
-    return (
-        "vLLM"
-        if name in VllmSampling.model_fields
-        or name in ("spaces_between_special_tokens", "structured_outputs")
-        else "OpenAI"
-    )
+    others = ("spaces_between_special_tokens", "structured_outputs")
+    return "vLLM" if name in {*VllmSampling.model_fields, *Prompting.model_fields, *others} else "OpenAI"
 
 
 def _default(name: str, found: dict[str, Any]) -> str:

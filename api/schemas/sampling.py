@@ -20,6 +20,8 @@ MAX_CHOICES = 16
 MAX_OUTPUT_TOKENS = 2**18
 _MAX_BIASES = 1024
 _MAX_STOP_TOKENS = 128
+_MAX_ALLOWED = 16_384
+_MAX_BAD_WORDS = 128
 _INT32 = 2**31
 _INT64 = 2**63
 #: Largest seed: 63 bits, as SamplingParams has them.
@@ -33,6 +35,7 @@ _Biases = Annotated[
     dict[str, Annotated[float, Field(ge=-100, le=100)]],
     Field(max_length=_MAX_BIASES),
 ]
+_BadWord = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 _Limit = Annotated[int, Field(ge=1, lt=_INT32)] | None
 
 
@@ -65,6 +68,18 @@ class VllmSampling(Schema):
     )
     prompt_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         None, description="Log probabilities of the prompt, so many likeliest beside each; without `stream`."
+    )
+    include_stop_str_in_output: bool | None = Field(
+        None, description="The text ends behind the stop string or token that ends it, not before."
+    )
+    skip_special_tokens: bool | None = Field(
+        None, description="False: special tokens are shown as they are written."
+    )
+    allowed_token_ids: Annotated[list[TokenId], Field(min_length=1, max_length=_MAX_ALLOWED)] | None = Field(
+        None, description="No other token is drawn, not even one that ends the answer."
+    )
+    bad_words: Annotated[list[_BadWord], Field(max_length=_MAX_BAD_WORDS)] | None = Field(
+        None, description="No token is drawn that completes one of them; see below."
     )
 
 

@@ -132,8 +132,20 @@ def _describe(fault: ErrorDetails, param: str) -> tuple[str, str]:
         return _describe_bound(kind, given, context, param)
     if kind in _LENGTHS:
         return _describe_length(kind, given, context, param)
-    why = context["error"] if kind == "value_error" else fault["msg"]
-    return "invalid_value", f"Invalid value for '{param}': {why}."
+    return "invalid_value", f"Invalid value for '{param}': {_why(fault)}."
+
+
+def _why(fault: ErrorDetails) -> str:
+    context = fault.get("ctx", {})
+    match fault["type"]:
+        case "value_error":
+            return str(context["error"])
+        case "literal_error":
+            return f"expected {context['expected']}"
+        case "string_pattern_mismatch":
+            return f"expected the pattern {context['pattern']}"
+        case _:
+            return str(fault["msg"])
 
 
 def _describe_bound(kind: str, given: Any, context: dict[str, Any], param: str) -> tuple[str, str]:

@@ -184,6 +184,31 @@ def test_a_stop_string_is_not_shown(alone: dict[str, Answer], asked: dict[str, d
     assert (found.texts[0], found.finish) == (plain[: plain.index(asked["stop"]["stop"][1])], {0: "stop"})
 
 
+def test_what_stops_is_shown_where_it_is_asked_for(
+    alone: dict[str, Answer], asked: dict[str, dict[str, Any]]
+) -> None:
+    without, shown = alone["stop"], alone["stop, shown"]
+    assert shown.texts[0] == without.texts[0] + asked["stop"]["stop"][1]
+    assert (shown.finish, shown.usage) == (without.finish, without.usage)
+    without, shown = alone["stop_token_ids"], alone["stop_token_ids, shown"]
+    last = bytes(shown.logprobs[0][-1]["bytes"]).decode()
+    assert last and shown.texts[0] == without.texts[0] + last
+
+
+def test_special_tokens_are_shown_where_it_is_asked_for(alone: dict[str, Answer]) -> None:
+    """They are text like other text: a stop string may begin within one and end in the next."""
+    found = alone["skip_special_tokens"]
+    assert found.texts[0].endswith("<|") and found.finish == {0: "stop"}
+    assert "<|" not in alone["ignore_eos"].texts[0]
+
+
+def test_lists_that_leave_no_token_are_a_true_400(system: System) -> None:
+    fields = {"allowed_token_ids": [ONE], "logit_bias": {}, "structured_outputs": {"choice": ["\u00e4"]}}
+    with pytest.raises(openai.BadRequestError) as caught:
+        system.openai().chat.completions.create(**body(**PLAIN), extra_body=fields)
+    assert (caught.value.code, caught.value.param) == ("no_token_left", "allowed_token_ids")
+
+
 def test_a_stop_token_ends_the_answer(system: System, alone: dict[str, Answer]) -> None:
     found = alone["stop_token_ids"]
     assert found.finish == {0: "stop"}
@@ -276,6 +301,8 @@ def test_the_official_client_sends_vllms_names(system: System, alone: dict[str, 
         ({"logit_bias": {"1000000000": 1}}, "logit_bias.1000000000"),
         ({"stop_token_ids": [5, 2**31 - 1]}, "stop_token_ids[1]"),
         ({"min_tokens": 4096}, "min_tokens"),
+        ({"allowed_token_ids": [5, 400]}, "allowed_token_ids[1]"),
+        ({"bad_words": ["a", " "]}, "bad_words[1]"),
     ],
 )
 def test_what_only_the_worker_knows_is_a_true_400(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 from shared.errors import invalid_request
 from shared.job import ResolvedRequest
@@ -24,6 +25,8 @@ class Admission:
         self._check_ids("messages", request.prompt_token_ids)
         self._check_ids("stop_token_ids", request.stop_token_ids)
         self._check_ids("logit_bias", (token_id for token_id, _ in request.sampling.logit_bias))
+        self._check_ids("allowed_token_ids", request.sampling.allowed_token_ids)
+        self._check_ids("bad_words", chain.from_iterable(request.sampling.bad_words))
 
     def _check_length(self, num_prompt: int, max_tokens: int) -> None:
         if num_prompt == 0:

@@ -46,6 +46,11 @@ class TokenBytes:
             return self._tokenizer.id_to_token(token_id) or ""
         return found.decode(errors="replace")
 
+    def written(self, token_id: int) -> bytes | None:
+        """How a special token is written; None for others."""
+        token = self._tokenizer.id_to_token(token_id) if token_id in self._special else None
+        return None if token is None else token.encode()
+
     def _read(self, token_id: int, *, is_first: bool) -> bytes | None:
         token = self._tokenizer.id_to_token(token_id)
         if token is None or token_id in self._special:
@@ -95,22 +100,24 @@ def _plain_token(tokenizer: Tokenizer) -> int | None:
 class Detokenizer:
     """The text of one sequence. A character belongs to the token that completes it."""
 
-    def __init__(self, token_bytes: TokenBytes) -> None:
+    def __init__(self, token_bytes: TokenBytes, *, shows_special: bool = False) -> None:
+        """`shows_special`: special tokens are text, as they are written."""
         self._token_bytes = token_bytes
+        self._shows_special = shows_special
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._is_first = True
 
     def push(self, token_id: int) -> str:
         """The characters that the next token completes; what is no UTF-8 becomes U+FFFD."""
-        found = self._token_bytes.get(token_id, is_first=self._is_first)
+        found = self._bytes(token_id)
         if found is None:
             return ""
         self._is_first = False
         return self._decoder.decode(found)
 
     def raw(self, token_id: int) -> bytes:
-        """What a token would say if it were the next; nothing for special and unknown ones."""
-        return self._token_bytes.get(token_id, is_first=self._is_first) or b""
+        """What a token would say if it were the next; nothing for one that is not shown."""
+        return self._bytes(token_id) or b""
 
     def flush(self) -> str:
         """U+FFFD if the text broke off within a character, else nothing."""
@@ -120,3 +127,9 @@ class Detokenizer:
     def is_whole(self) -> bool:
         """Whether no character is begun and unfinished."""
         return not self._decoder.getstate()[0]
+
+    def _bytes(self, token_id: int) -> bytes | None:
+        found = self._token_bytes.get(token_id, is_first=self._is_first)
+        if found is None and self._shows_special:
+            return self._token_bytes.written(token_id)
+        return found

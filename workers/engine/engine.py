@@ -35,6 +35,8 @@ from workers.engine.sampler import Drawn, Sampler, SampleRow
 from workers.engine.scheduler import Plan, Row, Scheduler
 from workers.engine.sequence import Sequence
 from workers.engine.stopwatch import Stopwatch
+from workers.engine.token_filter import TokenFilter
+from workers.engine.token_mask import TokenRule
 from workers.engine.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -262,9 +264,11 @@ class Engine:
         """A choice that goes on behind these tokens of its output."""
         sampling, prompt = request.sampling, request.prompt_token_ids
         adjustments = Adjustments.of(sampling, request.stop_token_ids, prompt, so_far)
-        matcher = None
+        matcher: TokenRule | None = None
         if (constraint := sampling.constraint) is not None:
             matcher = self._grammars_for(constraint).begin(constraint, request.stop_token_ids)
+        matcher = TokenFilter.of(sampling, self._runner.vocab_size, matcher)
+        if matcher is not None:
             for token_id in so_far:
                 matcher.push(token_id)
         # Once a token is released, so is what there was to tell of the prompt.

@@ -43,18 +43,21 @@ class OutputBuilder:
     Held back are tokens that end within a character, and those whose text may begin a stop string. What is
     released, in the end, is a function of the token ids alone: not of when, where and how often they came.
     Tokens at positions before `min_tokens` end nothing; a stop string ends the choice where one after them
-    completes it. Logprobs go with their tokens, also with those that have no text; where the token drawn adds
-    nothing to the text (a stop or special token, one behind a stop string) its `raw` is empty. Those of the
-    prompt go with the first token that is released.
+    completes it; where the request includes what stops it, that is text too. Logprobs go with their tokens,
+    also with those that have no text; where the token drawn adds nothing to the text (a stop or special
+    token, one behind a stop string) its `raw` is empty. Those of the prompt go with the first token that is
+    released.
     """
 
     def __init__(self, token_bytes: TokenBytes, request: ResolvedRequest, index: int) -> None:
+        sampling = request.sampling
         self._token_bytes = token_bytes
-        self._detokenizer = Detokenizer(token_bytes)
-        self._matcher = StopMatcher(request.sampling.stop)
-        self._max_tokens = request.sampling.max_tokens
-        self._min_tokens = request.sampling.min_tokens
-        self._tells_logprobs = request.sampling.logprobs is not None
+        self._detokenizer = Detokenizer(token_bytes, shows_special=sampling.shows_special)
+        self._matcher = StopMatcher(sampling.stop, includes_stop=sampling.includes_stop)
+        self._includes_stop = sampling.includes_stop
+        self._max_tokens = sampling.max_tokens
+        self._min_tokens = sampling.min_tokens
+        self._tells_logprobs = sampling.logprobs is not None
         self._stop_token_ids = frozenset(request.stop_token_ids)
         self._index = index
         self._pending: list[_Pending] = []
@@ -116,12 +119,13 @@ class OutputBuilder:
         may_end = self._num_tokens >= self._min_tokens
         self._num_tokens += 1
         is_stop_token = may_end and token_id in self._stop_token_ids
-        match = None if is_stop_token else self._append(token_id, logprobs, may_end=may_end)
+        has_text = self._includes_stop or not is_stop_token
+        match = self._append(token_id, logprobs, may_end=may_end) if has_text else None
         is_end = is_stop_token or is_complete
         if match is None and (is_end or self._num_tokens == self._max_tokens):
             match = self._flush(may_end=may_end)
             self._finish = "stop" if is_end else "length"
-        if is_stop_token:
+        if not has_text:
             self._pending.append(_Pending(token_id, "", self._num_chars, is_whole=True, logprobs=logprobs))
             self._pending[-1].cut(self._num_chars)
         if match is not None:
@@ -130,7 +134,7 @@ class OutputBuilder:
                 pending.cut(match)
 
     def _append(self, token_id: int, logprobs: TokenLogprobs | None, *, may_end: bool) -> int | None:
-        """Add a token and its text; where a stop string begins that it completes."""
+        """Add a token and its text; where the text ends by a stop string that it completes."""
         text = self._detokenizer.push(token_id)
         is_whole = self._detokenizer.is_whole
         self._pending.append(_Pending(token_id, text, self._num_chars, is_whole, logprobs))
@@ -138,7 +142,8 @@ class OutputBuilder:
         return self._matcher.push(text, may_end=may_end) if text else None
 
     def _flush(self, *, may_end: bool) -> int | None:
-        """Give the last token what is left of the text; where a stop string begins that this completes."""
+        """Give the last token what is left of the text; where the text ends by a stop string that it
+        completes."""
         text = self._detokenizer.flush()
         if not text or not self._pending:
             return None

@@ -14,10 +14,9 @@ from torch import Tensor
 from shared.sampling import SamplingParams
 from workers.engine.adjustments import Adjustments, Due, adjusted
 from workers.engine.logprobs import Scores, score
-from workers.engine.matcher import Matcher
 from workers.engine.ranked_row import RankedRow
 from workers.engine.ranking import best_ids
-from workers.engine.token_mask import Constrained, masked
+from workers.engine.token_mask import Constrained, TokenRule, masked
 
 #: How many of the best tokens are looked at for a cut, before all are.
 _NUM_CANDIDATES = 256
@@ -44,7 +43,7 @@ class SampleRow:
     #: None: the model's logits are drawn from as they are.
     adjustments: Adjustments | None = None
     #: None: every token may be drawn.
-    matcher: Matcher | None = None
+    matcher: TokenRule | None = None
 
     @property
     def is_cut(self) -> bool:
@@ -64,7 +63,8 @@ class Drawn:
 class Sampler:
     """Draws tokens, each a function of its own logits and SampleRow: never of the rows beside it.
 
-    The order is vLLM's (vllm/v1/sample/sampler.py): what a grammar bars; bias, barred stop tokens and
+    The order is vLLM's (vllm/v1/sample/sampler.py): what a grammar, `allowed_token_ids` and
+    `bad_words` bar; bias, barred stop tokens and
     penalties (`Adjustments`); the likeliest token where the temperature is 0; elsewhere temperature, min_p (a
     share of the likeliest token's probability), top_k, and top_p of what those two left. Unlike there, log
     probabilities are those of the model's own logits with a grammar too, and top_k keeps no more than k of

@@ -9,7 +9,7 @@ from shared.sampling import SamplingParams
 
 if TYPE_CHECKING:  # the scheduler, which plans with sequences, needs no torch
     from workers.engine.adjustments import Adjustments
-    from workers.engine.matcher import Matcher
+    from workers.engine.token_mask import TokenRule
 
 
 @dataclass(slots=True, eq=False)
@@ -28,8 +28,8 @@ class Sequence:
     num_prompt_tokens: int
     #: What these tokens and the parameters do to the logits; None: nothing.
     adjustments: Adjustments | None = None
-    #: How far the output has got in its grammar; None: it has none.
-    matcher: Matcher | None = None
+    #: Which tokens it may draw, by its grammar and its lists; None: any.
+    matcher: TokenRule | None = None
     #: What its spans in the PrefixCache begin with; None: it neither takes nor leaves any.
     prefix_root: bytes | None = None
     #: How many tokens of the prompt had the logits behind them told of; None: nothing is told of it.
@@ -69,7 +69,7 @@ class Sequence:
         return self.matcher is not None and self.matcher.is_complete
 
     def append(self, token_id: int) -> None:
-        """Take the token that was drawn. Raises RequestError where the grammar cannot go on with it."""
+        """Take the token that was drawn. Raises RequestError where the answer cannot go on with it."""
         if self.matcher is not None:
             self.matcher.push(token_id)
         self.token_ids.append(token_id)

@@ -11,17 +11,21 @@ class StopMatcher:
     The match is the one that is complete first; of those that end at the same character, the longest.
     """
 
-    def __init__(self, stops: tuple[str, ...]) -> None:
+    def __init__(self, stops: tuple[str, ...], *, includes_stop: bool = False) -> None:
+        """`includes_stop`: the stop string that ends the text belongs to it."""
         self._patterns = [_Pattern(stop, _borders(stop)) for stop in stops if stop]
+        self._includes_stop = includes_stop
         self._length = 0
 
     @property
     def num_held(self) -> int:
-        """How many characters at the end of the text may turn out to begin a stop string."""
+        """How many characters at the end of the text may turn out not to belong to it."""
+        if self._includes_stop:
+            return 0
         return max((pattern.num_matched for pattern in self._patterns), default=0)
 
     def push(self, text: str, *, may_end: bool = True) -> int | None:
-        """Where in the whole text the stop string begins that this piece completes; None: it completes none.
+        """Where the whole text ends by the stop string that this piece completes; None: it completes none.
 
         After a match there is nothing to be pushed. A piece that may not end the text completes none.
         """
@@ -36,7 +40,7 @@ class StopMatcher:
         if not found:
             return None
         end, negative_length = min(found)
-        return start + end + negative_length
+        return start + end + (0 if self._includes_stop else negative_length)
 
 
 @dataclass(slots=True)

@@ -130,4 +130,38 @@ CASES = [
     field("B40 a value of 513", {"metadata": {"a": "x" * 513}}, 400, "string_above_max_length", "metadata.a"),
     field("B40 nested", {"metadata": {"a": {"b": "c"}}}, 400, "invalid_type", "metadata.a"),
     Case("B40 line ends", _line_ends),
+    field("allowed tokens: none", {"allowed_token_ids": []}, 400, "empty_array", "allowed_token_ids"),
+    field(
+        "allowed tokens: too many",
+        {"allowed_token_ids": [1] * 20_000},
+        400,
+        "array_above_max_length",
+        "allowed_token_ids",
+    ),
+    known_to_worker(
+        "allowed tokens: beyond the vocabulary", {"allowed_token_ids": [5, 10**6]}, "allowed_token_ids[1]"
+    ),
+    known_to_worker(
+        "allowed tokens: none that the grammar takes",
+        {"allowed_token_ids": [5], "structured_outputs": {"choice": ["\u00e4"]}},
+        "allowed_token_ids",
+        "no_token_left",
+    ),
+    field("bad words: too many", {"bad_words": ["a"] * 129}, 400, "array_above_max_length", "bad_words"),
+    field(
+        "bad words: one of 1 MB", {"bad_words": ["a" * 10**6]}, 400, "string_above_max_length", "bad_words[0]"
+    ),
+    known_to_worker("bad words: a space", {"bad_words": ["a", " "]}, "bad_words[1]"),
+    field(
+        "a message continued and answered",
+        {"continue_final_message": True, "add_generation_prompt": True},
+        400,
+        "invalid_value",
+        "continue_final_message",
+    ),
+    known_to_worker(
+        "a template's variable that is none",
+        {"chat_template_kwargs": {"chat_template": "{{ 1 }}"}},
+        "chat_template_kwargs.chat_template",
+    ),
 ]

@@ -36,6 +36,36 @@ async def test_ready_names_what_is_missing(http: httpx.AsyncClient, store: JobSt
     assert (await http.get("/health/live")).json() == {"status": "ok"}
 
 
+async def test_health_is_told_to_those_who_ask_for_heads_alone(http: httpx.AsyncClient) -> None:
+    for path, status in (("/health/live", 200), ("/health", 503), ("/health/ready", 503)):
+        response = await http.head(path)
+        assert (response.status_code, response.content) == (status, b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/jobs", "GET, POST"),
+        ("/v1/jobs/x", "DELETE, GET"),
+        ("/health", "GET, HEAD"),
+        ("/v1/models", "GET"),
+    ],
+)
+async def test_a_method_that_is_not_allowed_is_told_all_that_are(
+    http: httpx.AsyncClient, path: str, allowed: str
+) -> None:
+    response = await http.put(path)
+    assert (response.status_code, response.headers["allow"]) == (405, allowed)
+    assert response.json()["error"]["message"] == f"PUT is not allowed for {path}"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions/job_x", "/v1/chat/completions/job_x/events"])
+async def test_an_id_of_another_form_is_told_as_it_came(http: httpx.AsyncClient, path: str) -> None:
+    response = await http.get(path)
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "job_not_found")
+    assert "'job_x'" in response.json()["error"]["message"]
+
+
 async def test_models_are_those_configured_and_those_ever_registered(
     fresh_http: httpx.AsyncClient, store: JobStore
 ) -> None:

@@ -29,6 +29,12 @@ def test_a_resolved_request_decodes_to_itself() -> None:
     assert ResolvedRequest.decode(resolved.encode()) == resolved
 
 
+def test_lists_of_tokens_are_decoded_with_their_request() -> None:
+    sampling = SamplingParams(8, 0, allowed_token_ids=(1, 5), bad_words=((1,), (2, 3)), includes_stop=True)
+    resolved = ResolvedRequest((1,), sampling, (0,), "rev")
+    assert ResolvedRequest.decode(resolved.encode()) == resolved
+
+
 def test_a_constraint_is_decoded_with_its_request() -> None:
     constraint = Constraint("regex", 'a|"b"', "structured_outputs.regex")
     resolved = ResolvedRequest((1,), SamplingParams(8, 0, constraint=constraint), (0,), "rev")

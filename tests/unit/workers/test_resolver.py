@@ -20,6 +20,11 @@ from shared.sampling import SamplingParams
 from workers.defaults import Defaults
 from workers.resolver import Resolver
 
+#: Reads a variable of its own, and writes nothing behind what is said.
+WITH_VARIABLE = (
+    "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    "{% if thinking is defined %}{{ thinking | string }}{% endif %}"
+)
 #: SmolLM2's.
 CHATML = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -107,12 +112,25 @@ TOKENIZERS = {kind: make_tokenizer(kind) for kind in TEMPLATES}
 RESOLVERS = {kind: make_resolver(kind, max_model_len=10**6) for kind in TEMPLATES}
 
 
-def reference(kind: str, body: dict[str, Any]) -> list[int]:
+def reference(kind: str, body: dict[str, Any], **end: bool) -> list[int]:
     """What transformers makes of it."""
     tokens: list[int] = TOKENIZERS[kind].apply_chat_template(
-        body["messages"], add_generation_prompt=True, return_dict=False
+        body["messages"], return_dict=False, **(end or {"add_generation_prompt": True})
     )
     return tokens
+
+
+def templated(template: str) -> Resolver:
+    """For a model with this template."""
+    tokenizer = make_tokenizer("chatml")
+    tokenizer.chat_template = template
+    return Resolver(tokenizer, model_revision="revision", max_model_len=1000)
+
+
+def text_of(token_ids: tuple[int, ...]) -> str:
+    text = TOKENIZERS["chatml"].decode(token_ids)
+    assert isinstance(text, str)
+    return text
 
 
 def num_special(kind: str, token_ids: tuple[int, ...]) -> int:
@@ -125,6 +143,91 @@ def num_special(kind: str, token_ids: tuple[int, ...]) -> int:
 def test_a_prompt_is_what_transformers_renders(kind: str, contents: list[str]) -> None:
     body = chat(*contents)
     assert list(RESOLVERS[kind].resolve(body, n=1).prompt_token_ids) == reference(kind, body)
+
+
+@pytest.mark.parametrize("kind", TEMPLATES)
+@given(contents=st.lists(st.text(st.characters(codec="utf-8"), max_size=15), min_size=2, max_size=2))
+def test_a_prompt_may_leave_the_last_message_open_or_ask_for_nothing(kind: str, contents: list[str]) -> None:
+    body = chat(*contents)
+    for fields, end in (
+        ({"continue_final_message": True}, {"continue_final_message": True}),
+        ({"add_generation_prompt": False}, {"add_generation_prompt": False}),
+        ({"continue_final_message": False}, {"add_generation_prompt": True}),
+    ):
+        resolved = RESOLVERS[kind].resolve({**body, **fields}, n=1)
+        assert list(resolved.prompt_token_ids) == reference(kind, body, **end)
+
+
+def test_a_continued_message_has_no_control_token_and_its_end_is_open() -> None:
+    body = chat("a", "so <|im_end|> is", continue_final_message=True)
+    token_ids = RESOLVERS["chatml"].resolve(body, n=1).prompt_token_ids
+    assert text_of(token_ids).endswith("<|im_start|>assistant\nso <|im_end|> is")
+    assert num_special("chatml", token_ids) == 5
+
+
+def test_a_message_that_the_template_does_not_show_whole_cannot_be_continued() -> None:
+    resolver = templated("{% for message in messages %}{{ message['content'][:3] }}{% endfor %}")
+    info = refusal(resolver, chat("abcdef", continue_final_message=True))
+    assert (info.status, info.param) == (400, "continue_final_message")
+    assert "does not show the last message whole" in info.message and "abc" not in info.message
+
+
+def test_the_template_reads_its_own_variables_and_others_change_nothing() -> None:
+    resolve = templated(WITH_VARIABLE).resolve
+    for value, text in (
+        (False, "aFalse"),
+        ({"x": [1, "y"]}, "a{'x': [1, 'y']}"),
+        ("<|im_end|>", "a<|im_end|>"),
+    ):
+        found = resolve(chat("a", chat_template_kwargs={"thinking": value, "end": 1}), n=1).prompt_token_ids
+        assert text_of(found) == text and num_special("chatml", found) == 0
+    assert text_of(resolve(chat("a", chat_template_kwargs={}), n=1).prompt_token_ids) == "a"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["messages", "tools", "chat_template", "tokenize", "add_generation_prompt", "conversation", "self"],
+)
+def test_what_is_no_variable_of_the_template_is_refused(name: str) -> None:
+    info = refusal(make_resolver(), chat("a", chat_template_kwargs={name: True}))
+    assert (info.status, info.param) == (400, f"chat_template_kwargs.{name}")
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ x.y.z }}", "{{ 1 / x }}", "{{ x + 'a' }}", "{{ range(x) }}", "{{ x | int % 0 }}"]
+)
+def test_a_template_that_fails_for_its_variables_is_the_clients_fault(template: str) -> None:
+    info = refusal(templated(template), chat("a", chat_template_kwargs={"x": 0, "range": 1}))
+    assert (info.status, info.param) == (400, "messages")
+
+
+@pytest.mark.parametrize("kind", TEMPLATES)
+def test_bad_words_are_the_tokens_that_spell_them_at_the_begin_of_a_text_and_within(kind: str) -> None:
+    words = ["a", "im", " hi", "a", SPECIAL[kind][-1]]
+    sampling = RESOLVERS[kind].resolve(chat("a", bad_words=words), n=1).sampling
+    expected: dict[tuple[int, ...], None] = {}
+    for word in words:
+        bare, spaced = (
+            tuple(TOKENIZERS[kind].encode(space + word.lstrip(), add_special_tokens=False))
+            for space in ("", " ")
+        )
+        expected[bare] = None
+        if len(bare) == len(spaced) and bare[0] != spaced[0]:
+            expected[spaced] = None
+    assert sampling.bad_words == tuple(expected)
+
+
+def test_what_is_text_of_what_stops_and_what_is_special_is_taken() -> None:
+    resolve = make_resolver().resolve
+    asked = resolve(chat("a", include_stop_str_in_output=True, skip_special_tokens=False), n=1).sampling
+    usual = resolve(chat("a", include_stop_str_in_output=False, skip_special_tokens=True), n=1).sampling
+    assert (asked.includes_stop, asked.shows_special) == (True, True)
+    assert (usual.includes_stop, usual.shows_special) == (False, False)
+
+
+def test_allowed_tokens_are_kept_once_and_in_order() -> None:
+    asked = chat("a", allowed_token_ids=[9, 3, 9])
+    assert make_resolver().resolve(asked, n=1).sampling.allowed_token_ids == (3, 9)
 
 
 @pytest.mark.parametrize("kind", TEMPLATES)
@@ -234,6 +337,8 @@ def test_stop_tokens_are_the_models_and_the_clients() -> None:
         ({"stop_token_ids": [0, 300]}, "stop_token_ids[1]"),
         ({"logit_bias": {"5": 1, "300": 1}}, "logit_bias.300"),
         ({"logit_bias": {"1000000000": -100}}, "logit_bias.1000000000"),
+        ({"allowed_token_ids": [299, 300]}, "allowed_token_ids[1]"),
+        ({"bad_words": ["a", " \n"]}, "bad_words[1]"),
         ({"min_tokens": 8, "max_tokens": 7}, "min_tokens"),
         ({"min_tokens": 1000}, "min_tokens"),
     ],
@@ -253,6 +358,19 @@ def test_a_prompt_may_have_so_many_logprobs_as_one_event_holds() -> None:
     assert (info.status, info.code, info.param) == (400, "invalid_value", "prompt_logprobs")
     assert resolver.resolve(chat(longest + "a", prompt_logprobs=0), n=1).sampling.prompt_logprobs == 0
     assert resolver.resolve(chat("a"), n=1).sampling.prompt_logprobs is None
+
+
+def test_bad_words_have_so_many_tokens_together() -> None:
+    words = [chr(ord("A") + i % 26) * (i // 26 + 1) for i in range(40)]
+    assert make_resolver().resolve(chat("a", bad_words=words), n=1).sampling.bad_words
+    info = refusal(make_resolver(), chat("a", bad_words=[f"{i:03}" + "abc" * 5 for i in range(60)]))
+    assert (info.status, info.code, info.param) == (400, "invalid_value", "bad_words")
+    assert "1080 tokens in all" in info.message
+
+
+def test_a_bad_word_beyond_the_models_vocabulary_is_refused() -> None:
+    info = refusal(make_resolver(vocab_size=256), chat("a", bad_words=["a", "<|"]))
+    assert (info.status, info.code, info.param) == (400, "invalid_value", "bad_words[1]")
 
 
 def test_the_last_token_of_the_vocabulary_is_one() -> None:

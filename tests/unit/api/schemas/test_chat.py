@@ -72,7 +72,20 @@ def read(**fields: Any) -> dict[str, Any]:
         ({"metadata": {str(k): "" for k in range(17)}}, "metadata", "object_above_max_length"),
         ({"foo": 1}, "foo", "unknown_parameter"),
         ({"chat_template": "x"}, "chat_template", "unsupported_parameter"),
-        ({"chat_template_kwargs": {}}, "chat_template_kwargs", "unsupported_parameter"),
+        ({"chat_template_kwargs": []}, "chat_template_kwargs", "invalid_type"),
+        ({"continue_final_message": 1}, "continue_final_message", "invalid_type"),
+        ({"add_generation_prompt": "true"}, "add_generation_prompt", "invalid_type"),
+        ({"include_stop_str_in_output": 1}, "include_stop_str_in_output", "invalid_type"),
+        ({"skip_special_tokens": "no"}, "skip_special_tokens", "invalid_type"),
+        ({"allowed_token_ids": []}, "allowed_token_ids", "empty_array"),
+        ({"allowed_token_ids": [1, True]}, "allowed_token_ids[1]", "invalid_type"),
+        ({"allowed_token_ids": [1, -1]}, "allowed_token_ids[1]", "integer_below_min_value"),
+        ({"allowed_token_ids": [1] * 16_385}, "allowed_token_ids", "array_above_max_length"),
+        ({"bad_words": "x"}, "bad_words", "invalid_type"),
+        ({"bad_words": ["x", ""]}, "bad_words[1]", "empty_string"),
+        ({"bad_words": ["x", 1]}, "bad_words[1]", "invalid_type"),
+        ({"bad_words": ["x"] * 129}, "bad_words", "array_above_max_length"),
+        ({"bad_words": ["x" * 257]}, "bad_words[0]", "string_above_max_length"),
         ({"max_tokens": 2**17, "n": 3}, "n", "invalid_value"),
         ({"top_k": 0.01}, "top_k", "invalid_type"),
         ({"top_k": -2}, "top_k", "integer_below_min_value"),
@@ -121,6 +134,27 @@ def test_each_fault_is_named(fields: dict[str, Any], param: str, code: str) -> N
         read(**fields)
     assert (caught.value.info.param, caught.value.info.code) == (param, code)
     assert caught.value.info.status == 400
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        (
+            {"messages": [{"role": "x", "content": ""}]},
+            "expected 'system', 'developer', 'user' or 'assistant'",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a b"}}},
+            "expected the pattern",
+        ),
+        ({"stop": ""}, "it must not be empty"),
+    ],
+)
+def test_a_value_that_is_none_of_those_expected_is_told_which_they_are(
+    fields: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(RequestError, match=f"': {why}"):
+        read(**fields)
 
 
 @pytest.mark.parametrize("name", sorted(UNSUPPORTED))
@@ -201,6 +235,10 @@ def test_what_is_kept() -> None:
         min_tokens=5,
         stop_token_ids=[3, 1],
         ignore_eos=True,
+        include_stop_str_in_output=True,
+        skip_special_tokens=False,
+        allowed_token_ids=[7, 3],
+        bad_words=[" x"],
         logit_bias={"7": -100, "0": 1.5},
         logprobs=True,
         top_logprobs=0,
@@ -222,6 +260,10 @@ def test_what_is_kept() -> None:
         "min_tokens": 5,
         "stop_token_ids": [3, 1],
         "ignore_eos": True,
+        "include_stop_str_in_output": True,
+        "skip_special_tokens": False,
+        "allowed_token_ids": [7, 3],
+        "bad_words": [" x"],
         "logit_bias": {"7": -100.0, "0": 1.5},
         "logprobs": True,
         "top_logprobs": 0,

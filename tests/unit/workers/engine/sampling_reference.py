@@ -23,7 +23,8 @@ def adjusted_logits(
     prompt: Sequence[int],
     output: Sequence[int],
 ) -> NDArray[np.float64]:
-    """Bias, barred stop tokens, then the penalties, for the token that follows the output."""
+    """What is not allowed or would complete a bad word, bias, barred stop tokens, then the penalties, for the
+    token that follows the output."""
     adjusted = np.array(logits, np.float64)
     for token_id, bias in sampling.logit_bias:
         adjusted[token_id] += bias
@@ -35,6 +36,11 @@ def adjusted_logits(
         adjusted[token_id] = value / penalty if value > 0 else value * penalty
     for token_id, count in Counter(output).items():
         adjusted[token_id] -= sampling.frequency_penalty * count + sampling.presence_penalty
+    if sampling.allowed_token_ids:
+        adjusted[np.setdiff1d(np.arange(len(adjusted)), sampling.allowed_token_ids)] = -np.inf
+    for *others, last in sampling.bad_words:
+        if list(output[len(output) - len(others) :]) == others:
+            adjusted[last] = -np.inf
     return adjusted
 
 

@@ -120,6 +120,16 @@ def test_special_and_unknown_tokens_say_nothing_even_within_a_character() -> Non
     assert detokenize(tokenizer, [special, first, special, 10**6, *rest]) == ["", "", "", "", "é", ""]
 
 
+def test_special_tokens_may_be_shown_as_they_are_written() -> None:
+    for tokenizer, special in ((byte_level(), _SPECIAL), (sentencepiece_like(), "</s>")):
+        token_ids = [*tokenizer.encode("a é").ids, token_id(tokenizer, special), *tokenizer.encode("b").ids]
+        detokenizer = Detokenizer(TokenBytes(tokenizer), shows_special=True)
+        text = "".join(detokenizer.push(each) for each in token_ids)
+        assert text == tokenizer.decode(token_ids, skip_special_tokens=False)
+        assert detokenizer.raw(token_id(tokenizer, special)) == special.encode()
+        assert detokenizer.push(10**6) == ""
+
+
 def test_an_added_token_that_is_not_special_is_shown() -> None:
     tokenizer = byte_level()
     assert detokenize(tokenizer, [token_id(tokenizer, "<think> ü")]) == ["<think> ü", ""]

@@ -213,6 +213,13 @@ FEATURES: list[dict[str, Any]] = [
     {"repetition_penalty": 1.2, "frequency_penalty": -1.0, "logit_bias": ((65, 6.0), (66, -100.0))},
     {"min_tokens": 9, "stop_token_ids": tuple(range(40, 240))},
     {"min_tokens": 5, "stop_token_ids": tuple(range(60, 90)), "presence_penalty": 2.0},
+    {"allowed_token_ids": tuple(range(30, 200, 7))},
+    {"bad_words": tuple((i,) for i in range(0, 250, 3))},
+    {
+        "allowed_token_ids": (40, 50, 60),
+        "bad_words": ((40, 40), (50, 50), (60, 60), (40, 50, 40)),
+        "min_tokens": 3,
+    },
 ]
 
 
@@ -295,6 +302,8 @@ def test_log_probabilities_are_the_models_and_are_not_told_again_after_a_resume(
         ({"logit_bias": ((-1, 1.0),)}, "logit_bias"),
         ({"stop_token_ids": (260,)}, "stop_token_ids"),
         ({"stop_token_ids": (-5,), "min_tokens": 3}, "stop_token_ids"),
+        ({"allowed_token_ids": (3, 260)}, "allowed_token_ids"),
+        ({"bad_words": ((3,), (3, -1))}, "bad_words"),
     ],
     ids=str,
 )
@@ -308,6 +317,24 @@ def test_ids_beyond_the_vocabulary_are_refused_and_a_neighbour_goes_on(
         engine.add("bad", request(prompt(2), **features))
     assert caught.value.info.param == param
     assert choices_of(run(engine), "good")[0] == drawn(make_engine(model), "r", request(prompt(1)))
+
+
+@pytest.mark.parametrize("num", [1, 3])
+def test_requests_whose_lists_leave_no_token_fail_by_name_and_others_go_on(
+    model: PreTrainedModel, num: int
+) -> None:
+    """All rows of a step may be such: that is no fault of the step's."""
+    stuck = request(prompt(3), allowed_token_ids=(7, 8), bad_words=((7, 7), (7, 8), (8, 7), (8, 8)), n=2)
+    engine = make_engine(model)
+    for i in range(num):
+        engine.add(f"stuck {i}", stuck)
+    outputs = run(engine)
+    assert [output.is_last for output in outputs if output.error] == [True] * num
+    assert {output.error.code for output in outputs if output.error} == {"no_token_left"}
+    assert {choice.end for choice in choices_of(outputs, "stuck 0").values()} == {1}
+    engine.add("stuck", stuck)
+    good = drawn(engine, "good", request(prompt(1)))
+    assert good == drawn(make_engine(model), "r", request(prompt(1)))
 
 
 class BrokenOutput(OutputBuilder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,8 +50,18 @@ def builder(
     min_tokens: int = 0,
     logprobs: int | None = None,
     stop_token_ids: tuple[int, ...] = (_EOS,),
+    includes_stop: bool = False,
+    shows_special: bool = False,
 ) -> OutputBuilder:
-    sampling = SamplingParams(max_tokens, seed=0, stop=stop, min_tokens=min_tokens, logprobs=logprobs)
+    sampling = SamplingParams(
+        max_tokens,
+        seed=0,
+        stop=stop,
+        min_tokens=min_tokens,
+        logprobs=logprobs,
+        includes_stop=includes_stop,
+        shows_special=shows_special,
+    )
     return OutputBuilder(token_bytes(), ResolvedRequest((1,), sampling, stop_token_ids, "revision"), 0)
 
 
@@ -200,6 +211,33 @@ def test_the_token_limit_ends_a_choice_before_min_tokens() -> None:
     )
 
 
+def test_a_stop_string_that_is_included_holds_nothing_back_and_ends_the_text() -> None:
+    output = builder(stop=("bac",), includes_stop=True, logprobs=0)
+    assert run(output, ids("a", "b"))[1] == ChoiceOutput(0, 1, tuple(ids("b")), ("b",), logprobs=())
+    ended = output.push(one("a")), output.push(one("cab"), Scores(-1.0, ()))
+    assert ended[1] == ChoiceOutput(
+        0, 3, tuple(ids("cab")), ("c",), "stop", (TokenLogprobs(candidate(one("cab"), b"cab", -1.0), ()),)
+    )
+
+
+def test_a_stop_token_that_is_included_shows_its_text_unless_it_is_special() -> None:
+    stops = (one("cab"), _EOS)
+    output = builder(stop_token_ids=stops, includes_stop=True)
+    assert joined(run(output, ids("a", "cab"))).texts == ("a", "cab")
+    output = builder(stop_token_ids=stops, includes_stop=True)
+    assert joined(run(output, [*ids("a"), _PARTY, _EOS])).texts == ("a", "", "\ufffd")
+    output = builder(stop_token_ids=stops, includes_stop=True, stop=("ca",))
+    assert joined(run(output, ids("cab"))) == ChoiceOutput(0, 0, tuple(ids("cab")), ("ca",), "stop")
+
+
+def test_special_tokens_are_shown_where_the_request_wants_them_but_for_one_that_stops() -> None:
+    tokens = [_EOS + 1, *ids("a"), _EOS]
+    assert joined(run(builder(shows_special=True), tokens)).texts == ("<|other|>", "a", "")
+    both = builder(shows_special=True, includes_stop=True)
+    assert joined(run(both, tokens)).texts == ("<|other|>", "a", "<|end|>")
+    assert joined(run(builder(shows_special=True, stop=("r|>a",)), tokens)).text == "<|othe"
+
+
 def candidate(token_id: int, raw: bytes, logprob: float) -> Candidate:
     return Candidate(token_id, raw, logprob)
 
@@ -234,17 +272,23 @@ def test_what_adds_nothing_to_the_text_has_log_probabilities_without_bytes() -> 
 
 
 _TOKENS = st.lists(st.integers(0, _EOS + 2), max_size=25)
+_SHOWN = st.fixed_dictionaries({"includes_stop": st.booleans(), "shows_special": st.booleans()})
 _STOPS = st.lists(st.sampled_from(["ab", "bab", "abc", "c ", "🎉a", "\ufffd", "aabaab"]), max_size=3).map(
     tuple
 )
 
 
-@given(_TOKENS, _STOPS, st.integers(1, 20), st.integers(0, 9), st.sampled_from([None, 0]))
+@given(_TOKENS, _STOPS, st.integers(1, 20), st.integers(0, 9), st.sampled_from([None, 0]), _SHOWN)
 def test_a_resume_at_any_point_of_release_gives_the_same_tokens_texts_and_end(
-    token_ids: list[int], stop: tuple[str, ...], max_tokens: int, min_tokens: int, logprobs: int | None
+    token_ids: list[int],
+    stop: tuple[str, ...],
+    max_tokens: int,
+    min_tokens: int,
+    logprobs: int | None,
+    shown: dict[str, Any],
 ) -> None:
     def fresh() -> OutputBuilder:
-        return builder(stop=stop, max_tokens=max_tokens, min_tokens=min_tokens, logprobs=logprobs)
+        return builder(stop=stop, max_tokens=max_tokens, min_tokens=min_tokens, logprobs=logprobs, **shown)
 
     scores = None if logprobs is None else Scores(-1.0, ())
     outputs = run(fresh(), token_ids, scores)
@@ -291,6 +335,20 @@ def test_visible_text_is_the_decoded_text_up_to_the_stop_string(
     assert not any(word in whole.text for word in stop)
     if whole.finish and whole.text != plain.text:
         assert any(plain.text[len(whole.text) :].startswith(word) for word in stop)
+
+
+@given(_TOKENS, _STOPS, st.integers(0, 9))
+def test_what_stops_a_choice_is_all_that_including_it_adds(
+    token_ids: list[int], stop: tuple[str, ...], min_tokens: int
+) -> None:
+    without = joined(run(builder(stop=stop, min_tokens=min_tokens), token_ids))
+    included = joined(run(builder(stop=stop, min_tokens=min_tokens, includes_stop=True), token_ids))
+    if not without.finish and not included.finish:
+        return
+    assert (included.token_ids, included.finish) == (without.token_ids, without.finish)
+    assert included.text.startswith(without.text)
+    if (added := included.text.removeprefix(without.text)) and without.token_ids[-1] != _EOS:
+        assert added in stop
 
 
 @given(_TOKENS, _STOPS)

@@ -24,6 +24,7 @@ from tests.unit.workers.engine.sampling_reference import (
 from tests.unit.workers.engine.test_matcher import TOKENS, begin
 from workers.engine.adjustments import Adjustments
 from workers.engine.sampler import Drawn, Sampler, SampleRow, uniforms
+from workers.engine.token_filter import TokenFilter
 
 #: Enough draws for a test of a distribution.
 _DRAWS = 4000
@@ -344,6 +345,34 @@ def test_draws_within_a_grammar_follow_the_distribution_of_what_it_allows(cut: d
     whole = logits.expand(600, -1).contiguous()
     assert_distributed(draw(whole, rows), distribution(wanted[0].double().numpy(), params(**cut)))
     assert torch.equal(whole, logits.expand(600, -1))
+
+
+@pytest.mark.parametrize("grammar", [None, "[a-h]x"], ids=["lists alone", "lists and a grammar"])
+@pytest.mark.parametrize("cut", [*_CUTS, {"temperature": 0.0}], ids=str)
+def test_draws_follow_the_distribution_of_what_lists_and_a_grammar_leave(
+    cut: dict[str, Any], grammar: str | None
+) -> None:
+    """A bad word of one token, one whose beginning the output has, and one whose beginning it has not."""
+    words = ((ord("b"),), (ord("x"), ord("c")), (ord("y"), ord("d")))
+    sampling = params(allowed_token_ids=tuple(b"abcdefgxz"), bad_words=words)
+    rule = TokenFilter.of(sampling, len(TOKENS), begin("regex", f"x{grammar}") if grammar else None)
+    assert rule is not None
+    logits = random_logits(1, len(TOKENS))
+    wanted = torch.full_like(logits, -torch.inf)
+    left = list(b"adefg" if grammar else b"adefgxz")
+    wanted[0, left] = logits[0, left]
+    rule.push(ord("x"))
+    rows = [SampleRow(params(seed=seed, **cut), 0, 1, matcher=rule) for seed in range(600)]
+    tokens = draw(logits.expand(600, -1).contiguous(), rows)
+    assert_distributed(tokens, distribution(wanted[0].double().numpy(), params(**cut)))
+
+
+def test_where_all_that_the_lists_leave_is_barred_one_of_it_is_drawn() -> None:
+    """As with a grammar: a stop token is the only one allowed, before `min_tokens`."""
+    sampling = params(min_tokens=5, temperature=0.0, allowed_token_ids=(3,))
+    stop = Adjustments.of(sampling, [3], [], [])
+    one = SampleRow(sampling, 0, 0, stop, TokenFilter.of(sampling, 9, None))
+    assert draw(random_logits(1, 9), [one]) == [3]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -42,6 +42,19 @@ def test_finds_the_first_complete_stop_string_however_the_text_is_cut(
         assert matcher.num_held == _num_held(text[:end], stops)
 
 
+@given(_TEXT, _STOPS, st.integers(0, 30))
+def test_a_text_that_includes_what_stops_it_ends_behind_it_and_nothing_is_held_back(
+    text: str, stops: tuple[str, ...], cut: int
+) -> None:
+    matcher = StopMatcher(stops, includes_stop=True)
+    found = [matcher.push(text[:cut])]
+    if found == [None]:
+        found.append(matcher.push(text[cut:]))
+    ends = [end for end in range(1, len(text) + 1) if text[:end].endswith(stops)]
+    assert found[-1] == (ends[0] if ends else None)
+    assert matcher.num_held == 0
+
+
 @pytest.mark.parametrize(
     ("text", "stops", "expected"),
     [
