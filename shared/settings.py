@@ -105,6 +105,12 @@ QUANT = Variable(
     _one_of("none", "int8"),
     "int8: linear layers compute with 8 bits, which is faster and less accurate; on CPUs only.",
 )
+SPECULATION = Variable(
+    "BATON_SPECULATION",
+    "auto",
+    _one_of("auto", "off"),
+    "auto: guess tokens where a text repeats itself and verify several at once; answers stay the same.",
+)
 THREADS = Variable(
     "BATON_THREADS", "", _optional_count, "Compute threads of a CPU worker; empty: measured choice."
 )
@@ -160,7 +166,7 @@ FAILPOINT = Variable(
 
 VARIABLES: tuple[Variable[Any], ...] = (
     HOST, PORT, FLOWER_PORT, HOME, REDIS_URL, BROKER_URL, APPENDFSYNC, MODEL, MODEL_NAME, DEVICES, DTYPE,
-    QUANT, THREADS, MAX_SLOTS, MAX_MODEL_LEN, MAX_KV_TOKENS, API_REPLICAS, API_KEYS, PING_S,
+    QUANT, SPECULATION, THREADS, MAX_SLOTS, MAX_MODEL_LEN, MAX_KV_TOKENS, API_REPLICAS, API_KEYS, PING_S,
     FIRST_OUTPUT_WAIT_S, BODY_LIMIT, RECEIPT_S, MAX_READERS, MAX_OPEN_JOBS, READER_GRACE_S, RETENTION_S,
     LEASE_S, DRAIN_S, LOG_LEVEL, LOG_FORMAT, WORKER_NAME, WORKER_DEVICE, FLOWER_BASIC_AUTH, FAILPOINT,
 )  # fmt: skip

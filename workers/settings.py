@@ -31,6 +31,7 @@ class WorkerSettings:
     device: str
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     quant: Literal["none", "int8"]
+    speculation: Literal["auto", "off"]
     threads: int | None
     slots: int
     max_model_len: int | None
@@ -58,6 +59,7 @@ class WorkerSettings:
             device=devices[0],
             dtype=cast(Literal["auto", "float32", "bfloat16", "float16"], env.read(settings.DTYPE)),
             quant=cast(Literal["none", "int8"], env.read(settings.QUANT)),
+            speculation=cast(Literal["auto", "off"], env.read(settings.SPECULATION)),
             threads=env.read(settings.THREADS),
             slots=env.read(settings.MAX_SLOTS),
             max_model_len=env.read(settings.MAX_MODEL_LEN),

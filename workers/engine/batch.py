@@ -134,7 +134,7 @@ def _wanted(plan: Plan, end_of: Mapping[int, int]) -> list[int]:
     """Which tokens of the batch give logits; `end_of` tells where the tokens of each row, by its id, end."""
     if plan.wants_all:
         return [end_of[id(row)] - row.count + i for row in plan.rows for i in range(row.count)]
-    return [end_of[id(row)] - 1 for row in plan.rows if row.draws]
+    return [end_of[id(row)] - row.end + position for row in plan.rows for position in row.wanted]
 
 
 def _order(row: Row, place: Place) -> tuple[int, bool, int]:
