@@ -3,9 +3,10 @@
     python -m bench.speculation [--model DIR] [--threads N] [--rows 1 8 32] [--tokens 96] [--rounds 5]
 
 Texts that repeat (passages to be copied, JSON and code to be written again), chats as the model's authors
-would have them drawn, and random prompts drawn at temperature 1, where there is nothing to guess. Both engines
-take turns in one process; each round gives a ratio of their tokens a second, by the clock and by the CPU time
-of the process, from the moment at which all prompts are read. The answers must be the same.
+would have them drawn, and random prompts drawn at temperature 1, where there is nothing to guess. Both
+engines take turns in one process, each round with other prompts first; it gives a ratio of their tokens a
+second, by the clock and by the CPU time of the process, from the moment at which all prompts are read. The
+answers must be the same.
 """
 
 from __future__ import annotations
@@ -98,45 +99,49 @@ def _as_chat(loaded: LoadedModel, text: str) -> tuple[int, ...]:
     return tuple(loaded.tokenizer(rendered, add_special_tokens=False).input_ids)
 
 
-def run(engine: Engine, work: Work, num_rows: int, num_tokens: int, stop: tuple[int, ...]) -> Run:
-    for row in range(num_rows):
-        sampling = SamplingParams(
-            max_tokens=num_tokens, seed=row, temperature=work.temperature, top_p=work.top_p
+def requests(work: Work, num_rows: int, first: int, options: argparse.Namespace) -> list[ResolvedRequest]:
+    """As many as there are rows, from one of the prompts on."""
+    return [
+        ResolvedRequest(
+            work.prompts[(first + row) % len(work.prompts)],
+            SamplingParams(options.tokens, row, temperature=work.temperature, top_p=work.top_p),
+            (options.stop,),
+            "bench",
         )
-        prompt = work.prompts[row % len(work.prompts)]
-        engine.add(str(row), ResolvedRequest(prompt, sampling, stop, "bench"))
-    answers: dict[str, list[int]] = {str(row): [] for row in range(num_rows)}
-    is_read, num_before, clock, cpu = False, 0, 0.0, 0.0
+        for row in range(num_rows)
+    ]
+
+
+def run(engine: Engine, asked: list[ResolvedRequest]) -> Run:
+    for row, request in enumerate(asked):
+        engine.add(str(row), request)
+    answers: dict[str, list[int]] = {str(row): [] for row in range(len(asked))}
+    num_before, clock, cpu = 0, 0.0, 0.0
     while engine.has_work:
         for output in engine.step():
             answers[output.request_id] += [token for choice in output.choices for token in choice.token_ids]
-        if not is_read and all(answers.values()):
-            is_read, num_before = True, engine.stats.generated_tokens
-            clock, cpu = time.perf_counter(), time.process_time()
+        if not num_before and all(answers.values()):
+            num_before, clock, cpu = engine.stats.generated_tokens, time.perf_counter(), time.process_time()
     num_drawn = engine.stats.generated_tokens - num_before
     return Run(num_drawn / (time.perf_counter() - clock), num_drawn / (time.process_time() - cpu), answers)
 
 
 def compare(
-    engines: dict[Speculation, Engine], work: Work, options: argparse.Namespace, num_rows: int
+    engines: dict[Speculation, Engine], work: Work, num_rows: int, options: argparse.Namespace
 ) -> None:
-    stop = (options.stop,)
-    guessing = engines["auto"].stats
-    ratios: list[tuple[float, float]] = []
+    before = engines["auto"].stats
+    by_clock, by_cpu = [], []
     for number in range(options.rounds):
-        order = sorted(engines, reverse=bool(number % 2))
-        runs = {kind: run(engines[kind], work, num_rows, options.tokens, stop) for kind in order}
+        asked = requests(work, num_rows, number * num_rows, options)
+        runs = {kind: run(engines[kind], asked) for kind in sorted(engines, reverse=bool(number % 2))}
         assert runs["auto"].answers == runs["off"].answers, "guessing changed an answer"
-        ratios.append(
-            (runs["auto"].by_clock / runs["off"].by_clock, runs["auto"].by_cpu / runs["off"].by_cpu)
-        )
+        by_clock.append(runs["auto"].by_clock / runs["off"].by_clock)
+        by_cpu.append(runs["auto"].by_cpu / runs["off"].by_cpu)
     after = engines["auto"].stats
-    drafted = after.drafted_tokens - guessing.drafted_tokens
-    accepted = after.accepted_tokens - guessing.accepted_tokens
-    by_clock, by_cpu = (spread(list(column)) for column in zip(*ratios, strict=True))
     print(
-        f"{num_rows:2} rows, {work.name:9}: clock {by_clock}, CPU {by_cpu}; "
-        f"{accepted} of {drafted} guesses came true, {after.generated_tokens - guessing.generated_tokens} drawn",
+        f"{num_rows:2} rows, {work.name:9}: clock {spread(by_clock)}, CPU {spread(by_cpu)};",
+        f"{after.accepted_tokens - before.accepted_tokens} of {after.drafted_tokens - before.drafted_tokens}",
+        f"guesses came true, {after.generated_tokens - before.generated_tokens} tokens drawn",
         flush=True,
     )
 
@@ -161,7 +166,7 @@ def main() -> None:
     for num_rows in options.rows:
         for work in works(loaded):
             if work.name in options.works:
-                compare(engines, work, options, num_rows)
+                compare(engines, work, num_rows, options)
 
 
 if __name__ == "__main__":

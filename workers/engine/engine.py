@@ -63,6 +63,7 @@ class EngineOutput:
     """What became final for one request in one step."""
 
     request_id: str
+    #: In their order; a choice that drew several tokens may be there several times.
     choices: tuple[ChoiceOutput, ...]
     #: Set when the request failed; the engine has dropped it then.
     error: ErrorInfo | None = None
