@@ -84,8 +84,8 @@ def works(loaded: LoadedModel) -> list[Work]:
     def chats(texts: list[str]) -> list[tuple[int, ...]]:
         return [_as_chat(loaded, text) for text in texts]
 
-    chance = random.Random(1)
-    noise = [tuple(chance.randrange(1000, 40_000) for _ in range(64)) for _ in range(16)]
+    chance, vocabulary = random.Random(1), range(len(loaded.tokenizer) // 4, len(loaded.tokenizer) // 2)
+    noise = [tuple(chance.choices(vocabulary, k=64)) for _ in range(16)]
     return [
         Work("repeating", chats(_REPEATING), 0.0),
         Work("chat", chats(_CHATS), 0.2, 0.9),

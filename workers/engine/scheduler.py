@@ -108,7 +108,8 @@ class Prefixes(Protocol):
 
 #: While sequences decode, a step reads at least this many tokens of prompts.
 _MIN_READ = 48
-#: A step in which tokens are guessed has at most so many: more take longer than right guesses save.
+#: A step in which tokens are guessed has at most so many, and rows for no more than half of them: others wait
+#: for what is guessed of one, and where there are many they lose more than that one gains.
 _DRAFTED_STEP = 32
 
 
@@ -189,9 +190,9 @@ class Scheduler:
         """Rows of the first that decode, with what may follow, as long as the step stays short."""
         left = min(_DRAFTED_STEP, self._max_step_tokens) - len(decoding)
         rows: list[Row] = []
+        if left < len(decoding):
+            return rows
         for sequence in decoding:
-            if left <= 0:
-                break
             draft = sequence.draft(min(left, self._spare(sequence)))
             rows.append(_row(sequence, 1 + len(draft), draft))
             left -= len(draft)

@@ -146,9 +146,10 @@ def test_a_step_with_drafts_stays_short_and_a_full_one_has_none() -> None:
         return drafted(subject, *(guessing(str(i), 1, (7,) * 8) for i in range(num)))
 
     assert drafts(4) == [8, 8, 8, 4]
-    assert drafts(20) == [8, 4, *[0] * 18]
-    assert drafts(40) == [0] * 40
-    assert drafts(3, max_step_tokens=5) == [2, 0, 0]
+    assert drafts(16) == [8, 8, *[0] * 14]
+    assert drafts(17) == [0] * 17
+    assert drafts(2, max_step_tokens=5) == [3, 0]
+    assert drafts(3, max_step_tokens=5) == [0, 0, 0]
 
 
 def test_the_last_token_of_the_output_is_never_guessed() -> None:
