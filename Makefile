@@ -14,6 +14,9 @@ TORCH ?= $(if $(shell command -v nvidia-smi),cuda,cpu)
 # One that cannot be reached is left out: the pinned version then comes from pip's own index.
 TORCH_INDEX ?= $(if $(filter cpu,$(TORCH)),https://download.pytorch.org/whl/cpu)
 REACHABLE = $(PYTHON) -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=3)' $(TORCH_INDEX) 2>/dev/null
+# A C compiler by pip, 100 MB, where the system has none: CPU workers build workers/native by it.
+COMPILER = $(if $(shell command -v cc),,$(if $(filter cpu,$(TORCH)),$(comma)compiler))
+comma := ,
 INDEX = $(if $(TORCH_INDEX),$$($(REACHABLE) && echo --extra-index-url $(TORCH_INDEX)))
 
 .PHONY: help run test check bench showcase chaos faults walk machine mutants soak perplexity bench-engine docs clean venv venv-dev
@@ -90,8 +93,8 @@ STAMP := $(VENV)/installed-$(TORCH)
 venv: $(STAMP)
 venv-dev: $(STAMP)-dev
 
-$(STAMP): EXTRAS = api,worker,cli
-$(STAMP)-dev: EXTRAS = api,worker,cli,dev
+$(STAMP): EXTRAS = api,worker,cli$(COMPILER)
+$(STAMP)-dev: EXTRAS = api,worker,cli,dev$(COMPILER)
 $(STAMP) $(STAMP)-dev: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=…" if sys.version_info < (3, 11) else 0)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

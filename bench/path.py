@@ -60,7 +60,7 @@ class BareEngine:
 
 
 def bodies(count: int, round_: int, num_tokens: int = NUM_TOKENS) -> list[dict[str, Any]]:
-    """Chats that differ in their first words, all answered with `num_tokens` tokens."""
+    """Chats that differ in their first words, each answered with exactly `num_tokens` tokens."""
     text = "Count from {} upwards, one number after the other, and do not stop before you reach one thousand."
     return [
         {
@@ -68,6 +68,7 @@ def bodies(count: int, round_: int, num_tokens: int = NUM_TOKENS) -> list[dict[s
             "messages": [{"role": "user", "content": text.format(1 + index + 40 * round_)}],
             "max_tokens": num_tokens,
             "temperature": 0,
+            "ignore_eos": True,
         }
         for index in range(count)
     ]

@@ -39,6 +39,7 @@ def up(
     devices: Annotated[str | None, _flag(settings.DEVICES)] = None,
     dtype: Annotated[str | None, _flag(settings.DTYPE)] = None,
     quant: Annotated[str | None, _flag(settings.QUANT)] = None,
+    native: Annotated[str | None, _flag(settings.NATIVE)] = None,
     speculation: Annotated[str | None, _flag(settings.SPECULATION)] = None,
     threads: Annotated[str | None, _flag(settings.THREADS)] = None,
     max_slots: Annotated[str | None, _flag(settings.MAX_SLOTS)] = None,

@@ -105,6 +105,12 @@ QUANT = Variable(
     _one_of("none", "int8"),
     "int8: linear layers compute with 8 bits, which is faster and less accurate; on CPUs only.",
 )
+NATIVE = Variable(
+    "BATON_NATIVE",
+    "auto",
+    _one_of("auto", "off"),
+    "auto: a CPU worker builds operations in C where it finds a compiler; off: torch computes all.",
+)
 SPECULATION = Variable(
     "BATON_SPECULATION",
     "auto",
@@ -166,9 +172,10 @@ FAILPOINT = Variable(
 
 VARIABLES: tuple[Variable[Any], ...] = (
     HOST, PORT, FLOWER_PORT, HOME, REDIS_URL, BROKER_URL, APPENDFSYNC, MODEL, MODEL_NAME, DEVICES, DTYPE,
-    QUANT, SPECULATION, THREADS, MAX_SLOTS, MAX_MODEL_LEN, MAX_KV_TOKENS, API_REPLICAS, API_KEYS, PING_S,
-    FIRST_OUTPUT_WAIT_S, BODY_LIMIT, RECEIPT_S, MAX_READERS, MAX_OPEN_JOBS, READER_GRACE_S, RETENTION_S,
-    LEASE_S, DRAIN_S, LOG_LEVEL, LOG_FORMAT, WORKER_NAME, WORKER_DEVICE, FLOWER_BASIC_AUTH, FAILPOINT,
+    QUANT, NATIVE, SPECULATION, THREADS, MAX_SLOTS, MAX_MODEL_LEN, MAX_KV_TOKENS, API_REPLICAS, API_KEYS,
+    PING_S, FIRST_OUTPUT_WAIT_S, BODY_LIMIT, RECEIPT_S, MAX_READERS, MAX_OPEN_JOBS, READER_GRACE_S,
+    RETENTION_S, LEASE_S, DRAIN_S, LOG_LEVEL, LOG_FORMAT, WORKER_NAME, WORKER_DEVICE, FLOWER_BASIC_AUTH,
+    FAILPOINT,
 )  # fmt: skip
 
 _PLACEHOLDERS = ("changeme", "change-me", "<", "your-")

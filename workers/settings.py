@@ -31,6 +31,7 @@ class WorkerSettings:
     device: str
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     quant: Literal["none", "int8"]
+    native: Literal["auto", "off"]
     speculation: Literal["auto", "off"]
     threads: int | None
     slots: int
@@ -59,6 +60,7 @@ class WorkerSettings:
             device=devices[0],
             dtype=cast(Literal["auto", "float32", "bfloat16", "float16"], env.read(settings.DTYPE)),
             quant=cast(Literal["none", "int8"], env.read(settings.QUANT)),
+            native=cast(Literal["auto", "off"], env.read(settings.NATIVE)),
             speculation=cast(Literal["auto", "off"], env.read(settings.SPECULATION)),
             threads=env.read(settings.THREADS),
             slots=env.read(settings.MAX_SLOTS),

@@ -15,7 +15,7 @@ COPY workers workers
 FROM build AS build-cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/baton/bin/pip install --extra-index-url "$TORCH_INDEX" --constraint constraints.txt '.[worker]'
+    /opt/baton/bin/pip install --extra-index-url "$TORCH_INDEX" --constraint constraints.txt '.[worker,compiler]'
 
 # PyPI's torch for Linux is a CUDA build that brings all it needs but the driver.
 FROM build AS build-cuda

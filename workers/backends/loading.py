@@ -41,6 +41,7 @@ def load_local(settings: WorkerSettings, device: Device) -> LocalBackend:
         device=device.torch_name,
         dtype=settings.dtype,
         quant=settings.quant,
+        native=settings.native,
         speculation=settings.speculation,
         max_slots=settings.slots,
         max_model_len=settings.max_model_len,

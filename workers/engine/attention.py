@@ -58,7 +58,7 @@ def slot_attention(
     `sliding_window` counts the keys that a query sees, itself included; `softcap` and `s_aux` (attention
     sinks, [heads]) are Gemma 2's and gpt-oss's. Raises UnsupportedModel for anything else.
     """
-    _refuse(module, key, value, query, attention_mask, extras)
+    require_attention(module, query, key, value, attention_mask, extras)
     batch = key.read()
     heads, num_tokens, dim = query.shape[1:]
     scaled = query[0] * (dim**-0.5 if scaling is None else scaling)
@@ -71,14 +71,16 @@ def slot_attention(
     return joined.view(1, num_tokens, heads, -1), None
 
 
-def _refuse(
+def require_attention(
     module: torch.nn.Module,
+    query: torch.Tensor,
     key: LayerCache,
     value: LayerCache,
-    query: torch.Tensor,
     mask: torch.Tensor | None,
     extras: dict[str, Any],
 ) -> None:
+    """Raises UnsupportedModel where a module wants what is no attention over slots; `extras`: what it passes
+    along besides."""
     name = type(module).__name__
     unknown = sorted(k for k, v in extras.items() if v is not None and k not in _WITHOUT_EFFECT)
     if unknown or mask is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate, chain, groupby
 
 import torch
@@ -70,7 +71,7 @@ class Group:
         return self._biases[window, num_keys]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Part:
     """The tokens that have their keys and values on one shelf."""
 
@@ -78,11 +79,26 @@ class Part:
     shelf: int
     #: Where they lie in the step's.
     tokens: slice
+    #: Its rows, first those of one token, by place; and the place of each.
+    rows: tuple[Row, ...]
+    places: tuple[int, ...]
     #: Place and position of each token's keys and values.
     indices: torch.Tensor
     positions: torch.Tensor
-    groups: tuple[Group, ...]
     _cells: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """How the rows are attended by products of torch."""
+        return _groups(self)
+
+    @cached_property
+    def row_table(self) -> torch.Tensor:
+        """Of each row the first of its tokens in the step's, their number, its place and the position of the
+        first: int64 [rows, 4], as `SlotAttention` takes it."""
+        ends = accumulate((row.count for row in self.rows), initial=self.tokens.start)
+        table = zip(ends, self.rows, self.places, strict=False)
+        return torch.tensor([(first, row.count, place, row.start) for first, row, place in table])
 
     def cells(self, num_heads: int, length: int) -> torch.Tensor:
         """Where each token goes in a flat [places, heads, length], head by head: [heads x tokens]."""
@@ -122,10 +138,10 @@ def make_batch(plan: Plan, places: Mapping[int, Place], device: torch.device) ->
     )
     parts, start = [], 0
     for shelf, members in groupby(rows, key=lambda row: places[row.slot].shelf):
-        own = list(members)
+        own = tuple(members)
         tokens = slice(start, start + sum(row.count for row in own))
-        groups = _groups(own, [places[row.slot].index for row in own], start, indices, positions)
-        parts.append(Part(shelf, tokens, indices[tokens], positions[tokens], groups))
+        indexes = tuple(places[row.slot].index for row in own)
+        parts.append(Part(shelf, tokens, own, indexes, indices[tokens], positions[tokens]))
         start = tokens.stop
     return Batch(input_ids[None], positions[None], tuple(parts), logit_indices)
 
@@ -148,53 +164,49 @@ def _to_device(fields: list[list[int]], device: torch.device) -> tuple[torch.Ten
     return torch.split(joined.to(device, non_blocking=True), [len(part) for part in fields])
 
 
-def _groups(
-    rows: list[Row], places: list[int], start: int, indices: torch.Tensor, positions: torch.Tensor
-) -> tuple[Group, ...]:
-    """How the rows of one shelf, whose tokens begin at `start`, are attended."""
+def _groups(part: Part) -> tuple[Group, ...]:
+    rows, places, start = part.rows, part.places, part.tokens.start
     num_single = sum(row.count == 1 for row in rows)
     groups = []
     if num_single:
-        tokens = slice(start, start + num_single)
-        groups.append(_single_group(rows[:num_single], places[:num_single], tokens, indices, positions))
-        start = tokens.stop
+        groups.append(_single_group(part, num_single))
+        start += num_single
     for row, place in zip(rows[num_single:], places[num_single:], strict=True):
         step = round_up(_MAX_PAIRS // row.end + 1, _QUERY_STEP)
         for first in range(0, row.count, step):
             tokens = slice(start + first, start + min(first + step, row.count))
-            groups.append(_chunk_group(row.start + first, place, tokens, positions))
+            groups.append(_chunk_group(part, row.start + first, place, tokens))
         start += row.count
     return tuple(groups)
 
 
-def _single_group(
-    rows: list[Row], places: list[int], tokens: slice, indices: torch.Tensor, positions: torch.Tensor
-) -> Group:
-    """Rows of one token, ascending by place. Idle places among them are computed too, where that is cheaper
-    than to copy the keys of the others together."""
-    num, first, end = len(places), places[0], places[-1] + 1
-    indices, positions = indices[tokens], positions[tokens]
+def _single_group(part: Part, num: int) -> Group:
+    """Its `num` rows of one token, ascending by place. Idle places among them are computed too, where that is
+    cheaper than to copy the keys of the others together."""
+    first, end = part.places[0], part.places[num - 1] + 1
+    indices, positions = part.indices[:num], part.positions[:num]
     is_view = end - first <= 2 * num
     among = None
     if is_view and end - first > num:
         among = indices - first
         positions = positions.new_zeros(end - first).index_copy_(0, among, positions)
     return Group(
-        tokens=tokens,
+        tokens=slice(part.tokens.start, part.tokens.start + num),
         num_rows=num,
         count=1,
         slots=slice(first, end) if is_view else indices,
         num_slots=end - first if is_view else num,
         places=among,
-        num_keys=round_up(max(row.end for row in rows), _KEY_STEP),
+        num_keys=round_up(max(row.end for row in part.rows[:num]), _KEY_STEP),
         num_seen=0,
         positions=positions[:, None],
     )
 
 
-def _chunk_group(first: int, place: int, tokens: slice, positions: torch.Tensor) -> Group:
+def _chunk_group(part: Part, first: int, place: int, tokens: slice) -> Group:
     """Tokens of one row from position `first` on."""
-    own, count = positions[tokens], tokens.stop - tokens.start
+    start = part.tokens.start
+    own, count = part.positions[tokens.start - start : tokens.stop - start], tokens.stop - tokens.start
     padding = round_up(count, query_step(own.device)) - count
     return Group(
         tokens=tokens,

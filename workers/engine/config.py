@@ -10,6 +10,8 @@ from shared.errors import SettingsError
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 #: How linear layers keep their weights: as they are loaded, or rounded to 8 bits (`int8_linear`).
 Quant = Literal["none", "int8"]
+#: Who computes what lies between the products: `workers.native` where it can be built, or torch alone.
+Native = Literal["auto", "off"]
 #: Whether tokens are guessed and verified together: where the engine is exact, or never.
 Speculation = Literal["auto", "off"]
 
@@ -25,6 +27,7 @@ class EngineConfig:
     #: `auto`: what the device computes fast, see `loader.resolve_dtype`.
     dtype: DType = "auto"
     quant: Quant = "none"
+    native: Native = "auto"
     speculation: Speculation = "auto"
     #: Sequences that run at once; a job takes one per choice.
     max_slots: int = 32

@@ -240,6 +240,7 @@ class Engine:
             logits = self._runner.run(plan)
             self._watch.lap("run")
             turns = self._turns(plan)
+            self._watch.lap("postprocess")
             while turns:
                 drawn = self._draw(logits, turns)
                 self._watch.lap("sample")

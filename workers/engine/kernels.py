@@ -10,8 +10,9 @@ import torch
 from transformers import PreTrainedModel
 
 from shared.fingerprint import Fingerprint
-from workers.engine.config import Quant
+from workers.engine.config import Native, Quant
 from workers.engine.linear import can_pack
+from workers.native.ops import has_operations
 
 #: This package, whose version decides what is drawn from logits.
 _PACKAGE = "baton"
@@ -19,12 +20,14 @@ _PACKAGE = "baton"
 _EXTENSIONS = ("amx_tile", "avx512_bf16", "avx512_vnni", "avx512_fp16", "avx512", "avx2")
 
 
-def fingerprint_of(model: PreTrainedModel, revision: str, digest: str, quant: Quant = "none") -> Fingerprint:
+def fingerprint_of(
+    model: PreTrainedModel, revision: str, digest: str, quant: Quant = "none", native: Native = "auto"
+) -> Fingerprint:
     """What this process computes the model with."""
     return Fingerprint(
         model_revision=revision,
         dtype=str(model.dtype).removeprefix("torch."),
-        kernels=kernels(model.device, model.dtype),
+        kernels=kernels(model.device, model.dtype, native),
         torch=str(torch.__version__),
         processor=processor(model.device),
         digest=digest,
@@ -34,12 +37,13 @@ def fingerprint_of(model: PreTrainedModel, revision: str, digest: str, quant: Qu
     )
 
 
-def kernels(device: torch.device, dtype: torch.dtype) -> str:
+def kernels(device: torch.device, dtype: torch.dtype, native: Native = "auto") -> str:
     """Libraries, and the CPU's extensions or the accelerator's generation."""
     if device.type != "cpu":
         major, minor = torch.cuda.get_device_capability(device)
         return f"CUDA {torch.version.cuda} sm_{major}{minor}"
-    libraries = ["oneDNN"] if can_pack(device, dtype) else []
+    libraries = [_PACKAGE] if native == "auto" and has_operations(device, dtype) else []
+    libraries += ["oneDNN"] if can_pack(device, dtype) else []
     libraries += ["MKL"] if torch._C.has_mkl else []
     return " ".join([*libraries, *_extensions()])
 

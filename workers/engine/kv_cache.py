@@ -79,6 +79,15 @@ class LayerCache:
         return self._like[0].shape[3]
 
     @property
+    def value_dim(self) -> int:
+        return self._like[1].shape[3]
+
+    @property
+    def num_heads(self) -> int:
+        """Key-value heads."""
+        return self._like[0].shape[1]
+
+    @property
     def token_bytes(self) -> int:
         """What one token takes."""
         return sum(like.shape[1] * like.shape[3] * like.element_size() for like in self._like)
@@ -181,14 +190,24 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
         *_args: Any,
         **_kwargs: Any,
     ) -> tuple[LayerCache, LayerCache]:
-        assert self._batch is not None
-        if layer_idx not in self._layers:
-            self._layers[layer_idx] = LayerCache(key_states, value_states)
-            for name, shelf in self._shelves.items():
-                self._layers[layer_idx].resize(name, shelf.capacity, self._length(name))
-        layer = self._layers[layer_idx]
-        layer.write(self._batch, key_states, value_states)
+        layer = self.layer(layer_idx, key_states, value_states)
+        layer.write(self.batch, key_states, value_states)
         return layer, layer
+
+    @property
+    def batch(self) -> Batch:
+        """The step that is computed."""
+        assert self._batch is not None
+        return self._batch
+
+    def layer(self, index: int, like_keys: torch.Tensor, like_values: torch.Tensor) -> LayerCache:
+        """A layer's cache; made at its first use, for states like these [1, kv heads, any, head dim]."""
+        layer = self._layers.get(index)
+        if layer is None:
+            layer = self._layers[index] = LayerCache(like_keys, like_values)
+            for name, shelf in self._shelves.items():
+                layer.resize(name, shelf.capacity, self._length(name))
+        return layer
 
     def _length(self, name: int) -> int:
         return min(name, self._first_length) if name <= FIRST_LENGTH else name

@@ -65,17 +65,22 @@ class FusedLinear:
     The first call computes for all; the others find their part as long as the input is the same object.
     """
 
-    __slots__ = ("_input", "_outputs", "_product", "_sizes")
+    __slots__ = ("_input", "_outputs", "_sizes", "product")
 
     def __init__(self, product: PackedLinear | Int8Linear, sizes: list[int]) -> None:
-        self._product = product
+        #: Computes all of them side by side.
+        self.product = product
         self._sizes = sizes
         self._input: torch.Tensor | None = None
         self._outputs: tuple[torch.Tensor, ...] = ()
 
+    @property
+    def num_parts(self) -> int:
+        return len(self._sizes)
+
     def part(self, index: int, x: torch.Tensor) -> torch.Tensor:
         if x is not self._input:
-            self._input, self._outputs = x, self._product.forward(x).split_with_sizes(self._sizes, dim=-1)
+            self._input, self._outputs = x, self.product.forward(x).split_with_sizes(self._sizes, dim=-1)
         output = self._outputs[index]
         if index == len(self._sizes) - 1:
             self._input, self._outputs = None, ()
@@ -87,11 +92,11 @@ class FusedPart(nn.Module):
 
     def __init__(self, fused: FusedLinear, index: int) -> None:
         super().__init__()
-        self._fused = fused
+        self.fused = fused
         self._index = index
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self._fused.part(self._index, x)
+        return self.fused.part(self._index, x)
 
 
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:

@@ -25,13 +25,16 @@ from shared.errors import BatonError
 from shared.fingerprint import Fingerprint
 from workers.engine.allocator import keep_freed_memory
 from workers.engine.attention import UnsupportedModel, use_slot_attention
-from workers.engine.config import DType, EngineConfig, Quant
+from workers.engine.config import DType, EngineConfig, Native, Quant
 from workers.engine.exactness import Exactness, ExactnessTrial
+from workers.engine.fused_decoder import fuse_decoder
 from workers.engine.int8_linear import Int8Packer
 from workers.engine.kernels import fingerprint_of
 from workers.engine.linear import can_pack, pack_linears
 from workers.engine.model_files import ModelFiles, ModelLoadError, check_architecture
+from workers.engine.native_attention import use_native_attention
 from workers.engine.self_test import Reference, SelfTest
+from workers.native.ops import has_operations
 
 #: Called with how many of the model's tensors are loaded, and how many there are.
 OnProgress = Callable[[int, int], None]
@@ -76,7 +79,7 @@ def load_model(
     tokenizer = files.tokenizer()
     with _reported(on_progress):
         model = _read_model(files, config.device, dtype)
-    exactness = prepare_model(model, config.quant)
+    exactness = prepare_model(model, config.quant, config.native)
     revision = files.revision(config.quant)
     return LoadedModel(
         model=model,
@@ -85,11 +88,11 @@ def load_model(
         max_model_len=_max_model_len(config.max_model_len, files.config),
         stop_token_ids=_stop_token_ids(model, tokenizer),
         is_exact=exactness.is_exact,
-        fingerprint=fingerprint_of(model, revision, exactness.digest, config.quant),
+        fingerprint=fingerprint_of(model, revision, exactness.digest, config.quant, config.native),
     )
 
 
-def prepare_model(model: PreTrainedModel, quant: Quant = "none") -> Exactness:
+def prepare_model(model: PreTrainedModel, quant: Quant = "none", native: Native = "auto") -> Exactness:
     """Makes a causal language model run in the engine, in place; answers whether it is exact (LoadedModel).
 
     Raises UnsupportedModel when, afterwards, it would not compute what it computed before.
@@ -102,7 +105,11 @@ def prepare_model(model: PreTrainedModel, quant: Quant = "none") -> Exactness:
     reference = Reference.of(model)
     if can_pack_here:
         pack_linears(model, reference.probe, Int8Packer() if quant == "int8" else None)
-    use_slot_attention(model)
+    if native == "auto" and has_operations(model.device, model.dtype):
+        use_native_attention(model)
+        fuse_decoder(model)
+    else:
+        use_slot_attention(model)
     SelfTest(reference, quant).run()
     return ExactnessTrial(model).run()
 

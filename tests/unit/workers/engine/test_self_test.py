@@ -23,4 +23,4 @@ def test_model_that_computes_something_else_is_refused(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(attention, "slot_attention", without_window)
     with pytest.raises(UnsupportedModel, match="something else"):
-        prepare_model(tiny_model("mistral"))
+        prepare_model(tiny_model("mistral"), native="off")

@@ -1,0 +1,169 @@
+"""FusedDecoder: the decoder of a Llama, with few large operations in place of many small ones.
+
+Llama, Mistral, Qwen 2 and Qwen 3 are the same but for a window, biases and norms of heads. Between the
+products of a layer, which stay what `linear` made of them, stand four operations (`workers.native`). They
+save most of what a step of few rows spends on calls, and on reading and writing small tensors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from workers.engine.kv_cache import SlotCache
+from workers.engine.linear import FusedPart
+from workers.native.ops import (
+    LANES,
+    HeadNorms,
+    HeadShape,
+    RMSNorm,
+    Rotation,
+    SiluGate,
+    SlotAttention,
+    has_operations,
+)
+
+#: Decoders of transformers that are computed alike.
+_DECODERS = frozenset({"LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model"})
+
+
+def fuse_decoder(model: PreTrainedModel) -> bool:
+    """Replaces the decoder of a model whose linear layers are packed; answers whether it is one of these."""
+    decoder = model.base_model
+    if decoder is model or not _is_fusible(decoder):
+        return False
+    model.set_submodule(model.base_model_prefix, FusedDecoder(decoder))
+    return True
+
+
+def _is_fusible(decoder: Any) -> bool:
+    if type(decoder).__name__ not in _DECODERS or not has_operations(decoder.device, decoder.dtype):
+        return False
+    config = decoder.config
+    dim = decoder.layers[0].self_attn.head_dim
+    widths_fit = all(width % LANES == 0 for width in (config.hidden_size, config.intermediate_size))
+    joined = all(
+        isinstance(part, FusedPart) and part.fused.num_parts == number
+        for layer in decoder.layers
+        for part, number in ((layer.self_attn.q_proj, 3), (layer.mlp.gate_proj, 2))
+    )
+    return widths_fit and dim % (2 * LANES) == 0 and config.hidden_act == "silu" and joined
+
+
+class FusedDecoder(nn.Module):
+    """Takes the place of a `LlamaModel`, for calls with a SlotCache."""
+
+    def __init__(self, decoder: Any) -> None:
+        super().__init__()
+        self.config = decoder.config
+        self.embed_tokens = decoder.embed_tokens
+        self._rotary = decoder.rotary_emb
+        self._layers = [_Layer(layer, index) for index, layer in enumerate(decoder.layers)]
+        self._norm = _norm(decoder.norm)
+
+    def forward(
+        self, input_ids: torch.Tensor, position_ids: torch.Tensor, past_key_values: SlotCache, **_rest: Any
+    ) -> BaseModelOutputWithPast:
+        """Both [1, T]; the last hidden states are [1, T, hidden]."""
+        states = self.embed_tokens(input_ids)[0]
+        cosines, sines = self._rotary(states, position_ids)
+        step = _Step(past_key_values, states, (cosines[0], sines[0]))
+        added = None
+        for layer in self._layers:
+            added = layer.compute(step, added)
+        self._norm(states, added, step.normed)
+        return BaseModelOutputWithPast(last_hidden_state=step.normed[None])
+
+
+class _Step:
+    """What the layers of a forward share: the residual stream, which each adds to, and memory."""
+
+    def __init__(
+        self, cache: SlotCache, states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]
+    ) -> None:
+        self.cache = cache
+        self.batch = cache.batch
+        self.states = states
+        self.angles = angles
+        self.normed = torch.empty_like(states)
+        self._scratch: dict[tuple[str, int], torch.Tensor] = {}
+
+    def scratch(self, name: str, width: int) -> torch.Tensor:
+        """[T, width], the same for every layer."""
+        if (name, width) not in self._scratch:
+            self._scratch[name, width] = self.states.new_empty(self.states.shape[0], width)
+        return self._scratch[name, width]
+
+
+class _Layer:
+    def __init__(self, layer: Any, index: int) -> None:
+        dtype: torch.dtype = layer.input_layernorm.weight.dtype
+        self._attention = _Attention(layer.self_attn, index, dtype)
+        self._input_norm = _norm(layer.input_layernorm)
+        self._output_norm = _norm(layer.post_attention_layernorm)
+        self._gate_and_up = layer.mlp.gate_proj.fused.product
+        self._down = layer.mlp.down_proj
+        self._gate = SiluGate(self._down.in_features, dtype)
+
+    def compute(self, step: _Step, added: torch.Tensor | None) -> torch.Tensor:
+        """`added`: what the layer before adds to the states; answers what this one does."""
+        self._input_norm(step.states, added, step.normed)
+        self._output_norm(step.states, self._attention.compute(step), step.normed)
+        product = step.scratch("product", self._down.in_features)
+        self._gate(self._gate_and_up.forward(step.normed), product)
+        output: torch.Tensor = self._down.forward(product)
+        return output
+
+
+class _Attention:
+    def __init__(self, attention: Any, index: int, dtype: torch.dtype) -> None:
+        self._index = index
+        self._project = attention.q_proj.fused.product
+        self._output = attention.o_proj
+        self._shape = shape = _head_shape(attention)
+        self._like = torch.empty(1, shape.num_kv_heads, 0, shape.dim, dtype=dtype)
+        self._rotate = Rotation(shape, dtype, _head_norms(attention))
+        self._attend = SlotAttention(shape, dtype, attention.scaling, _window(attention))
+
+    def compute(self, step: _Step) -> torch.Tensor:
+        joined = self._project.forward(step.normed)
+        heads, dim = self._shape.num_heads, self._shape.dim
+        queries, mixed = step.scratch("queries", heads * dim), step.scratch("mixed", heads * dim)
+        by_head = queries.view(-1, heads, dim).transpose(0, 1)
+        layer = step.cache.layer(self._index, self._like, self._like)
+        for part in step.batch.parts:
+            slots = layer.shelves[part.shelf]
+            cache, first = (slots.keys, slots.values), part.tokens.start
+            self._rotate(joined, step.angles, queries, cache, first, part.indices, part.positions)
+            self._attend(by_head, cache, part.row_table, mixed)
+        output: torch.Tensor = self._output.forward(mixed)
+        return output
+
+
+def _norm(norm: Any) -> RMSNorm:
+    return RMSNorm(norm.weight.data, norm.variance_epsilon)
+
+
+def _head_shape(attention: Any) -> HeadShape:
+    num_heads = attention.o_proj.in_features // attention.head_dim
+    return HeadShape(num_heads, num_heads // attention.num_key_value_groups, attention.head_dim)
+
+
+def _head_norms(attention: Any) -> HeadNorms | None:
+    """Those of Qwen 3."""
+    if not hasattr(attention, "q_norm"):
+        return None
+    query, key = attention.q_norm, attention.k_norm
+    return HeadNorms(query.weight.data, key.weight.data, query.variance_epsilon)
+
+
+def _window(attention: Any) -> int | None:
+    """Of the layer, or, in a Mistral, of all."""
+    window: int | None = getattr(
+        attention, "sliding_window", getattr(attention.config, "sliding_window", None)
+    )
+    return window

@@ -1,0 +1,109 @@
+/* Included by ops.c once a type: attention of queries over the keys and values of their slots. */
+
+/* Queries that share a key-value head, and the keys that each of them sees: from `first` up to, without, `end`. */
+typedef struct {
+    const element *query[TILE];
+    float *scores[TILE];
+    element *mixed[TILE];
+    int64_t first[TILE], end[TILE];
+} NAME(Tile);
+
+/* The scores of all keys from `start`, a multiple of 16; of those not seen -inf. */
+INLINE void NAME(score)(const NAME(Tile) *tile, int num, const element *keys, int64_t dim, float scaling, int64_t start,
+                        int64_t end) {
+    for (int64_t key = start; key < end; key += LANES) {
+        const element *block = keys + key * dim;
+        for (int64_t i = 0; i < LANES * dim; i += 64 / sizeof(element)) PREFETCH(block + AHEAD * dim + i);
+        for (int q = 0; q < num; q++) {
+            ivec at = IOTA + (int32_t)key;
+            ivec is_seen = (at >= (int32_t)tile->first[q]) & (at < (int32_t)tile->end[q]);
+            vec scores = NAME(score_keys)(tile->query[q], block, dim) * scaling;
+            *(vec *)(tile->scores[q] + key - start) = select_vec(is_seen, scores, splat(-INFINITY));
+        }
+    }
+}
+
+/* Scores become weights e^(score - largest); answers their sum. */
+INLINE float NAME(weigh)(float *scores, int64_t num) {
+    vec most = splat(-INFINITY), sum = {0};
+    for (int64_t i = 0; i < num; i += LANES) most = max_vec(most, *(const vec *)(scores + i));
+    vec largest = splat(max_lanes(most));
+    for (int64_t i = 0; i < num; i += LANES) {
+        vec weights = exp_vec(*(const vec *)(scores + i) - largest);
+        sum += weights;
+        NAME(store_weights)(scores, i, weights);
+    }
+    return sum_lanes(sum);
+}
+
+INLINE void NAME(attend_queries)(const NAME(Tile) *tile, int num, const element *keys, const element *values,
+                                 int64_t dim, float scaling) {
+    int64_t start = tile->first[0], end = tile->end[0];
+    float inverse[TILE];
+    for (int q = 1; q < num; q++) {
+        start = tile->first[q] < start ? tile->first[q] : start;
+        end = tile->end[q] > end ? tile->end[q] : end;
+    }
+    start -= start % LANES;
+    NAME(score)(tile, num, keys, dim, scaling, start, end);
+    for (int q = 0; q < num; q++) inverse[q] = 1.0f / NAME(weigh)(tile->scores[q], end - start);
+    const element *from = values + start * dim;
+    int64_t offset = 0;
+    for (; offset + 4 * LANES <= dim; offset += 4 * LANES)
+        NAME(mix)(tile->scores, num, inverse, from, end - start, dim, 4, tile->mixed, offset);
+    if (offset + 2 * LANES <= dim) {
+        NAME(mix)(tile->scores, num, inverse, from, end - start, dim, 2, tile->mixed, offset);
+        offset += 2 * LANES;
+    }
+    if (offset < dim) NAME(mix)(tile->scores, num, inverse, from, end - start, dim, 1, tile->mixed, offset);
+}
+
+/* So that the compiler keeps the sums of each size in registers. */
+static void NAME(attend_tile)(const NAME(Tile) *tile, int num, const element *keys, const element *values, int64_t dim,
+                              float scaling) {
+    switch (num) {
+        case 1: NAME(attend_queries)(tile, 1, keys, values, dim, scaling); break;
+        case 2: NAME(attend_queries)(tile, 2, keys, values, dim, scaling); break;
+        case 3: NAME(attend_queries)(tile, 3, keys, values, dim, scaling); break;
+        default: NAME(attend_queries)(tile, TILE, keys, values, dim, scaling);
+    }
+}
+
+/* The query vectors that share a key-value head: `from` up to `end` of tokens x sharing heads. */
+INLINE void NAME(attend_head)(const Attention *a, const int64_t *row, int64_t kv_head, int64_t from, int64_t end,
+                              float *workspace) {
+    const int64_t dim = a->dim, sharing = a->heads / a->kv_heads;
+    const int64_t base = (row[2] * a->kv_heads + kv_head) * a->length * dim;
+    while (from < end) {
+        NAME(Tile) tile;
+        int num = (int)(end - from < TILE ? end - from : TILE);
+        for (int q = 0; q < num; q++, from++) {
+            int64_t token = from / sharing, head = kv_head * sharing + from % sharing;
+            tile.query[q] = (const element *)a->queries + head * a->query_head_stride +
+                            (row[0] + token) * a->query_token_stride;
+            tile.scores[q] = workspace + q * (a->length + LANES);
+            tile.mixed[q] = (element *)a->mixed + ((row[0] + token) * a->heads + head) * dim;
+            tile.end[q] = row[3] + token + 1;
+            tile.first[q] = a->window && tile.end[q] > a->window ? tile.end[q] - a->window : 0;
+        }
+        NAME(attend_tile)(&tile, num, (const element *)a->keys + base, (const element *)a->values + base, dim,
+                          (float)a->scaling);
+    }
+}
+
+/* Items are key-value heads of rows; a row of many tokens has an item for each PIECE of them. */
+static void NAME(attend_item)(const void *arguments, int64_t item, int thread) {
+    const Attention *a = arguments;
+    const int64_t sharing = a->heads / a->kv_heads, kv_head = item % a->kv_heads;
+    int64_t piece = item / a->kv_heads;
+    const int64_t *row = a->rows;
+    for (; piece >= PIECES(row[1]); row += 4) piece -= PIECES(row[1]);
+    int64_t first = piece * PIECE, end = first + PIECE < row[1] ? first + PIECE : row[1];
+    NAME(attend_head)(a, row, kv_head, first * sharing, end * sharing, a->workspace + thread * a->workspace_stride);
+}
+
+void NAME(attend)(const Attention *a) {
+    int64_t pieces = 0;
+    for (int64_t row = 0; row < a->num_rows; row++) pieces += PIECES(a->rows[4 * row + 1]);
+    share(NAME(attend_item), a, pieces * a->kv_heads, a->threads);
+}

@@ -1,0 +1,232 @@
+/* What a decoder layer computes between its products, on a CPU: for bfloat16 and for float32.
+ *
+ * Every result depends on its own row alone: sums are taken in an order that neither the batch, nor how a
+ * prompt is cut, nor the number of threads changes. Values are rounded where transformers' modules round.
+ * Written with the vector extensions of GCC and Clang, so that one source serves AVX2, AVX-512 and NEON.
+ */
+
+#include <math.h>
+#include <stdint.h>
+
+#define LANES 16
+/* Query vectors that are attended together: each key and value is read once for all of them. */
+#define TILE 4
+/* Elements from which on a call is worth waking the other threads. */
+#define MIN_SHARED 32768
+
+/* Tokens of a row that one thread attends. */
+#define PIECE 16
+#define PIECES(count) (((count) + PIECE - 1) / PIECE)
+/* Keys that are fetched ahead of the one at work. */
+#define AHEAD 64
+#define PREFETCH(p) __builtin_prefetch(p)
+
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint32_t uvec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint16_t half_vec __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+
+static const ivec IOTA = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+/* ---- Vectors ---- */
+
+INLINE vec splat(float value) { return value - (vec){0}; }
+
+INLINE vec select_vec(ivec mask, vec yes, vec no) { return (vec)(((ivec)yes & mask) | ((ivec)no & ~mask)); }
+
+INLINE vec max_vec(vec a, vec b) { return select_vec(a > b, a, b); }
+
+/* Halves, added lane by lane until one is left: the order is the same on every CPU. */
+INLINE float sum_lanes(vec a) {
+    float x[LANES];
+    *(vec *)x = a;
+    for (int width = LANES / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++) x[i] += x[i + width];
+    return x[0];
+}
+
+INLINE float max_lanes(vec a) {
+    float x[LANES], most;
+    *(vec *)x = a;
+    most = x[0];
+    for (int i = 1; i < LANES; i++) most = x[i] > most ? x[i] : most;
+    return most;
+}
+
+/* e^x by 2^n * e^r with |r| <= ln(2)/2 and a polynomial of degree 6 (Cephes' expf); 0 below -87, so that
+ * nothing is subnormal. */
+INLINE vec exp_vec(vec x) {
+    const vec low = splat(-87.0f), high = splat(88.0f);
+    ivec vanishes = x < low;
+    x = select_vec(x > high, high, select_vec(vanishes, low, x));
+    vec shifted = x * 1.44269504088896341f + 12582912.0f; /* 1.5 * 2^23: rounds to an integer */
+    vec n = shifted - 12582912.0f;
+    vec r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    vec p = splat(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    ivec exponent = (__builtin_convertvector(n, ivec) + 127) << 23;
+    return select_vec(vanishes, splat(0), p * (vec)exponent);
+}
+
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) (vec) __builtin_shuffle((vec)(a), (vec)(b), (ivec){__VA_ARGS__})
+#endif
+
+/* Sixteen vectors' sums of lanes, as the lanes of one, by shuffles that each are one instruction. */
+INLINE vec sum_each(vec a[LANES]) {
+    for (int i = 0; i < 8; i++)
+        a[i] = SHUFFLE(a[2 * i], a[2 * i + 1], 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29) +
+               SHUFFLE(a[2 * i], a[2 * i + 1], 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+    for (int i = 0; i < 4; i++)
+        a[i] = SHUFFLE(a[2 * i], a[2 * i + 1], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
+               SHUFFLE(a[2 * i], a[2 * i + 1], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    for (int width = 2; width > 0; width--)
+        for (int i = 0; i < width; i++)
+            a[i] = SHUFFLE(a[2 * i], a[2 * i + 1], 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+                   SHUFFLE(a[2 * i], a[2 * i + 1], 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+    return a[0];
+}
+
+/* ---- Threads: those of torch's own pool, through the entry points of GNU's OpenMP, which torch loads. ---- */
+
+extern void GOMP_parallel(void (*work)(void *), void *data, unsigned num_threads, unsigned flags)
+    __attribute__((weak));
+extern int omp_get_thread_num(void) __attribute__((weak));
+
+typedef struct {
+    void (*item)(const void *arguments, int64_t index, int thread);
+    const void *arguments;
+    int64_t num_items, next;
+} Work;
+
+static void take_items(void *data) {
+    Work *work = data;
+    int thread = omp_get_thread_num();
+    int64_t index;
+    while ((index = __atomic_fetch_add(&work->next, 1, __ATOMIC_RELAXED)) < work->num_items)
+        work->item(work->arguments, index, thread);
+}
+
+/* Calls `item` for each index, on up to `threads` threads. */
+static void share(void (*item)(const void *, int64_t, int), const void *arguments, int64_t num_items,
+                  int64_t threads) {
+    if (threads > 1 && num_items > 1 && GOMP_parallel && omp_get_thread_num) {
+        Work work = {item, arguments, num_items, 0};
+        GOMP_parallel(take_items, &work, (unsigned)(threads < num_items ? threads : num_items), 0);
+        return;
+    }
+    for (int64_t index = 0; index < num_items; index++) item(arguments, index, 0);
+}
+
+/* ---- Arguments: laid out as workers/native/ops.py has them ---- */
+
+typedef struct {
+    /* [rows, width]: what is normed; where `added` is, it becomes the sum of both. */
+    void *states;
+    const void *added, *weight;
+    void *normed;
+    int64_t rows, width, threads;
+    double epsilon;
+} Norm;
+
+typedef struct {
+    /* [rows, 2 * width]: gates, then what they let through; [rows, width]. */
+    const void *gated;
+    void *product;
+    int64_t rows, width, threads;
+} Gate;
+
+typedef struct {
+    /* [any, (heads + 2 * kv_heads) * dim]: queries, keys and values of each token. */
+    const void *joined;
+    /* [any, dim] */
+    const void *cosine, *sine;
+    /* [dim], or NULL: weights of norms of each query and key. */
+    const void *query_norm, *key_norm;
+    /* [any, heads * dim] */
+    void *queries;
+    /* [places, kv_heads, length, dim] */
+    void *keys, *values;
+    /* Of each of the `tokens` tokens from `first` on, where its key goes. */
+    const int64_t *places, *positions;
+    int64_t first, tokens, heads, kv_heads, dim, length, threads;
+    double epsilon;
+} Rotation;
+
+typedef struct {
+    /* Queries by head and token, these so many elements apart. */
+    const void *queries;
+    int64_t query_head_stride, query_token_stride;
+    /* [tokens, heads, dim] */
+    void *mixed;
+    /* [places, kv_heads, length, dim] */
+    const void *keys, *values;
+    /* Rows: first token among the queries, number of tokens, place, position of the first. */
+    const int64_t *rows;
+    int64_t num_rows, heads, kv_heads, dim, length;
+    /* Keys that a query sees, itself included; 0: all. */
+    int64_t window;
+    /* Floats for each thread: at least workspace_size(). */
+    float *workspace;
+    int64_t workspace_stride, threads;
+    double scaling;
+} Attention;
+
+/* Floats that a thread needs to attend over so many keys. */
+int64_t workspace_size(int64_t length) { return TILE * (length + LANES); }
+
+/* ---- The same for each type ---- */
+
+#define NAME(name) name##_float32
+#define element float
+#define LOAD(p) (*(const vec *)(p))
+#define STORE(p, v) (*(vec *)(p) = (v))
+#define ROUND(v) (v)
+#include "ops_typed.h"
+#include "attention_by_fma.h"
+#include "attention.h"
+#undef NAME
+#undef element
+#undef LOAD
+#undef STORE
+#undef ROUND
+
+INLINE vec load_bfloat16(const uint16_t *p) {
+    return (vec)(__builtin_convertvector(*(const half_vec *)p, uvec) << 16);
+}
+
+/* To the nearest, ties to even; what is no number stays none. */
+INLINE uvec bfloat16_bits(vec v) {
+    uvec bits = (uvec)v;
+    uvec rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    uvec is_nan = (uvec)((bits & 0x7fffffff) > 0x7f800000);
+    return (rounded & ~is_nan) | (0x7fc0 & is_nan);
+}
+
+INLINE void store_bfloat16(uint16_t *p, vec v) {
+    *(half_vec *)p = __builtin_convertvector(bfloat16_bits(v), half_vec);
+}
+
+INLINE vec round_bfloat16(vec v) { return (vec)(bfloat16_bits(v) << 16); }
+
+#define NAME(name) name##_bfloat16
+#define element uint16_t
+#define LOAD(p) load_bfloat16(p)
+#define STORE(p, v) store_bfloat16(p, v)
+#define ROUND(v) round_bfloat16(v)
+#include "ops_typed.h"
+#ifdef __AVX512BF16__
+#include "attention_by_dot.h"
+#else
+#include "attention_by_fma.h"
+#endif
+#include "attention.h"

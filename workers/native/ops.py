@@ -1,0 +1,206 @@
+"""Operations between the products of a decoder layer, on a CPU, by ops.c.
+
+Each is made once, with what stays the same, and called with the tensors of a step: contiguous, all of the
+dtype that the operation was made for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from workers.native.arguments import AttentionArguments, GateArguments, NormArguments, RotationArguments
+from workers.native.compiler import compile_native
+
+#: Numbers that are computed at once; widths are multiples of it.
+LANES = 16
+
+_SUFFIX = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+
+
+@dataclass(frozen=True, slots=True)
+class NativeLibrary:
+    """The operations as they were built for this machine."""
+
+    library: ctypes.CDLL
+
+    def function(self, name: str, dtype: torch.dtype) -> Callable[[Any], object]:
+        function: Callable[[Any], object] = getattr(self.library, f"{name}_{_SUFFIX[dtype]}")
+        return function
+
+    def workspace_size(self, length: int) -> int:
+        """float32 numbers that each thread needs to attend over so many keys."""
+        count: int = self.library.workspace_size(length)
+        return count
+
+
+@functools.cache
+def native_library() -> NativeLibrary | None:
+    """The library, built at the first call of this machine; None where it cannot be."""
+    path = compile_native()
+    if path is None:
+        return None
+    library = ctypes.CDLL(str(path))
+    library.workspace_size.restype = ctypes.c_int64
+    library.workspace_size.argtypes = [ctypes.c_int64]
+    return NativeLibrary(library)
+
+
+def has_operations(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether there are operations for such tensors here."""
+    return device.type == "cpu" and dtype in _SUFFIX and native_library() is not None
+
+
+def _loaded() -> NativeLibrary:
+    library = native_library()
+    assert library is not None
+    return library
+
+
+class RMSNorm:
+    """The norm of root mean squares (https://arxiv.org/abs/1910.07467) of a sum: `weight` is [width]."""
+
+    def __init__(self, weight: torch.Tensor, epsilon: float) -> None:
+        self._weight = weight
+        self._arguments = NormArguments(
+            weight=weight.data_ptr(),
+            width=weight.shape[0],
+            epsilon=epsilon,
+            threads=torch.get_num_threads(),
+        )
+        self._call = _loaded().function("rms_norm", weight.dtype)
+
+    def __call__(self, states: torch.Tensor, added: torch.Tensor | None, normed: torch.Tensor) -> None:
+        """All [rows, width]: `states` becomes states + added, and `normed` its norm."""
+        arguments = self._arguments
+        arguments.states = states.data_ptr()
+        arguments.added = None if added is None else added.data_ptr()
+        arguments.normed = normed.data_ptr()
+        arguments.rows = states.shape[0]
+        self._call(ctypes.byref(arguments))
+
+
+class SiluGate:
+    """SiLU of gates, times what they let through (https://arxiv.org/abs/2002.05202)."""
+
+    def __init__(self, width: int, dtype: torch.dtype) -> None:
+        self._arguments = GateArguments(width=width, threads=torch.get_num_threads())
+        self._call = _loaded().function("silu_and_multiply", dtype)
+
+    def __call__(self, gated: torch.Tensor, product: torch.Tensor) -> None:
+        """gated [rows, 2 x width], gates first, into product [rows, width]."""
+        arguments = self._arguments
+        arguments.gated = gated.data_ptr()
+        arguments.product = product.data_ptr()
+        arguments.rows = product.shape[0]
+        self._call(ctypes.byref(arguments))
+
+
+@dataclass(frozen=True, slots=True)
+class HeadShape:
+    """The heads of an attention; `dim` is a multiple of LANES."""
+
+    num_heads: int
+    num_kv_heads: int
+    dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeadNorms:
+    """Weights [dim] of root-mean-square norms of each query and each key."""
+
+    query: torch.Tensor
+    key: torch.Tensor
+    epsilon: float
+
+
+class Rotation:
+    """Rotary positions (https://arxiv.org/abs/2104.09864) for queries and keys, keys and values into slots.
+
+    Queries and keys are normed before, where there are norms. `dim` is a multiple of 32.
+    """
+
+    def __init__(self, shape: HeadShape, dtype: torch.dtype, norms: HeadNorms | None = None) -> None:
+        self._norms = norms
+        self._arguments = RotationArguments(
+            query_norm=norms and norms.query.data_ptr(),
+            key_norm=norms and norms.key.data_ptr(),
+            epsilon=norms.epsilon if norms else 0,
+            heads=shape.num_heads,
+            kv_heads=shape.num_kv_heads,
+            dim=shape.dim,
+            threads=torch.get_num_threads(),
+        )
+        self._call = _loaded().function("rotate_and_store", dtype)
+
+    def __call__(
+        self,
+        joined: torch.Tensor,
+        angles: tuple[torch.Tensor, torch.Tensor],
+        queries: torch.Tensor,
+        cache: tuple[torch.Tensor, torch.Tensor],
+        first: int,
+        places: torch.Tensor,
+        positions: torch.Tensor,
+    ) -> None:
+        """joined [tokens, (heads + 2 x kv heads) x dim]; angles: cosines and sines, [tokens, dim]; queries
+        [tokens, heads x dim] are written; so are the keys and values of the cache, [places, kv heads, length,
+        dim], where `places` and `positions`, int64 [number], say: of so many tokens from `first` on."""
+        arguments = self._arguments
+        arguments.joined = joined.data_ptr()
+        arguments.cosine, arguments.sine = angles[0].data_ptr(), angles[1].data_ptr()
+        arguments.queries = queries.data_ptr()
+        arguments.keys, arguments.values = cache[0].data_ptr(), cache[1].data_ptr()
+        arguments.places, arguments.positions = places.data_ptr(), positions.data_ptr()
+        arguments.first, arguments.tokens = first, places.shape[0]
+        arguments.length = cache[0].shape[2]
+        self._call(ctypes.byref(arguments))
+
+
+class SlotAttention:
+    """Causal attention of each query over the keys and values in its sequence's slot.
+
+    `window`: keys that a query sees, itself included; None: all.
+    """
+
+    def __init__(
+        self, shape: HeadShape, dtype: torch.dtype, scaling: float, window: int | None = None
+    ) -> None:
+        self._library = _loaded()
+        self._shape = shape
+        self._threads = torch.get_num_threads()
+        self._arguments = AttentionArguments(
+            heads=shape.num_heads,
+            kv_heads=shape.num_kv_heads,
+            dim=shape.dim,
+            scaling=scaling,
+            window=window or 0,
+            threads=self._threads,
+        )
+        self._call = self._library.function("attend", dtype)
+
+    def __call__(
+        self,
+        queries: torch.Tensor,
+        cache: tuple[torch.Tensor, torch.Tensor],
+        rows: torch.Tensor,
+        mixed: torch.Tensor,
+    ) -> None:
+        """queries [heads, tokens, dim] in any order with dense vectors; keys and values [places, kv heads,
+        length, dim]; rows int64 [n, 4]: first token, number of tokens, place, position of the first. Writes
+        the rows' tokens of mixed [tokens, heads, dim]."""
+        arguments = self._arguments
+        arguments.queries = queries.data_ptr()
+        arguments.query_head_stride, arguments.query_token_stride, _ = queries.stride()
+        arguments.keys, arguments.values = cache[0].data_ptr(), cache[1].data_ptr()
+        arguments.rows, arguments.num_rows = rows.data_ptr(), rows.shape[0]
+        arguments.mixed = mixed.data_ptr()
+        arguments.length = length = cache[0].shape[2]
+        workspace = torch.empty(self._threads, self._library.workspace_size(length))
+        arguments.workspace, arguments.workspace_stride = workspace.data_ptr(), workspace.shape[1]
+        self._call(ctypes.byref(arguments))
