@@ -40,6 +40,7 @@ def up(
     dtype: Annotated[str | None, _flag(settings.DTYPE)] = None,
     quant: Annotated[str | None, _flag(settings.QUANT)] = None,
     native: Annotated[str | None, _flag(settings.NATIVE)] = None,
+    speculation: Annotated[str | None, _flag(settings.SPECULATION)] = None,
     threads: Annotated[str | None, _flag(settings.THREADS)] = None,
     max_slots: Annotated[str | None, _flag(settings.MAX_SLOTS)] = None,
     max_model_len: Annotated[str | None, _flag(settings.MAX_MODEL_LEN)] = None,

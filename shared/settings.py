@@ -114,6 +114,12 @@ NATIVE = Variable(
     _one_of("auto", "off"),
     "auto: a CPU worker builds operations in C where it finds a compiler; off: torch computes all.",
 )
+SPECULATION = Variable(
+    "BATON_SPECULATION",
+    "auto",
+    _one_of("auto", "off"),
+    "auto: guess tokens where a text repeats itself and verify several at once; answers stay the same.",
+)
 THREADS = Variable(
     "BATON_THREADS", "", _optional_count, "Compute threads of a CPU worker; empty: measured choice."
 )
@@ -171,9 +177,10 @@ FAILPOINT = Variable(
 
 VARIABLES: tuple[Variable[Any], ...] = (
     HOST, PORT, FLOWER_PORT, HOME, REDIS_URL, BROKER_URL, APPENDFSYNC, MODEL, MODEL_NAME, DEVICES, DTYPE,
-    QUANT, NATIVE, THREADS, MAX_SLOTS, MAX_MODEL_LEN, MAX_KV_TOKENS, API_REPLICAS, API_KEYS, PING_S,
-    FIRST_OUTPUT_WAIT_S, BODY_LIMIT, RECEIPT_S, MAX_READERS, MAX_OPEN_JOBS, READER_GRACE_S, RETENTION_S,
-    LEASE_S, DRAIN_S, LOG_LEVEL, LOG_FORMAT, WORKER_NAME, WORKER_DEVICE, FLOWER_BASIC_AUTH, FAILPOINT,
+    QUANT, NATIVE, SPECULATION, THREADS, MAX_SLOTS, MAX_MODEL_LEN, MAX_KV_TOKENS, API_REPLICAS, API_KEYS,
+    PING_S, FIRST_OUTPUT_WAIT_S, BODY_LIMIT, RECEIPT_S, MAX_READERS, MAX_OPEN_JOBS, READER_GRACE_S,
+    RETENTION_S, LEASE_S, DRAIN_S, LOG_LEVEL, LOG_FORMAT, WORKER_NAME, WORKER_DEVICE, FLOWER_BASIC_AUTH,
+    FAILPOINT,
 )  # fmt: skip
 
 _PLACEHOLDERS = ("changeme", "change-me", "<", "your-")

@@ -38,11 +38,18 @@ BATCH = Family(
 )
 PHASES = Family(
     "baton_worker_step_phase_seconds", "histogram",
-    "Parts of a step: schedule, run, sample, postprocess. On a GPU sample waits for what run began.",
+    "Parts of a step: schedule, run, and for each token of a row sample and postprocess. On a GPU sample "
+    "waits for what run began.",
     "phase", SHORT_S,
 )  # fmt: skip
 PROMPT_TOKENS = Family("baton_worker_prompt_tokens", "counter", "Prompt tokens computed.")
 OUTPUT_TOKENS = Family("baton_worker_output_tokens", "counter", "Tokens drawn.")
+DRAFTED_TOKENS = Family(
+    "baton_worker_drafted_tokens", "counter", "Tokens guessed and computed before they were drawn."
+)
+ACCEPTED_TOKENS = Family(
+    "baton_worker_accepted_tokens", "counter", "Guessed tokens that were then drawn as well."
+)
 QUEUE_WAIT = Family(
     "baton_worker_queue_wait_seconds", "histogram",
     "From a job's acceptance to its first claim, by Redis's clock.", buckets=LONG_S,
@@ -87,9 +94,9 @@ START_TIME = Family(
 )
 
 FAMILIES: tuple[Family, ...] = (
-    STEPS, BATCH, PHASES, PROMPT_TOKENS, OUTPUT_TOKENS, QUEUE_WAIT, FIRST_TOKEN, BETWEEN_TOKENS, PUBLISH,
-    CLAIMS, JOBS_ENDED, REAPER_ACTS, SLOTS_USED, KV_TOKENS, PREEMPTIONS, PREFIX_LOOKUPS, PREFIX_TOKENS,
-    CPU, MEMORY, START_TIME,
+    STEPS, BATCH, PHASES, PROMPT_TOKENS, OUTPUT_TOKENS, DRAFTED_TOKENS, ACCEPTED_TOKENS, QUEUE_WAIT,
+    FIRST_TOKEN, BETWEEN_TOKENS, PUBLISH, CLAIMS, JOBS_ENDED, REAPER_ACTS, SLOTS_USED, KV_TOKENS, PREEMPTIONS,
+    PREFIX_LOOKUPS, PREFIX_TOKENS, CPU, MEMORY, START_TIME,
 )  # fmt: skip
 _BY_NAME = {family.name: family for family in FAMILIES}
 

@@ -78,6 +78,8 @@ class ScriptedStats:
     generated_tokens: int
     running: int
     batch_sizes: dict[int, int]
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     prompt_tokens: int = 0
     phases: dict[str, HistogramReading] = field(default_factory=dict)
     cache: CacheReading = field(default_factory=CacheReading)

@@ -32,6 +32,7 @@ class WorkerSettings:
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     quant: Literal["none", "int8"]
     native: Literal["auto", "off"]
+    speculation: Literal["auto", "off"]
     threads: int | None
     slots: int
     max_model_len: int | None
@@ -61,6 +62,7 @@ class WorkerSettings:
             dtype=cast(Literal["auto", "float32", "bfloat16", "float16"], env.read(settings.DTYPE)),
             quant=cast(Literal["none", "int8"], env.read(settings.QUANT)),
             native=cast(Literal["auto", "off"], env.read(settings.NATIVE)),
+            speculation=cast(Literal["auto", "off"], env.read(settings.SPECULATION)),
             threads=env.read(settings.THREADS),
             slots=env.read(settings.MAX_SLOTS),
             max_model_len=env.read(settings.MAX_MODEL_LEN),

@@ -52,6 +52,8 @@ class Telemetry:
             families.BATCH: HistogramReading.of(COUNTS, backend.batch_sizes),
             families.PROMPT_TOKENS: backend.prompt_tokens,
             families.OUTPUT_TOKENS: backend.tokens,
+            families.DRAFTED_TOKENS: backend.drafted_tokens,
+            families.ACCEPTED_TOKENS: backend.accepted_tokens,
             families.QUEUE_WAIT: self._queue_wait.read(),
             families.FIRST_TOKEN: self._first_token.read(),
             families.BETWEEN_TOKENS: self._between_tokens.read(),

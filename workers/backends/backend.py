@@ -37,6 +37,9 @@ class BackendStats:
     steps: int = 0
     #: Tokens drawn.
     tokens: int = 0
+    #: Tokens that were guessed, and those of them that were drawn.
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     #: Prompt tokens computed.
     prompt_tokens: int = 0
     #: Sequences that run now.

@@ -45,6 +45,7 @@ def load_local(settings: WorkerSettings, device: Device) -> LocalBackend:
         dtype=settings.dtype,
         quant=settings.quant,
         native=settings.native,
+        speculation=settings.speculation,
         max_slots=settings.slots,
         max_model_len=settings.max_model_len,
         max_kv_tokens=settings.max_kv_tokens,

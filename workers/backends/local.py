@@ -29,6 +29,10 @@ class StepStats(Protocol):
     @property
     def generated_tokens(self) -> int: ...
     @property
+    def drafted_tokens(self) -> int: ...
+    @property
+    def accepted_tokens(self) -> int: ...
+    @property
     def prompt_tokens(self) -> int: ...
     @property
     def running(self) -> int: ...
@@ -205,6 +209,8 @@ class LocalBackend:
         self._stats = BackendStats(
             steps=stats.steps,
             tokens=stats.generated_tokens,
+            drafted_tokens=stats.drafted_tokens,
+            accepted_tokens=stats.accepted_tokens,
             prompt_tokens=stats.prompt_tokens,
             running=stats.running,
             batch_mean=stats.mean_batch_size,

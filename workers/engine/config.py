@@ -12,6 +12,8 @@ DType = Literal["auto", "float32", "bfloat16", "float16"]
 Quant = Literal["none", "int8"]
 #: Who computes what lies between the products: `workers.native` where it can be built, or torch alone.
 Native = Literal["auto", "off"]
+#: Whether tokens are guessed and verified together: where the engine is exact, or never.
+Speculation = Literal["auto", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class EngineConfig:
     dtype: DType = "auto"
     quant: Quant = "none"
     native: Native = "auto"
+    speculation: Speculation = "auto"
     #: Sequences that run at once; a job takes one per choice.
     max_slots: int = 32
     #: Prompt plus output of one sequence, in tokens. None: as long as the model was made for.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from shared.constraint import Constraint
@@ -20,6 +21,7 @@ from workers.engine.admission import Admission
 from workers.engine.cache_reading import CacheReading
 from workers.engine.config import EngineConfig
 from workers.engine.detokenizer import TokenBytes
+from workers.engine.drafter import Drafter
 from workers.engine.free_memory import OutOfMemory, kv_tokens
 from workers.engine.grammar_cache import GrammarCache
 from workers.engine.kv_budget import KVBudget
@@ -32,7 +34,7 @@ from workers.engine.output_builder import OutputBuilder
 from workers.engine.prefix_cache import PrefixCache, prefix_root
 from workers.engine.prompt_scores import PromptScores, read_prompts
 from workers.engine.sampler import Drawn, Sampler, SampleRow
-from workers.engine.scheduler import Plan, Row, Scheduler
+from workers.engine.scheduler import Plan, Scheduler, Turn
 from workers.engine.sequence import Sequence
 from workers.engine.stopwatch import Stopwatch
 from workers.engine.token_filter import TokenFilter
@@ -67,6 +69,7 @@ class EngineOutput:
     """What became final for one request in one step."""
 
     request_id: str
+    #: In their order; a choice that drew several tokens may be there several times.
     choices: tuple[ChoiceOutput, ...]
     #: Set when the request failed; the engine has dropped it then.
     error: ErrorInfo | None = None
@@ -81,6 +84,9 @@ class EngineStats:
     steps: int
     prompt_tokens: int
     generated_tokens: int
+    #: Tokens that were guessed, and those of them that were then drawn.
+    drafted_tokens: int
+    accepted_tokens: int
     waiting: int
     running: int
     #: How many steps drew a token for how many sequences: shows whether the batch was shared.
@@ -118,7 +124,10 @@ class Engine:
         kv_budget: KVBudget,
         prefixes: PrefixCache[KVSpan] | None = None,
         grammars: GrammarCache | None = None,
+        make_drafter: Callable[[], Drafter] | None = None,
     ) -> None:
+        """`make_drafter`: for each sequence; None where a token computed together with others may not be the
+        one that it is alone, or where nothing is to be guessed."""
         self._runner = runner
         self._scheduler = scheduler
         self._sampler = sampler
@@ -126,11 +135,14 @@ class Engine:
         self._kv_budget = kv_budget
         self._grammars = grammars
         self._prefixes = prefixes
+        self._make_drafter = make_drafter
         self._admission = Admission(kv_budget.longest, runner.vocab_size)
         self._requests: dict[str, _Request] = {}
         self._steps = 0
         self._prompt_tokens = 0
         self._generated_tokens = 0
+        self._drafted_tokens = 0
+        self._accepted_tokens = 0
         self._batch_sizes: dict[int, int] = {}
         self._watch = Stopwatch()
 
@@ -145,6 +157,8 @@ class Engine:
             self._steps,
             self._prompt_tokens,
             self._generated_tokens,
+            self._drafted_tokens,
+            self._accepted_tokens,
             self._scheduler.num_waiting,
             self._scheduler.num_running,
             dict(self._batch_sizes),
@@ -231,12 +245,17 @@ class Engine:
         if plan.rows:
             logits = self._runner.run(plan)
             self._watch.lap("run")
-            drawing = plan.drawing_rows
             prompts, logits = read_prompts(plan, logits)
-            drawn = self._draw(logits, [_sample_row(row.sequence) for row in drawing])
-            self._watch.lap("sample")
-            self._postprocess(plan, prompts, drawing, drawn)
+            turns = self._turns(plan)
+            for told in prompts:
+                self._tell(told)
             self._watch.lap("postprocess")
+            while turns:
+                drawn = self._draw(logits, turns)
+                self._watch.lap("sample")
+                turns = self._postprocess(turns, drawn)
+                self._watch.lap("postprocess")
+            self._judge(plan)
         return self._hand_out()
 
     def _start(
@@ -273,6 +292,7 @@ class Engine:
                 matcher.push(token_id)
         # Once a token is released, so is what there was to tell of the prompt.
         num_told = 0 if sampling.tells_prompt(choice) and not so_far else None
+        drafter = None if self._make_drafter is None else self._make_drafter()
         return Sequence(
             request_id,
             choice,
@@ -282,6 +302,7 @@ class Engine:
             adjustments,
             matcher,
             num_told=num_told,
+            drafter=drafter,
         )
 
     def _grammars_for(self, constraint: Constraint) -> GrammarCache:
@@ -289,8 +310,12 @@ class Engine:
             raise invalid_request("This model has no tokenizer to constrain.", param=constraint.field)
         return self._grammars
 
-    def _draw(self, logits: Tensor, rows: list[SampleRow]) -> list[Drawn | Exception]:
-        """A token for each row, or why that row alone has none. Raises what is no single row's fault."""
+    def _draw(self, logits: Tensor, turns: list[Turn]) -> list[Drawn | Exception]:
+        """A token for each turn, or why that one alone has none. Raises what is no single row's fault."""
+        rows = [_sample_row(turn.sequence) for turn in turns]
+        if len(turns) < len(logits):
+            indices = torch.tensor([turn.index for turn in turns], device=logits.device)
+            logits = logits.index_select(0, indices)
         try:
             return [*self._sampler.sample(logits, rows)]
         except MemoryError:
@@ -310,32 +335,46 @@ class Engine:
         except Exception as error:
             return error
 
-    def _postprocess(
-        self,
-        plan: Plan,
-        prompts: list[PromptScores],
-        drawing: list[Row],
-        drawn: list[Drawn | Exception],
-    ) -> None:
+    def _turns(self, plan: Plan) -> list[Turn]:
+        """Counts what was computed; which tokens are drawn of it first."""
+        turns = plan.turns
         self._steps += 1
-        self._generated_tokens += len(drawn)
-        if drawn:
-            self._batch_sizes[len(drawn)] = self._batch_sizes.get(len(drawn), 0) + 1
+        if turns:
+            self._batch_sizes[len(turns)] = self._batch_sizes.get(len(turns), 0) + 1
         for row in plan.rows:
-            row.sequence.num_computed += row.count
-            if row.count > 1:
+            row.sequence.num_computed += row.num_own
+            if row.num_own > 1:
                 self._runner.keep(row.sequence)
             self._prompt_tokens += max(0, min(row.end, row.sequence.num_prompt_tokens) - row.start)
-        for told in prompts:
-            self._tell(told)
-        for row, token in zip(drawing, drawn, strict=True):
-            entry = self._requests[row.sequence.request_id]
+        return turns
+
+    def _postprocess(self, turns: list[Turn], drawn: list[Drawn | Exception]) -> list[Turn]:
+        """Takes what was drawn; answers whose token was as guessed, and what they draw next."""
+        self._generated_tokens += len(drawn)
+        going_on = []
+        for turn, token in zip(turns, drawn, strict=True):
+            sequence = turn.sequence
+            entry = self._requests[sequence.request_id]
             if entry.error is not None:
                 continue
             if isinstance(token, Exception):
-                self._fail(entry, row.sequence, token)
-            else:
-                self._push(entry, row.sequence, token)
+                self._fail(entry, sequence, token)
+                continue
+            self._push(entry, sequence, token)
+            if turn.draft[:1] == (token.token_id,):
+                sequence.num_computed += 1
+                if sequence in entry.outputs:
+                    going_on.append(turn.next)
+        return going_on
+
+    def _judge(self, plan: Plan) -> None:
+        """Tells drafters what became of their drafts."""
+        for row in plan.rows:
+            if row.draft and row.sequence.drafter is not None:
+                num_accepted = row.sequence.num_computed - row.start - row.num_own
+                row.sequence.drafter.learn(num_accepted)
+                self._drafted_tokens += len(row.draft)
+                self._accepted_tokens += num_accepted
 
     def _fail(self, entry: _Request, sequence: Sequence, error: Exception) -> None:
         log.error("request %s failed at token %d", sequence.request_id, sequence.position, exc_info=error)
@@ -416,6 +455,7 @@ def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:
         budget,
         prefixes,
         GrammarCache(lambda: Vocabulary.of(tokenizer, runner.vocab_size)),
+        Drafter if config.speculation == "auto" and loaded.is_exact else None,
     )
 
 

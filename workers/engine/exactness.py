@@ -121,7 +121,7 @@ class ExactnessTrial:
         return Exactness(is_exact, _digest(whole))
 
     def _ways(self) -> list[list[_Span]]:
-        """Decoded alone; beside longer ones; beside chunks; and read anew in shorter chunks."""
+        """Decoded alone; beside longer ones; beside chunks; read anew in shorter chunks; and with drafts."""
         alone = [[(0, place, place + 1)] for place in map(self._place, range(4), (5, 10, 11, 13))]
         first, *_, last = (self._place(index, 0) for index in range(4))
         second, third = self._place(1, 0), self._place(2, 0)
@@ -136,6 +136,7 @@ class ExactnessTrial:
             [(0, first + 7, first + 8), (2, last + 20, last + 21), (1, third + 8, third + 11)],
             [(2, last + 2, last + 19), (3, second + 9, second + 11)],
             [(1, last, last + self._stretch)],
+            [(1, first + 1, first + 6), (2, second + 3, second + 12), (3, last + 4, last + 11)],
         ]
 
     def _place(self, stretch: int, offset: int) -> int:

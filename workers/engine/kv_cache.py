@@ -162,7 +162,7 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
         """Makes room for a plan that has rows; the updates that follow belong to it."""
         self._free(plan.freed)
         for row in plan.rows:
-            self._settle(row.slot, row.sequence.num_tokens)
+            self._settle(row.slot, row.room)
         for sequence in plan.admitted:
             assert sequence.slot is not None
             self._settle(sequence.slot, sequence.num_tokens)

@@ -119,7 +119,7 @@ class PagedCache(Cache):  # type: ignore[misc]  # transformers is untyped
         for slot in plan.freed:
             self._pool.release(slot)
         for row in plan.rows:
-            self._pool.reach(row.slot, max(row.end, row.sequence.num_tokens))
+            self._pool.reach(row.slot, row.room)
         for sequence in plan.admitted:
             assert sequence.slot is not None
             self._pool.reach(sequence.slot, sequence.num_tokens)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 from workers.engine.kv_budget import KVBudget
@@ -19,15 +20,22 @@ class Row:
     slot: int
     start: int
     count: int
+    #: The last of them, where they are only guessed to follow what the sequence has.
+    draft: tuple[int, ...] = ()
 
     @property
     def end(self) -> int:
         return self.start + self.count
 
     @property
+    def num_own(self) -> int:
+        """Tokens that the sequence has."""
+        return self.count - len(self.draft)
+
+    @property
     def draws(self) -> bool:
         """Whether the step computes the sequence's last token, so that the next one can be drawn."""
-        return self.end == self.sequence.num_tokens
+        return self.start + self.num_own == self.sequence.num_tokens
 
     @property
     def wanted(self) -> range:
@@ -35,11 +43,32 @@ class Row:
         told = self.sequence.num_told
         if told is not None and self.sequence.tells_prompt:
             return range(max(self.start, told), self.end)
-        return range(self.end - 1, self.end) if self.draws else range(0)
+        return range(self.end - 1 - len(self.draft), self.end) if self.draws else range(0)
 
     @property
     def token_ids(self) -> list[int]:
-        return self.sequence.token_ids[self.start : self.end]
+        return [*self.sequence.token_ids[self.start : self.start + self.num_own], *self.draft]
+
+    @property
+    def room(self) -> int:
+        """Tokens that its slot is to hold: those the sequence has, and a draft."""
+        return max(self.end, self.sequence.num_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A token to be drawn."""
+
+    sequence: Sequence
+    #: From which of the logits that the step draws from.
+    index: int
+    #: What it and those behind it are guessed to be, the logits of each of which follow.
+    draft: tuple[int, ...] = ()
+
+    @property
+    def next(self) -> Turn:
+        """When the token is as guessed."""
+        return Turn(self.sequence, self.index + 1, self.draft[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +88,16 @@ class Plan:
         return [row for row in self.rows if row.draws]
 
     @property
+    def turns(self) -> list[Turn]:
+        """The first token that each row draws."""
+        drawing = self.drawing_rows
+        ends = accumulate(len(row.draft) + 1 for row in drawing)
+        return [
+            Turn(row.sequence, end - len(row.draft) - 1, row.draft)
+            for row, end in zip(drawing, ends, strict=True)
+        ]
+
+    @property
     def num_tokens(self) -> int:
         return sum(row.count for row in self.rows)
 
@@ -72,6 +111,9 @@ class Prefixes(Protocol):
 
 #: While sequences decode, a step reads at least this many tokens of prompts.
 _MIN_READ = 48
+#: A step in which tokens are guessed has at most so many, and rows for no more than half of them: others wait
+#: for what is guessed of one, and where there are many they lose more than that one gains.
+_DRAFTED_STEP = 32
 
 
 class Scheduler:
@@ -140,11 +182,30 @@ class Scheduler:
         admitted = self._admit()
         decoding = [s for s in self._running.values() if s.num_uncomputed == 1]
         prefilling = [s for s in self._running.values() if s.num_uncomputed > 1]
-        rows = [_row(sequence, 1) for sequence in decoding]
+        rows = [] if prefilling else self._guess(decoding)
+        rows += [_row(sequence, 1) for sequence in decoding[len(rows) :]]
         rows += self._read(prefilling, num_decoding=len(decoding))
         freed, self._freed = tuple(self._freed), []
         rows.sort(key=lambda row: (row.count > 1, row.count == 1 and row.slot))
         return Plan(tuple(rows), freed, admitted)
+
+    def _guess(self, decoding: list[Sequence]) -> list[Row]:
+        """Rows of the first that decode, with what may follow, as long as the step stays short."""
+        left = min(_DRAFTED_STEP, self._max_step_tokens) - len(decoding)
+        rows: list[Row] = []
+        if left < len(decoding):
+            return rows
+        for sequence in decoding:
+            draft = sequence.draft(min(left, self._spare(sequence)))
+            rows.append(_row(sequence, 1 + len(draft), draft))
+            left -= len(draft)
+        return rows
+
+    def _spare(self, sequence: Sequence) -> int:
+        """Tokens that its slot holds beyond those it has: a guess takes no memory."""
+        if self._kv_budget is None:
+            return self._max_step_tokens
+        return self._kv_budget.charge(sequence.num_tokens) - sequence.num_tokens
 
     def _read(self, prefilling: list[Sequence], *, num_decoding: int) -> list[Row]:
         """Chunks of prompts. Where nothing decodes a token is a token: nobody waits for the step."""
@@ -216,6 +277,6 @@ class Scheduler:
         self._freed.append(slot)
 
 
-def _row(sequence: Sequence, count: int) -> Row:
+def _row(sequence: Sequence, count: int, draft: tuple[int, ...] = ()) -> Row:
     assert sequence.slot is not None
-    return Row(sequence, sequence.slot, sequence.num_computed, count)
+    return Row(sequence, sequence.slot, sequence.num_computed, count, draft)

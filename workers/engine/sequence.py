@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.sampling import SamplingParams
+from workers.engine.drafter import Drafter
 
 if TYPE_CHECKING:  # the scheduler, which plans with sequences, needs no torch
     from workers.engine.adjustments import Adjustments
@@ -34,6 +35,8 @@ class Sequence:
     prefix_root: bytes | None = None
     #: How many tokens of the prompt had the logits behind them told of; None: nothing is told of it.
     num_told: int | None = None
+    #: Guesses how it goes on; None: nobody does.
+    drafter: Drafter | None = None
     #: How many of `token_ids` are in the cache.
     num_computed: int = 0
     #: The place in the cache; None while waiting.
@@ -67,6 +70,11 @@ class Sequence:
     def is_complete(self) -> bool:
         """Whether a grammar allows nothing to follow."""
         return self.matcher is not None and self.matcher.is_complete
+
+    def draft(self, most: int) -> tuple[int, ...]:
+        """What may follow its tokens: at most so many, and never the last of the output."""
+        most = min(most, self.max_len - self.num_tokens - 1)
+        return self.drafter.draft(self.token_ids, most) if self.drafter is not None and most > 0 else ()
 
     def append(self, token_id: int) -> None:
         """Take the token that was drawn. Raises RequestError where the answer cannot go on with it."""

@@ -10,7 +10,7 @@ from typing import Any
 from api.schemas.chat import read_chat
 from shared.events import ChoiceOutput
 from shared.job import ResolvedRequest
-from workers.engine.config import EngineConfig
+from workers.engine.config import EngineConfig, Speculation
 from workers.engine.engine import Engine, make_engine
 from workers.engine.loader import load_model
 from workers.resolver import Resolver
@@ -28,8 +28,10 @@ class LoneWorker:
     released: dict[str, list[ChoiceOutput]] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, directory: Path) -> LoneWorker:
-        config = EngineConfig(model=str(directory), dtype="float32", max_slots=32, threads=1)
+    def start(cls, directory: Path, speculation: Speculation = "auto") -> LoneWorker:
+        config = EngineConfig(
+            model=str(directory), dtype="float32", speculation=speculation, max_slots=32, threads=1
+        )
         loaded = load_model(config)
         assert loaded.is_exact
         resolver = Resolver.from_directory(directory, loaded.revision)

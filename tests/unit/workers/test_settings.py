@@ -28,15 +28,22 @@ def test_what_is_set_is_taken() -> None:
         BATON_WORKER_DEVICE="cuda:1",
         BATON_BROKER_URL="redis://b",
         BATON_MAX_SLOTS="4",
+        BATON_SPECULATION="off",
     )
     assert (settings.model, settings.model_name, settings.name) == ("org/Model", "Model", "w1")
     assert (settings.device, settings.broker_url, settings.slots) == ("cuda:1", "redis://b", 4)
+    assert settings.speculation == "off"
     assert read(BATON_MODEL="org/Model", BATON_MODEL_NAME="m").model_name == "m"
 
 
 @pytest.mark.parametrize(
     "environ",
-    [{"BATON_REDIS_URL": ""}, {"BATON_WORKER_DEVICE": "cpu,cpu"}, {"BATON_MAX_SLOTS": "0"}],
+    [
+        {"BATON_REDIS_URL": ""},
+        {"BATON_WORKER_DEVICE": "cpu,cpu"},
+        {"BATON_MAX_SLOTS": "0"},
+        {"BATON_SPECULATION": "on"},
+    ],
 )
 def test_an_unusable_value_is_named(environ: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match=next(iter(environ))):

@@ -11,7 +11,15 @@ from tests.unit.workers.test_running import a_job
 from workers.backends.backend import BackendStats
 from workers.telemetry import Telemetry
 
-STATS = BackendStats(steps=3, tokens=5, prompt_tokens=7, running=2, batch_sizes={1: 1, 2: 2})
+STATS = BackendStats(
+    steps=3,
+    tokens=9,
+    drafted_tokens=6,
+    accepted_tokens=4,
+    prompt_tokens=7,
+    running=2,
+    batch_sizes={1: 1, 2: 2},
+)
 
 
 def report_of(telemetry: Telemetry) -> WorkerReport:
@@ -30,6 +38,8 @@ def test_every_family_is_told() -> None:
     report = report_of(Telemetry())
     assert set(report.measured) == {family.name for family in FAMILIES}
     assert report.measured[families.PROMPT_TOKENS.name] == {"": 7}
+    assert report.measured[families.DRAFTED_TOKENS.name] == {"": 6}
+    assert report.measured[families.ACCEPTED_TOKENS.name] == {"": 4}
     assert report.measured[families.REAPER_ACTS.name] == {"rung": 1}
     assert reading(report, families.BATCH).sum == 5
     memory = report.measured[families.MEMORY.name][""]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from shared.sampling import SamplingParams
@@ -51,6 +53,14 @@ def test_shelves_are_parts_of_their_own_and_logits_keep_the_order_of_the_plan() 
         [slice(0, 2)],
         [slice(2, 3), slice(3, 5)],
     ]
+
+
+def test_a_draft_gives_the_logits_behind_the_token_before_it_and_behind_each_of_its_own() -> None:
+    drafted = replace(row(2, 9, 8, 3), draft=(5, 6))
+    batch = batch_of(Plan((row(0, 4, 3, 1), row(1, 9, 2, 3), drafted)))
+    assert batch.input_ids.tolist() == [[3, 102, 103, 104, 208, 5, 6]]
+    assert batch.positions.tolist() == [[3, 2, 3, 4, 8, 9, 10]]
+    assert batch.logit_indices.tolist() == [0, 4, 5, 6]
 
 
 def test_neighbouring_slots_are_read_in_place() -> None:

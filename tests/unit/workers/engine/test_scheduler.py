@@ -4,8 +4,9 @@ import subprocess
 import sys
 
 from shared.sampling import SamplingParams
+from workers.engine.drafter import Drafter
 from workers.engine.kv_budget import KVBudget
-from workers.engine.scheduler import Plan, Scheduler
+from workers.engine.scheduler import Plan, Scheduler, Turn
 from workers.engine.sequence import Sequence
 
 
@@ -19,11 +20,12 @@ def scheduler(*, max_slots: int = 4, max_step_tokens: int = 16) -> Scheduler:
 
 
 def run(plan: Plan) -> list[tuple[str, int, int, int]]:
-    """What the plan computes: (name, slot, start, count); then as the engine does, with a token drawn."""
+    """What the plan computes: (name, slot, start, count); then as the engine does, with a token drawn and no
+    guess come true."""
     rows = [(row.sequence.request_id, row.slot, row.start, row.count) for row in plan.rows]
     drawing = plan.drawing_rows
     for row in plan.rows:
-        row.sequence.num_computed += row.count
+        row.sequence.num_computed += row.num_own
     for row in drawing:
         row.sequence.token_ids.append(0)
     return rows
@@ -77,6 +79,88 @@ def test_rows_of_one_token_come_first_and_by_slot() -> None:
     subject.add(sequence("d", 3))
     run(subject.schedule())
     assert run(subject.schedule()) == [("d", 0, 3, 1), ("b", 1, 2, 1), ("c", 2, 2, 1)]
+
+
+class Guess(Drafter):
+    """The same draft each time, as much of it as is wanted."""
+
+    def __init__(self, *token_ids: int) -> None:
+        super().__init__()
+        self._token_ids = token_ids
+
+    def draft(self, token_ids: list[int], most: int) -> tuple[int, ...]:  # noqa: ARG002
+        return self._token_ids[:most]
+
+
+def guessing(name: str, num_prompt: int, draft: tuple[int, ...], *, max_tokens: int = 90) -> Sequence:
+    one = sequence(name, num_prompt, max_tokens)
+    one.drafter = Guess(*draft)
+    return one
+
+
+def test_a_draft_is_computed_behind_the_token_that_it_follows() -> None:
+    subject = scheduler(max_step_tokens=64)
+    for one in (guessing("a", 2, (7, 8)), sequence("b", 3), guessing("c", 1, (9,))):
+        subject.add(one)
+    run(subject.schedule())
+    plan = subject.schedule()
+    assert [(row.slot, row.start, row.count, row.draft) for row in plan.rows] == [
+        (1, 3, 1, ()),
+        (0, 2, 3, (7, 8)),
+        (2, 1, 2, (9,)),
+    ]
+    assert [row.token_ids for row in plan.rows] == [[0], [0, 7, 8], [0, 9]]
+    assert [row.wanted for row in plan.rows] == [range(3, 4), range(2, 5), range(1, 3)]
+    assert [(turn.sequence.request_id, turn.index, turn.draft) for turn in plan.turns] == [
+        ("b", 0, ()),
+        ("a", 1, (7, 8)),
+        ("c", 4, (9,)),
+    ]
+    assert plan.turns[1].next == Turn(plan.turns[1].sequence, 2, (8,))
+
+
+def test_nothing_is_guessed_while_a_prompt_is_read() -> None:
+    subject = scheduler(max_step_tokens=64)
+    subject.add(guessing("a", 1, (7, 8)))
+    run(subject.schedule())
+    subject.add(sequence("b", 6))
+    assert run(subject.schedule()) == [("a", 0, 1, 1), ("b", 1, 0, 5)]
+
+
+def drafted(subject: Scheduler, *sequences: Sequence) -> list[int]:
+    """How many tokens are guessed of each once all prompts are read."""
+    for one in sequences:
+        subject.add(one)
+    plan = subject.schedule()
+    while not all(row.draws for row in plan.rows):
+        run(plan)
+        plan = subject.schedule()
+    run(plan)
+    rows = {row.sequence: len(row.draft) for row in subject.schedule().rows}
+    return [rows[one] for one in sequences]
+
+
+def test_a_step_with_drafts_stays_short_and_a_full_one_has_none() -> None:
+    def drafts(num: int, max_step_tokens: int = 256) -> list[int]:
+        subject = Scheduler(max_slots=64, prefill_chunk=5, max_step_tokens=max_step_tokens)
+        return drafted(subject, *(guessing(str(i), 1, (7,) * 8) for i in range(num)))
+
+    assert drafts(4) == [8, 8, 8, 4]
+    assert drafts(16) == [8, 8, *[0] * 14]
+    assert drafts(17) == [0] * 17
+    assert drafts(2, max_step_tokens=5) == [3, 0]
+    assert drafts(3, max_step_tokens=5) == [0, 0, 0]
+
+
+def test_the_last_token_of_the_output_is_never_guessed() -> None:
+    # One was drawn, so this step draws a second, and a draft of three makes it five.
+    assert drafted(scheduler(), guessing("a", 2, (7,) * 8, max_tokens=5)) == [3]
+    assert drafted(scheduler(), guessing("a", 2, (7,) * 8, max_tokens=2)) == [0]
+
+
+def test_a_draft_takes_no_memory() -> None:
+    # With its first token drawn it has 508 of the 512 tokens of its slot.
+    assert drafted(budgeted(4096), guessing("a", 507, (7,) * 8)) == [4]
 
 
 def test_who_finds_no_slot_waits_for_the_first_that_ends() -> None:

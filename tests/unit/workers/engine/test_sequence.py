@@ -6,6 +6,7 @@ from shared.errors import RequestError
 from shared.sampling import SamplingParams
 from tests.unit.workers.engine.test_matcher import begin
 from workers.engine.adjustments import Adjustments
+from workers.engine.drafter import Drafter
 from workers.engine.sequence import Sequence
 
 
@@ -33,6 +34,20 @@ def test_the_token_that_was_drawn_is_taken_by_the_grammar() -> None:
     assert sequence.token_ids == [5, ord("a")]
     sequence.append(ord("b"))
     assert sequence.is_complete
+
+
+def test_the_last_token_of_the_output_is_not_guessed() -> None:
+    sampling = SamplingParams(max_tokens=5, seed=0)
+    sequence = Sequence("r", 0, sampling, [1, 1, 1, 1, 1], 5, drafter=Drafter())
+    assert sequence.draft(3) == (1, 1, 1)
+    assert sequence.draft(9) == (1, 1, 1, 1)
+    for _ in range(4):
+        sequence.append(1)
+    assert sequence.draft(9) == ()
+
+
+def test_who_has_no_drafter_guesses_nothing() -> None:
+    assert Sequence("r", 0, SamplingParams(max_tokens=5, seed=0), [1] * 5, 5).draft(9) == ()
 
 
 def test_without_a_grammar_a_text_is_never_complete() -> None:

@@ -1,0 +1,173 @@
+"""What guessing tokens brings: an engine that does against one that does not, on the same requests.
+
+    python -m bench.speculation [--model DIR] [--threads N] [--rows 1 8 32] [--tokens 96] [--rounds 5]
+
+Texts that repeat (passages to be copied, JSON and code to be written again), chats as the model's authors
+would have them drawn, and random prompts drawn at temperature 1, where there is nothing to guess. Both
+engines take turns in one process, each round with other prompts first; it gives a ratio of their tokens a
+second, by the clock and by the CPU time of the process, from the moment at which all prompts are read. The
+answers must be the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.spread import spread
+from shared.job import ResolvedRequest
+from shared.sampling import SamplingParams
+from workers.engine.config import EngineConfig, Speculation
+from workers.engine.engine import Engine, make_engine
+from workers.engine.loader import LoadedModel, load_model
+
+_PASSAGES = Path(__file__).with_name("perplexity.txt").read_text().split("\n\n")
+_ORDERS = [
+    {"id": 1017 + number, "customer": name, "city": city, "items": ["lamp", "desk"], "paid": number % 2 == 0}
+    for number, (name, city) in enumerate([("Anna", "Lund"), ("Tom", "York"), ("Mia", "Turin")])
+]
+_CODE = """def mean(values):
+    total = 0
+    for value in values:
+        total += value
+    return total / len(values)
+
+
+def variance(values):
+    center = mean(values)
+    total = 0
+    for value in values:
+        total += (value - center) ** 2
+    return total / len(values)
+"""
+_REPEATING = [
+    *(f"Repeat the following text word for word:\n\n{passage}" for passage in _PASSAGES[:10]),
+    f"Write this JSON again, exactly as it is:\n\n{json.dumps(_ORDERS, indent=1)}",
+    f"Rename `total` to `result` in this code and answer with the whole code:\n\n```python\n{_CODE}```",
+]
+_CHATS = [
+    "Why is the sky blue?",
+    "Write a short story about a lighthouse keeper who finds a letter.",
+    "What is the difference between a virus and a bacterium?",
+    "Give me three ideas for a birthday party in the garden.",
+    "Explain how a bicycle stays upright.",
+    "Who was Ada Lovelace, and why is she remembered?",
+    "How do I make a good cup of coffee at home?",
+    "Write a poem about rain in the city.",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Prompts, and how their answers are drawn."""
+
+    name: str
+    prompts: list[tuple[int, ...]]
+    temperature: float
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Tokens a second once all prompts are read, and the answers."""
+
+    by_clock: float
+    by_cpu: float
+    answers: dict[str, list[int]]
+
+
+def works(loaded: LoadedModel) -> list[Work]:
+    def chats(texts: list[str]) -> list[tuple[int, ...]]:
+        return [_as_chat(loaded, text) for text in texts]
+
+    chance, vocabulary = random.Random(1), range(len(loaded.tokenizer) // 4, len(loaded.tokenizer) // 2)
+    noise = [tuple(chance.choices(vocabulary, k=64)) for _ in range(16)]
+    return [
+        Work("repeating", chats(_REPEATING), 0.0),
+        Work("chat", chats(_CHATS), 0.2, 0.9),
+        Work("random", noise, 1.0),
+    ]
+
+
+def _as_chat(loaded: LoadedModel, text: str) -> tuple[int, ...]:
+    message = {"role": "user", "content": text}
+    rendered = loaded.tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+    return tuple(loaded.tokenizer(rendered, add_special_tokens=False).input_ids)
+
+
+def requests(work: Work, num_rows: int, first: int, options: argparse.Namespace) -> list[ResolvedRequest]:
+    """As many as there are rows, from one of the prompts on."""
+    return [
+        ResolvedRequest(
+            work.prompts[(first + row) % len(work.prompts)],
+            SamplingParams(options.tokens, row, temperature=work.temperature, top_p=work.top_p),
+            (options.stop,),
+            "bench",
+        )
+        for row in range(num_rows)
+    ]
+
+
+def run(engine: Engine, asked: list[ResolvedRequest]) -> Run:
+    for row, request in enumerate(asked):
+        engine.add(str(row), request, owner="bench")  # whose prompts are read once
+    answers: dict[str, list[int]] = {str(row): [] for row in range(len(asked))}
+    num_before, clock, cpu = 0, 0.0, 0.0
+    while engine.has_work:
+        for output in engine.step():
+            answers[output.request_id] += [token for choice in output.choices for token in choice.token_ids]
+        if not num_before and all(answers.values()):
+            num_before, clock, cpu = engine.stats.generated_tokens, time.perf_counter(), time.process_time()
+    num_drawn = engine.stats.generated_tokens - num_before
+    return Run(num_drawn / (time.perf_counter() - clock), num_drawn / (time.process_time() - cpu), answers)
+
+
+def compare(
+    engines: dict[Speculation, Engine], work: Work, num_rows: int, options: argparse.Namespace
+) -> None:
+    before = engines["auto"].stats
+    by_clock, by_cpu = [], []
+    for number in range(options.rounds):
+        asked = requests(work, num_rows, number * num_rows, options)
+        runs = {kind: run(engines[kind], asked) for kind in sorted(engines, reverse=bool(number % 2))}
+        assert runs["auto"].answers == runs["off"].answers, "guessing changed an answer"
+        by_clock.append(runs["auto"].by_clock / runs["off"].by_clock)
+        by_cpu.append(runs["auto"].by_cpu / runs["off"].by_cpu)
+    after = engines["auto"].stats
+    print(
+        f"{num_rows:2} rows, {work.name:9}: clock {spread(by_clock)}, CPU {spread(by_cpu)};",
+        f"{after.accepted_tokens - before.accepted_tokens} of {after.drafted_tokens - before.drafted_tokens}",
+        f"guesses came true, {after.generated_tokens - before.generated_tokens} tokens drawn",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", default=".baton/models/SmolLM2-135M-Instruct")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--tokens", type=int, default=96, help="of each answer, at most")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--works", nargs="+", default=["repeating", "chat", "random"])
+    options = parser.parse_args()
+    config = EngineConfig(options.model, threads=options.threads, max_kv_tokens=64 * 1024)
+    loaded = load_model(config)
+    options.stop = loaded.tokenizer.eos_token_id
+    engines: dict[Speculation, Engine] = {
+        "auto": make_engine(loaded, config),
+        "off": make_engine(loaded, replace(config, speculation="off")),
+    }
+    print("tokens a second with guessing to those without: minimum / median / maximum")
+    for num_rows in options.rows:
+        for work in works(loaded):
+            if work.name in options.works:
+                compare(engines, work, num_rows, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Guessed tokens change no answer, whatever is asked for and whoever guesses."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.job import ResolvedRequest
+from shared.sampling import SamplingParams
+from tests.features import NAMES, PLAIN, features
+from tests.integration.workers.lone_worker import LoneWorker
+from tests.tiny_chat_model import make_tiny_chat_model
+from workers.engine.config import EngineConfig
+from workers.engine.drafter import Drafter
+from workers.engine.engine import make_engine
+from workers.engine.loader import load_model
+
+
+class Foreseer(Drafter):
+    """Knows how sequences go on, and says so of every token with this likelihood, elsewhere a lie."""
+
+    def __init__(self, known: list[list[int]], likelihood: float, chance: random.Random) -> None:
+        super().__init__()
+        self._known = known
+        self._likelihood = likelihood
+        self._chance = chance
+
+    def draft(self, token_ids: list[int], most: int) -> tuple[int, ...]:
+        num = len(token_ids)
+        following = next((one[num:] for one in self._known if one[:num] == token_ids), [])
+        draft = following[: min(most, 8)]
+        return tuple(token if self._is_honest() else self._chance.randrange(256) for token in draft)
+
+    def _is_honest(self) -> bool:
+        return self._chance.random() < self._likelihood
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> tuple[LoneWorker, LoneWorker]:
+    """One that guesses and one that does not."""
+    directory = make_tiny_chat_model(tmp_path_factory.mktemp("model") / "tiny")
+    return LoneWorker.start(directory), LoneWorker.start(directory, "off")
+
+
+@pytest.fixture(scope="module")
+def asked(workers: tuple[LoneWorker, LoneWorker]) -> dict[str, ResolvedRequest]:
+    """The request of each feature."""
+    _, plain = workers
+    plain.add("plain", plain.resolve(PLAIN))
+    plain.run()
+    bodies: dict[str, dict[str, Any]] = features(plain.answer("plain", 1)[0].text)
+    return {name: plain.resolve(body) for name, body in bodies.items()}
+
+
+def whole(worker: LoneWorker, request: ResolvedRequest, cut: int | None = None) -> list[Any]:
+    """The answer of each choice; from what the first `cut` outputs released of it on."""
+    released = [] if cut is None else worker.released["whole"][:cut]
+    name = "whole" if cut is None else "resumed"
+    worker.add(name, request, released)
+    worker.run()
+    return list(worker.answer(name, request.sampling.n))
+
+
+@pytest.mark.parametrize("likelihood", [1.0, 0.7, 0.0], ids=["always right", "often right", "never right"])
+@pytest.mark.parametrize("name", NAMES)
+def test_an_answer_is_the_same_whoever_guesses_it(
+    workers: tuple[LoneWorker, LoneWorker], asked: dict[str, ResolvedRequest], name: str, likelihood: float
+) -> None:
+    guessing, plain = workers
+    request, chance = asked[name], random.Random(name)
+    expected = whole(plain, request)
+    known = [[*request.prompt_token_ids, *choice.token_ids] for choice in expected]
+    guessing.engine._make_drafter = lambda: Foreseer(known, likelihood, chance)
+    before = guessing.engine.stats
+    assert whole(guessing, request) == expected
+    after = guessing.engine.stats
+    drafted = after.drafted_tokens - before.drafted_tokens
+    accepted = after.accepted_tokens - before.accepted_tokens
+    assert drafted > 0 or max(len(choice.token_ids) for choice in expected) < 4
+    if likelihood == 1.0 and request.sampling.n == 1:  # choices may begin alike
+        assert accepted == drafted
+    for cut in range(1, len(guessing.released["whole"]), 3):
+        assert whole(guessing, request, cut) == expected, cut
+
+
+def test_a_text_that_repeats_itself_is_drawn_in_fewer_steps(workers: tuple[LoneWorker, LoneWorker]) -> None:
+    guessing, plain = workers
+    guessing.engine._make_drafter = Drafter
+    request = guessing.resolve({"temperature": 0, "max_tokens": 60, "logit_bias": {"20": 100}})
+    before, steps_before = guessing.engine.stats, plain.engine.stats.steps
+    expected = whole(plain, request)
+    assert whole(guessing, request) == expected
+    after, steps_after = guessing.engine.stats, plain.engine.stats.steps
+    assert after.generated_tokens - before.generated_tokens == 60
+    saved = (steps_after - steps_before) - (after.steps - before.steps)
+    assert saved == after.accepted_tokens - before.accepted_tokens > 40
+
+
+def test_nobody_guesses_where_it_is_switched_off_or_may_change_an_answer(tmp_path: Path) -> None:
+    config = EngineConfig(str(make_tiny_chat_model(tmp_path / "tiny")), dtype="float32", threads=1)
+    loaded = load_model(config)
+    sampling = SamplingParams(max_tokens=9, seed=0, logit_bias=((5, 100.0),))
+    off = make_engine(loaded, replace(config, speculation="off"))
+    inexact = make_engine(replace(loaded, is_exact=False), config)
+    for engine, guesses in ((make_engine(loaded, config), True), (off, False), (inexact, False)):
+        engine.add("r", ResolvedRequest((5, 5, 5, 5), sampling, (), "revision"))
+        while engine.has_work:
+            engine.step()
+        assert bool(engine.stats.drafted_tokens) is guesses
