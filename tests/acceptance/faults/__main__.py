@@ -86,7 +86,11 @@ async def _disturb(arguments: argparse.Namespace, engine: Engine, cluster: Clust
     finals = await finals_of(cluster, sorted(known))
     left += await leftovers(cluster, known)
     left += [f"{key} after retention" for key in await after_retention(cluster)]
-    title = f"make chaos ENGINE={arguments.engine} SEED={arguments.seed} appendfsync={arguments.appendfsync}"
+    length = f"SECONDS={arguments.seconds:g}" if arguments.kills is None else f"KILLS={arguments.kills}"
+    title = (
+        f"make chaos ENGINE={arguments.engine} {length} SEED={arguments.seed}, "
+        f"appendfsync {arguments.appendfsync}, {arguments.clients} clients"
+    )
     return Run(
         title=title,
         seconds=time.monotonic() - started,
