@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from transformers import AutoTokenizer
+
 from tests.acceptance.faults.census import final_of
 from tests.acceptance.faults.cluster import Cluster
-from tests.acceptance.faults.history import Ask
+from tests.acceptance.faults.history import Ask, Final
 from tests.acceptance.faults.load import Shape, ask_all
 from tests.acceptance.faults.reference import Recorded, Reference, Scripted
 from tests.tiny_chat_model import make_tiny_chat_model
@@ -39,30 +41,43 @@ async def tiny(directory: Path) -> Engine:
 
     def cluster(**settings: str) -> Cluster:
         return Cluster(
-            worker_module="workers.entry",
+            worker_module="tests.acceptance.faults.preloaded_worker",
             worker_arguments=(),
-            preloaded=("workers.backends.loading",),
             model="tiny",
             **{"MODEL": str(model), "DTYPE": "float32", "THREADS": "1", "WORKER_DEVICE": "cpu", **settings},  # type: ignore[arg-type]
         )
 
-    texts = await _record(cluster())
+    answers = await _record(cluster())
+    texts = {seed: final.texts for seed, final in answers.items()}
+    rests = {seed: _rests_of(final, model) for seed, final in answers.items()}
     shape = Shape(tokens=(20, _TOKENS), seeds=_SEEDS, stop_for=lambda seed: _stop_of(texts[seed]))
-    return Engine(cluster, shape, Recorded(texts))
+    return Engine(cluster, shape, Recorded(texts, rests))
 
 
-async def _record(cluster: Cluster) -> dict[int, tuple[tuple[str, ...], ...]]:
+async def _record(cluster: Cluster) -> dict[int, Final]:
     async with cluster:
         await cluster.begin("api", "api-0")
         await cluster.begin("worker", "worker-0")
-        texts = {}
+        answers = {}
         for seed in _SEEDS:
             (history,) = await ask_all([Ask("events", seed, _TOKENS, _TOKENS, n=3)], cluster.urls, "tiny")
             assert history.job_id is not None, history
             final = await final_of(cluster, history.job_id)
             assert final is not None and final.status == "incomplete", final
-            texts[seed] = final.texts
-    return texts
+            answers[seed] = final
+    return answers
+
+
+def _rests_of(final: Final, model: Path) -> tuple[tuple[str, ...], ...]:
+    """For each length of each choice: what its tokens say together, beyond their texts one by one."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    return tuple(
+        tuple(
+            tokenizer.decode(ids[:length], skip_special_tokens=True).removeprefix("".join(texts[:length]))
+            for length in range(len(ids) + 1)
+        )
+        for ids, texts in zip(final.token_ids, final.texts, strict=True)
+    )
 
 
 def _stop_of(texts: tuple[tuple[str, ...], ...]) -> str | None:

@@ -37,15 +37,27 @@ class Scripted:
 
 
 class Recorded:
-    """Texts per token of runs that nothing disturbed, by seed: each at least as long as any that is asked."""
+    """Texts per token of runs that nothing disturbed, by seed: each at least as long as any that is asked.
 
-    def __init__(self, texts: Mapping[int, tuple[tuple[str, ...], ...]]) -> None:
+    `rests` are, by seed and choice, what an answer of so many tokens says at its end beyond their texts: the
+    mark of half a character that more tokens would have made a whole one.
+    """
+
+    def __init__(
+        self,
+        texts: Mapping[int, tuple[tuple[str, ...], ...]],
+        rests: Mapping[int, tuple[tuple[str, ...], ...]],
+    ) -> None:
         self._texts = texts
+        self._rests = rests
 
     def text(self, ask: Ask, choice: int, start: int, end: int) -> str:
-        tokens = self._texts[ask.seed][choice][start : min(end, self.length(ask, choice))]
+        length = self.length(ask, choice)
+        tokens = self._texts[ask.seed][choice][start : min(end, length)]
         whole = "".join(self._texts[ask.seed][choice][:end])
         cut = self._stops_at(ask, choice)
+        if cut is None and start < length <= end:
+            return "".join(tokens) + self._rests[ask.seed][choice][length]
         if cut is None or len(whole) <= cut:
             return "".join(tokens)
         before = len("".join(self._texts[ask.seed][choice][:start]))
