@@ -62,7 +62,7 @@ chaos: venv-dev ## kill and cut everything under load, and count what is lost (S
 	@$(BIN)/python -m tests.acceptance.faults $(CHAOS) $(ARGS)
 
 # make endure SECONDS=3600 SEED=1
-ENDURE = --engine tiny --gap 15 --appendfsync always --lease 3 --retention 300 --steady --workers 2 \
+ENDURE = --engine tiny --gap 15 --appendfsync always --lease 3 --steady --workers 2 \
 	--seconds $(if $(filter command line,$(origin SECONDS)),$(SECONDS),3600) $(if $(SEED),--seed $(SEED))
 endure: venv-dev ## an hour of faults, one every 15 s: memory, descriptors and keys as well (SECONDS, SEED)
 	@$(BIN)/python -m tests.acceptance.faults $(ENDURE) $(ARGS)

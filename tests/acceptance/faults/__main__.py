@@ -61,7 +61,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--replicas", type=int, default=2)
     parser.add_argument("--appendfsync", choices=["always", "everysec"], default="everysec")
     parser.add_argument("--lease", type=float, default=1.0, help="BATON_LEASE_S (default: %(default)s)")
-    parser.add_argument("--retention", type=float, default=86_400.0, help="BATON_RETENTION_S")
+    parser.add_argument("--retention", type=float, default=300.0, help="BATON_RETENTION_S")
     parser.add_argument(
         "--steady", action="store_true", help="add a replica and a worker that live on, and a `baton up`"
     )
