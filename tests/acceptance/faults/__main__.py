@@ -71,7 +71,7 @@ def _arguments() -> argparse.Namespace:
 
 
 async def _run(arguments: argparse.Namespace, directory: Path) -> Run:
-    engine = await {"scripted": scripted, "tiny": tiny}[arguments.engine](directory)
+    engine = await (scripted(directory) if arguments.engine == "scripted" else tiny(directory))
     settings = {"LEASE_S": f"{arguments.lease:g}", "RETENTION_S": f"{arguments.retention:g}"}
     async with engine.cluster(
         appendfsync=arguments.appendfsync, READER_GRACE_S="15", PING_S="1", **settings
@@ -95,7 +95,7 @@ async def _steady(
     parts = [*await cluster.begin("api", "api-steady"), *await cluster.begin("worker", "worker-steady")]
     for part in parts:
         part.is_spared = True
-    supervised = await Supervised.begin(cluster, settings)
+    supervised = await Supervised.begin(cluster, {**settings, "PING_S": "1"})
     try:
         yield supervised
     finally:

@@ -19,7 +19,7 @@ _PARTS = {"api.entry": "up: api", "workers.entry": "up: worker", "cli.flower_ent
 
 
 class Supervised:
-    """One replica, one worker and Flower, under `baton up`."""
+    """One replica, one worker and Flower, under `baton up`; `settings` may say otherwise."""
 
     def __init__(self, system: System, proxy: Proxy) -> None:
         self._system = system
@@ -32,14 +32,14 @@ class Supervised:
         """Start it and wait until it serves."""
         proxy = Proxy(cluster.redis.url.removeprefix("unix://"))
         await proxy.start()
-        own = {"REDIS_URL": proxy.url, "API_REPLICAS": "1", "MODEL_NAME": cluster.model, "PING_S": "1"}
-        system = System(Path(cluster.model_path), **{**settings, **own})
+        own = {"REDIS_URL": proxy.url, "API_REPLICAS": "1", "MODEL_NAME": cluster.model}
+        system = System(Path(cluster.model_path), **{**own, **settings})
         await asyncio.to_thread(system.start)
         return cls(system, proxy)
 
     @property
     def urls(self) -> list[str]:
-        return self._system.urls[:1]
+        return self._system.urls[: int(self._system.settings["API_REPLICAS"])]
 
     def living(self) -> Iterator[tuple[str, int]]:
         """Names and process ids of what runs now."""
