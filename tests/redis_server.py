@@ -27,6 +27,8 @@ class RedisServer:
         self.directory = directory or Path(tempfile.mkdtemp(prefix="baton-redis-"))
         self.url = f"unix://{self.directory}/redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
+        #: Of its file, what it wrote anew when it was started.
+        self.rewritten_bytes = 0
         #: Bytes that none of its files may exceed.
         self._file_limit = resource.RLIM_INFINITY
 
@@ -69,6 +71,7 @@ class RedisServer:
         while client.info("persistence")["aof_rewrite_in_progress"]:
             assert time.monotonic() < deadline
             time.sleep(0.005)
+        self.rewritten_bytes = (self.directory / "appendonly.aof").stat().st_size
         client.close()
 
     def kill(self) -> None:

@@ -198,9 +198,9 @@ async def _do_all(
             faults.keep_copy()
         task = asyncio.create_task(faults.do(fault))
         running.add(task)
-        task.add_done_callback(running.discard)
         for done in [task for task in (*running, *beside) if task.done()]:
             done.result()
+            running.discard(done)
     await asyncio.gather(*running)
     await faults.heal()
 
