@@ -25,7 +25,7 @@ from tests.redis_server import RedisServer
 Role = Literal["api", "worker"]
 MODEL = "scripted"
 #: Long enough for a machine that has much else to do.
-START_S = 60.0
+START_S = 180.0
 _API = "api.entry"
 _SCRIPTED = "tests.acceptance.faults.scripted_worker"
 
@@ -54,6 +54,8 @@ class Part:
         self.is_supervised = False
         #: Whether it may be disturbed, but not ended.
         self.is_spared = False
+        #: Where it is born, and as what, if not where all others are.
+        self.origin: tuple[Nursery, str] | None = None
         self._cluster = cluster
         self._environ = dict(environ)
         self._keeper: asyncio.Task[None] | None = None
@@ -254,7 +256,10 @@ class Cluster:
 
     async def start_process(self, part: Part, environ: Mapping[str, str]) -> Life:
         module, arguments = (_API, ()) if part.role == "api" else self._worker
-        return await self.nursery.start(module, environ, self.home / f"{part.name}.log", arguments)
+        nursery = self.nursery
+        if part.origin is not None:
+            nursery, module = part.origin
+        return await nursery.start(module, environ, self.home / f"{part.name}.log", arguments)
 
     async def announce_death(self, pid: int) -> None:
         """What `baton up` does for a worker that it saw die."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,20 +39,22 @@ async def scripted(_: Path) -> Engine:
 async def tiny(directory: Path, tokens: int = 400) -> Engine:
     """A real model of random weights; its undisturbed answers, of so many tokens, are recorded first."""
     model = await asyncio.to_thread(make_tiny_chat_model, directory / "tiny")
-
-    def cluster(**settings: str) -> Cluster:
-        return Cluster(
-            worker_module="tests.acceptance.faults.preloaded_worker",
-            worker_arguments=(),
-            model="tiny",
-            **{"MODEL": str(model), "DTYPE": "float32", "THREADS": "1", "WORKER_DEVICE": "cpu", **settings},  # type: ignore[arg-type]
-        )
-
-    answers = await _record(cluster(), tokens)
+    answers = await _record(tiny_cluster(model), tokens)
     texts = {seed: final.texts for seed, final in answers.items()}
     rests = {seed: _rests_of(final, model) for seed, final in answers.items()}
     shape = Shape(tokens=(20, tokens), seeds=tuple(answers), stop_for=lambda seed: _stop_of(texts[seed]))
-    return Engine(cluster, shape, Recorded(texts, rests))
+    return Engine(functools.partial(tiny_cluster, model), shape, Recorded(texts, rests))
+
+
+def tiny_cluster(model: Path, **settings: str) -> Cluster:
+    """Workers with this model."""
+    own = {"MODEL": str(model), "DTYPE": "float32", "THREADS": "1", "WORKER_DEVICE": "cpu"}
+    return Cluster(
+        worker_module="tests.acceptance.faults.preloaded_worker",
+        worker_arguments=(),
+        model="tiny",
+        **{**own, **settings},  # type: ignore[arg-type]
+    )
 
 
 async def _record(cluster: Cluster, tokens: int) -> dict[int, Final]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from tests.acceptance.faults.history import Ask
+from tests.acceptance.faults.history import Ask, Final
 from tests.scripted_backend import scripted_token
 
 
@@ -34,6 +34,23 @@ class Scripted:
 
     def finish(self, ask: Ask, choice: int) -> str:  # noqa: ARG002
         return "stop" if ask.length <= ask.max_tokens else "length"
+
+
+class Told:
+    """What the store says that was answered: where engines differ, readers must still agree with that."""
+
+    def __init__(self, answers: Mapping[int, Final]) -> None:
+        """`answers` by seed."""
+        self._answers = answers
+
+    def text(self, ask: Ask, choice: int, start: int, end: int) -> str:
+        return "".join(self._answers[ask.seed].texts[choice][start:end])
+
+    def length(self, ask: Ask, choice: int) -> int:
+        return len(self._answers[ask.seed].texts[choice])
+
+    def finish(self, ask: Ask, choice: int) -> str:
+        return self._answers[ask.seed].finishes[choice] or "none"
 
 
 class Recorded:
