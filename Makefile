@@ -16,7 +16,7 @@ TORCH_INDEX ?= $(if $(filter cpu,$(TORCH)),https://download.pytorch.org/whl/cpu)
 REACHABLE = $(PYTHON) -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=3)' $(TORCH_INDEX) 2>/dev/null
 INDEX = $(if $(TORCH_INDEX),$$($(REACHABLE) && echo --extra-index-url $(TORCH_INDEX)))
 
-.PHONY: help run test check bench showcase chaos endure trials faults walk machine mutants soak perplexity bench-engine docs clean venv venv-dev
+.PHONY: help run test check bench showcase chaos endure trials goals faults walk machine mutants soak perplexity bench-engine docs clean venv venv-dev
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ endure: venv-dev ## an hour of faults, one every 15 s: memory, descriptors and k
 
 trials: venv-dev ## one stream, one fault, thirty times each, at the defaults: how long it is silent (ROUNDS)
 	@$(BIN)/python -m tests.acceptance.faults.trials $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
+
+goals: venv-dev ## R1 to R14 as one table, of the figures in docs/reports and of tests that are run now
+	@$(BIN)/python -m tests.acceptance.faults.goals docs/reports/*.json $(ARGS)
 
 soak: venv-dev ## the engine alone under random work, half an hour: outputs and memory (SECONDS, ARGS: --seed)
 	@$(BIN)/python -m tests.soak $(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS)) $(ARGS)

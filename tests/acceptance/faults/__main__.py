@@ -27,7 +27,7 @@ from tests.acceptance.faults.recording import Engine, scripted, tiny
 from tests.acceptance.faults.report import Run, goals, show
 from tests.acceptance.faults.supervised import Supervised
 
-#: A client that has no answer after this long hangs.
+#: A client that has no answer so long after the last fault hangs.
 _PATIENCE_S = 120.0
 #: What is drawn at once, as faults have to end sometime.
 _PLAN = 200

@@ -97,7 +97,8 @@ class Finals:
             self._waiting |= history.job_ids - self._found.keys()
         for job_id in list(self._waiting):
             final = await final_of(self._cluster, job_id)
-            if final is not None and final.ends:
+            # The record was read before the stream, which by then may have gone on.
+            if final is not None and final.status in final.ends:
                 self._found[job_id] = time.monotonic(), final
                 self._waiting.discard(job_id)
 

@@ -173,3 +173,12 @@ def test_a_recorded_reference_that_ends_within_a_character_says_so() -> None:
     assert reference.text(ask, 0, 0, 2) == "a\ufffd" and reference.text(ask, 0, 1, 2) == "\ufffd"
     assert reference.text(ask, 0, 2, 2) == ""
     assert reference.text(replace(ask, max_tokens=3), 0, 0, 3) == "aé"
+
+
+def test_what_a_redis_that_was_set_back_ends_with_may_be_less_than_was_sent() -> None:
+    cancelled = replace(ASK, kind="cancelled")
+    told = [*good()[:2], Heard("usage", completion_tokens=1), Heard("end", detail="cancelled")]
+    assert "wrong usage" in faults(told, None, cancelled)
+    assert "wrong usage" not in faults(told, None, cancelled, is_excused=True)
+    more = [*good()[:2], Heard("usage", completion_tokens=99), Heard("end", detail="cancelled")]
+    assert "wrong usage" in faults(more, None, cancelled, is_excused=True)
