@@ -30,8 +30,9 @@ from tests.acceptance.faults.reference import Told
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600), pytest.mark.matrix]
 
-#: The commit from which on versions may stand side by side, and as what it is installed here.
-EARLIER = "aee2509"
+#: The first version that compares keyed requests as later ones do: the first commit with these words in this
+#: file. As what it is installed here.
+EARLIER = ("-Sdef as_asked", "--", "api/idempotency.py")
 VERSION = "0.0.9"
 ROOT = Path(__file__).parents[3]
 LONG = Shape(tokens=(200, 400))
@@ -42,8 +43,8 @@ MODULES: dict[Role, str] = {"api": "api.entry", "worker": preloaded_worker.__nam
 def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout of that commit, with a version of its own. Needs the history: no shallow clone has it."""
     tree = tmp_path_factory.mktemp("earlier")
-    packed = subprocess.run(["git", "archive", EARLIER], cwd=ROOT, capture_output=True, check=True)
-    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+    commit = git("log", "--reverse", "--format=%H", *EARLIER).decode().split()[0]
+    with tarfile.open(fileobj=io.BytesIO(git("archive", commit))) as archive:
         archive.extractall(tree, filter="data")
     # Rig, not product: workers that are forks of a process with torch.
     worker = Path(preloaded_worker.__file__)
@@ -52,6 +53,10 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     installed.mkdir()
     (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: baton\nVersion: {VERSION}\n")
     return tree
+
+
+def git(*arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=True).stdout
 
 
 class Site:
