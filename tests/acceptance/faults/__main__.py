@@ -21,6 +21,7 @@ from tests.acceptance.faults.checker import check
 from tests.acceptance.faults.cluster import Cluster
 from tests.acceptance.faults.faults import Faults
 from tests.acceptance.faults.gauge import Gauge
+from tests.acceptance.faults.growth import WARM_UP_S, table
 from tests.acceptance.faults.load import Load
 from tests.acceptance.faults.plan import Planned, draw_plan
 from tests.acceptance.faults.recording import Engine, scripted, tiny
@@ -123,7 +124,7 @@ async def _disturb(
     gauge = Gauge(living, cluster.client)
     beside = [asyncio.create_task(each) for each in (gauge.run(), finals.keep())]
     if supervised is not None:
-        beside.append(asyncio.create_task(supervised.keep_killing(faults)))
+        beside += [asyncio.create_task(each) for each in (supervised.keep_killing(faults), _tell(gauge))]
     await _do_all(arguments, faults, cluster, beside)
     histories = await load.finish()
     readings = gauge.readings()
@@ -153,6 +154,13 @@ async def _disturb(
         usage=usage_of(cluster),
         readings=readings,
     )
+
+
+async def _tell(gauge: Gauge) -> None:
+    """What has been read so far, now and then, until cancelled."""
+    while True:
+        await asyncio.sleep(WARM_UP_S)
+        sys.stdout.write("\n".join([*table(gauge.readings()), ""]))
 
 
 def _title(arguments: argparse.Namespace) -> str:
