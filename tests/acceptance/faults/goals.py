@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -86,13 +87,15 @@ def of_refusals() -> Iterator[Row]:
         yield Row(Figure(f"R10 a bad body is refused, p99 ({pace})", "50 ms", figure), "bench.refusal")
 
 
-def show(rows: Sequence[Row]) -> str:
-    """The page."""
+def show(rows: Sequence[Row], loads: tuple[float, float]) -> str:
+    """The page. `loads` of the machine as tests began and ended."""
     ordered = sorted(rows, key=lambda row: (row.number, row.source))
     lines = [
         "# Goals R1 to R14",
         "",
-        "Written by `make goals`. The machine's load in each run stands in the run's own report.",
+        "Written by `make goals`. How busy the machine was in a run stands in the run's own report; while tests "
+        f"and benchmarks ran here, on {os.cpu_count()} CPUs, {loads[0]:.1f} and at last {loads[1]:.1f} "
+        "processes ran or waited for one.",
         "",
         "| goal | wanted | measured | in |",
         "|---|---|---|---|",
@@ -109,7 +112,9 @@ def main() -> None:
     parser.add_argument("figures", type=Path, nargs="+", help="files that runs wrote with --figures")
     parser.add_argument("--report", type=Path, help="also write the table to this file")
     arguments = parser.parse_args()
-    page = show([*of_runs(arguments.figures), *of_tests(), *of_refusals()])
+    before = os.getloadavg()[0]
+    rows = [*of_runs(arguments.figures), *of_tests(), *of_refusals()]
+    page = show(rows, (before, os.getloadavg()[0]))
     sys.stdout.write(page)
     if arguments.report is not None:
         arguments.report.write_text(page)

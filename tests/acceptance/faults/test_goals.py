@@ -13,7 +13,7 @@ def test_goals_are_in_the_order_of_their_numbers() -> None:
         Row(Figure("R4, R14 vanished", "0", "0"), "a"),
         Row(Figure("R2 next", "2 s", "1 s"), "a"),
     ]
-    assert [line.split(" ")[1] for line in show(rows).splitlines()[6:]] == ["R2", "R4,", "R12"]
+    assert [line.split(" ")[1] for line in show(rows, (1.0, 2.0)).splitlines()[6:]] == ["R2", "R4,", "R12"]
 
 
 def test_what_a_run_did_not_measure_is_left_out(tmp_path: Path) -> None:
