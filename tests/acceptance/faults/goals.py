@@ -93,8 +93,8 @@ def show(rows: Sequence[Row], loads: tuple[float, float]) -> str:
     lines = [
         "# Goals R1 to R14",
         "",
-        "Written by `make goals`. How busy the machine was in a run stands in the run's own report; while tests "
-        f"and benchmarks ran here, on {os.cpu_count()} CPUs, {loads[0]:.1f} and at last {loads[1]:.1f} "
+        "Written by `make goals`. How busy the machine was in a run stands in the run's own report; while "
+        f"tests and benchmarks ran here, on {os.cpu_count()} CPUs, {loads[0]:.1f} and at last {loads[1]:.1f} "
         "processes ran or waited for one.",
         "",
         "| goal | wanted | measured | in |",
