@@ -19,7 +19,7 @@ COMPILER = $(if $(shell command -v cc),,$(if $(filter cpu,$(TORCH)),$(comma)comp
 comma := ,
 INDEX = $(if $(TORCH_INDEX),$$($(REACHABLE) && echo --extra-index-url $(TORCH_INDEX)))
 
-.PHONY: help run test check bench showcase chaos faults walk machine mutants soak equality perplexity \
+.PHONY: help run test check bench showcase chaos endure trials goals faults walk machine mutants soak equality perplexity \
 	bench-engine bench-features bench-gpu docs clean venv venv-dev
 
 help:
@@ -77,6 +77,18 @@ CHAOS = $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(ENGI
 	$(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS))
 chaos: venv-dev ## kill and cut everything under load, and count what is lost (SECONDS, SEED, ENGINE, KILLS)
 	@$(BIN)/python -m tests.acceptance.faults $(CHAOS) $(ARGS)
+
+# make endure SECONDS=3600 SEED=1
+ENDURE = --engine tiny --gap 15 --appendfsync always --lease 3 --steady --workers 2 \
+	--seconds $(if $(filter command line,$(origin SECONDS)),$(SECONDS),3600) $(if $(SEED),--seed $(SEED))
+endure: venv-dev ## an hour of faults, one every 15 s: memory, descriptors and keys as well (SECONDS, SEED)
+	@$(BIN)/python -m tests.acceptance.faults $(ENDURE) $(ARGS)
+
+trials: venv-dev ## one stream, one fault, thirty times each, at the defaults: how long it is silent (ROUNDS)
+	@$(BIN)/python -m tests.acceptance.faults.trials $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
+
+goals: venv-dev ## R1 to R14 as one table, of the figures in docs/reports and of tests that are run now
+	@$(BIN)/python -m tests.acceptance.faults.goals docs/reports/*.json $(ARGS)
 
 soak: venv-dev ## the engine alone under random work, half an hour: outputs, memory, a report (SECONDS, ARGS)
 	@$(BIN)/python -m tests.soak --report docs/reports/soak-engine.md $(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS)) $(ARGS)

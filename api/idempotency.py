@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import Request
+from pydantic import BaseModel
 
 from shared.errors import invalid_request
 from shared.job import Accepted
@@ -23,6 +24,12 @@ PARAMETER: dict[str, Any] = {
     "description": "Repeated with the same body: the same job while that is kept; with another body: 409.",
     "schema": {"type": "string", "minLength": 1, "maxLength": _MAX_LENGTH},
 }
+
+
+def as_asked(body: BaseModel) -> dict[str, Any]:
+    """What is compared of a body: not what has its default, so that a version with more fields, on another
+    replica or after an upgrade, finds the same in it."""
+    return body.model_dump(mode="json", exclude_defaults=True)
 
 
 def read_key(request: Request, owner: str, asked: Any) -> RequestKey | None:

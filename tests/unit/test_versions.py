@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from api.cursor import ChoiceCursor, Cursor
+from api.idempotency import as_asked
+from api.schemas.chat import ChatRequest
 from shared.append import AppendAnswer
 from shared.errors import DecodeError, ErrorInfo
 from shared.events import (
@@ -167,3 +169,17 @@ def test_a_cursor_is_written_and_read_so() -> None:
 def test_the_answer_to_an_append_is_read_so() -> None:
     assert AppendAnswer.decode("end", "12,7") == AppendAnswer("end", (12, 7))
     assert AppendAnswer.decode("not yours") == AppendAnswer("not yours")
+
+
+class LaterChat(ChatRequest):
+    """A chat of a version with more fields."""
+
+    mood: str | None = None
+
+
+def test_a_keyed_request_is_the_same_to_a_version_with_more_fields() -> None:
+    """A client whose POST was cut repeats it, maybe at a replica of the other version."""
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "seed": 3}
+    assert as_asked(LaterChat.model_validate(body)) == as_asked(ChatRequest.model_validate(body))
+    moody = LaterChat.model_validate({**body, "mood": "good"})
+    assert as_asked(moody) != as_asked(ChatRequest.model_validate(body))

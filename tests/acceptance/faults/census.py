@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
+from contextlib import suppress
 from typing import cast
 
 import psutil
@@ -15,13 +16,17 @@ from shared.events import Entry, Output, event_type
 from shared.job import Job
 from tests.acceptance.faults.cluster import Cluster
 from tests.acceptance.faults.figures import Usage
-from tests.acceptance.faults.history import Final
+from tests.acceptance.faults.history import Final, History
 from tests.acceptance.faults.http import Unreachable, fetch
 
 #: Keys that outlive all jobs: of models, of Celery, and of the order of acceptance.
 _LASTING = (keys.MODELS, keys.WORKERS, keys.PLACE, "worker:", "pace:", "_kombu.binding", "unacked", "celery")
 #: File descriptors beyond the first ones that a replica may keep: connections to Redis of its pools.
 _POOLED_FDS = 70
+#: Seconds between two looks at which jobs are over.
+_COLLECT_S = 10.0
+#: A job may have ended so long (s) before it was read; Redis may have been away meanwhile.
+_SLACK_S = 60.0
 
 
 async def final_of(cluster: Cluster, job_id: str) -> Final | None:
@@ -33,6 +38,7 @@ async def final_of(cluster: Cluster, job_id: str) -> Final | None:
 def _final(job: Job, entries: list[Entry]) -> Final:
     positions = [0] * job.n
     texts: list[list[str]] = [[] for _ in range(job.n)]
+    token_ids: list[list[int]] = [[] for _ in range(job.n)]
     finishes: list[str | None] = [None] * job.n
     is_joined = True
     for entry in entries:
@@ -41,6 +47,7 @@ def _final(job: Job, entries: list[Entry]) -> Final:
                 is_joined = is_joined and choice.start == positions[choice.index]
                 positions[choice.index] = choice.end
                 texts[choice.index] += choice.texts
+                token_ids[choice.index] += choice.token_ids
                 finishes[choice.index] = choice.finish or finishes[choice.index]
         is_joined = is_joined and entry.end == tuple(positions)
     return Final(
@@ -54,6 +61,7 @@ def _final(job: Job, entries: list[Entry]) -> Final:
         completion_tokens=sum(job.end),
         attempts=job.attempts,
         reason=job.reason,
+        token_ids=tuple(map(tuple, token_ids)),
     )
 
 
@@ -61,6 +69,44 @@ async def finals_of(cluster: Cluster, job_ids: Iterable[str]) -> dict[str, Final
     """Those of these jobs that are there."""
     found = [await final_of(cluster, job_id) for job_id in job_ids]
     return {final.job_id: final for final in found if final is not None}
+
+
+class Finals:
+    """Jobs as they ended, read while the load goes on: in a long run retention forgets them meanwhile.
+
+    Those that retention may not yet have forgotten are read at the end, and have to be there.
+    """
+
+    def __init__(self, cluster: Cluster, histories: Sequence[History], retention_s: float) -> None:
+        self._cluster = cluster
+        self._histories = histories
+        self._retention_s = retention_s
+        self._waiting: set[str] = set()
+        #: With the time of reading.
+        self._found: dict[str, tuple[float, Final]] = {}
+
+    async def keep(self) -> None:
+        """Read those that are over, until cancelled."""
+        while True:
+            await asyncio.sleep(_COLLECT_S)
+            with suppress(StoreUnavailable):
+                await self._collect()
+
+    async def _collect(self) -> None:
+        for history in self._histories:
+            self._waiting |= history.job_ids - self._found.keys()
+        for job_id in list(self._waiting):
+            final = await final_of(self._cluster, job_id)
+            # The record was read before the stream, which by then may have gone on.
+            if final is not None and final.status in final.ends:
+                self._found[job_id] = time.monotonic(), final
+                self._waiting.discard(job_id)
+
+    async def of(self, job_ids: Iterable[str]) -> dict[str, Final]:
+        """Those of these jobs that are there, or were for as long as they should."""
+        since = time.monotonic() - self._retention_s + _SLACK_S
+        forgotten = {job_id: final for job_id, (at, final) in self._found.items() if at < since}
+        return {**forgotten, **await finals_of(self._cluster, job_ids)}
 
 
 async def all_over(cluster: Cluster, within_s: float) -> list[str]:
@@ -146,8 +192,7 @@ async def _in_api(url: str, pid: int, first_fds: int) -> list[str]:
 
 def usage_of(cluster: Cluster) -> list[Usage]:
     """Of every process that lives."""
-    found = [(part.name, psutil.Process(part.pid)) for part in cluster.parts if part.is_alive]
-    found.append(("redis", psutil.Process(cluster.redis.pid)))
+    found = [(name, psutil.Process(pid)) for name, pid in cluster.living()]
     return [Usage(name, process.memory_info().rss, process.num_fds()) for name, process in found]
 
 

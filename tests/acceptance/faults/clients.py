@@ -26,7 +26,7 @@ class Refused(Exception):
 
 
 class Client:
-    """One request. `run` fills its history; cut from outside it counts as hung."""
+    """One request. `run` fills its history; one that has no answer by its deadline counts as hung."""
 
     def __init__(self, ask: Ask, urls: Sequence[str], model: str, rng: random.Random) -> None:
         self.history = History(ask, time.monotonic())
@@ -36,8 +36,15 @@ class Client:
         self._random = rng
         self._key = {"idempotency-key": secrets.token_hex(12)}
         self._reader = Reader(self.history)
+        self._deadline = asyncio.timeout(None)
+
+    def give_up_in(self, within_s: float) -> None:
+        """Set the deadline, or an earlier one; while it runs."""
+        deadline = asyncio.get_running_loop().time() + within_s
+        self._deadline.reschedule(min(deadline, self._deadline.when() or deadline))
 
     async def run(self, within_s: float) -> History:
+        """Ask and read to the end."""
         ways: dict[str, Callable[[], Any]] = {
             "streamed": self._stream,
             "abandoned": self._stream,
@@ -49,7 +56,8 @@ class Client:
             "late": self._come_late,
         }
         try:
-            async with asyncio.timeout(within_s):
+            async with self._deadline:
+                self.give_up_in(within_s)
                 await ways[self._ask.kind]()
         except TimeoutError:
             self.history.is_hung = True

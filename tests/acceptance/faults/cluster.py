@@ -25,7 +25,7 @@ from tests.redis_server import RedisServer
 Role = Literal["api", "worker"]
 MODEL = "scripted"
 #: Long enough for a machine that has much else to do.
-START_S = 60.0
+START_S = 180.0
 _API = "api.entry"
 _SCRIPTED = "tests.acceptance.faults.scripted_worker"
 
@@ -52,6 +52,10 @@ class Part:
         self.first_fds = 0
         #: Whether its deaths are told to the store, as `baton up` does.
         self.is_supervised = False
+        #: Whether it may be disturbed, but not ended.
+        self.is_spared = False
+        #: Where it is born, and as what, if not where all others are.
+        self.origin: tuple[Nursery, str] | None = None
         self._cluster = cluster
         self._environ = dict(environ)
         self._keeper: asyncio.Task[None] | None = None
@@ -148,7 +152,6 @@ class Cluster:
         directory: Path | None = None,
         worker_module: str = _SCRIPTED,
         worker_arguments: tuple[str, ...] = ("--step-s", "0.005"),
-        preloaded: tuple[str, ...] = (),
         model: str = MODEL,
         **settings: str,
     ) -> None:
@@ -158,7 +161,6 @@ class Cluster:
         self.parts: list[Part] = []
         self.num_deaths = {"api": 0, "worker": 0}
         self._worker = (worker_module, worker_arguments)
-        self._preloaded = preloaded
         self._settings = {
             "MODEL": model,
             "MODEL_NAME": model,
@@ -178,7 +180,7 @@ class Cluster:
         #: Past all proxies.
         self.client = client
         self.store = JobStore(client)
-        self.nursery = await self._stack.enter_async_context(Nursery(_API, self._worker[0], *self._preloaded))
+        self.nursery = await self._stack.enter_async_context(Nursery(_API, self._worker[0]))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -188,6 +190,11 @@ class Cluster:
         for part in self.parts:
             if part.proxy.port:
                 await part.proxy.stop()
+
+    @property
+    def model_path(self) -> str:
+        """What workers load."""
+        return self._settings["MODEL"]
 
     @property
     def apis(self) -> list[Part]:
@@ -200,6 +207,11 @@ class Cluster:
     @property
     def urls(self) -> list[str]:
         return [part.url for part in self.apis]
+
+    def living(self) -> list[tuple[str, int]]:
+        """Names and process ids of what runs now."""
+        found = [(part.name, part.pid) for part in self.parts if part.is_alive]
+        return found if self.redis.is_over else [*found, ("redis", self.redis.pid)]
 
     def add(self, role: Role, name: str, **settings: str) -> Part:
         """Another part, not yet started."""
@@ -244,7 +256,10 @@ class Cluster:
 
     async def start_process(self, part: Part, environ: Mapping[str, str]) -> Life:
         module, arguments = (_API, ()) if part.role == "api" else self._worker
-        return await self.nursery.start(module, environ, self.home / f"{part.name}.log", arguments)
+        nursery = self.nursery
+        if part.origin is not None:
+            nursery, module = part.origin
+        return await nursery.start(module, environ, self.home / f"{part.name}.log", arguments)
 
     async def announce_death(self, pid: int) -> None:
         """What `baton up` does for a worker that it saw die."""

@@ -15,9 +15,11 @@ from typing import cast
 from redis.exceptions import RedisError
 
 from shared import keys
+from shared.errors import StoreUnavailable
 from tests.acceptance.faults.cluster import Cluster, Part, Role
 from tests.acceptance.faults.history import History
 from tests.acceptance.faults.plan import FaultKind, Planned
+from tests.redis_server import RedisServer
 
 #: Replies that one fault swallows at most.
 _REPLIES = 12
@@ -53,6 +55,8 @@ class Faults:
                 return await self._to_redis(fault)
         role: Role = "api" if subject == "api" else "worker"
         parts = [part for part in self._cluster.parts if part.role == role and part.is_alive]
+        if what in ("kill", "host lost", "term"):
+            parts = [part for part in parts if not part.is_spared]
         if parts:
             await self._to_part(fault, parts[fault.target % len(parts)], what)
 
@@ -92,7 +96,7 @@ class Faults:
     async def _kill_all(self, fault: Planned) -> None:
         await self._note(fault, None)
         for part in self._cluster.workers:
-            if part.life is not None:
+            if part.life is not None and not part.is_spared:
                 part.is_supervised = False
                 part.life.kill()
 
@@ -106,7 +110,7 @@ class Faults:
                 await self._restart(fault, lambda: None)
             case "redis tail cut":
                 self._excuse(time.monotonic() - 2)
-                await self._restart(fault, lambda: cut_tail(server.directory, fault.amount))
+                await self._restart(fault, lambda: cut_tail(server, fault.amount))
             case "redis set back":
                 if self._copied_at:
                     self._excuse(self._copied_at)
@@ -183,34 +187,45 @@ class Faults:
                 history.is_excused = True
 
     async def _note(self, fault: Planned, part: Part | None) -> None:
-        open_ones = [history for history in self._histories if not history.is_told_end]
         if part is not None and part.role == "api":
-            touched = [history for history in open_ones if history.reads_from == part.url]
+            touched = [history for history in self._open_ones() if history.reads_from == part.url]
         elif part is not None:
-            jobs = await self._jobs_of(part)
-            touched = [history for history in open_ones if history.job_id in jobs]
+            return await self.note_worker(fault.kind, part.pid)
         else:
-            touched = open_ones
+            touched = self._open_ones()
         self.done.append(Done(fault.kind, time.monotonic(), tuple(touched)))
 
-    async def _jobs_of(self, part: Part) -> set[str]:
+    async def note_worker(self, kind: FaultKind, pid: int) -> None:
+        """A fault of the worker with this process id, which happens now."""
+        jobs = await self._jobs_of(pid)
+        touched = [history for history in self._open_ones() if history.job_id in jobs]
+        self.done.append(Done(kind, time.monotonic(), tuple(touched)))
+
+    def _open_ones(self) -> list[History]:
+        return [history for history in self._histories if not history.is_told_end]
+
+    async def _jobs_of(self, pid: int) -> set[str]:
         try:
-            lease = await part.lease()
-            if lease is None:
-                return set()
-            found = await cast(
-                Awaitable[Iterable[str]], self._cluster.client.hkeys(keys.worker_jobs(lease.incarnation))
-            )
-            return set(found)
-        except RedisError:
+            leases = [worker for worker in await self._cluster.store.workers() if worker.pid == pid]
+            found = [
+                await cast(
+                    Awaitable[Iterable[str]], self._cluster.client.hkeys(keys.worker_jobs(lease.incarnation))
+                )
+                for lease in leases
+            ]
+            return {job_id for jobs in found for job_id in jobs}
+        except (RedisError, StoreUnavailable):
             return set()
 
 
-def cut_tail(directory: Path, num_bytes: int) -> int:
-    """Cut the append-only file short, as a crash of the machine would; answers by how much."""
-    path = _append_only(directory)
+def cut_tail(server: RedisServer, num_bytes: int) -> int:
+    """Cut the append-only file short, as a crash of the machine would; answers by how much.
+
+    What Redis wrote anew at its start it has synced before it took that for its file: no crash tears it.
+    """
+    path = _append_only(server.directory)
     size = path.stat().st_size
-    cut = min(num_bytes, size)
+    cut = max(0, min(num_bytes, size - server.rewritten_bytes))
     with path.open("r+b") as file:
         file.truncate(size - cut)
     return cut

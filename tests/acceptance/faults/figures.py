@@ -51,6 +51,8 @@ def figures(
     deaths: Mapping[str, int],
     leftovers: Sequence[str],
     usage: Sequence[Usage],
+    *,
+    lease_s: float = 1.0,
 ) -> list[Figure]:
     """Those that a run measures. `gaps` and `faults` by kind of fault."""
     broken = Counter[str](violation.fault for violation in violations)
@@ -62,8 +64,8 @@ def figures(
     return [
         Figure("R1 promises broken, of any kind", "0", str(broken.total())),
         Figure(
-            "R2 next new token, a worker's host lost (lease 1 s here, 3 s by default)",
-            "p50 6 s, p99 10 s",
+            f"R2 next new token, a worker's host lost (lease {lease_s:g} s here, 3 s by default)",
+            "p50 4 s, p99 10 s",
             spread(gaps.get("worker host lost", ())),
         ),
         Figure("R2 the same, a supervised worker killed", "p50 2 s", spread(gaps.get("worker kill", ()))),

@@ -104,3 +104,5 @@ class Final:
     completion_tokens: int
     attempts: int
     reason: str | None = None
+    #: Per choice, as `texts`.
+    token_ids: tuple[tuple[int, ...], ...] = ()

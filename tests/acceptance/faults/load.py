@@ -16,6 +16,9 @@ WEIGHTS: dict[Kind, int] = {
     "abandoned": 2,
 }  # fmt: skip
 
+#: How many times as patient clients are while faults go on.
+_AMID_FAULTS = 5
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -60,6 +63,7 @@ class Load:
         self._shape = shape
         self._patience_s = patience_s
         self._is_stopping = False
+        self._asking: set[Client] = set()
         #: Of all clients, also those that still read.
         self.histories: list[History] = []
         self._slots = [
@@ -70,11 +74,18 @@ class Load:
         while not self._is_stopping:
             client = Client(draw(rng, self._shape), self._urls, self._model, rng)
             self.histories.append(client.history)
-            await client.run(self._patience_s)
+            self._asking.add(client)
+            await client.run(_AMID_FAULTS * self._patience_s)
+            self._asking.discard(client)
 
     async def finish(self) -> list[History]:
-        """Ask no more; what every client was told, once the last has its answer."""
+        """Ask no more; what every client was told, once the last has its answer or was patient for long.
+
+        Patience counts from here, as faults are over: while they went on a job took its time.
+        """
         self._is_stopping = True
+        for client in self._asking:
+            client.give_up_in(self._patience_s)
         await asyncio.gather(*self._slots)
         return self.histories
 

@@ -23,6 +23,8 @@ from typing import Any, NoReturn
 
 #: Lines of orders and reports are never longer.
 _LIMIT = 1 << 20
+#: Until the first birth everything is imported, on a machine that may have much else to do.
+_BIRTH_S = 180.0
 
 
 @dataclass(eq=False)
@@ -61,10 +63,14 @@ class Life:
 
 
 class Nursery:
-    """To be used in an `async with`; on its end all its processes are killed."""
+    """To be used in an `async with`; on its end all its processes are killed.
 
-    def __init__(self, *modules: str) -> None:
+    With `tree` all code is that of another checkout, also the nursery's own.
+    """
+
+    def __init__(self, *modules: str, tree: Path | None = None) -> None:
         self._modules = modules
+        self._tree = tree
         self._process: asyncio.subprocess.Process | None = None
         self._reports: asyncio.Task[None] | None = None
         self._births: asyncio.Queue[int] = asyncio.Queue()
@@ -79,6 +85,8 @@ class Nursery:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_LIMIT,
+            cwd=self._tree,
+            env=None if self._tree is None else {**os.environ, "PYTHONPATH": str(self._tree)},
         )
         self._reports = asyncio.create_task(self._listen())
         return self
@@ -97,7 +105,7 @@ class Nursery:
         order = {"module": module, "environ": dict(environ), "log": str(log), "arguments": arguments}
         async with self._ordering:
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(_BIRTH_S):
                 pid = await self._births.get()
         life = self._lives[pid] = Life(pid, log)
         if pid in self._early:

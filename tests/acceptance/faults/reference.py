@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from tests.acceptance.faults.history import Ask
+from tests.acceptance.faults.history import Ask, Final
 from tests.scripted_backend import scripted_token
 
 
@@ -36,16 +36,45 @@ class Scripted:
         return "stop" if ask.length <= ask.max_tokens else "length"
 
 
-class Recorded:
-    """Texts per token of runs that nothing disturbed, by seed: each at least as long as any that is asked."""
+class Told:
+    """What the store says that was answered: where engines differ, readers must still agree with that."""
 
-    def __init__(self, texts: Mapping[int, tuple[tuple[str, ...], ...]]) -> None:
-        self._texts = texts
+    def __init__(self, answers: Mapping[int, Final]) -> None:
+        """`answers` by seed."""
+        self._answers = answers
 
     def text(self, ask: Ask, choice: int, start: int, end: int) -> str:
-        tokens = self._texts[ask.seed][choice][start : min(end, self.length(ask, choice))]
+        return "".join(self._answers[ask.seed].texts[choice][start:end])
+
+    def length(self, ask: Ask, choice: int) -> int:
+        return len(self._answers[ask.seed].texts[choice])
+
+    def finish(self, ask: Ask, choice: int) -> str:
+        return self._answers[ask.seed].finishes[choice] or "none"
+
+
+class Recorded:
+    """Texts per token of runs that nothing disturbed, by seed: each at least as long as any that is asked.
+
+    `rests` are, by seed and choice, what an answer of so many tokens says at its end beyond their texts: the
+    mark of half a character that more tokens would have made a whole one.
+    """
+
+    def __init__(
+        self,
+        texts: Mapping[int, tuple[tuple[str, ...], ...]],
+        rests: Mapping[int, tuple[tuple[str, ...], ...]],
+    ) -> None:
+        self._texts = texts
+        self._rests = rests
+
+    def text(self, ask: Ask, choice: int, start: int, end: int) -> str:
+        length = self.length(ask, choice)
+        tokens = self._texts[ask.seed][choice][start : min(end, length)]
         whole = "".join(self._texts[ask.seed][choice][:end])
         cut = self._stops_at(ask, choice)
+        if cut is None and start < length <= end:
+            return "".join(tokens) + self._rests[ask.seed][choice][length]
         if cut is None or len(whole) <= cut:
             return "".join(tokens)
         before = len("".join(self._texts[ask.seed][choice][:start]))

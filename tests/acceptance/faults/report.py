@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from tests.acceptance.faults.checker import Violation
 from tests.acceptance.faults.faults import Done
 from tests.acceptance.faults.figures import Figure, Usage, figures
+from tests.acceptance.faults.gauge import Readings
+from tests.acceptance.faults.growth import GOAL_MIB, flatness, growth, table
 from tests.acceptance.faults.history import Final, History
 
 #: Violations that are shown in full.
@@ -34,12 +37,19 @@ class Run:
     violations: Sequence[Violation]
     #: Jobs that never ended, and what was left over.
     leftovers: Sequence[str]
-    num_swallowed: int = 0
-    usage: Sequence[Usage] = ()
+    num_swallowed: int
+    usage: Sequence[Usage]
+    lease_s: float
+    readings: Readings
 
     @property
     def is_clean(self) -> bool:
         return not self.violations and not self.leftovers
+
+    @property
+    def has_grown(self) -> bool:
+        """Whether a process that lived long enough misses the goal of memory."""
+        return any((one.rss_slope or 0.0) >= GOAL_MIB for one in growth(self.readings))
 
 
 def gaps(done: Sequence[Done]) -> dict[str, list[float]]:
@@ -78,6 +88,8 @@ def show(run: Run) -> str:
         f"- {len(run.done)} faults; processes that died: {_counts(Counter(run.deaths))}",
         f"- Redis given back an earlier state: {len(excused)} requests were open then, "
         f"{sum(h.is_lost for h in excused)} of them lost their job",
+        f"- {os.cpu_count()} CPUs; processes of the whole machine that ran or waited for one meanwhile: "
+        f"{_load_of(run.readings)}",
         "",
         "| broken promise | count |",
         "|---|---|",
@@ -90,7 +102,9 @@ def show(run: Run) -> str:
         "",
         "| goal | wanted | measured |",
         "|---|---|---|",
-        *(f"| {one.name} | {one.goal} | {one.figure} |" for one in _figures(run)),
+        *(f"| {one.name} | {one.goal} | {one.figure} |" for one in goals(run)),
+        "",
+        *table(run.readings),
         "",
         *(f"- {v.fault}: {v.kind} {v.job_id} {v.detail}" for v in run.violations[:_MOST_SHOWN]),
         *(f"- left: {each}" for each in run.leftovers[:_MOST_SHOWN]),
@@ -100,11 +114,25 @@ def show(run: Run) -> str:
     return "\n".join(lines)
 
 
-def _figures(run: Run) -> list[Figure]:
+def _load_of(readings: Readings) -> str:
+    ordered = sorted(readings.loads)
+    return f"{ordered[0]:.1f} to {ordered[-1]:.1f} (median {statistics.median(ordered):.1f})"
+
+
+def goals(run: Run) -> list[Figure]:
+    """Goal beside figure, as far as a run tells them."""
     faults = Counter[str](one.kind for one in run.done)
-    return figures(
-        run.violations, run.histories, gaps(run.done), faults, run.deaths, run.leftovers, run.usage
+    found = figures(
+        run.violations,
+        run.histories,
+        gaps(run.done),
+        faults,
+        run.deaths,
+        run.leftovers,
+        run.usage,
+        lease_s=run.lease_s,
     )
+    return [*found, *flatness(run.readings)]
 
 
 _PROMISES = (

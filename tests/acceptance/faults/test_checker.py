@@ -157,10 +157,28 @@ def test_who_leaves_and_who_cancels() -> None:
 
 
 def test_a_recorded_reference_ends_at_a_stop_string() -> None:
-    reference = Recorded({1: (("ab", "cd", "ef", "gh"),)})
+    reference = Recorded({1: (("ab", "cd", "ef", "gh"),)}, {1: (("",) * 5,)})
     ask = Ask("streamed", 1, 4, 4, stop="de")
     assert (reference.length(ask, 0), reference.finish(ask, 0)) == (3, "stop")
     assert [reference.text(ask, 0, at, at + 1) for at in range(4)] == ["ab", "c", "", ""]
     later = replace(ask, max_tokens=2)
     assert (reference.length(later, 0), reference.finish(later, 0)) == (2, "length")
     assert reference.text(later, 0, 0, 2) == "abcd"
+
+
+def test_a_recorded_reference_that_ends_within_a_character_says_so() -> None:
+    reference = Recorded({1: (("a", "", "é", "b"),)}, {1: (("", "", "\ufffd", "", ""),)})
+    ask = Ask("streamed", 1, 4, 2)
+    assert reference.text(ask, 0, 0, 1) == "a"
+    assert reference.text(ask, 0, 0, 2) == "a\ufffd" and reference.text(ask, 0, 1, 2) == "\ufffd"
+    assert reference.text(ask, 0, 2, 2) == ""
+    assert reference.text(replace(ask, max_tokens=3), 0, 0, 3) == "aé"
+
+
+def test_what_a_redis_that_was_set_back_ends_with_may_be_less_than_was_sent() -> None:
+    cancelled = replace(ASK, kind="cancelled")
+    told = [*good()[:2], Heard("usage", completion_tokens=1), Heard("end", detail="cancelled")]
+    assert "wrong usage" in faults(told, None, cancelled)
+    assert "wrong usage" not in faults(told, None, cancelled, is_excused=True)
+    more = [*good()[:2], Heard("usage", completion_tokens=99), Heard("end", detail="cancelled")]
+    assert "wrong usage" in faults(more, None, cancelled, is_excused=True)

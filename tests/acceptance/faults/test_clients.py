@@ -14,6 +14,7 @@ import pytest
 from tests.acceptance.faults.checker import check
 from tests.acceptance.faults.clients import Client
 from tests.acceptance.faults.history import Ask, History
+from tests.acceptance.faults.load import Load, Shape
 from tests.acceptance.faults.reference import Scripted
 
 ASK = Ask("whole", seed=7, length=9, max_tokens=100)
@@ -63,3 +64,27 @@ async def test_a_job_that_redis_lost_is_over(kind: str, status: int, code: str) 
 async def test_another_error_is_excused_by_nothing() -> None:
     history = await told(ASK, 500, "internal_error")
     assert faults(history, is_excused=True) == {"complaint"}
+
+
+async def test_who_has_no_answer_long_after_the_last_fault_hangs() -> None:
+    has_asked = asyncio.Event()
+
+    async def keep_waiting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        has_asked.set()
+        await reader.read()
+        writer.close()
+
+    async with served(keep_waiting) as url:
+        load = Load([url], "m", Shape(), seed=1, slots=1, patience_s=0.05)
+        await has_asked.wait()
+        histories = await load.finish()
+    assert histories[-1].is_hung
+
+
+async def test_a_deadline_is_never_put_off() -> None:
+    async with served(always(503, "store_unavailable")) as url:
+        client = Client(ASK, [url], "m", random.Random(1))
+        asking = asyncio.create_task(client.run(0.05))
+        await asyncio.sleep(0)
+        client.give_up_in(60)
+        assert (await asking).is_hung

@@ -25,13 +25,23 @@ def server() -> Iterator[RedisServer]:
 def test_a_torn_end_harms_nothing_that_comes_later(server: RedisServer, num_bytes: int) -> None:
     append(server, 0, 10, "first")
     server.kill()
-    cut_tail(server.directory, num_bytes)
+    cut_tail(server, num_bytes)
     server.start()
     append(server, num_entries(server), 15, "second")
     before = stream(server)
     server.kill()
     server.start()
     assert stream(server) == before
+
+
+def test_what_was_written_anew_at_the_start_is_not_torn(server: RedisServer) -> None:
+    append(server, 0, 10, "first")
+    server.kill()
+    server.start()
+    server.kill()
+    assert cut_tail(server, 500) == 0
+    server.start()
+    assert num_entries(server) == 10
 
 
 def append(server: RedisServer, first: int, last: int, text: str) -> None:
