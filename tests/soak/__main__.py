@@ -8,6 +8,7 @@ import shlex
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -70,7 +71,8 @@ def main() -> int:
     chance = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as directory:
         loaded, config = load(make_tiny_chat_model(Path(directory) / "tiny"))
-    pool = make_pool(make_engine(loaded, config), chance, POOL_SIZE, len(loaded.tokenizer))
+    plain = make_engine(loaded, replace(config, speculation="off"))
+    pool = make_pool(plain, chance, POOL_SIZE, len(loaded.tokenizer))
     engine = make_engine(loaded, config)
     moments = run(Soak(engine, pool, chance), engine, options.seconds)
     places = most_at_once(engine), most_at_once(make_engine(loaded, config))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 from tests.soak.__main__ import load
@@ -13,7 +14,8 @@ from workers.engine.engine import make_engine
 def test_whatever_comes_and_goes_each_answer_is_the_one_it_has_alone(tmp_path: Path) -> None:
     loaded, config = load(make_tiny_chat_model(tmp_path / "tiny"))
     chance = random.Random(2)
-    pool = make_pool(make_engine(loaded, config), chance, 25, len(loaded.tokenizer))
+    plain = make_engine(loaded, replace(config, speculation="off"))
+    pool = make_pool(plain, chance, 25, len(loaded.tokenizer))
     engine = make_engine(loaded, config)
     soak = Soak(engine, pool, chance)
     for _ in range(300):
