@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from workers.engine.assembly import make_engine
 from workers.engine.config import EngineConfig
-from workers.engine.engine import Engine, make_engine
+from workers.engine.engine import Engine
 from workers.engine.loader import load_model
 from workers.resolver import Resolver
 

@@ -20,8 +20,9 @@ from bench.spread import spread
 from shared.constraint import Constraint
 from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
+from workers.engine.assembly import make_engine
 from workers.engine.config import EngineConfig
-from workers.engine.engine import Engine, make_engine
+from workers.engine.engine import Engine
 from workers.engine.loader import load_model
 
 #: Longer than any of the steps that are measured.

@@ -26,8 +26,9 @@ from bench.verdict import HEADING, Answers, Verdict, compare, row
 from shared.events import ChoiceOutput
 from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
+from workers.engine.assembly import make_engine
 from workers.engine.config import EngineConfig
-from workers.engine.engine import Engine, make_engine
+from workers.engine.engine import Engine
 from workers.engine.loader import LoadedModel, load_model
 
 #: Tokens of prompts: less than a chunk, some chunks, and so many that an answer outgrows its first slot.

@@ -22,8 +22,9 @@ import torch
 from bench.spread import spread
 from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
+from workers.engine.assembly import make_engine
 from workers.engine.config import EngineConfig
-from workers.engine.engine import Engine, make_engine
+from workers.engine.engine import Engine
 from workers.engine.loader import LoadedModel, load_model
 
 #: Tokens between whose times the usual gap is measured.

@@ -21,8 +21,9 @@ from pathlib import Path
 from bench.spread import spread
 from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
+from workers.engine.assembly import make_engine
 from workers.engine.config import EngineConfig, Speculation
-from workers.engine.engine import Engine, make_engine
+from workers.engine.engine import Engine
 from workers.engine.loader import LoadedModel, load_model
 
 _PASSAGES = Path(__file__).with_name("perplexity.txt").read_text().split("\n\n")

@@ -248,7 +248,7 @@ GUARDS = (
     ),
     _guard(
         "a row that cannot be drawn fails alone",
-        "workers/engine/engine.py",
+        "workers/engine/isolating_sampler.py",
         "if num_failed == 0 or num_failed == len(rows) > 1:",
         "if True:",
         "tests/unit/workers/engine/test_engine.py",

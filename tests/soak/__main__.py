@@ -18,8 +18,9 @@ from tests.soak.pool import make_pool
 from tests.soak.report import MAX_GROWTH_MIB, Moment, conclusion, growth_mib, page
 from tests.soak.soak import Soak, most_at_once
 from tests.tiny_chat_model import make_tiny_chat_model
+from workers.engine.assembly import make_engine
 from workers.engine.config import EngineConfig
-from workers.engine.engine import Engine, make_engine
+from workers.engine.engine import Engine
 from workers.engine.loader import LoadedModel, load_model
 
 #: So few that sequences have to give their slots back now and then.

@@ -10,7 +10,8 @@ from typing import Any
 from shared.events import ChoiceOutput
 from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
-from workers.engine.engine import Engine, EngineOutput
+from workers.engine.engine import Engine
+from workers.engine.engine_output import EngineOutput
 
 _WAYS: tuple[dict[str, Any], ...] = (
     {"temperature": 0.0},

@@ -11,7 +11,8 @@ from shared.events import ChoiceOutput
 from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
 from tests.soak.pool import Known, join
-from workers.engine.engine import Engine, EngineOutput
+from workers.engine.engine import Engine
+from workers.engine.engine_output import EngineOutput
 
 #: Requests that are in the engine at once, at most: more than it has slots.
 _MOST = 48

@@ -8,7 +8,7 @@ from tests.soak.__main__ import load
 from tests.soak.pool import make_pool
 from tests.soak.soak import Soak, most_at_once
 from tests.tiny_chat_model import make_tiny_chat_model
-from workers.engine.engine import make_engine
+from workers.engine.assembly import make_engine
 
 
 def test_whatever_comes_and_goes_each_answer_is_the_one_it_has_alone(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from transformers.utils import logging as transformers_logging
 
 from workers.backends.local import LocalBackend
 from workers.device import Device
+from workers.engine.assembly import make_engine
 from workers.engine.config import EngineConfig
-from workers.engine.engine import make_engine
 from workers.engine.free_memory import OutOfMemory
 from workers.engine.loader import LoadedModel, load_model
 from workers.engine.model_files import ModelFiles

@@ -10,8 +10,9 @@ from typing import Any
 from api.schemas.chat import read_chat
 from shared.events import ChoiceOutput
 from shared.job import ResolvedRequest
+from workers.engine.assembly import make_engine
 from workers.engine.config import EngineConfig, Speculation
-from workers.engine.engine import Engine, make_engine
+from workers.engine.engine import Engine
 from workers.engine.loader import load_model
 from workers.resolver import Resolver
 from workers.transcript import Transcript

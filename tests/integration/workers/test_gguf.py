@@ -16,8 +16,8 @@ from tests.int8 import is_int8_served
 from tests.integration.workers.harness import MODEL, Jobs, eventually
 from tests.redis_server import RedisServer
 from tests.tiny_gguf import write_tiny_gguf
+from workers.engine.assembly import make_engine
 from workers.engine.config import EngineConfig, Quant
-from workers.engine.engine import make_engine
 from workers.engine.loader import load_model
 from workers.resolver import Resolver
 

@@ -14,8 +14,8 @@ from tests.integration.workers.lossy_store import LossyStore
 from tests.scripted_backend import scripted_text
 from tests.tiny_chat_model import make_tiny_chat_model
 from workers.backends.local import LocalBackend
+from workers.engine.assembly import make_engine
 from workers.engine.config import EngineConfig
-from workers.engine.engine import make_engine
 from workers.engine.loader import load_model
 from workers.resolver import Resolver
 

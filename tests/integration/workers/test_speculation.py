@@ -14,9 +14,9 @@ from shared.sampling import SamplingParams
 from tests.features import NAMES, PLAIN, features
 from tests.integration.workers.lone_worker import LoneWorker
 from tests.tiny_chat_model import make_tiny_chat_model
+from workers.engine.assembly import make_engine
 from workers.engine.config import EngineConfig
 from workers.engine.drafter import Drafter
-from workers.engine.engine import make_engine
 from workers.engine.loader import load_model
 
 
@@ -74,7 +74,7 @@ def test_an_answer_is_the_same_whoever_guesses_it(
     request, chance = asked[name], random.Random(name)
     expected = whole(plain, request)
     known = [[*request.prompt_token_ids, *choice.token_ids] for choice in expected]
-    guessing.engine._make_drafter = lambda: Foreseer(known, likelihood, chance)
+    guessing.engine._intake._make_drafter = lambda: Foreseer(known, likelihood, chance)
     before = guessing.engine.stats
     assert whole(guessing, request) == expected
     after = guessing.engine.stats
@@ -89,7 +89,7 @@ def test_an_answer_is_the_same_whoever_guesses_it(
 
 def test_a_text_that_repeats_itself_is_drawn_in_fewer_steps(workers: tuple[LoneWorker, LoneWorker]) -> None:
     guessing, plain = workers
-    guessing.engine._make_drafter = Drafter
+    guessing.engine._intake._make_drafter = Drafter
     request = guessing.resolve({"temperature": 0, "max_tokens": 60, "logit_bias": {"20": 100}})
     before, steps_before = guessing.engine.stats, plain.engine.stats.steps
     expected = whole(plain, request)

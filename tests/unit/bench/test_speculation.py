@@ -8,8 +8,9 @@ import pytest
 
 from bench.speculation import compare, works
 from tests.tiny_chat_model import make_tiny_chat_model
+from workers.engine.assembly import make_engine
 from workers.engine.config import EngineConfig, Speculation
-from workers.engine.engine import Engine, make_engine
+from workers.engine.engine import Engine
 from workers.engine.loader import load_model
 
 

@@ -18,7 +18,9 @@ from shared.sampling import SamplingParams
 from tests.models import byte_tokenizer, generate, tiny_model
 from tests.unit.workers.engine.sampling_reference import adjusted_logits
 from workers.engine.detokenizer import TokenBytes
-from workers.engine.engine import Engine, EngineOutput
+from workers.engine.engine import Engine
+from workers.engine.engine_output import EngineOutput
+from workers.engine.isolating_sampler import IsolatingSampler
 from workers.engine.kv_budget import KVBudget
 from workers.engine.kv_cache import KVSpan
 from workers.engine.kv_form import make_budget
@@ -375,7 +377,7 @@ class BrokenSampler(Sampler):
 
 def sampling_badly(model: PreTrainedModel, fails: Callable[[Sequence[SampleRow]], bool]) -> Engine:
     engine = make_engine(model)
-    engine._sampler = BrokenSampler(fails)
+    engine._sampler = IsolatingSampler(BrokenSampler(fails))
     return engine
 
 

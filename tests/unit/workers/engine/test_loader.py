@@ -13,9 +13,9 @@ from shared.sampling import SamplingParams
 from tests.int8 import needs_int8
 from tests.models import tiny_model, write_tiny_model
 from tests.tiny_gguf import write_tiny_gguf
+from workers.engine.assembly import make_engine
 from workers.engine.attention import UnsupportedModel
 from workers.engine.config import EngineConfig
-from workers.engine.engine import make_engine
 from workers.engine.int8_linear import Int8Linear
 from workers.engine.loader import (
     MissingChatTemplate,
