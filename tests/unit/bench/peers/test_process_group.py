@@ -19,9 +19,9 @@ import os, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()"],
     stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
 child.stdout.readline()
-print(child.pid, os.environ.get("BATON_PORT"), os.environ["EXTRA"], flush=True)
 sys.stderr.write("on stderr\\n")
 try:
+    print(child.pid, os.environ.get("BATON_PORT"), os.environ["EXTRA"], flush=True)
     sys.stdin.read()
 except KeyboardInterrupt:
     os._exit(0)
