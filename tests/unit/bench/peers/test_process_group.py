@@ -38,10 +38,12 @@ def test_all_processes_end_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert group.usage().tree_s > 0
     group.stop()
     assert group.has_ended and log.read_text().startswith("on stderr")
-    # Its parent is gone, so that it may stay for a moment as a zombie that init has not yet collected.
-    left = {one.pid for one in running_processes()}
-    assert group.pid not in left
-    assert int(child) not in left or _state(int(child)) == "Z"
+    assert group.pid not in {one.pid for one in running_processes()}
+    # Its parent is gone, so that it may stay for a moment, and as a zombie until init has collected it.
+    deadline = time.monotonic() + 60
+    while _state(int(child)) != "Z" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert _state(int(child)) == "Z"
 
 
 def _state(pid: int) -> str:
