@@ -139,7 +139,7 @@ def test_after_its_worker_was_killed_it_is_the_same(own_system: System) -> None:
             with http.stream("POST", CHAT, json=body(**fields, stream=True)) as response:
                 for block in blocks(response):
                     found.append(block)
-                    if len(found) == 20 and next(num_begun) == len(asked) // 2:
+                    if len(found) == 8 and next(num_begun) == len(asked) // 2:
                         os.kill(worker, signal.SIGKILL)
             return found
 
