@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from workers.engine.kv_cache import SlotCache
-from workers.engine.linear import FusedPart
+from workers.engine.linear import FusedPart, computed_rows
 from workers.native.ops import (
     LANES,
     HeadNorms,
@@ -27,9 +27,6 @@ from workers.native.ops import (
     has_operations,
 )
 
-#: Above so many rows a step is computed with a multiple of _ROW_STEP: oneDNN compiles each product anew for
-#: each number of rows, which takes a millisecond, and half a megabyte for good.
-_MAX_ODD_ROWS, _ROW_STEP = 32, 8
 #: Decoders of transformers that are computed alike.
 _DECODERS = frozenset({"LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model"})
 
@@ -83,9 +80,8 @@ class FusedDecoder(nn.Module):
 
 
 def _padded(states: torch.Tensor) -> torch.Tensor:
-    """With rows of zeros behind, where there are many."""
-    num_rows = len(states)
-    surplus = 0 if num_rows <= _MAX_ODD_ROWS else -num_rows % _ROW_STEP
+    """With rows of zeros behind, so that no product need be."""
+    surplus = computed_rows(len(states)) - len(states)
     return torch.cat([states, states.new_zeros(surplus, states.shape[1])]) if surplus else states
 
 

@@ -24,6 +24,14 @@ _PADS = (1, 2, 4, 8, 16, 32)
 #: Row counts whose results must equal those within _MANY_ROWS.
 _PROBED_ROWS = (1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 31, 32)
 _MANY_ROWS = 64
+#: Above so many rows a product is computed with a multiple of _ROW_STEP: oneDNN compiles it anew for each
+#: number of rows, which takes a millisecond, and half a megabyte for good.
+_MAX_ODD_ROWS, _ROW_STEP = 32, 8
+
+
+def computed_rows(num_rows: int) -> int:
+    """With how many rows a product of so many is computed, at least."""
+    return num_rows if num_rows <= _MAX_ODD_ROWS else -(-num_rows // _ROW_STEP) * _ROW_STEP
 
 
 class PackedLinear(nn.Module):
@@ -39,9 +47,10 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         num_rows = x.numel() // self.in_features
-        if num_rows >= self.min_rows:
+        computed = max(self.min_rows, computed_rows(num_rows))
+        if num_rows == computed:
             return self.multiply(x)
-        padded = x.new_zeros(self.min_rows, self.in_features)
+        padded = x.new_zeros(computed, self.in_features)
         padded[:num_rows] = x.view(num_rows, self.in_features)
         return self.multiply(padded)[:num_rows].view(*x.shape[:-1], self.out_features)
 

@@ -71,3 +71,20 @@ def test_biases_survive_the_join() -> None:
         before = model(input_ids).logits
         pack_linears(model, lambda: model(input_ids))
         torch.testing.assert_close(model(input_ids).logits, before)
+
+
+@pytest.mark.parametrize(("num_rows", "computed"), [(31, 31), (32, 32), (33, 40), (40, 40), (61, 64)])
+def test_many_rows_are_computed_with_few_numbers_of_rows(
+    num_rows: int, computed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed, found = PackedLinear(torch.randn(24, 16), None), list[int]()
+    multiply = packed.multiply
+
+    def count(x: torch.Tensor) -> torch.Tensor:
+        found.append(x.numel() // 16)
+        return multiply(x)
+
+    monkeypatch.setattr(packed, "multiply", count)
+    x = torch.randn(1, num_rows, 16)
+    torch.testing.assert_close(packed(x), multiply(x))
+    assert found == [computed]
