@@ -62,3 +62,8 @@ def invalid_request(
 ) -> RequestError:
     """A RequestError for a fault of the client's."""
     return RequestError(ErrorInfo(message, "invalid_request_error", param, code, status))
+
+
+def invalid_value(param: str, why: str) -> RequestError:
+    """A RequestError for a field whose value cannot be taken."""
+    return invalid_request(f"Invalid value for '{param}': {why}.", param=param, code="invalid_value")

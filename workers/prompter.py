@@ -12,7 +12,7 @@ from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from shared.errors import RequestError, invalid_request
+from shared.errors import RequestError, invalid_request, invalid_value
 from workers.engine.loader import require_chat_template
 
 #: What a prompt ends with: what asks for the assistant's next message; nothing behind the last message; that
@@ -66,7 +66,7 @@ class Prompter:
         for name in variables:
             if name in _RESERVED:
                 param = f"chat_template_kwargs.{name}"
-                raise _invalid(param, "it is no variable of the template's own")
+                raise invalid_value(param, "it is no variable of the template's own")
         inert = [{"role": each["role"], "content": self._inert(_text(each["content"]))} for each in messages]
         try:
             return self._render(inert, end, self._inert_values(variables))
@@ -104,7 +104,7 @@ class Prompter:
     def _refusal(self, error: Exception, end: PromptEnd) -> RequestError:
         if end == "open message" and isinstance(error, ValueError):
             # transformers' own words show the whole prompt.
-            return _invalid(
+            return invalid_value(
                 "continue_final_message", "the chat template does not show the last message whole"
             )
         why = str(error).replace(self._mark, "")
@@ -119,10 +119,6 @@ class Prompter:
         after = prompt.rpartition(self._mark)[2].lstrip()
         token_ids = self._backend.encode(after, add_special_tokens=False).ids
         return frozenset(token_ids[:1]) & self._special_ids
-
-
-def _invalid(param: str, why: str) -> RequestError:
-    return invalid_request(f"Invalid value for '{param}': {why}.", param=param, code="invalid_value")
 
 
 def _text(content: str | list[dict[str, str]]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from shared.constraint import Constraint
-from shared.errors import BatonError, RequestError, invalid_request
+from shared.errors import BatonError, RequestError, invalid_request, invalid_value
 from shared.job import ResolvedRequest
 from shared.prompt_logprobs import MAX_PROMPT_CANDIDATES
 from shared.sampling import SamplingParams
@@ -164,10 +164,7 @@ class Resolver:
                 self._require_token(token_id, place)
         found = tuple(dict.fromkeys(tokens for _, tokens in forms))
         if (num := sum(map(len, found))) > _MAX_BAD_TOKENS:
-            message = (
-                f"Invalid value for 'bad_words': {num} tokens in all, and {_MAX_BAD_TOKENS} are the most."
-            )
-            raise invalid_request(message, param="bad_words", code="invalid_value")
+            raise invalid_value("bad_words", f"{num} tokens in all, and {_MAX_BAD_TOKENS} are the most")
         return found
 
     def _token_ids(self, body: dict[str, Any], name: str) -> list[int]:
@@ -179,8 +176,7 @@ class Resolver:
 
     def _require_token(self, token_id: int, param: str) -> None:
         if token_id >= self._vocab_size:
-            message = f"Invalid value for '{param}': this model has {self._vocab_size} tokens, from 0 on."
-            raise invalid_request(message, param=param, code="invalid_value")
+            raise invalid_value(param, f"this model has {self._vocab_size} tokens, from 0 on")
 
 
 def _end(body: dict[str, Any]) -> PromptEnd:
@@ -192,8 +188,7 @@ def _end(body: dict[str, Any]) -> PromptEnd:
 def _min_tokens(body: dict[str, Any], max_tokens: int) -> int:
     wanted: int = body.get("min_tokens", 0)
     if wanted > max_tokens:
-        message = f"Invalid value for 'min_tokens': the completion has at most {max_tokens} tokens."
-        raise invalid_request(message, param="min_tokens", code="invalid_value")
+        raise invalid_value("min_tokens", f"the completion has at most {max_tokens} tokens")
     return wanted
 
 
@@ -201,8 +196,7 @@ def _prompt_logprobs(body: dict[str, Any], num_prompt: int) -> int | None:
     wanted: int | None = body.get("prompt_logprobs")
     if wanted is not None and num_prompt * (1 + wanted) > MAX_PROMPT_CANDIDATES:
         each = f"{1 + wanted} for each of {num_prompt} tokens are more than {MAX_PROMPT_CANDIDATES}"
-        message = f"Invalid value for 'prompt_logprobs': {each}."
-        raise invalid_request(message, param="prompt_logprobs", code="invalid_value")
+        raise invalid_value("prompt_logprobs", each)
     return wanted
 
 

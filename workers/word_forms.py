@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from shared.errors import invalid_request
+from shared.errors import invalid_value
 
 
 def word_forms(
@@ -19,8 +19,7 @@ def word_forms(
         place = f"{param}[{index}]"
         bare = encode(word.lstrip())
         if not bare:
-            message = f"Invalid value for '{place}': it must be more than space."
-            raise invalid_request(message, param=place, code="invalid_value")
+            raise invalid_value(place, "it must be more than space")
         yield place, tuple(bare)
         spaced = encode(" " + word.lstrip())
         if spaced and spaced[0] != bare[0] and len(spaced) == len(bare):

@@ -28,7 +28,7 @@ from api.schemas.query import MAX_WAIT_S, read_count, read_seconds, read_word
 from api.services import Services
 from api.settings import ApiSettings
 from api.waiting import until_end_within
-from shared.errors import RequestError, invalid_request
+from shared.errors import RequestError, invalid_request, invalid_value
 from shared.failpoint import failpoint
 from shared.job import TERMINAL_STATUSES, Job, JobStatus, NewJob, is_job_id, new_job_id
 from shared.request_key import RequestKey
@@ -226,4 +226,4 @@ async def _page(
 
 
 def _invalid_after() -> RequestError:
-    return invalid_request("Invalid value for 'after': no such job.", param="after", code="invalid_value")
+    return invalid_value("after", "no such job")

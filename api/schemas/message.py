@@ -8,7 +8,7 @@ from pydantic import Field, WithJsonSchema
 
 from api.schemas.unsupported import UNSUPPORTED_IN_MESSAGE, without_idle
 from api.schemas.validation import Schema, validate
-from shared.errors import invalid_request
+from shared.errors import invalid_request, invalid_value
 
 
 class TextPart(Schema):
@@ -54,9 +54,5 @@ def _read_part(part: Any, path: str) -> str:
         message = f"Invalid type for '{path}': expected an object."
         raise invalid_request(message, param=path, code="invalid_type")
     if isinstance(part.get("type"), str) and part["type"] != "text":
-        raise invalid_request(
-            f"Invalid value for '{path}.type': this model reads text only.",
-            param=f"{path}.type",
-            code="invalid_value",
-        )
+        raise invalid_value(f"{path}.type", "this model reads text only")
     return validate(TextPart, part, prefix=f"{path}.").text

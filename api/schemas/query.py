@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
-from shared.errors import RequestError, invalid_request
+from shared.errors import RequestError, invalid_value
 
 #: Longest `?wait=`, in seconds.
 MAX_WAIT_S = 300
@@ -44,6 +44,4 @@ def read_word(name: str, text: str | None, words: Iterable[Word]) -> Word | None
 
 
 def _invalid(name: str, expected: str) -> RequestError:
-    return invalid_request(
-        f"Invalid value for '{name}': expected {expected}.", param=name, code="invalid_value"
-    )
+    return invalid_value(name, f"expected {expected}")
