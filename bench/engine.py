@@ -109,6 +109,20 @@ class TokenOutput:
         self._position = so_far.end
 
 
+def serve(engine: Engine, prompts: list[list[int]], num_output: int) -> Times:
+    """All at once, greedily. Drawn tokens are read by the CPU, which waits for a GPU that draws them."""
+    sampling = SamplingParams(max_tokens=num_output, seed=0, temperature=0)
+    for index, prompt in enumerate(prompts):
+        engine.add(str(index), ResolvedRequest(tuple(prompt), sampling, (), "bench"))
+    times: Times = [[] for _ in prompts]
+    while engine.has_work:
+        outputs = engine.step()
+        now = time.perf_counter()
+        for output in outputs:
+            times[int(output.request_id)] += [now] * len(output.choices[0].token_ids)
+    return times
+
+
 def baton(model: PreTrainedModel) -> Contestant:
     prepare_model(model)
 
@@ -121,16 +135,7 @@ def baton(model: PreTrainedModel) -> Contestant:
             TokenOutput,
             budget,
         )
-        sampling = SamplingParams(max_tokens=num_output, seed=0, temperature=0)
-        for index, prompt in enumerate(prompts):
-            engine.add(str(index), ResolvedRequest(tuple(prompt), sampling, (), "bench"))
-        times: Times = [[] for _ in prompts]
-        while engine.has_work:
-            outputs = engine.step()
-            now = time.perf_counter()
-            for output in outputs:
-                times[int(output.request_id)] += [now] * len(output.choices[0].token_ids)
-        return times
+        return serve(engine, prompts, num_output)
 
     return run
 
@@ -139,7 +144,7 @@ def continuous_batching(model: PreTrainedModel) -> Contestant:
     def run(prompts: list[list[int]], num_output: int) -> Times:
         outputs = model.generate_batch(
             prompts,
-            generation_config=_greedy(num_output),
+            generation_config=greedy(num_output),
             continuous_batching_config=ContinuousBatchingConfig(
                 num_blocks=4 * len(prompts), max_batch_tokens=max(256, NUM_PROMPT * len(prompts))
             ),
@@ -151,25 +156,26 @@ def continuous_batching(model: PreTrainedModel) -> Contestant:
     return run
 
 
-class _Clock(StoppingCriteria):  # type: ignore[misc]  # transformers is untyped
-    """Notes the time of each step and stops nothing."""
+class StepClock(StoppingCriteria):  # type: ignore[misc]  # transformers is untyped
+    """Notes when each step is done, on a GPU as well, and stops nothing."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
 
     def __call__(self, input_ids: torch.Tensor, _scores: object, **_kwargs: object) -> torch.Tensor:
+        input_ids[-1, -1].item()
         self.times.append(time.perf_counter())
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
 def padded_generate(model: PreTrainedModel) -> Contestant:
     def run(prompts: list[list[int]], num_output: int) -> Times:
-        clock = _Clock()
+        clock = StepClock()
         input_ids = torch.tensor(prompts)
         model.generate(
             input_ids,
             attention_mask=torch.ones_like(input_ids),
-            generation_config=_greedy(num_output),
+            generation_config=greedy(num_output),
             stopping_criteria=StoppingCriteriaList([clock]),
         )
         return [clock.times] * len(prompts)
@@ -177,8 +183,11 @@ def padded_generate(model: PreTrainedModel) -> Contestant:
     return run
 
 
-def _greedy(num_output: int) -> GenerationConfig:
-    return GenerationConfig(max_new_tokens=num_output, do_sample=False, eos_token_id=-1, pad_token_id=0)
+def greedy(num_output: int, **options: object) -> GenerationConfig:
+    """So many tokens, whatever they are."""
+    return GenerationConfig(
+        max_new_tokens=num_output, do_sample=False, eos_token_id=-1, pad_token_id=0, **options
+    )
 
 
 def measure(contestants: dict[str, Contestant], num_rows: int, num_output: int, num_runs: int) -> None:

@@ -19,17 +19,23 @@ from pathlib import Path
 import torch
 from transformers import (
     ContinuousBatchingConfig,
-    GenerationConfig,
     PreTrainedModel,
-    StoppingCriteria,
     StoppingCriteriaList,
 )
 from transformers.utils import logging as transformers_logging
 
-from bench.engine import Contestant, Speed, Times, TokenOutput, read_model, speed_of
+from bench.engine import (
+    Contestant,
+    Speed,
+    StepClock,
+    Times,
+    TokenOutput,
+    greedy,
+    read_model,
+    serve,
+    speed_of,
+)
 from bench.spread import spread
-from shared.job import ResolvedRequest
-from shared.sampling import SamplingParams
 from workers.engine.engine import Engine
 from workers.engine.kv_form import make_budget
 from workers.engine.loader import prepare_model
@@ -67,29 +73,19 @@ def baton(model: PreTrainedModel, max_rows: int, num_output: int, *, with_graphs
             max_slots=max_rows, prefill_chunk=STEP_TOKENS, max_step_tokens=STEP_TOKENS, kv_budget=budget
         )
         engine = Engine(runner, scheduler, Sampler(), TokenOutput, budget)
-        sampling = SamplingParams(max_tokens=num_output, seed=0, temperature=0)
-        for index, prompt in enumerate(prompts):
-            engine.add(str(index), ResolvedRequest(tuple(prompt), sampling, (), "bench"))
-        times: Times = [[] for _ in prompts]
-        while engine.has_work:
-            # Drawn tokens are read by the CPU, which waits for the GPU.
-            outputs = engine.step()
-            now = time.perf_counter()
-            for output in outputs:
-                times[int(output.request_id)] += [now] * len(output.choices[0].token_ids)
-        return times
+        return serve(engine, prompts, num_output)
 
     return run
 
 
 def static_generate(model: PreTrainedModel) -> Contestant:
     def run(prompts: list[list[int]], num_output: int) -> Times:
-        clock = _Clock()
+        clock = StepClock()
         input_ids = torch.tensor(prompts, device=model.device)
         model.generate(
             input_ids,
             attention_mask=torch.ones_like(input_ids),
-            generation_config=_greedy(num_output, cache_implementation="static", disable_compile=True),
+            generation_config=greedy(num_output, cache_implementation="static", disable_compile=True),
             stopping_criteria=StoppingCriteriaList([clock]),
         )
         return [clock.times] * len(prompts)
@@ -102,7 +98,7 @@ def continuous_batching(model: PreTrainedModel) -> Contestant:
         config = ContinuousBatchingConfig(num_blocks=2 * len(prompts) + 2, max_batch_tokens=STEP_TOKENS)
         outputs = model.generate_batch(
             prompts,
-            generation_config=_greedy(num_output),
+            generation_config=greedy(num_output),
             continuous_batching_config=config,
             record_timestamps=True,
             max_new_tokens=num_output,
@@ -110,24 +106,6 @@ def continuous_batching(model: PreTrainedModel) -> Contestant:
         return [output.timestamps for output in outputs.values()]
 
     return run
-
-
-class _Clock(StoppingCriteria):  # type: ignore[misc]  # transformers is untyped
-    """Notes when each step is done and stops nothing."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def __call__(self, input_ids: torch.Tensor, _scores: object, **_kwargs: object) -> torch.Tensor:
-        input_ids[-1, -1].item()
-        self.times.append(time.perf_counter())
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-
-
-def _greedy(num_output: int, **options: object) -> GenerationConfig:
-    return GenerationConfig(
-        max_new_tokens=num_output, do_sample=False, eos_token_id=-1, pad_token_id=0, **options
-    )
 
 
 def measure(
