@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate, chain, groupby
+from itertools import accumulate, groupby
 
 import torch
 
 from workers.engine.scheduler import Plan, Row
 from workers.engine.shelf import Place
+from workers.engine.upload import upload
 
 #: Numbers of keys are multiples of this; the surplus is masked and adds exact zeros. MKL computes a product
 #: of fewer columns in another order, so a row's last bits would depend on how long its neighbours are.
@@ -127,13 +128,14 @@ def make_batch(plan: Plan, places: Mapping[int, Place], device: torch.device) ->
     rows = sorted(plan.rows, key=lambda row: _order(row, places[row.slot]))
     ends = accumulate(row.count for row in rows)
     end_of = {id(row): end for row, end in zip(rows, ends, strict=True)}
-    input_ids, positions, indices, logit_indices = _to_device(
+    input_ids, positions, indices, logit_indices = upload(
         [
             [token_id for row in rows for token_id in row.token_ids],
             [position for row in rows for position in range(row.start, row.end)],
             [places[row.slot].index for row in rows for _ in range(row.count)],
-            _wanted(plan, end_of),
+            plan.logit_indices(end_of[id(row)] for row in plan.rows),
         ],
+        torch.int64,
         device,
     )
     parts, start = [], 0
@@ -146,22 +148,9 @@ def make_batch(plan: Plan, places: Mapping[int, Place], device: torch.device) ->
     return Batch(input_ids[None], positions[None], tuple(parts), logit_indices)
 
 
-def _wanted(plan: Plan, end_of: Mapping[int, int]) -> list[int]:
-    """Which tokens of the batch give logits; `end_of` tells where the tokens of each row, by its id, end."""
-    if plan.wants_all:
-        return [end_of[id(row)] - row.count + i for row in plan.rows for i in range(row.count)]
-    return [end_of[id(row)] - row.end + position for row in plan.rows for position in row.wanted]
-
-
 def _order(row: Row, place: Place) -> tuple[int, bool, int]:
     """By shelf; on it first the rows of one token, by place."""
     return place.shelf, row.count > 1, place.index
-
-
-def _to_device(fields: list[list[int]], device: torch.device) -> tuple[torch.Tensor, ...]:
-    """Each list as a tensor, by one copy that on CUDA nobody waits for."""
-    joined = torch.tensor(list(chain.from_iterable(fields)), pin_memory=device.type == "cuda")
-    return torch.split(joined.to(device, non_blocking=True), [len(part) for part in fields])
 
 
 def _groups(part: Part) -> tuple[Group, ...]:

@@ -31,13 +31,11 @@ from workers.native.ops import (
 _DECODERS = frozenset({"LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model"})
 
 
-def fuse_decoder(model: PreTrainedModel) -> bool:
-    """Replaces the decoder of a model whose linear layers are packed; answers whether it is one of these."""
+def fuse_decoder(model: PreTrainedModel) -> None:
+    """Replaces the decoder of a model whose linear layers are packed, where it is one of these."""
     decoder = model.base_model
-    if decoder is model or not _is_fusible(decoder):
-        return False
-    model.set_submodule(model.base_model_prefix, FusedDecoder(decoder))
-    return True
+    if decoder is not model and _is_fusible(decoder):
+        model.set_submodule(model.base_model_prefix, FusedDecoder(decoder))
 
 
 def _is_fusible(decoder: Any) -> bool:

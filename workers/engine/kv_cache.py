@@ -149,11 +149,6 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
         return list(self._layers.values())
 
     @property
-    def token_bytes(self) -> int:
-        """What one token takes in all layers that were written."""
-        return sum(layer.token_bytes for layer in self._layers.values())
-
-    @property
     def num_tokens(self) -> int:
         """Tokens that memory is allocated for."""
         return sum(shelf.capacity * self._length(name) for name, shelf in self._shelves.items())

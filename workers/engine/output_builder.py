@@ -65,7 +65,7 @@ class OutputBuilder:
         self._num_tokens = 0
         self._position = 0
         self._finish: FinishReason | None = None
-        self._tells_prompt = request.sampling.tells_prompt(index)
+        self._tells_prompt = sampling.tells_prompt(index)
         self._prompt: list[PromptToken] = []
         self._prompt_texts: dict[int, str] = {}
 

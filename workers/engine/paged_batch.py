@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import accumulate, chain
 
@@ -10,6 +9,7 @@ import torch
 
 from workers.engine.page_pool import PAGE, SCRATCH, PagePool
 from workers.engine.scheduler import Plan, Row
+from workers.engine.upload import upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +61,17 @@ def make_paged_batch(plan: Plan, pool: PagePool, device: torch.device) -> PagedB
     query_ends = list(accumulate((row.count for row in rows), initial=0))
     max_keys = max(row.end for row in rows)
     width = -(-max_keys // PAGE)
-    input_ids, positions, cells, logit_indices = _upload(
+    input_ids, positions, cells, logit_indices = upload(
         [
             list(chain.from_iterable(row.token_ids for row in rows)),
             [position for row in rows for position in range(row.start, row.end)],
             list(chain.from_iterable(pool.cells(row.slot, row.start, row.end) for row in rows)),
-            _wanted(plan, query_ends),
+            plan.logit_indices(query_ends[1:]),
         ],
         torch.int64,
         device,
     )
-    ends, key_ends, num_keys, page_table = _upload(
+    ends, key_ends, num_keys, page_table = upload(
         [
             query_ends,
             list(accumulate((row.end for row in rows), initial=0)),
@@ -114,20 +114,7 @@ def idle_batch(num_rows: int, max_keys: int, device: torch.device) -> PagedBatch
     )
 
 
-def _wanted(plan: Plan, ends: Sequence[int]) -> list[int]:
-    if plan.wants_all:
-        return list(range(ends[-1]))
-    rows = zip(plan.rows, ends[1:], strict=True)
-    return [end - row.end + position for row, end in rows for position in row.wanted]
-
-
 def _table_row(row: Row, pool: PagePool, width: int) -> list[int]:
     """A slot may have pages beyond the row's end, and less than the longest row needs."""
     pages = pool.pages(row.slot)[:width]
     return pages + [SCRATCH] * (width - len(pages))
-
-
-def _upload(parts: list[list[int]], dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """Each list as a tensor of its own."""
-    joined = torch.tensor(list(chain.from_iterable(parts)), dtype=dtype, pin_memory=device.type == "cuda")
-    return torch.split(joined.to(device, non_blocking=True), [len(part) for part in parts])

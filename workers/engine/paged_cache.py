@@ -105,11 +105,6 @@ class PagedCache(Cache):  # type: ignore[misc]  # transformers is untyped
         return list(self._layers.values())
 
     @property
-    def token_bytes(self) -> int:
-        """What one token takes in all layers that were written."""
-        return sum(layer.token_bytes for layer in self._layers.values())
-
-    @property
     def num_tokens(self) -> int:
         """Tokens that there is room for on the pages that are taken."""
         return self._pool.num_used * PAGE

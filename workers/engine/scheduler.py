@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol
@@ -95,6 +96,14 @@ class Plan:
         return [
             Turn(row.sequence, end - len(row.draft) - 1, row.draft)
             for row, end in zip(drawing, ends, strict=True)
+        ]
+
+    def logit_indices(self, ends: Iterable[int]) -> list[int]:
+        """Which tokens' logits are wanted, row by row; `ends`: where those of each row end in the step's."""
+        return [
+            end - row.end + position
+            for row, end in zip(self.rows, ends, strict=True)
+            for position in (range(row.start, row.end) if self.wants_all else row.wanted)
         ]
 
     @property

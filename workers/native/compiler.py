@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -56,10 +57,8 @@ def _directory() -> Path:
     """Of the user; where it cannot be written, one that only this process knows."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     directory = home / "baton" / "native"
-    try:
+    with suppress(OSError):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="baton-native-"))
     return directory if os.access(directory, os.W_OK) else Path(tempfile.mkdtemp(prefix="baton-native-"))
 
 

@@ -105,7 +105,7 @@ def test_never_allocates_more_than_the_budget_though_it_likes_to_double() -> Non
 def test_bytes_of_a_token_are_those_of_its_keys_and_values() -> None:
     subject = Cache(KVBudget(128))
     subject.put(0, 0, 1)
-    assert subject.cache.token_bytes == 2 * (4 + 3) * 4
+    assert sum(layer.token_bytes for layer in subject.cache.layer_caches) == 2 * (4 + 3) * 4
 
 
 def test_reads_all_that_is_allocated_only_where_most_of_it_would_be_copied() -> None:

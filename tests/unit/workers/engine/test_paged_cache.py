@@ -98,4 +98,4 @@ def test_spans_are_copied_across_the_borders_of_pages() -> None:
 def test_bytes_of_a_token_are_those_of_its_keys_and_values() -> None:
     subject = Cache()
     layer = subject.put(0, 0, 1)
-    assert subject.cache.token_bytes == layer.token_bytes == 2 * (4 + 3) * 4
+    assert subject.cache.layer_caches == [layer] and layer.token_bytes == 2 * (4 + 3) * 4
