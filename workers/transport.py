@@ -6,12 +6,22 @@ from typing import Any
 
 from kombu import Connection
 from kombu.transport.redis import Channel, Transport
+from redis import ConnectionPool
+from redis.connection import AbstractConnection
 
 _RETRY = {"interval_start": 1, "interval_step": 0, "interval_max": 1}
 
 
+class FleetingPool(ConnectionPool):
+    """Keeps no connection open that nobody uses."""
+
+    def release(self, connection: AbstractConnection) -> None:
+        connection.disconnect()
+        super().release(connection)
+
+
 class BellChannel(Channel):  # type: ignore[misc]  # kombu is untyped
-    """A channel that is closed by one `close`, whatever the connection does."""
+    """A channel that is closed by one `close`, whatever the connection does, and leaves nothing open."""
 
     def close(self) -> None:
         """Closing reads the reply of the call that waits for a message first. When that fails kombu leaves
@@ -21,6 +31,13 @@ class BellChannel(Channel):  # type: ignore[misc]  # kombu is untyped
             super().close()
         except self.connection_errors:
             super().close()
+
+    def _get_pool(self, asynchronous: bool = False) -> ConnectionPool:
+        """A closed channel still gives back what it delivered, and acknowledges it when the jobs end: by a
+        pool that kombu makes then and nobody closes, a descriptor for each connection that broke."""
+        if self.closed:
+            return FleetingPool(**self._connparams(asynchronous=asynchronous))
+        return super()._get_pool(asynchronous=asynchronous)
 
 
 class BellTransport(Transport):  # type: ignore[misc]
