@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from workers.engine.int8_linear import Int8Packer, WrongProduct
-from workers.engine.linear import can_pack
+from workers.engine.packed_linear import can_pack
 
 
 @functools.lru_cache(1)

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from workers.engine.kv_cache import SlotCache
-from workers.engine.linear import FusedPart, computed_rows
+from workers.engine.linear import FusedPart
+from workers.engine.packed_linear import computed_rows
 from workers.native.ops import (
     LANES,
     HeadNorms,

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from shared.fingerprint import Fingerprint
 from workers.engine.config import Native, Quant
-from workers.engine.linear import can_pack
+from workers.engine.packed_linear import can_pack
 from workers.native.ops import has_operations
 
 #: This package, whose version decides what is drawn from logits.

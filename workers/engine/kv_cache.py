@@ -10,7 +10,7 @@ from transformers.cache_utils import Cache
 
 from workers.engine.batch import Batch, make_batch, round_up
 from workers.engine.kv_budget import FIRST_LENGTH, LENGTH_STEP, KVBudget
-from workers.engine.linear import can_pack
+from workers.engine.packed_linear import can_pack
 from workers.engine.scheduler import Plan
 from workers.engine.shelf import Place, Shelf
 

@@ -33,9 +33,10 @@ from workers.engine.fused_decoder import fuse_decoder
 from workers.engine.int8_linear import Int8Packer
 from workers.engine.kernels import fingerprint_of
 from workers.engine.kv_form import KVForm, form_for
-from workers.engine.linear import can_pack, pack_linears
+from workers.engine.linear import pack_linears
 from workers.engine.model_files import ModelFiles, ModelLoadError, check_architecture
 from workers.engine.native_attention import use_native_attention
+from workers.engine.packed_linear import can_pack
 from workers.engine.paged_attention import use_paged_attention
 from workers.engine.self_test import Reference, SelfTest
 from workers.native.ops import has_operations

@@ -16,10 +16,10 @@ from workers.engine.detokenizer import TokenBytes
 from workers.engine.engine import Engine
 from workers.engine.exactness import ExactnessTrial
 from workers.engine.kv_budget import KVBudget
-from workers.engine.linear import PackedLinear, can_pack
 from workers.engine.loader import prepare_model
 from workers.engine.model_runner import ModelRunner
 from workers.engine.output_builder import OutputBuilder
+from workers.engine.packed_linear import PackedLinear, can_pack
 from workers.engine.sampler import Sampler
 from workers.engine.scheduler import Plan, Scheduler
 

@@ -13,7 +13,8 @@ from workers.engine.int8_linear import (
     round_rows,
     round_weight,
 )
-from workers.engine.linear import FusedPart, can_pack, pack_linears
+from workers.engine.linear import FusedPart, pack_linears
+from workers.engine.packed_linear import can_pack
 
 pytestmark = pytest.mark.skipif(
     not can_pack(torch.device("cpu"), torch.float32), reason="torch was built without oneDNN"
