@@ -9,7 +9,6 @@ from typing import Any
 from kombu import Connection
 from kombu.transport.redis import Channel, Transport
 from redis import ConnectionPool
-from redis.connection import AbstractConnection
 
 _RETRY = {"interval_start": 1, "interval_step": 0, "interval_max": 1}
 
@@ -17,7 +16,7 @@ _RETRY = {"interval_start": 1, "interval_step": 0, "interval_max": 1}
 class FleetingPool(ConnectionPool):
     """Keeps no connection open that nobody uses."""
 
-    def release(self, connection: AbstractConnection) -> None:
+    def release(self, connection: Any) -> None:
         connection.disconnect()
         super().release(connection)
 
@@ -34,7 +33,7 @@ class BellChannel(Channel):  # type: ignore[misc]  # kombu is untyped
         except self.connection_errors:
             super().close()
 
-    def _get_pool(self, asynchronous: bool = False) -> ConnectionPool:
+    def _get_pool(self, asynchronous: bool = False) -> Any:
         """A closed channel still gives back what it delivered, and acknowledges it when the jobs end: by a
         pool that kombu makes then and nobody closes, a descriptor for each connection that broke."""
         if self.closed:
