@@ -27,7 +27,8 @@ def flower_environment(env: settings.Environment) -> dict[str, str]:
         "FLOWER_ADDRESS": env.read(settings.HOST),
         "FLOWER_PORT": str(env.read(settings.FLOWER_PORT)),
         "FLOWER_PERSISTENT": "false",
-        "FLOWER_MAX_TASKS": "10000",
+        # Of each it keeps 5 KiB and more.
+        "FLOWER_MAX_TASKS": "2000",
         # A worker that was killed comes back under another incarnation's name: forget the old one.
         "FLOWER_PURGE_OFFLINE_WORKERS": "60",
     }

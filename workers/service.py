@@ -19,6 +19,7 @@ from shared.lease import EX_DRAINED, Lease
 from shared.redis_client import connect
 from shared.ringer import Ringer
 from workers.backends.backend import Backend
+from workers.garbage import spare_what_lives
 from workers.pool import TaskPool
 from workers.settings import WorkerSettings
 from workers.tasks import register_bell
@@ -65,6 +66,7 @@ def serve(settings: WorkerSettings, backend: Backend, device: str) -> int:
     )
     description = {"worker": settings.name, "device": device, "model": settings.model_name}
     pool = TaskPool.bound_to(WorkerThread(worker, description, on_death=_die))
+    spare_what_lives()
     status = _consume(celery, settings, pool)
     return EX_DRAINED if drain.is_given else status
 

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from shared import keys
 from shared.bell import Bell
+from shared.celery_app import make_celery
 from shared.events import Cancelled, Completed, Queued, Requeued, Resumed, Started
 from shared.job_store import JobStore
 from shared.lease import EX_DRAINED
@@ -170,6 +171,39 @@ async def test_a_restart_of_redis_holds_output_up_and_loses_none() -> None:
         for seed, job_id in enumerate(job_ids):
             await jobs.ended(job_id, 30)
             assert await jobs.texts(job_id) == [scripted_text(seed, 0, LONG)]
+    finally:
+        await client.aclose()
+        workers.remove()
+        server.remove()
+
+
+async def test_restarts_of_redis_leave_no_descriptor_open() -> None:
+    server = RedisServer()
+    server.start()
+    workers = Workers(server.url)
+    client = connect(server.url, timeout_s=5)
+    ringer = Ringer(make_celery(server.url), client)
+    store = JobStore(client)
+    jobs = Jobs(store)
+    worker = workers.start("w1")
+    num_open: list[int] = []
+
+    async def is_as_after_the_first() -> bool:
+        num_open.append(len(os.listdir(f"/proc/{worker.pid}/fd")))
+        return num_open[-1] <= num_open[0]
+
+    try:
+        await worker.ready(store)
+        for _ in range(4):
+            # Their bells are acknowledged when they end, on the connection that broke meanwhile.
+            job_ids = [await rung(jobs, ringer, 60, seed=seed) for seed in range(3)]
+            await jobs.reached(job_ids[0], 5)
+            server.kill()
+            await asyncio.to_thread(server.start)
+            for job_id in job_ids:
+                await jobs.ended(job_id, 20)
+            await all_acknowledged(client)
+            await eventually(is_as_after_the_first)
     finally:
         await client.aclose()
         workers.remove()

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from kombu.asynchronous import Hub
 from kombu.exceptions import OperationalError
 
 from workers.transport import BellConnection
@@ -22,3 +24,14 @@ def test_a_redis_that_is_away_is_tried_each_second(tmp_path: Path, monkeypatch: 
     ):
         connection.ensure_connection(wait, 5)
     assert waited == [1.0] * 5
+
+
+def test_a_closed_connection_leaves_the_event_loop(tmp_path: Path) -> None:
+    hub = Hub()
+    with BellConnection(f"redis+socket://{tmp_path}/none.sock") as connection:
+        transport = connection.transport
+        transport.register_with_event_loop(SimpleNamespace(client=connection), hub)
+        assert len(hub.on_tick) == 1
+        transport.close_connection(None)
+        assert hub.on_tick == set()
+    hub.close()
