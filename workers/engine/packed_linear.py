@@ -18,10 +18,10 @@ from torch import nn
 _PADS = (1, 2, 4, 8, 16, 32)
 #: Row counts that are tried, below the largest pad and from there on.
 _FEW_ROWS = (1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 31)
-_MANY_ROWS = (32, 40, 64, 128, 160, 200, 256)
-#: Above so many rows a product is computed with a multiple of _ROW_STEP: oneDNN compiles it anew for each
+_MANY_ROWS = (32, 40, 64, 128, 160, 208, 256)
+#: Above so many rows, a product is computed with a multiple of so many: oneDNN compiles it anew for each
 #: number of rows, which takes a millisecond, and half a megabyte for good.
-_MAX_ODD_ROWS, _ROW_STEP = 32, 8
+_STEPS = ((64, 16), (32, 8), (0, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,8 @@ _FORMS = (
 
 def computed_rows(num_rows: int) -> int:
     """With how many rows a product of so many is computed, at least."""
-    return num_rows if num_rows <= _MAX_ODD_ROWS else -(-num_rows // _ROW_STEP) * _ROW_STEP
+    step = next((step for above, step in _STEPS if num_rows > above), 1)
+    return -(-num_rows // step) * step
 
 
 class PackedLinear(nn.Module):

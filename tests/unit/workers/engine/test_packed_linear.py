@@ -57,7 +57,8 @@ def test_no_row_depends_on_how_many_there_are(shape: tuple[int, int], dtype: tor
 
 
 @pytest.mark.parametrize(
-    ("num_rows", "computed"), [(31, [31]), (32, [32]), (33, [40]), (40, [40]), (61, [64]), (300, [256, 48])]
+    ("num_rows", "computed"),
+    [(31, [31]), (32, [32]), (33, [40]), (40, [40]), (61, [64]), (65, [80]), (300, [256, 48])],
 )
 def test_many_rows_are_computed_with_few_numbers_of_rows(
     num_rows: int, computed: list[int], monkeypatch: pytest.MonkeyPatch
