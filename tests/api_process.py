@@ -10,7 +10,7 @@ import time
 import httpx
 import psutil
 
-from tests.integration.cli.free_port import free_port
+from tests.free_port import free_port
 
 WAIT_S = 20.0
 

@@ -17,7 +17,7 @@ import httpx
 import psutil
 
 from tests.acceptance.documents import ROOT
-from tests.acceptance.system import free_ports
+from tests.free_port import free_port
 
 #: Installing the pins takes minutes where pip has to fetch them.
 INSTALL_S = 900
@@ -30,7 +30,7 @@ class Newcomer:
         self.clone, self.temporary = place / "baton", place / "tmp"
         self.temporary.mkdir()
         _copy_tracked_files(self.clone)
-        port, flower_port = free_ports()
+        port, flower_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.log = place / "run.log"
         self._environ = {

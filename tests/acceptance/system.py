@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,8 @@ import httpx
 import openai
 import psutil
 
+from tests.free_port import free_port
+
 START_S = 90
 
 
@@ -27,7 +28,7 @@ class System:
 
     def __init__(self, model: Path, **settings: str) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="baton-"))
-        port, flower_port = free_ports()
+        port, flower_port = free_port(), free_port()
         self.settings = {
             "HOME": str(self.home),
             "MODEL": str(model),
@@ -135,20 +136,3 @@ class System:
             return process.environ().get("BATON_HOME") == str(self.home) or str(self.home) in process.cwd()
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             return False
-
-
-def free_ports() -> tuple[int, int]:
-    """A port with a free one behind it, and a third."""
-    while True:
-        sockets = [socket.socket() for _ in range(3)]
-        try:
-            sockets[0].bind(("127.0.0.1", 0))
-            port = int(sockets[0].getsockname()[1])
-            sockets[1].bind(("127.0.0.1", port + 1))
-            sockets[2].bind(("127.0.0.1", 0))
-            return port, int(sockets[2].getsockname()[1])
-        except (OSError, OverflowError):
-            continue
-        finally:
-            for each in sockets:
-                each.close()

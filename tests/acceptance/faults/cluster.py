@@ -19,7 +19,7 @@ from shared.redis_client import connect
 from tests.acceptance.faults.http import Unreachable, fetch
 from tests.acceptance.faults.nursery import Life, Nursery
 from tests.acceptance.faults.proxy import Proxy
-from tests.integration.cli.free_port import free_port
+from tests.free_port import free_port
 from tests.redis_server import RedisServer
 
 Role = Literal["api", "worker"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -36,7 +37,9 @@ class ScriptedWorker:
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
-        self._lease = Lease("w.1", "worker-1", MODEL, socket.gethostname(), 1, "cpu", 4, "rev")
+        # Another one in each test: it gives no sign, and replicas that outlive a test count from the first.
+        self.incarnation = f"w.{secrets.token_hex(4)}"
+        self._lease = Lease(self.incarnation, "worker-1", MODEL, socket.gethostname(), 1, "cpu", 4, "rev")
         self._job: Job | None = None
         self._num_tokens = 0
 

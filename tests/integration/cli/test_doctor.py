@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.exit_codes import ExitCode
-from tests.integration.cli.free_port import free_port
+from tests.free_port import free_port
 from tests.redis_server import RedisServer
 
 

@@ -20,7 +20,7 @@ from shared.job import NewJob, new_job_id
 from shared.job_store import JobStore
 from shared.lease import Lease, WorkerState
 from shared.redis_client import connect
-from tests.integration.cli.free_port import free_port
+from tests.free_port import free_port
 
 WAIT_S = 20.0
 

@@ -32,9 +32,8 @@ async def done(home: Path, *arguments: str) -> Done:
 async def test_a_worker_is_listed_and_told_to_drain(
     tmp_path: Path, worker: ScriptedWorker, store: JobStore, reaching: list[str]
 ) -> None:
-    del worker
     listed = json.loads((await done(tmp_path, "workers", "--json", *reaching)).out)
-    assert [(w["id"], w["name"], w["status"]) for w in listed] == [("w.1", "worker-1", "ready")]
+    assert [(w["id"], w["name"], w["status"]) for w in listed] == [(worker.incarnation, "worker-1", "ready")]
     assert await done(tmp_path, "workers", "drain", "worker-1", *reaching) == Done(
         0, "worker-1 draining\n", ""
     )
@@ -42,14 +41,13 @@ async def test_a_worker_is_listed_and_told_to_drain(
     table = (await done(tmp_path, "workers", *reaching)).out
     assert "draining" in table and "\x1b" not in table
     # Options before the subcommand count as well.
-    told = await done(tmp_path, "workers", *reaching, "drain", "w.1", "--json")
+    told = await done(tmp_path, "workers", *reaching, "drain", worker.incarnation, "--json")
     assert json.loads(told.out)["status"] == "draining"
 
 
 async def test_wait_ends_when_the_worker_is_gone(
     tmp_path: Path, worker: ScriptedWorker, store: JobStore, reaching: list[str]
 ) -> None:
-    del worker
     command = await Command.start(tmp_path, "workers", "drain", "worker-1", "--wait", *reaching)
 
     async def is_told() -> bool:
@@ -57,7 +55,7 @@ async def test_wait_ends_when_the_worker_is_gone(
 
     while not await is_told():
         pass
-    await store.release("w.1", "drain", died=False)
+    await store.release(worker.incarnation, "drain", died=False)
     assert await command.done() == Done(0, "worker-1 drained\n", "")
 
 

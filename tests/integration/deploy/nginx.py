@@ -12,7 +12,7 @@ from types import TracebackType
 
 import psutil
 
-from tests.integration.cli.free_port import free_port
+from tests.free_port import free_port
 
 CONF = Path(__file__).parents[3] / "deploy/nginx/nginx.conf"
 WAIT_S = 10.0

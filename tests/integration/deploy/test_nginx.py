@@ -19,9 +19,9 @@ from shared import settings
 from shared.job_store import JobStore
 from tests.api_process import ApiProcess
 from tests.fake_worker import FakeWorker, Running
+from tests.free_port import free_port
 from tests.integration.api.requests import CHAT, chat, job, read_blocks, resume, submit
 from tests.integration.api.server import MODEL, ApiServer
-from tests.integration.cli.free_port import free_port
 from tests.integration.deploy.nginx import Nginx, find_nginx
 from tests.redis_server import RedisServer
 from tests.unit.api.streams import Block, Text, blocks

@@ -126,7 +126,7 @@ async def test_a_high_job_that_is_cancelled_meanwhile_parks_nothing(
         async def is_over() -> bool:
             return (await jobs.get(low)).is_terminal
 
-        await eventually(is_over)
+        await eventually(is_over, within_s=40)
     assert Requeued("parked") not in await jobs.life(low)
 
 

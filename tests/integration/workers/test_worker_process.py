@@ -258,8 +258,10 @@ async def test_celery_tells_of_each_task_what_became_of_it(
     async with asyncio.TaskGroup() as group:
         group.create_task(asyncio.to_thread(monitor.capture, loop, 6))
         await monitor.is_ready.wait()
+        rung_at = time.monotonic()
         good = await rung(jobs, ringer, 100)
         bad = await rung(jobs, ringer, content="secret " * CONTEXT_LENGTH)
+    seen_s = time.monotonic() - rung_at
     by_job: dict[str, list[dict[str, Any]]] = {good: [], bad: []}
     for event in monitor.events:
         uuid = event["uuid"]
@@ -268,7 +270,7 @@ async def test_celery_tells_of_each_task_what_became_of_it(
     assert [event["type"] for event in by_job[good]] == ["task-received", "task-started", "task-succeeded"]
     assert by_job[good][0]["args"] == f"('{good}',)"
     assert by_job[good][2]["result"] == f"{good} completed"
-    assert by_job[good][2]["runtime"] == pytest.approx(0.6, rel=0.5)
+    assert 0.3 < by_job[good][2]["runtime"] < seen_s  # a hundred steps of 5 ms
     assert [event["type"] for event in by_job[bad]] == ["task-received", "task-started", "task-failed"]
     assert by_job[bad][2]["exception"] == f"JobFailed('{bad} context_length_exceeded')"
     assert "secret" not in repr(monitor.events)

@@ -20,7 +20,7 @@ from cli.checks.machine import (
 from cli.supervisor.devices import Gpu
 from cli.supervisor.home import Home
 from cli.supervisor.settings import UpSettings
-from tests.integration.cli.free_port import free_port
+from tests.free_port import free_port
 
 GIB = 1 << 30
 

@@ -12,7 +12,7 @@ from cli.supervisor.devices import Gpu
 from cli.supervisor.home import Home
 from cli.supervisor.prepare import Prepared, prepare
 from cli.supervisor.settings import UpSettings
-from tests.integration.cli.free_port import free_port
+from tests.free_port import free_port
 
 
 @pytest.fixture(autouse=True)
