@@ -281,8 +281,8 @@ GUARDS = (
     _guard(
         "registered before read",
         "api/follower.py",
-        "            self._held.append(entry)\n",
-        "",
+        "                self._held.append(entry)\n",
+        "                pass\n",
         _RELAY,
         _FOLLOWER,
     ),
