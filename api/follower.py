@@ -13,7 +13,7 @@ from shared.errors import RequestError
 from shared.events import ChoiceOutput, Entry, Output, Queued, Requeued
 
 #: News of so many bytes wait for their reader, or one piece; what comes then is left in the stream.
-MAX_UNREAD_BYTES = 96 * 1024
+MAX_UNREAD_BYTES = 64 * 1024
 #: Entries of the stream that are read at once, and live ones that wait for that, at most.
 MAX_PAGE = 64
 #: What in memory one piece of news takes, one token beside its text, one candidate of a token's logprobs, one
@@ -101,8 +101,6 @@ class Follower:
             return all(self._add(entry) for entry in held)
         self.page_size = min(2 * self.page_size, MAX_PAGE)
         self.is_behind = True
-        if not self._unread:
-            self._on_room()
         return True
 
     def _add(self, entry: Entry) -> bool:

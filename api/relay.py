@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 
 from api.cursor import Cursor
 from api.errors import ShuttingDown, StreamCorrupt, StreamExpired
-from api.follower import MAX_PAGE, Follower
+from api.follower import Follower
 from api.join import goes_on, read_on
 from api.listener import Heard
 from shared.errors import DecodeError, StoreUnavailable
@@ -102,9 +102,15 @@ class Relay:
     async def catch_up(self, follower: Follower) -> Entry:
         """Read the stream from where the follower stands and join. Answers the stream's last entry.
 
-        It reads a page, of which the follower takes what it has room for; the relay reads on by itself each
-        time that this was taken. Raises StreamExpired, StoreUnavailable.
+        It reads to the first page with news, of which the follower takes what it has room for. The relay
+        reads on by itself each time that this was taken. Raises StreamExpired, StoreUnavailable.
         """
+        last = await self._read_page(follower)
+        while follower.is_behind and follower.has_room:
+            last = await self._read_page(follower)
+        return last
+
+    async def _read_page(self, follower: Follower) -> Entry:
         follower.hold()
         page = Page([], None, is_end=True)
         try:
@@ -118,9 +124,9 @@ class Relay:
         return page.last
 
     async def _read(self, follower: Follower) -> Page:
-        cursor, job_id = follower.cursor, follower.job_id
+        cursor, job_id, limit = follower.cursor, follower.job_id, follower.page_size
         if follower.last_id is not None:
-            page = await self._store.page(job_id, after=follower.last_id, limit=follower.page_size)
+            page = await self._store.page(job_id, after=follower.last_id, limit=limit)
             if page.last is None:
                 return page
             # Nothing after it: then the last one tells whether the follower has all.
@@ -130,10 +136,10 @@ class Relay:
         if any(cursor.positions):
             # One token further back than needed: a choice may have ended without another token.
             before = tuple(position - 1 for position in cursor.positions)
-            page = await self._store.page_back_to(job_id, before, limit=MAX_PAGE)
+            page = await self._store.page_back_to(job_id, before, limit=limit)
             if page.entries and read_on(cursor, page.entries[0]) is not None:
                 return page
-        return await self._store.page(job_id, after=None, limit=MAX_PAGE)
+        return await self._store.page(job_id, after=None, limit=limit)
 
     # Stopping
 
