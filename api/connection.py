@@ -23,7 +23,7 @@ MAX_HEADERS = 128
 #: megabytes: one that read slowly out of them would take nothing from us for minutes, as if it had stalled.
 _MAX_UNSENT_BYTES = 64 * 1024
 #: So much waits here besides before the next piece waits in turn.
-_MAX_UNWRITTEN_BYTES = 32 * 1024
+_MAX_UNWRITTEN_BYTES = 16 * 1024
 #: A request that was answered before it came in whole is read on, and thrown away, for this long (seconds): a
 #: connection closed at once would be reset, and its client might never see the answer.
 _LINGER_S = 2.0
