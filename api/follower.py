@@ -85,15 +85,18 @@ class Follower:
         """The stream is going to be read: keep live entries until `join`."""
         self._held = []
 
-    def join(self, entries: Sequence[Entry], *, is_end: bool = True) -> bool:
+    def join(self, entries: Sequence[Entry], *, is_end: bool = True, by_id: bool = False) -> bool:
         """Go on with what was read, then, if that was the stream's end, with what was held. False: something
-        is missing after it."""
+        is missing, in what was read after `last_id` or after it."""
         held, self._held = self._held or [], None
         self.is_behind = False
         for number, entry in enumerate(entries):
             if not self._add(entry):
-                self.fail(StreamCorrupt(self.job_id))
-                return True
+                if not by_id:
+                    self.fail(StreamCorrupt(self.job_id))
+                # Redis was set back, or something before that id was never heard: positions will tell.
+                self.last_id = None
+                return not by_id
             if self.is_behind:
                 self.page_size = max(1, number)
                 return True

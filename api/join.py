@@ -57,17 +57,6 @@ def read_on(cursor: Cursor, entry: Entry) -> list[News] | None:
     return _read_life_cycle(cursor, event, entry, int(fence))
 
 
-def goes_on(cursor: Cursor, entry: Entry) -> bool:
-    """Whether a reader at `cursor` lacks nothing that came before `entry`, in any choice: also not in those
-    of which the entry says nothing."""
-    start = list(entry.end)
-    if isinstance(entry.event, Output):
-        for part in entry.event.choices:
-            start[part.index] = part.start
-    lacks = any(map(int.__lt__, cursor.positions, start))
-    return not lacks and read_on(cursor, entry) is not None
-
-
 def _read_output(cursor: Cursor, output: Output, entry: Entry) -> list[News] | None:
     news: list[News] = []
     for part in output.choices:

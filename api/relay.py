@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 from api.cursor import Cursor
 from api.errors import ShuttingDown, StreamCorrupt, StreamExpired
 from api.follower import Follower
-from api.join import goes_on, read_on
+from api.join import read_on
 from api.listener import Heard
 from shared.errors import DecodeError, StoreUnavailable
 from shared.events import Entry, decode_positions, read_event
@@ -112,27 +112,27 @@ class Relay:
 
     async def _read_page(self, follower: Follower) -> Entry:
         follower.hold()
-        page = Page([], None, is_end=True)
+        page, by_id = Page([], None, is_end=True), follower.last_id is not None
         try:
-            page = await self._read(follower)
+            page = await (self._read_by_id(follower) if by_id else self._read_by_position(follower))
             if page.last is None:
                 raise StreamExpired(follower.job_id)
         finally:
-            is_joined = follower.join(page.entries, is_end=page.is_end)
+            is_joined = follower.join(page.entries, is_end=page.is_end, by_id=by_id)
             if not is_joined or page.last is None:
                 self._read_later(follower)
         return page.last
 
-    async def _read(self, follower: Follower) -> Page:
+    async def _read_by_id(self, follower: Follower) -> Page:
+        job_id, last_id = follower.job_id, follower.last_id
+        page = await self._store.page(job_id, after=last_id, limit=follower.page_size)
+        if page.entries or page.last is None:
+            return page
+        # Nothing came after it: then the stream's last one tells whether the follower has all.
+        return page._replace(entries=[page.last])
+
+    async def _read_by_position(self, follower: Follower) -> Page:
         cursor, job_id, limit = follower.cursor, follower.job_id, follower.page_size
-        if follower.last_id is not None:
-            page = await self._store.page(job_id, after=follower.last_id, limit=limit)
-            if page.last is None:
-                return page
-            # Nothing after it: then the last one tells whether the follower has all.
-            page = page if page.entries else page._replace(entries=[page.last])
-            if goes_on(cursor, page.entries[0]):
-                return page
         if any(cursor.positions):
             # One token further back than needed: a choice may have ended without another token.
             before = tuple(position - 1 for position in cursor.positions)

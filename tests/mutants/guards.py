@@ -287,6 +287,29 @@ GUARDS = (
         _FOLLOWER,
     ),
     _guard(
+        "what was left in the stream is read",
+        "api/follower.py",
+        "        if self.is_behind:\n            self._on_room()\n",
+        "",
+        _RELAY,
+        _FOLLOWER,
+    ),
+    _guard(
+        "nothing is joined past what was left",
+        "api/follower.py",
+        "            self.is_behind = True\n            return True\n        self.last_id",
+        "            return True\n        self.last_id",
+        _FOLLOWER,
+    ),
+    _guard(
+        "what does not go on from an id is read by position",
+        "api/follower.py",
+        "                self.last_id = None\n",
+        "",
+        _RELAY,
+        _FOLLOWER,
+    ),
+    _guard(
         "silence is looked up", "api/relay.py", "                await self._look_up_silent()\n", "", _RELAY
     ),
     _guard("a reconnect is looked up", "api/relay.py", "                self._look_up_all()\n", "", _RELAY),

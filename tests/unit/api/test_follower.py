@@ -90,6 +90,17 @@ def test_a_stream_with_a_hole_is_corrupt(follower: Follower) -> None:
         follower.take_ready()
 
 
+def test_a_hole_after_an_id_is_to_be_read_by_position(follower: Follower) -> None:
+    follower.join(ENTRIES[:3])
+    assert follower.last_id == "2-1"
+    follower.hold()
+    assert not follower.join([ENTRIES[4]], by_id=True)
+    assert follower.last_id is None
+    follower.hold()
+    assert follower.join(ENTRIES[2:])
+    assert texts(follower) == "abc"
+
+
 def test_what_a_reader_does_not_take_is_left_in_the_stream(follower: Follower) -> None:
     rooms: list[int] = []
     follower.on_room(lambda: rooms.append(1))

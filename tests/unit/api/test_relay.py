@@ -391,3 +391,27 @@ async def test_who_left_is_not_read_for() -> None:
         follower.take_ready()
         await asyncio.sleep(0.05)
         assert system.store.num_reads == 1
+
+
+async def test_a_finish_that_was_not_heard_is_read_though_other_choices_went_on() -> None:
+    entries = [
+        Entry("1-0", (0, 0), Queued()),
+        Entry("2-0", (0, 0), Started("w")),
+        Entry("2-1", (1, 1), Output((output(0, 0, "a"), output(1, 0, "x")))),
+        Entry("2-2", (1, 1), Output((output(0, 1, finish="stop"),))),
+        Entry("2-3", (1, 2), Output((output(1, 1, "y"),))),
+        Entry("2-4", (1, 3), Output((output(1, 2, "z", finish="stop"),))),
+        Entry("2-5", (1, 3), Completed(7)),
+    ]
+    async with running() as system:
+        follower = system.relay.follow(JOB_ID, Cursor.start(JOB_ID, 2))
+        system.store.streams[JOB_ID] = entries
+        system.source.say(*entries[:3], entries[4])
+        assert await text_of(follower, lambda text: "y" in text) == "axy"
+        system.now = SILENCE_S + 1
+        news: list[News] = []
+        async with asyncio.timeout(5):
+            while not (news and news[-1].is_end):
+                news += await follower.take()
+    told = [one.event for one in news if isinstance(one.event, ChoiceOutput)]
+    assert {(one.index, one.text, one.finish) for one in told} == {(0, "", "stop"), (1, "z", "stop")}
