@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from typing import Any
 
 import uvicorn
@@ -18,6 +19,11 @@ from shared.errors import ErrorInfo
 MAX_HEAD_BYTES = 64 * 1024
 #: Header lines of a request.
 MAX_HEADERS = 128
+#: Bytes that the system keeps of what a client has no room for, where it can be told so. It would be
+#: megabytes: one that read slowly out of them would take nothing from us for minutes, as if it had stalled.
+_MAX_UNSENT_BYTES = 64 * 1024
+#: So much waits here besides before the next piece waits in turn.
+_MAX_UNWRITTEN_BYTES = 16 * 1024
 #: A request that was answered before it came in whole is read on, and thrown away, for this long (seconds): a
 #: connection closed at once would be reset, and its client might never see the answer.
 _LINGER_S = 2.0
@@ -50,6 +56,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
+        transport.set_write_buffer_limits(_MAX_UNWRITTEN_BYTES)
+        _bound_unsent(transport.get_extra_info("socket"))
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -170,6 +178,11 @@ class Connection(HttpToolsProtocol):
         self.transport.write(STATUS_LINE[status] + head.encode() + body)
         self.transport.write_eof()
         self._linger()
+
+
+def _bound_unsent(connection: socket.socket) -> None:
+    if connection.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MAX_UNSENT_BYTES)
 
 
 class _Unchunked:

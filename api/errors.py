@@ -32,13 +32,6 @@ class ClientGone(RequestError):
         super().__init__(ErrorInfo("The client went away.", "invalid_request_error", status=499))
 
 
-class SlowReader(RequestError):
-    """Raised when a client leaves too much unread; it may come back with its last event id."""
-
-    def __init__(self) -> None:
-        super().__init__(ErrorInfo("The stream was read too slowly.", code="slow_reader", status=503))
-
-
 class ShuttingDown(RequestError):
     """Raised when this replica has to stop; the job goes on, another replica has it."""
 

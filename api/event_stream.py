@@ -12,14 +12,16 @@ from starlette.types import Receive, Scope, Send
 
 from api import sse
 from api.cursor import Cursor
-from api.errors import ClientGone, ShuttingDown, SlowReader
+from api.errors import ClientGone, ShuttingDown
 from api.follower import Follower
 from api.join import News
-from api.stream_meter import StreamMeter
+from api.stream_meter import StreamMeter, has_tokens
 from shared.errors import ErrorInfo, RequestError
 
 #: A write that a client does not take for this long ends its connection.
 _STALL_S = 30.0
+#: How late that may be noticed.
+_LATE_S = 1.0
 #: ASGI extension of our server: cuts the connection (api/server.py).
 ABORT = "baton.abort"
 
@@ -67,9 +69,6 @@ class EventStream(Response):
             await self._send_all(send, pulse)
         except (ClientGone, ShuttingDown):
             pass  # incomplete: the server closes the connection
-        except SlowReader:
-            if abort is not None:
-                abort()
         except RequestError as error:
             block = self._view.error(error.info, self._follower.cursor)
             await send({"type": "http.response.body", "body": block.encode(), "more_body": False})
@@ -83,11 +82,14 @@ class EventStream(Response):
             body = self._view.encode(news)
             if body and head:
                 body, head = head + body, b""
-            is_over = bool(news) and news[-1].is_end
-            if body or is_over or (not news and pulse.is_due()):
+            is_over, is_output = bool(news) and news[-1].is_end, has_tokens(news)
+            is_due = body or is_over or (not news and pulse.is_due())
+            # A client that is slow to take this has no need of what it was made of.
+            self._first = news = []
+            if is_due:
                 await pulse.sending(send(_body(body or sse.PING, is_over)))
-            if self._meter is not None:
-                self._meter.sent(news)
+            if is_output and self._meter is not None:
+                self._meter.sent()
             if is_over:
                 return
             news = await self._follower.take()
@@ -130,6 +132,8 @@ class _Pulse:
         if rest_s <= 0:
             self._follower.wake()
             rest_s = self._period_s
+        if self._is_sending:
+            rest_s = min(rest_s, max(_STALL_S - quiet_s, 0) + _LATE_S)
         self._timer = self._loop.call_later(rest_s, self._beat)
 
     def _cut_if_stuck(self) -> None:

@@ -3,41 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from api.cursor import Cursor
-from api.errors import SlowReader, StreamCorrupt
+from api.errors import StreamCorrupt
 from api.join import News, read_on
 from api.place import Place
 from shared.errors import RequestError
 from shared.events import ChoiceOutput, Entry, Output, Queued, Requeued
 
-#: A reader that leaves more than this (bytes, about) unread is dropped. It can come back with its cursor.
-MAX_UNREAD_BYTES = 4 * 1024 * 1024
-#: What one piece of news weighs beside its text, one candidate of a token's logprobs, one of the prompt's.
-_NEWS_BYTES = 256
-_CANDIDATE_BYTES = 64
-_PROMPT_CANDIDATE_BYTES = 32
+#: News of so many bytes wait for their reader, or one piece; what comes then is left in the stream.
+MAX_UNREAD_BYTES = 64 * 1024
+#: Entries of the stream that are read at once, and live ones that wait for that, at most.
+MAX_PAGE = 64
+#: What in memory one piece of news takes, one token beside its text, one candidate of a token's logprobs, one
+#: of the prompt's, and one choice in a cursor.
+_NEWS_BYTES = 384
+_TOKEN_BYTES = 96
+_CANDIDATE_BYTES = 160
+_PROMPT_CANDIDATE_BYTES = 112
+_CHOICE_BYTES = 8
 
 
 class Follower:
-    """Joins what the relay offers by position and keeps it until it is taken."""
+    """Joins what the relay offers by position and keeps it until it is taken.
+
+    It keeps little. For a reader who is slower than his job it falls behind: it ignores live entries, and
+    says that there is room each time that all was taken, upon which the relay reads the stream on.
+    """
 
     def __init__(self, job_id: str, cursor: Cursor) -> None:
         self.job_id = job_id
         #: Where the reader stands when it has taken everything.
         self.cursor = cursor
+        #: Stream id of the last entry that was joined: where to look for the next ones, no more than a hint.
+        self.last_id: str | None = None
+        #: As many entries should be read at once: about what there is room for.
+        self.page_size = MAX_PAGE
+        #: Whether the stream has more than what was joined.
+        self.is_behind = False
         #: Whether the job waits for a worker, by the last that was heard of it.
         self.is_waiting = False
         self._unread: list[News] = []
         self._unread_bytes = 0
-        self._max_unread_bytes = MAX_UNREAD_BYTES
         #: Live entries that wait for the stream to be read.
         self._held: list[Entry] | None = None
         self._failure: RequestError | None = None
+        self._is_closed = False
         self._waiter: asyncio.Future[None] | None = None
         self._closers: list[Callable[[], object]] = []
         self._on_fail: Callable[[], object] | None = None
+        self._on_room: Callable[[], object] = lambda: None
 
     # The relay's side
 
@@ -46,41 +62,68 @@ class Follower:
         """Whether the stream is being read; live entries wait meanwhile."""
         return self._held is not None
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the stream should be read, if something is missing."""
+        return not self.is_reading and not self._is_closed and not (self.is_behind and self._unread)
+
+    def on_room(self, act: Callable[[], object]) -> None:
+        """Call `act` when the reader took all and the stream has more."""
+        self._on_room = act
+
     def offer(self, entry: Entry) -> bool:
-        """Take a live entry. False: something before it is missing, the stream has to be read."""
+        """Take a live entry, unless there is no room. False: something before it is missing, the stream has
+        to be read."""
         if self._held is not None:
-            self._held.append(entry)
+            # One that is too many will be missing, and be read.
+            if len(self._held) < MAX_PAGE:
+                self._held.append(entry)
             return True
-        if not self._add(entry):
-            return False
-        if self._unread_bytes > self._max_unread_bytes:
-            self.fail(SlowReader())
-        return True
+        return self._add(entry)
 
     def hold(self) -> None:
         """The stream is going to be read: keep live entries until `join`."""
         self._held = []
 
-    def join(self, entries: Iterable[Entry]) -> bool:
-        """Go on with what was read, then with what was held. False: something is missing after it."""
+    def join(self, entries: Sequence[Entry], *, is_end: bool = True, by_id: bool = False) -> bool:
+        """Go on with what was read, then, if that was the stream's end, with what was held. False: something
+        is missing, in what was read after `last_id` or after it."""
         held, self._held = self._held or [], None
-        for entry in entries:
+        self.is_behind = False
+        for number, entry in enumerate(entries):
             if not self._add(entry):
-                self.fail(StreamCorrupt(self.job_id))
+                if not by_id:
+                    self.fail(StreamCorrupt(self.job_id))
+                # Redis was set back, or something before that id was never heard: positions will tell.
+                self.last_id = None
+                return not by_id
+            if self.is_behind:
+                self.page_size = max(1, number)
                 return True
-        self._max_unread_bytes = self._unread_bytes + MAX_UNREAD_BYTES
-        return all(self._add(entry) for entry in held)
+        if is_end:
+            return all(self._add(entry) for entry in held)
+        self.page_size = min(2 * self.page_size, MAX_PAGE)
+        self.is_behind = True
+        return True
 
     def _add(self, entry: Entry) -> bool:
+        """False: something before it is missing. Without room for it the follower is behind."""
+        if self.is_behind:
+            return True
         news = read_on(self.cursor, entry)
         if news is None:
             return False
+        weight = sum([_weight(one) for one in news])
+        if self._unread and self._unread_bytes + weight > MAX_UNREAD_BYTES:
+            self.is_behind = True
+            return True
+        self.last_id = entry.id
         if not isinstance(entry.event, Output):
             self.is_waiting = isinstance(entry.event, Queued | Requeued)
         if news:
             self.cursor = news[-1].cursor
             self._unread += news
-            self._unread_bytes += sum([_weight(one) for one in news])
+            self._unread_bytes += weight
             self.wake()
         return True
 
@@ -103,7 +146,10 @@ class Follower:
     # The reader's side
 
     async def take(self) -> list[News]:
-        """All that is new; waits for something. Empty only after `wake`. Raises what `fail` was given."""
+        """What is new, as far as it was kept; waits for something. Empty only after `wake`.
+
+        Raises what `fail` was given.
+        """
         if not self._unread and self._failure is None:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -114,7 +160,9 @@ class Follower:
         if self._failure is not None:
             raise self._failure
         news, self._unread = self._unread, []
-        self._unread_bytes, self._max_unread_bytes = 0, MAX_UNREAD_BYTES
+        self._unread_bytes = 0
+        if self.is_behind:
+            self._on_room()
         return news
 
     def wake(self) -> None:
@@ -132,18 +180,21 @@ class Follower:
 
     def close(self) -> None:
         """The reader leaves."""
+        self._is_closed = True
         while self._closers:
             self._closers.pop()()
 
 
 def _weight(news: News) -> int:
+    weight = _NEWS_BYTES + _CHOICE_BYTES * len(news.cursor.choices)
     event = news.event
     if not isinstance(event, ChoiceOutput):
-        return _NEWS_BYTES
+        return weight
     candidates = sum([1 + len(one.top) for one in event.logprobs]) if event.logprobs else 0
     prompt_candidates = 0 if event.prompt_logprobs is None else event.prompt_logprobs.num_candidates
     return (
-        _NEWS_BYTES
+        weight
+        + _TOKEN_BYTES * len(event.texts)
         + sum(map(len, event.texts))
         + _CANDIDATE_BYTES * candidates
         + _PROMPT_CANDIDATE_BYTES * prompt_candidates

@@ -21,6 +21,7 @@ from api.join import read_on
 from api.listener import Heard
 from shared.errors import DecodeError, StoreUnavailable
 from shared.events import Entry, decode_positions, read_event
+from shared.job_reader import Page
 from shared.job_store import JobStore
 
 logger = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class Relay:
         follower = Follower(job_id, cursor)
         self._followed.setdefault(job_id, _Followed(self._clock())).followers.append(follower)
         follower.on_close(lambda: self._leave(follower))
+        follower.on_room(lambda: self._read_later(follower))
         return follower
 
     def _leave(self, follower: Follower) -> None:
@@ -91,35 +93,53 @@ class Relay:
     def go_on(self, follower: Follower) -> None:
         """End a `hold` without reading anything."""
         if not follower.join([]):
-            self._stale.add(follower)
-            self._work.set()
+            self._read_later(follower)
+
+    def _read_later(self, follower: Follower) -> None:
+        self._stale.add(follower)
+        self._work.set()
 
     async def catch_up(self, follower: Follower) -> Entry:
-        """Read the stream as far as the follower lacks it and join. Answers the stream's last entry.
+        """Read the stream from where the follower stands and join. Answers the stream's last entry.
 
-        Raises StreamExpired, StoreUnavailable.
+        It reads to the first page with news, of which the follower takes what it has room for. The relay
+        reads on by itself each time that this was taken. Raises StreamExpired, StoreUnavailable.
         """
+        last = await self._read_page(follower)
+        while follower.is_behind and follower.has_room:
+            last = await self._read_page(follower)
+        return last
+
+    async def _read_page(self, follower: Follower) -> Entry:
         follower.hold()
-        entries: list[Entry] = []
+        page, by_id = Page([], None, is_end=True), follower.last_id is not None
         try:
-            entries = await self._read(follower)
-            if not entries:
+            page = await (self._read_by_id(follower) if by_id else self._read_by_position(follower))
+            if page.last is None:
                 raise StreamExpired(follower.job_id)
         finally:
-            is_joined = follower.join(entries)
-            if not is_joined or not entries:
-                self._stale.add(follower)
-        return entries[-1]
+            is_joined = follower.join(page.entries, is_end=page.is_end, by_id=by_id)
+            if not is_joined or page.last is None:
+                self._read_later(follower)
+        return page.last
 
-    async def _read(self, follower: Follower) -> list[Entry]:
-        cursor = follower.cursor
+    async def _read_by_id(self, follower: Follower) -> Page:
+        job_id, last_id = follower.job_id, follower.last_id
+        page = await self._store.page(job_id, after=last_id, limit=follower.page_size)
+        if page.entries or page.last is None:
+            return page
+        # Nothing came after it: then the stream's last one tells whether the follower has all.
+        return page._replace(entries=[page.last])
+
+    async def _read_by_position(self, follower: Follower) -> Page:
+        cursor, job_id, limit = follower.cursor, follower.job_id, follower.page_size
         if any(cursor.positions):
             # One token further back than needed: a choice may have ended without another token.
             before = tuple(position - 1 for position in cursor.positions)
-            entries = await self._store.entries_until(follower.job_id, before)
-            if entries and read_on(cursor, entries[0]) is not None:
-                return entries
-        return await self._store.entries(follower.job_id)
+            page = await self._store.page_back_to(job_id, before, limit=limit)
+            if page.entries and read_on(cursor, page.entries[0]) is not None:
+                return page
+        return await self._store.page(job_id, after=None, limit=limit)
 
     # Stopping
 
@@ -155,8 +175,7 @@ class Relay:
     def _offer(self, followed: _Followed, entry: Entry) -> None:
         for follower in followed.followers:
             if not follower.offer(entry):
-                self._stale.add(follower)
-                self._work.set()
+                self._read_later(follower)
 
     def _look_up_all(self) -> None:
         for followed in self._followed.values():
@@ -179,9 +198,12 @@ class Relay:
                 await asyncio.sleep(_TICK_S)
 
     async def _mend(self) -> None:
-        while self._stale:
-            follower = self._stale.pop()
-            if follower.is_reading:
+        """Read on for all who lack something, a page each: who lacks more has another turn."""
+        for follower in list(self._stale):
+            if follower not in self._stale:
+                continue  # left meanwhile
+            self._stale.discard(follower)
+            if not follower.has_room:
                 continue
             try:
                 await self.catch_up(follower)

@@ -10,6 +10,11 @@ from shared.events import ChoiceOutput
 from shared.histogram import Histogram
 
 
+def has_tokens(news: Sequence[News]) -> bool:
+    """Whether there are tokens among these."""
+    return any(isinstance(one.event, ChoiceOutput) and one.event.token_ids for one in news)
+
+
 class StreamMeter:
     """Is told what is sent; tokens that go out together count as one."""
 
@@ -26,10 +31,8 @@ class StreamMeter:
         self._last = started_at
         self._has_begun = False
 
-    def sent(self, news: Sequence[News]) -> None:
-        """These were sent."""
-        if not any(isinstance(one.event, ChoiceOutput) and one.event.token_ids for one in news):
-            return
+    def sent(self) -> None:
+        """Tokens were sent."""
         now = self._clock()
         (self._between if self._has_begun else self._first).observe(now - self._last)
         self._last, self._has_begun = now, True

@@ -9,6 +9,9 @@ from api.follower import Follower
 from api.join import News
 from shared.events import ChoiceOutput
 
+#: How long the stream may take to be read on.
+_READ_S = 5.0
+
 
 def is_output_or_end(news: News) -> bool:
     return isinstance(news.event, ChoiceOutput) or news.is_end
@@ -23,10 +26,12 @@ async def _collect(follower: Follower, wait_s: float, is_enough: Callable[[News]
         follower.wake()
 
     timer = asyncio.get_running_loop().call_later(wait_s, give_up)
-    news = follower.take_ready()
+    fresh = follower.take_ready()
+    news = list(fresh)
     try:
-        while not is_late and not any(map(is_enough, news)):
-            news += await follower.take()
+        while not is_late and not any(map(is_enough, fresh)):
+            fresh = await follower.take()
+            news += fresh
         return news
     finally:
         timer.cancel()
@@ -40,6 +45,17 @@ async def until_output(follower: Follower, wait_s: float) -> list[News]:
 async def until_any(follower: Follower, wait_s: float) -> list[News]:
     """The next news, whatever they are; nothing when none came in `wait_s`."""
     return await _collect(follower, wait_s, lambda _: True)
+
+
+async def until_page(follower: Follower, wait_s: float, limit: int) -> list[News]:
+    """At most `limit` of the next news; fewer only where there are no more yet. Nothing when none came in
+    `wait_s`."""
+    more = await until_any(follower, wait_s)
+    news = list(more)
+    while more and follower.is_behind and len(news) < limit:
+        more = await until_any(follower, _READ_S)
+        news += more
+    return news[:limit]
 
 
 async def until_end_within(follower: Follower, wait_s: float) -> list[News]:

@@ -5,15 +5,16 @@ All methods raise StoreUnavailable when Redis does not answer, and DecodeError f
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from shared import keys, scripts
 from shared.deadline import Deadline
-from shared.events import Entry, Failed, decode_entry
+from shared.events import Entry, Failed, decode_entry, decode_positions
 from shared.job import Job
 from shared.lease import WorkerState
 from shared.pace import Pace
@@ -22,8 +23,18 @@ from shared.request_key import RequestKey
 
 #: Stream entries as redis-py returns them: id, fields.
 _Found = list[tuple[str, dict[str, str]]]
-#: Entries read at a time on the way back through a stream.
-_PAGE = 64
+#: Entries read at a time on the way back through a stream: first, and at most.
+_FIRST_BACK, _MOST_BACK = 64, 1024
+
+
+class Page(NamedTuple):
+    """Consecutive entries of a job's stream."""
+
+    entries: list[Entry]
+    #: The stream's last one when this was read; None: there is no stream.
+    last: Entry | None
+    #: Whether nothing came after these.
+    is_end: bool
 
 
 class JobReader:
@@ -82,6 +93,42 @@ class JobReader:
             found = cast(_Found, await self._redis.xrange(keys.events(job_id)))
         return [decode_entry(stream_id, fields) for stream_id, fields in found]
 
+    async def page(self, job_id: str, *, after: str | None, limit: int) -> Page:
+        """The first entries after a stream id, or of all.
+
+        Once Redis has lost the end of its file an id may stand for something else: whether the page goes on
+        from what was read is for the reader to see.
+        """
+        key = keys.events(job_id)
+        with unavailable_as_error():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.xrange(key, min="-" if after is None else f"({after}", count=limit)
+                pipe.xrevrange(key, count=1)
+                found, last = cast(list[_Found], await pipe.execute())
+        return _page(found, last, is_end=len(found) < limit)
+
+    async def page_back_to(self, job_id: str, positions: tuple[int, ...], *, limit: int) -> Page:
+        """The first entries from the last one on that lies at or before `positions` in every choice.
+
+        What a reader that holds `positions` misses begins there, whatever became of stream ids it has seen.
+        """
+        newest_first: deque[tuple[str, dict[str, str]]] = deque(maxlen=limit)
+        last: _Found = []
+        num_read, before, count = 0, "+", _FIRST_BACK
+        while True:
+            with unavailable_as_error():
+                reply = await self._redis.xrevrange(keys.events(job_id), max=before, count=count)
+            found = cast(_Found, reply)
+            last = last or found[:1]
+            for stream_id, fields in found:
+                newest_first.append((stream_id, fields))
+                num_read += 1
+                if all(have >= end for have, end in zip(positions, _end(fields), strict=True)):
+                    return _page([*newest_first][::-1], last, is_end=num_read <= limit)
+            if len(found) < count:
+                return _page([*newest_first][::-1], last, is_end=num_read <= limit)
+            before, count = f"({found[-1][0]}", min(2 * count, _MOST_BACK)
+
     async def last_entries(self, job_ids: Sequence[str]) -> list[Entry | None]:
         """The last entry of each stream, in the order of the ids; None for a stream that is not there."""
         with unavailable_as_error():
@@ -90,25 +137,6 @@ class JobReader:
                     pipe.xrevrange(keys.events(job_id), count=1)
                 replies = cast(list[_Found], await pipe.execute())
         return [decode_entry(*found[0]) if found else None for found in replies]
-
-    async def entries_until(self, job_id: str, positions: tuple[int, ...]) -> list[Entry]:
-        """The end of the job's stream: back to an entry that lies at or before `positions` in every choice.
-
-        What a reader that holds `positions` misses is in it, whatever became of stream ids it has seen.
-        """
-        newest_first: list[Entry] = []
-        last = "+"
-        while True:
-            with unavailable_as_error():
-                reply = await self._redis.xrevrange(keys.events(job_id), max=last, count=_PAGE)
-            found = cast(_Found, reply)
-            for stream_id, fields in found:
-                newest_first.append(decode_entry(stream_id, fields))
-                if all(have >= end for have, end in zip(positions, newest_first[-1].end, strict=True)):
-                    return newest_first[::-1]
-            if len(found) < _PAGE:
-                return newest_first[::-1]
-            last = f"({found[-1][0]}"
 
     # Queues
 
@@ -187,3 +215,14 @@ def _dict(flat: Sequence[str]) -> dict[str, str]:
 
 def _job(record: Mapping[str, str], last: Entry) -> Job:
     return Job.decode(record, last.end, last.event.error if isinstance(last.event, Failed) else None)
+
+
+def _page(found: _Found, last: _Found, *, is_end: bool) -> Page:
+    entries = [decode_entry(*one) for one in found]
+    newest = decode_entry(*last[0]) if last else None
+    is_last = bool(entries) and newest is not None and entries[-1].id == newest.id
+    return Page(entries, newest, is_end or is_last)
+
+
+def _end(fields: Mapping[str, str]) -> tuple[int, ...]:
+    return decode_positions(fields.get("end", ""))

@@ -51,6 +51,20 @@ class ApiProcess:
             self._process = None
 
     @property
+    def rss_bytes(self) -> int:
+        """Memory that it has."""
+        assert self._process is not None
+        rss: int = psutil.Process(self._process.pid).memory_info().rss
+        return rss
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time that it took."""
+        assert self._process is not None
+        times = psutil.Process(self._process.pid).cpu_times()
+        return float(times.user + times.system)
+
+    @property
     def has_connections(self) -> bool:
         """Whether somebody is connected to it."""
         assert self._process is not None

@@ -14,7 +14,7 @@ from api.join import News
 from api.resuming import event_id, expired_if_ours, facts_of, read_cursor, resume
 from api.schemas.query import MAX_WAIT_S, read_count, read_seconds
 from api.services import Services
-from api.waiting import until_any
+from api.waiting import until_page
 from shared.errors import RequestError
 from shared.job import Job
 
@@ -59,7 +59,7 @@ async def _poll(request: Request, services: Services, job: Job, text: str | None
     try:
         is_over = last.is_terminal and cursor.ending == "over"
         watch_client(follower, request.receive)
-        news = [] if is_over else (await until_any(follower, wait_s))[:limit]
+        news = [] if is_over else await until_page(follower, wait_s, limit)
     finally:
         follower.close()
     cursor = news[-1].cursor if news else cursor

@@ -6,14 +6,15 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
 import pytest
 
+from api import event_stream
 from shared.job_store import JobStore
-from tests.fake_worker import FakeWorker
+from tests.fake_worker import FakeWorker, Running
 from tests.integration.api.conftest import StartApi
 from tests.integration.api.requests import CHAT, chat, read_blocks, resume, submit
 from tests.integration.api.server import ApiServer
@@ -30,6 +31,10 @@ def post(path: str, body: dict[str, Any]) -> bytes:
     raw = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(raw)}\r\n\r\n"
     return head.encode() + raw
+
+
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
 
 
 @pytest.mark.parametrize("streamed", [True, False])
@@ -72,25 +77,81 @@ async def test_a_reader_that_left_for_good_ends_its_chat(start_api: StartApi, st
         assert (await kept).json()["choices"][0]["message"]["content"] == "a"
 
 
-async def test_a_slow_reader_is_cut_and_may_come_back(
-    api: ApiServer, http: httpx.AsyncClient, store: JobStore
+async def test_a_reader_who_stops_reading_is_cut_and_may_come_back(
+    start_api: StartApi, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = socket.socket()
-    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    slow.connect(("127.0.0.1", api.port))
-    slow.sendall(post(CHAT, chat(stream=True)))
-    text, num = "x" * 100_000, 150
-    async with FakeWorker(store) as worker:
+    monkeypatch.setattr(event_stream, "_STALL_S", 0.5)
+    api = start_api(ping_s=0.2)
+    stalled = ask_and_read_little(api, post(CHAT, chat(stream=True)))
+    text, num = "x" * 10_000, 150
+    async with FakeWorker(store) as worker, httpx.AsyncClient(base_url=api.url, timeout=20) as http:
         running = await worker.claimed()
         for _ in range(num):
             await running.say(text)
         await until(lambda: api.services.relay.num_followers == 0)
         await running.complete()
-        slow.setblocking(True)
-        assert await asyncio.to_thread(_is_cut, slow)
-        slow.close()
+        assert await asyncio.to_thread(_is_cut, stalled)
+        stalled.close()
         response = await resume(http, running.job.id.replace("job_", "chatcmpl-"))
     assert len(Text.of(blocks(response.content)).texts[0]) == num * len(text)
+
+
+@pytest.mark.parametrize("is_late", [True, False])
+async def test_a_slow_reader_gets_it_all(
+    start_api: StartApi, store: JobStore, monkeypatch: pytest.MonkeyPatch, *, is_late: bool
+) -> None:
+    # It takes ten times as long for the whole, and never so long for a piece.
+    monkeypatch.setattr(event_stream, "_STALL_S", 0.5)
+    api = start_api(ping_s=0.1)
+    texts = [f"{number} ".ljust(1000, "x") for number in range(1500)]
+    async with FakeWorker(store) as worker, httpx.AsyncClient(base_url=api.url, timeout=20) as http:
+        job_id = await submit(http)
+        running = await worker.claimed()
+        if is_late:
+            await say_all(running, texts)
+        slow = ask_and_read_little(api, get(f"/v1/jobs/{job_id}/events"))
+        reading = asyncio.create_task(asyncio.to_thread(_read_slowly, slow))
+        if not is_late:
+            await say_all(running, texts)
+        received = await reading
+        slow.close()
+    assert received.endswith(b"0\r\n\r\n")
+    said = [block for block in blocks(_unchunked(received)) if block.event == "job.output"]
+    assert Text.of(said).texts == {0: "".join(texts)}
+
+
+async def say_all(running: Running, texts: Sequence[str]) -> None:
+    for text in texts:
+        await running.say(text)
+    await running.complete()
+
+
+def ask_and_read_little(api: ApiServer, request: bytes) -> socket.socket:
+    """A connection of a client whose system has room for little."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", api.port))
+    connection.sendall(request)
+    return connection
+
+
+def _read_slowly(connection: socket.socket) -> bytes:
+    received = b""
+    while part := connection.recv(4096):
+        received += part
+        if received.endswith(b"0\r\n\r\n"):
+            break
+        time.sleep(0.01)
+    return received
+
+
+def _unchunked(received: bytes) -> bytes:
+    """The body of a response in chunks, from `retry:` on without it."""
+    rest, body = received.partition(b"\r\n\r\n")[2], b""
+    while rest:
+        length, _, rest = rest.partition(b"\r\n")
+        body, rest = body + rest[: int(length, 16)], rest[int(length, 16) + 2 :]
+    return body.replace(b"retry: 1000\n", b"").replace(b": ping\n", b"")
 
 
 def _is_cut(connection: socket.socket) -> bool:

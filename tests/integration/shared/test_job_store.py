@@ -31,6 +31,7 @@ from shared.events import (
 )
 from shared.fingerprint import Fingerprint
 from shared.job import Accepted, Job, NewJob, ResolvedRequest, new_job_id
+from shared.job_reader import Page
 from shared.job_store import JobStore
 from shared.lease import BeatAnswer, Lease
 from shared.request_key import RequestKey
@@ -591,10 +592,29 @@ async def test_what_a_reader_misses_reaches_back_to_its_position(store: JobStore
         await store.append(
             "w1.a", [Append(job.id, "h1", (start,), (start + 2,), words("a", "b", start=start))]
         )
-    tail = await store.entries_until(job.id, (101,))
-    assert tail[0].end == (100,)
-    assert tail[-1].end == (200,)
-    assert await store.entries_until(job.id, (0,)) != []
+    tail = await store.page_back_to(job.id, (101,), limit=1000)
+    assert (tail.entries[0].end, tail.entries[-1].end, tail.is_end) == ((100,), (200,), True)
+    assert tail.last == tail.entries[-1]
+    first = await store.page_back_to(job.id, (101,), limit=2)
+    assert ([entry.end for entry in first.entries], first.is_end) == ([(100,), (102,)], False)
+    assert first.last == tail.last
+    # Nothing lies there: all of it, from the start.
+    whole = await store.page_back_to(job.id, (-1,), limit=3)
+    assert [entry.id for entry in whole.entries] == ["1-0", "2-0", "2-1"]
+
+
+async def test_a_stream_is_read_page_by_page(store: JobStore) -> None:
+    job = await running(store)
+    for start in range(5):
+        await store.append("w1.a", [Append(job.id, "h1", (start,), (start + 1,), words("a", start=start))])
+    entries = await store.entries(job.id)
+    first = await store.page(job.id, after=None, limit=3)
+    assert first == Page(entries[:3], entries[-1], is_end=False)
+    second = await store.page(job.id, after="2-1", limit=4)
+    assert second == Page(entries[3:], entries[-1], is_end=True)
+    assert await store.page(job.id, after="2-1", limit=5) == second
+    assert await store.page(job.id, after="2-5", limit=5) == Page([], entries[-1], is_end=True)
+    assert await store.page("job_none", after=None, limit=5) == Page([], None, is_end=True)
 
 
 async def test_a_drain_is_told_with_every_beat_and_ends_with_the_lease(store: JobStore) -> None:

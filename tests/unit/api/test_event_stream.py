@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
+from api import event_stream
 from api.chat_view import ChatView
 from api.cursor import Cursor
-from api.errors import ClientGone, ShuttingDown, SlowReader, StreamExpired
+from api.errors import ClientGone, ShuttingDown, StreamExpired
 from api.event_stream import ABORT, EventStream, watch_client
 from api.follower import Follower
 from shared.errors import RequestError
@@ -117,13 +118,6 @@ async def test_a_stream_that_cannot_go_on_is_left_incomplete(reason: RequestErro
     assert (client.is_complete, client.is_cut, client.closed) == (False, False, [1])
 
 
-async def test_a_slow_reader_is_cut() -> None:
-    client = Client()
-    client.follower.fail(SlowReader())
-    await client.read()
-    assert (client.is_complete, client.is_cut, client.closed) == (False, True, [1])
-
-
 async def test_a_stream_that_expired_ends_with_an_error() -> None:
     client = Client()
     client.follower.fail(StreamExpired(JOB_ID))
@@ -144,21 +138,53 @@ async def test_a_client_that_leaves_ends_the_following() -> None:
     follower.close()
 
 
-async def test_a_stream_that_is_stuck_in_a_write_is_cut() -> None:
-    client = Client()
-    client.follower.join(BEGIN)
-    is_stuck = asyncio.Event()
+class StuckClient(Client):
+    """Takes nothing of a body, until it is cut or may take it."""
 
-    async def send(message: Message) -> None:
+    def __init__(self, ping_s: float = 60) -> None:
+        super().__init__(ping_s)
+        self.is_stuck, self.may_take = asyncio.Event(), False
+
+    async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.body":
-            is_stuck.set()
-            await client.until(lambda: client.is_cut)
+            self.is_stuck.set()
+            await self.until(lambda: self.is_cut or self.may_take)
+        await super()._send(message)
 
-    extensions = {ABORT: {"call": client._cut}}
-    reading = asyncio.create_task(
-        client.stream({"type": "http", "extensions": extensions}, client._receive, send)
-    )
-    await is_stuck.wait()
-    client.follower.fail(SlowReader())
+    def _cut(self) -> None:
+        if not self.is_cut:
+            super()._cut()
+            # As the server says when the connection is gone.
+            self.follower.fail(ClientGone())
+
+
+async def test_a_stream_that_is_stuck_in_a_write_is_cut_when_its_following_ends() -> None:
+    client = StuckClient()
+    client.follower.join(BEGIN)
+    reading = asyncio.create_task(client.read())
+    await client.is_stuck.wait()
+    client.follower.fail(ShuttingDown())
     await reading
-    assert client.is_cut and client.closed == [1]
+    assert (client.is_complete, client.is_cut, client.closed) == (False, True, [1])
+
+
+async def test_a_client_that_takes_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_stream, "_STALL_S", 0.05)
+    monkeypatch.setattr(event_stream, "_LATE_S", 0.01)
+    client = StuckClient(ping_s=0.02)
+    client.follower.join(BEGIN)
+    await asyncio.wait_for(client.read(), 5)
+    assert (client.is_complete, client.is_cut, client.closed) == (False, True, [1])
+
+
+async def test_a_client_that_is_slow_to_take_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_stream, "_STALL_S", 2)
+    client = StuckClient(ping_s=0.01)
+    client.follower.join(BEGIN)
+    reading = asyncio.create_task(client.read())
+    await client.is_stuck.wait()
+    await asyncio.sleep(0.1)
+    client.follower.join(END)
+    client.may_take = True
+    await reading
+    assert client.is_complete and not client.is_cut

@@ -1,4 +1,4 @@
-"""A follower joins what was read and what is heard, and is dropped when it does not read."""
+"""A follower joins what was read and what is heard, and keeps little for one who does not read."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import dataclasses
 import pytest
 
 from api.cursor import Cursor
-from api.errors import ClientGone, SlowReader, StreamCorrupt
-from api.follower import MAX_UNREAD_BYTES, Follower
+from api.errors import ClientGone, StreamCorrupt
+from api.follower import MAX_PAGE, MAX_UNREAD_BYTES, Follower
 from shared.events import ChoiceOutput, Entry, Output, Queued, Started
 from shared.prompt_logprobs import MAX_PROMPT_CANDIDATES, PromptLogprobs, PromptToken
 from tests.unit.api.streams import JOB_ID, logprobs, output
@@ -21,6 +21,15 @@ ENTRIES = [
     Entry("2-2", (2,), Output((output(0, 1, "b"),))),
     Entry("2-3", (3,), Output((output(0, 2, "c"),))),
 ]
+
+
+#: Three of them leave no room for another one.
+PIECE = "x" * (MAX_UNREAD_BYTES * 3 // 10)
+
+
+def long_entries(count: int) -> list[Entry]:
+    """Entries of one long token each."""
+    return [Entry(f"2-{at + 1}", (at + 1,), Output((output(0, at, PIECE),))) for at in range(count)]
 
 
 @pytest.fixture
@@ -81,50 +90,96 @@ def test_a_stream_with_a_hole_is_corrupt(follower: Follower) -> None:
         follower.take_ready()
 
 
-def test_a_reader_that_takes_nothing_is_dropped(follower: Follower) -> None:
-    follower.join(ENTRIES[:2])
-    piece = "x" * (MAX_UNREAD_BYTES // 4)
-    for position in range(5):
-        follower.offer(Entry(f"2-{position + 1}", (position + 1,), Output((output(0, position, piece),))))
-    with pytest.raises(SlowReader):
-        follower.take_ready()
+def test_a_hole_after_an_id_is_to_be_read_by_position(follower: Follower) -> None:
+    follower.join(ENTRIES[:3])
+    assert follower.last_id == "2-1"
+    follower.hold()
+    assert not follower.join([ENTRIES[4]], by_id=True)
+    assert follower.last_id is None
+    follower.hold()
+    assert follower.join(ENTRIES[2:])
+    assert texts(follower) == "abc"
 
 
-def test_logprobs_weigh_as_well(follower: Follower) -> None:
+def test_what_a_reader_does_not_take_is_left_in_the_stream(follower: Follower) -> None:
+    rooms: list[int] = []
+    follower.on_room(lambda: rooms.append(1))
     follower.join(ENTRIES[:2])
-    tokens = MAX_UNREAD_BYTES // (3 * 64)
-    follower.offer(Entry("2-1", (tokens,), Output((output(0, 0, *[""] * tokens, first_id=0),))))
     follower.take_ready()
-    told = dataclasses.replace(output(0, tokens, *[""] * tokens), logprobs=(logprobs(100),) * tokens)
-    follower.offer(Entry("2-2", (2 * tokens,), Output((told,))))
-    with pytest.raises(SlowReader):
-        follower.take_ready()
+    entries = long_entries(5)
+    assert all(follower.offer(entry) for entry in entries)
+    # As many as there is room for, then nothing, also not from where it stands.
+    assert follower.is_behind and not follower.has_room and rooms == []
+    assert (follower.last_id, follower.cursor.positions) == ("2-3", (3,))
+    assert follower.offer(entries[3])
+    assert len(texts(follower)) == 3 * len(PIECE)
+    assert follower.has_room and rooms == [1]
+    assert follower.offer(entries[3]) and texts(follower) == ""
+    # What is read goes on from there.
+    follower.hold()
+    assert follower.join(entries[3:])
+    assert not follower.is_behind
+    assert len(texts(follower)) == 2 * len(PIECE) and rooms == [1, 1]
 
 
-def test_a_long_past_is_no_slow_reading(follower: Follower) -> None:
-    piece = "x" * MAX_UNREAD_BYTES
-    follower.join([*ENTRIES[:2], Entry("2-1", (2,), Output((output(0, 0, piece, piece),)))])
-    follower.offer(Entry("2-2", (3,), Output((output(0, 2, "c"),))))
-    assert texts(follower) == piece + piece + "c"
+def test_of_a_page_is_taken_what_there_is_room_for(follower: Follower) -> None:
+    entries = [*ENTRIES[:2], *long_entries(6)]
+    follower.hold()
+    assert follower.join(entries)
+    assert (follower.is_behind, follower.last_id, follower.page_size) == (True, "2-3", 5)
+    follower.take_ready()
+    follower.hold()
+    assert follower.join(entries[5:7], is_end=False)
+    assert (follower.is_behind, follower.last_id, follower.page_size) == (True, "2-5", 10)
+    assert follower.offer(entries[7])
+    assert len(texts(follower)) == 2 * len(PIECE)
 
 
-def test_the_longest_prompts_logprobs_are_no_slow_reading(follower: Follower) -> None:
+def test_after_a_page_without_news_there_is_room(follower: Follower) -> None:
+    follower.join(ENTRIES)
+    follower.take_ready()
+    follower.hold()
+    assert follower.join(ENTRIES[:3], is_end=False)
+    assert follower.is_behind and follower.has_room and follower.last_id == "2-1"
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_a_piece_that_is_larger_than_the_room_is_taken_alone(follower: Follower, *, is_alone: bool) -> None:
     token = PromptToken(1, -1.0, 1, ((1, -1.0),) * 15)
     told = PromptLogprobs((token,) * (MAX_PROMPT_CANDIDATES // 16), {1: "a"})
     follower.join(ENTRIES[:2])
-    first = dataclasses.replace(output(0, 0, "a"), prompt_logprobs=told)
-    follower.offer(Entry("2-1", (1,), Output((first,))))
-    assert texts(follower) == "a"
-
-
-def test_the_prompts_logprobs_weigh_as_well(follower: Follower) -> None:
-    token = PromptToken(1, -1.0, 1, ((1, -1.0),) * 15)
-    told = PromptLogprobs((token,) * (MAX_UNREAD_BYTES // (16 * 32)), {1: "a"})
-    follower.join(ENTRIES[:2])
-    first = dataclasses.replace(output(0, 0, "a"), prompt_logprobs=told)
-    follower.offer(Entry("2-1", (1,), Output((first,))))
-    with pytest.raises(SlowReader):
+    if is_alone:
         follower.take_ready()
+    first = dataclasses.replace(output(0, 0, "a"), prompt_logprobs=told)
+    assert follower.offer(Entry("2-1", (1,), Output((first,))))
+    assert follower.is_behind is not is_alone
+    assert texts(follower) == ("a" if is_alone else "")
+    follower.hold()
+    assert follower.join([Entry("2-1", (1,), Output((first,)))])
+    assert texts(follower) == ("" if is_alone else "a")
+
+
+def test_logprobs_weigh_as_well() -> None:
+    tokens = MAX_UNREAD_BYTES // (2 * 160)
+    bare = output(0, 0, *[""] * (tokens // 2), first_id=0)
+    told = dataclasses.replace(bare, logprobs=(logprobs(100),) * (tokens // 2))
+    after = Entry("2-2", (tokens,), Output((output(0, tokens // 2, *[""] * (tokens // 2), first_id=0),)))
+    for first, is_behind in ((bare, False), (told, True)):
+        reader = Follower(JOB_ID, Cursor.start(JOB_ID, 1))
+        reader.join(ENTRIES[:2])
+        assert reader.offer(Entry("2-1", (tokens // 2,), Output((first,))))
+        assert reader.offer(after)
+        assert reader.is_behind is is_behind
+
+
+def test_live_entries_that_wait_are_bounded_too(follower: Follower) -> None:
+    follower.hold()
+    outputs = [Entry(f"2-{at + 1}", (at + 1,), Output((output(0, at, "a"),))) for at in range(MAX_PAGE + 2)]
+    assert all(follower.offer(entry) for entry in outputs)
+    assert follower.join(ENTRIES[:2])
+    assert len(texts(follower)) == MAX_PAGE
+    # The one that was too many is missed.
+    assert not follower.offer(outputs[-1])
 
 
 async def test_a_failure_is_raised_and_stays(follower: Follower) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from api.cursor import Cursor
 from api.errors import ShuttingDown, StreamExpired
-from api.follower import Follower
+from api.follower import MAX_PAGE, Follower
+from api.join import News
 from api.listener import Heard
 from api.relay import SILENCE_S, Relay
 from shared.errors import StoreUnavailable
@@ -26,6 +27,7 @@ from shared.events import (
     encode_event,
     encode_positions,
 )
+from shared.job_reader import Page
 from shared.job_store import JobStore
 from tests.unit.api.streams import JOB_ID, output
 
@@ -39,6 +41,11 @@ ENTRIES = [
 ]
 
 
+def _key(stream_id: str) -> tuple[int, int]:
+    fence, number = map(int, stream_id.split("-"))
+    return fence, number
+
+
 class FakeStore:
     """The store's reading side over plain lists."""
 
@@ -46,15 +53,32 @@ class FakeStore:
         self.streams: dict[str, list[Entry]] = {JOB_ID: []}
         self.is_down = False
         self.renewed: list[list[str]] = []
-        self.num_reads = 0
+        self.num_reads, self.num_entries = 0, 0
 
-    async def entries(self, job_id: str) -> list[Entry]:
-        return await self.entries_until(job_id, ())
+    async def page(self, job_id: str, *, after: str | None, limit: int) -> Page:
+        stream = await self._read(job_id)
+        return self._page(
+            job_id, [one for one in stream if after is None or _key(one.id) > _key(after)], limit
+        )
 
-    async def entries_until(self, job_id: str, positions: tuple[int, ...]) -> list[Entry]:  # noqa: ARG002
+    async def page_back_to(self, job_id: str, positions: tuple[int, ...], *, limit: int) -> Page:
+        stream = await self._read(job_id)
+        at_or_before = [
+            number
+            for number, one in enumerate(stream)
+            if all(have >= end for have, end in zip(positions, one.end, strict=True))
+        ]
+        return self._page(job_id, stream[max(at_or_before, default=0) :], limit)
+
+    async def _read(self, job_id: str) -> list[Entry]:
         self.num_reads += 1
         await self._answer()
         return list(self.streams.get(job_id, []))
+
+    def _page(self, job_id: str, found: list[Entry], limit: int) -> Page:
+        self.num_entries += len(found[:limit])
+        stream = self.streams.get(job_id)
+        return Page(found[:limit], stream[-1] if stream else None, len(found) <= limit)
 
     async def last_entries(self, job_ids: Sequence[str]) -> list[Entry | None]:
         await self._answer()
@@ -245,3 +269,149 @@ async def test_a_job_that_is_not_written_yet_is_not_looked_for() -> None:
         system.store.streams[JOB_ID] = ENTRIES
         system.relay.go_on(follower)
         assert await text_of(follower, lambda text: len(text) == 3) == "abc"
+
+
+def long_stream(num_tokens: int, *, first_fence: int = 2) -> list[Entry]:
+    """A token an entry, and the end."""
+    tokens = [
+        Entry(f"{first_fence}-{at + 1}", (at + 1,), Output((output(0, at, f"{at} "),)))
+        for at in range(num_tokens)
+    ]
+    finish = Entry(
+        f"{first_fence}-{num_tokens + 1}", (num_tokens,), Output((output(0, num_tokens, finish="stop"),))
+    )
+    over = Entry(f"{first_fence}-{num_tokens + 2}", (num_tokens,), Completed(7))
+    return [Entry("1-0", (0,), Queued()), Entry("2-0", (0,), Started("w")), *tokens, finish, over]
+
+
+def text_of_long(num_tokens: int) -> str:
+    return "".join(f"{at} " for at in range(num_tokens))
+
+
+NUM_LONG = 10 * MAX_PAGE
+
+
+async def test_a_late_reader_reads_a_long_stream_once_page_by_page() -> None:
+    async with running() as system:
+        follower = system.follow()
+        stream = system.store.streams[JOB_ID] = long_stream(NUM_LONG)
+        assert await system.relay.catch_up(follower) == stream[-1]
+        await asyncio.sleep(0.05)
+        # Nothing is read before it is wanted.
+        assert system.store.num_reads == 1 and follower.is_behind
+        news: list[News] = []
+        async with asyncio.timeout(5):
+            while not (news and news[-1].is_end):
+                news += await follower.take()
+        assert "".join(one.event.text for one in news if isinstance(one.event, ChoiceOutput)) == (
+            text_of_long(NUM_LONG)
+        )
+        assert [one.is_end for one in news].count(True) == 1 and not follower.is_behind
+        assert system.store.num_entries <= len(stream) + 2 * MAX_PAGE
+
+
+async def test_a_reader_who_was_slow_gets_it_all() -> None:
+    async with running() as system:
+        slow, fast = system.follow(), system.follow()
+        stream = long_stream(NUM_LONG)
+        fast_text = ""
+        for entry in stream:
+            system.store.streams[JOB_ID].append(entry)
+            system.source.say(entry)
+            while entry.is_terminal is False and (news := fast.take_ready()):
+                fast_text += "".join(one.event.text for one in news if isinstance(one.event, ChoiceOutput))
+            await asyncio.sleep(0)
+        whole = text_of_long(NUM_LONG)
+        fast_text += await text_of(fast, lambda text: fast_text + text == whole)
+        assert fast_text == whole and not fast.is_behind
+        # Nobody read the stream for the one who kept up, nor for the other one while he took nothing.
+        assert slow.is_behind and system.store.num_reads == 0
+        assert await text_of(slow, lambda text: text == whole) == whole
+
+
+async def test_a_reader_who_comes_back_in_the_middle_reads_on_from_there() -> None:
+    async with running() as system:
+        stream = system.store.streams[JOB_ID] = long_stream(NUM_LONG)
+        cursor = Cursor.decode(f"1.AbCdEfGh.2.o.{MAX_PAGE}b", JOB_ID, 1)
+        follower = system.relay.follow(JOB_ID, cursor)
+        assert await system.relay.catch_up(follower) == stream[-1]
+        rest = text_of_long(NUM_LONG).removeprefix(text_of_long(MAX_PAGE))
+        assert await text_of(follower, lambda text: text == rest) == rest
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3 * MAX_PAGE])
+async def test_a_stream_that_was_set_back_and_went_on_is_joined_by_position(kept: int) -> None:
+    """Redis lost the end: the ids that were read stand for something else, or for nothing."""
+    async with running() as system:
+        follower = system.follow()
+        stream = long_stream(NUM_LONG)
+        system.store.streams[JOB_ID] = stream[: 4 * MAX_PAGE]
+        await system.relay.catch_up(follower)
+        text = await text_of(follower, lambda text: text.count(" ") == 4 * MAX_PAGE - 2)
+        read = stream[2 : 2 + kept]
+        # The same worker goes on from there, with more in an entry.
+        coalesced = [
+            Entry(
+                f"2-{kept + number + 1}",
+                (min(at + 3, NUM_LONG),),
+                Output((output(0, at, *[f"{each} " for each in range(at, min(at + 3, NUM_LONG))]),)),
+            )
+            for number, at in enumerate(range(kept, NUM_LONG, 3))
+        ]
+        system.store.streams[JOB_ID] = [*stream[:2], *read, *coalesced]
+        system.now = SILENCE_S + 1
+        whole = text_of_long(NUM_LONG)
+        text += await text_of(follower, lambda more: text + more == whole)
+        assert text == whole
+
+
+async def test_who_is_behind_does_not_keep_others_waiting() -> None:
+    async with running() as system:
+        system.store.streams[JOB_ID] = long_stream(NUM_LONG)
+        system.store.streams["job_other"] = ENTRIES
+        follower = system.follow()
+        await system.relay.catch_up(follower)
+        other = system.relay.follow("job_other", Cursor.start("job_other", 1))
+        system.source.say(ENTRIES[3], job_id="job_other")
+        system.now = 6
+        reading = asyncio.create_task(text_of(follower, lambda text: text == text_of_long(NUM_LONG)))
+        assert await text_of(other, lambda text: len(text) == 3) == "abc"
+        await reading
+        async with asyncio.timeout(5):
+            while not system.store.renewed:
+                await asyncio.sleep(0.01)
+
+
+async def test_who_left_is_not_read_for() -> None:
+    async with running() as system:
+        follower = system.follow()
+        system.store.streams[JOB_ID] = long_stream(NUM_LONG)
+        await system.relay.catch_up(follower)
+        follower.close()
+        follower.take_ready()
+        await asyncio.sleep(0.05)
+        assert system.store.num_reads == 1
+
+
+async def test_a_finish_that_was_not_heard_is_read_though_other_choices_went_on() -> None:
+    entries = [
+        Entry("1-0", (0, 0), Queued()),
+        Entry("2-0", (0, 0), Started("w")),
+        Entry("2-1", (1, 1), Output((output(0, 0, "a"), output(1, 0, "x")))),
+        Entry("2-2", (1, 1), Output((output(0, 1, finish="stop"),))),
+        Entry("2-3", (1, 2), Output((output(1, 1, "y"),))),
+        Entry("2-4", (1, 3), Output((output(1, 2, "z", finish="stop"),))),
+        Entry("2-5", (1, 3), Completed(7)),
+    ]
+    async with running() as system:
+        follower = system.relay.follow(JOB_ID, Cursor.start(JOB_ID, 2))
+        system.store.streams[JOB_ID] = entries
+        system.source.say(*entries[:3], entries[4])
+        assert await text_of(follower, lambda text: "y" in text) == "axy"
+        system.now = SILENCE_S + 1
+        news: list[News] = []
+        async with asyncio.timeout(5):
+            while not (news and news[-1].is_end):
+                news += await follower.take()
+    told = [one.event for one in news if isinstance(one.event, ChoiceOutput)]
+    assert {(one.index, one.text, one.finish) for one in told} == {(0, "", "stop"), (1, "z", "stop")}

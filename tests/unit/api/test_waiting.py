@@ -6,7 +6,7 @@ import asyncio
 
 from api.cursor import Cursor
 from api.follower import Follower
-from api.waiting import until_any, until_end, until_end_within, until_output
+from api.waiting import until_any, until_end, until_end_within, until_output, until_page
 from shared.events import Completed, Entry, Output, Queued, Started
 from tests.unit.api.streams import JOB_ID, output
 
@@ -51,3 +51,23 @@ async def test_the_end_is_waited_for() -> None:
         await asyncio.sleep(0)
         reader.offer(entry)
     assert [one.is_end for one in await waiting] == [False, True]
+
+
+async def test_a_page_is_as_long_as_was_asked_for_if_there_is_so_much() -> None:
+    outputs = [Entry(f"2-{at + 1}", (at + 1,), Output((output(0, at, "a"),))) for at in range(6)]
+    reader = follower()
+    reader.join([*BEGIN, *outputs[:2]], is_end=False)
+    pages = [(outputs[2:4], False), (outputs[4:], True)]
+
+    def read_on() -> None:
+        entries, is_end = pages.pop(0)
+        asyncio.get_running_loop().call_soon(lambda: reader.join(entries, is_end=is_end))
+
+    reader.on_room(read_on)
+    assert len(await until_page(reader, 0, 5)) == 5
+    reader = follower()
+    reader.on_room(read_on)
+    pages = [(outputs[2:4], False), (outputs[4:], True)]
+    reader.join([*BEGIN, *outputs[:2]], is_end=False)
+    assert len(await until_page(reader, 0, 100)) == 8
+    assert await until_page(reader, 0.01, 100) == []
