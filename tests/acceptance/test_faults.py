@@ -19,6 +19,8 @@ LONG = 1500
 
 def test_a_killed_worker_loses_no_token(own_system: System, tiny_model: Path) -> None:
     own_system.start()
+    # Looked up before, as that may take as long as the answer.
+    worker = own_system.part_pid("worker-1")
     killed = False
     found = []
     with own_system.http() as http:
@@ -26,7 +28,7 @@ def test_a_killed_worker_loses_no_token(own_system: System, tiny_model: Path) ->
             for block in blocks(response):
                 found.append(block)
                 if len(found) == 10:
-                    os.kill(own_system.part_pid("worker-1"), signal.SIGKILL)
+                    os.kill(worker, signal.SIGKILL)
                     killed = True
         answer = Answer.of(found)
         assert killed and answer.is_done

@@ -94,9 +94,10 @@ def be_refused(http: httpx.Client) -> None:
 
 
 def survive_a_kill(system: System, http: httpx.Client) -> None:
+    worker = system.part_pid("worker-1")  # looked up before, as that may take as long as the answer
     job = submit(http, prompt=CANARY, max_tokens=1500)
     wait_for(http, job["id"], lambda found: found["status"] == "in_progress")
-    os.kill(system.part_pid("worker-1"), signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
     ended = wait_for(http, job["id"], lambda found: found["status"] == "incomplete", 60)
     assert ended["attempts"] == 2
 
