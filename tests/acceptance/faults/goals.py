@@ -33,8 +33,8 @@ _TESTS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("tests/acceptance/test_bad_input.py", "tests/integration/api/test_fuzz.py"),
     ),
     (
-        "R11 1,000 readers of 32,768 tokens stop reading: 256 KiB each at most, another one gets all; one that "
-        "stops is cut, a slow one gets all",
+        "R11 1,000 readers of 32,768 tokens stop reading: 256 KiB each at most, another one gets all; who "
+        "stops is cut, who is slow gets all",
         (
             "tests/integration/api/test_stalled_readers.py",
             "tests/integration/api/test_connections.py",
