@@ -75,7 +75,6 @@ class Follower:
         """Take a live entry, unless there is no room. False: something before it is missing, the stream has
         to be read."""
         if self._held is not None:
-            # One that is too many will be missing, and be read.
             if len(self._held) < MAX_PAGE:
                 self._held.append(entry)
             return True
@@ -101,7 +100,8 @@ class Follower:
                 self.page_size = max(1, number)
                 return True
         if is_end:
-            return all(self._add(entry) for entry in held)
+            # Where as many waited as may, more may have come.
+            return all(self._add(entry) for entry in held) and len(held) < MAX_PAGE
         self.page_size = min(2 * self.page_size, MAX_PAGE)
         self.is_behind = True
         return True

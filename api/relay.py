@@ -31,6 +31,8 @@ SILENCE_S = 2.0
 #: Readers are renewed this often, or three times in their grace time if that is more often.
 _RENEW_S = 5.0
 _TICK_S = 0.25
+#: Readers who get a page before the relay looks to its other duties.
+_READ_AT_ONCE = 32
 
 
 class Source(Protocol):
@@ -62,7 +64,8 @@ class Relay:
         self._grace_s = grace_s
         self._clock = clock
         self._followed: dict[str, _Followed] = {}
-        self._stale: set[Follower] = set()
+        #: Who lacks something, in the order of their turns.
+        self._stale: dict[Follower, None] = {}
         self._work = asyncio.Event()
         self._renewed_at = clock()
         self._is_stopping = False
@@ -88,7 +91,7 @@ class Relay:
         followed.followers.remove(follower)
         if not followed.followers:
             del self._followed[follower.job_id]
-        self._stale.discard(follower)
+        self._stale.pop(follower, None)
 
     def go_on(self, follower: Follower) -> None:
         """End a `hold` without reading anything."""
@@ -96,7 +99,7 @@ class Relay:
             self._read_later(follower)
 
     def _read_later(self, follower: Follower) -> None:
-        self._stale.add(follower)
+        self._stale[follower] = None
         self._work.set()
 
     async def catch_up(self, follower: Follower) -> Entry:
@@ -198,22 +201,25 @@ class Relay:
                 await asyncio.sleep(_TICK_S)
 
     async def _mend(self) -> None:
-        """Read on for all who lack something, a page each: who lacks more has another turn."""
-        for follower in list(self._stale):
+        """Read on for some who lack something, a page each, first for those who keep up. Who lacks more has
+        another turn."""
+        for follower in sorted(self._stale, key=lambda follower: follower.is_behind)[:_READ_AT_ONCE]:
             if follower not in self._stale:
                 continue  # left meanwhile
-            self._stale.discard(follower)
+            del self._stale[follower]
             if not follower.has_room:
                 continue
             try:
                 await self.catch_up(follower)
             except StreamExpired as error:
-                self._stale.discard(follower)
+                self._stale.pop(follower, None)
                 follower.fail(error)
             except DecodeError as error:
                 logger.error("%s: %s", follower.job_id, error)
-                self._stale.discard(follower)
+                self._stale.pop(follower, None)
                 follower.fail(StreamCorrupt(follower.job_id))
+        if self._stale:
+            self._work.set()
 
     async def _look_up_silent(self) -> None:
         """Read the last entry of every job that was silent, all in one call."""
@@ -229,8 +235,8 @@ class Relay:
             if last is not None:
                 self._offer(followed, last)
             else:
-                self._stale.update(followed.followers)
-                self._work.set()
+                for follower in followed.followers:
+                    self._read_later(follower)
 
     async def _renew(self) -> None:
         """Say that all these jobs have readers, in one call."""

@@ -33,8 +33,14 @@ _TESTS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("tests/acceptance/test_bad_input.py", "tests/integration/api/test_fuzz.py"),
     ),
     (
-        "R11 a reader that stops reading is cut, and what waits for it is bounded (tests; no run of 1,000)",
-        ("tests/unit/api/test_event_stream.py", "tests/unit/api/test_follower.py"),
+        "R11 1,000 readers of 32,768 tokens stop reading: 256 KiB each at most, another one gets all; who "
+        "stops is cut, who is slow gets all",
+        (
+            "tests/integration/api/test_stalled_readers.py",
+            "tests/integration/api/test_connections.py",
+            "tests/unit/api/test_event_stream.py",
+            "tests/unit/api/test_follower.py",
+        ),
     ),
 )
 _REFUSED = re.compile(r"^([^\n:]+): .*refused.*\n\s+refused within, p99:\s+(.*)$", re.MULTILINE)
