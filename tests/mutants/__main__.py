@@ -1,10 +1,8 @@
-"""`make mutants`: take out one guard at a time, in a copy of the repository, and see a test fail for it.
-
-Arguments: parts of guards' names (none: all of them). `--write`: the table goes to docs/reports/mutants.md.
-"""
+"""`make mutants`: take out one guard at a time, in a copy of the repository, and see a test fail for it."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -32,7 +30,8 @@ at least one must fail. All selections pass with every guard in place.
 
 def main(arguments: list[str]) -> int:
     """0 when every guard is held by a test."""
-    names = [text for text in arguments if text != "--write"]
+    options = _parser().parse_args(arguments)
+    names = options.names
     guards = [guard for guard in GUARDS if not names or any(name in guard.name for name in names)]
     with tempfile.TemporaryDirectory(prefix="baton-mutants-") as folder:
         root = Path(folder)
@@ -48,10 +47,17 @@ def main(arguments: list[str]) -> int:
             verdicts.append(_judge(root, guard))
             lines.append(_row(guard, verdicts[-1], time.monotonic() - started))
             _say(lines[-1])
-    if "--write" in arguments:
+    if options.write:
         _REPORT.parent.mkdir(exist_ok=True)
         _REPORT.write_text(_HEAD + "\n".join(lines) + "\n")
     return 0 if all(verdict == "yes" for verdict in verdicts) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
+    parser.add_argument("names", nargs="*", help="parts of guards' names (default: all guards)")
+    parser.add_argument("--write", action="store_true", help="write the table to docs/reports/mutants.md")
+    return parser
 
 
 def _copy(root: Path) -> None:
