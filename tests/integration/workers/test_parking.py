@@ -161,6 +161,6 @@ async def test_a_real_model_makes_the_same_text_when_it_is_parked(
         high = await jobs.create(priority="high", max_tokens=20)
         await jobs.ended(high)
         harness.ring(parked)
-        await jobs.ended(parked, within_s=30)
+        await jobs.ended(parked, within_s=60)
     assert Requeued("parked") in await jobs.life(parked)
     assert await jobs.texts(parked) == await jobs.texts(whole)
