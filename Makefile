@@ -28,9 +28,9 @@ help:
 run: venv ## install what is missing, then start everything (ARGS: flags of `baton up`)
 	@$(BIN)/baton up $(ARGS)
 
-# make test ARGS="tests/unit -k decode" TEST_PROCESSES=2: a selection runs in one process, if no number is named
-TEST_PROCESSES ?= $(if $(ARGS),0,2)
-test: venv-dev ## all tests, in two processes (TEST_PROCESSES; ARGS of pytest: a selection, in one)
+# make test TEST_PROCESSES=2: two processes, which compete for the cores that each test starts its servers on
+TEST_PROCESSES ?= 0
+test: venv-dev ## all tests (TEST_PROCESSES: how many at once, 0: in this one; ARGS: of pytest)
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: venv-dev ## style, types, import rules
