@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import logging
 import os
 import socket
@@ -18,6 +17,7 @@ from api.connection import Connection
 from api.server import Server
 from api.settings import ApiSettings
 from shared.errors import SettingsError
+from shared.garbage import spare_what_lives
 from shared.logs import configure_logging, log_uncaught
 from shared.settings import Environment
 
@@ -37,9 +37,7 @@ def main() -> int:
     configure_logging("api", name, level=settings.log_level, form=settings.log_format)
     log_uncaught()
     server = make_server(create_app(settings), settings)
-    # What is there now stays: the collector need not look at it again, which takes tens of milliseconds.
-    gc.collect()
-    gc.freeze()
+    spare_what_lives()
     server.run(sockets=[listening])
     return 0
 

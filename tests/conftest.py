@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
@@ -11,16 +10,6 @@ from redis.asyncio import Redis
 from shared.job_store import JobStore
 from shared.redis_client import connect
 from tests.redis_server import RedisServer
-
-_TESTS = Path(__file__).parent
-#: Kinds of tests, those whose files take longest first.
-_KINDS = ("acceptance", "integration", "soak", "unit")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where processes share the tests, the long files come first: none of them is left to one in the end."""
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: _KINDS.index(item.path.relative_to(_TESTS).parts[0]))
 
 
 @pytest.fixture(scope="session")

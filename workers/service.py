@@ -14,12 +14,12 @@ from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from shared import keys
 from shared.celery_app import make_celery, model_queue
+from shared.garbage import spare_what_lives
 from shared.job_store import JobStore
 from shared.lease import EX_DRAINED, Lease
 from shared.redis_client import connect
 from shared.ringer import Ringer
 from workers.backends.backend import Backend
-from workers.garbage import spare_what_lives
 from workers.pool import TaskPool
 from workers.settings import WorkerSettings
 from workers.tasks import register_bell

@@ -21,7 +21,7 @@ _FEW_ROWS = (1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 31)
 _MANY_ROWS = (32, 40, 64, 128, 160, 208, 256)
 #: Above so many rows, a product is computed with a multiple of so many: oneDNN compiles it anew for each
 #: number of rows, which takes a millisecond, and half a megabyte for good.
-_STEPS = ((64, 16), (32, 8), (0, 1))
+_STEPS = ((64, 16), (32, 8))
 
 
 @dataclass(frozen=True, slots=True)

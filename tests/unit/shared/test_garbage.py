@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gc
 
-from workers.garbage import spare_what_lives
+from shared.garbage import spare_what_lives
 
 
 def _num_full_collections() -> int:

@@ -6,7 +6,7 @@ import gc
 
 
 def spare_what_lives() -> None:
-    """Have the collector take what is there now, torch and the model, for good.
+    """Have the collector take what is there now, modules and a model, for good.
 
     A collection of everything then takes less than a millisecond, not tenths of a second, and comes when what
     is new has grown by a quarter of itself. Else it waits until that is a quarter of what torch alone makes:
