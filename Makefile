@@ -28,10 +28,8 @@ help:
 run: venv ## install what is missing, then start everything (ARGS: flags of `baton up`)
 	@$(BIN)/baton up $(ARGS)
 
-# make test TEST_PROCESSES=2: two processes, which compete for the cores that each test starts its servers on
-TEST_PROCESSES ?= 0
-test: venv-dev ## all tests (TEST_PROCESSES: how many at once, 0: in this one; ARGS: of pytest)
-	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
+test: venv-dev ## all tests (ARGS: of pytest)
+	@$(BIN)/python -m pytest $(ARGS)
 
 check: venv-dev ## style, types, import rules
 	@$(BIN)/ruff check .

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
 import random
 import socket
 from collections.abc import Iterator
@@ -22,17 +21,15 @@ def free_port() -> int:
     """One of 127.0.0.1, with a free one behind it; both were free a moment ago.
 
     They stay so, and a server may be started on them later, and again: the system gives them to nobody who
-    connects, and no other process of these tests draws them.
+    connects, and this process draws no port twice before it drew all.
     """
-    return next(port for port in _own_ports() if _is_free(port) and _is_free(port + 1))
+    return next(port for port in _ports() if _is_free(port) and _is_free(port + 1))
 
 
 @functools.cache
-def _own_ports() -> Iterator[int]:
-    """Each second port of this process's share, in an order of its own, over and over."""
-    share = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    num_shares = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    ports = list(range(_FIRST, _first_given() - 1, 2))[share::num_shares]
+def _ports() -> Iterator[int]:
+    """Each second port, in an order of this process's own, over and over."""
+    ports = list(range(_FIRST, _first_given() - 1, 2))
     random.SystemRandom().shuffle(ports)  # not by the tests' seed, which another run may have as well
     return itertools.cycle(ports)
 
