@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from shared.errors import BatonError
+from shared.garbage import without_collecting
 from shared.logs import configure_logging, log_uncaught
 from shared.settings import Environment
 from workers.backends.backend import Backend
@@ -44,7 +45,8 @@ def _load(settings: WorkerSettings, device: Device) -> Backend:
     """Imports torch, so not before the device is pinned."""
     if Path(settings.model).is_dir():
         os.environ["HF_HUB_OFFLINE"] = "1"
-    from workers.backends.loading import load_local
+    with without_collecting():
+        from workers.backends.loading import load_local
 
     return load_local(settings, device)
 
