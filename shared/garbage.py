@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_collecting() -> Iterator[None]:
-    """For imports: all that they make lives on, and looking for garbage in it takes a sixth of torch's time."""
+    """For imports: what they make lives on, and looking for garbage in it takes a sixth of their time."""
     gc.disable()
     try:
         yield

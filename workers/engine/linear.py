@@ -9,8 +9,31 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from workers.engine.config import Native
 from workers.engine.int8_linear import Int8Linear, Int8Packer
-from workers.engine.packed_linear import PackedLinear, Packer
+from workers.engine.packed_linear import PackedLinear, ProductForm, find_form
+from workers.engine.tiled_linear import TiledLinear
+from workers.native.ops import has_product
+
+#: What a linear layer becomes.
+FastLinear = PackedLinear | TiledLinear | Int8Linear
+
+
+class Packer:
+    """Makes the fastest layers whose rows do not depend on one another."""
+
+    def __init__(self, native: Native = "auto") -> None:
+        self._native = native
+        self._forms: dict[tuple[int, ...], ProductForm] = {}
+
+    def pack(self, weight: torch.Tensor, bias: torch.Tensor | None) -> PackedLinear | TiledLinear:
+        """weight [out, in]."""
+        if self._native == "auto" and has_product(weight):
+            return TiledLinear(weight, bias)
+        shape = tuple(weight.shape)
+        if shape not in self._forms:
+            self._forms[shape] = find_form(weight)
+        return PackedLinear(weight, bias, self._forms[shape])
 
 
 class FusedLinear:
@@ -21,7 +44,7 @@ class FusedLinear:
 
     __slots__ = ("_input", "_outputs", "_sizes", "product")
 
-    def __init__(self, product: PackedLinear | Int8Linear, sizes: list[int]) -> None:
+    def __init__(self, product: FastLinear, sizes: list[int]) -> None:
         #: Computes all of them side by side.
         self.product = product
         self._sizes = sizes
@@ -53,15 +76,13 @@ class FusedPart(nn.Module):
         return self.fused.part(self._index, x)
 
 
-def pack_linears(model: PreTrainedModel, probe: Callable[[], object], int8: Int8Packer | None = None) -> None:
+def pack_linears(model: PreTrainedModel, probe: Callable[[], object], packer: Packer | Int8Packer) -> None:
     """Replaces every linear layer of the model; `probe` runs its forward once, to see which share an input.
 
     The original weights are dropped one layer after the other (a tied embedding keeps its own).
-    GPT-2's Conv1D counts as one: it is a linear layer with its weight turned over. With `int8` all are
-    rounded to 8 bits.
+    GPT-2's Conv1D counts as one: it is a linear layer with its weight turned over.
     """
     names = {module: name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
-    packer = int8 or Packer()
     groups = _by_input(list(names), probe)
     while groups:
         group = groups.pop()
@@ -118,7 +139,7 @@ def _bias(layer: nn.Linear) -> torch.Tensor:
     return torch.zeros(len(_weight(layer)), dtype=layer.weight.dtype) if bias is None else bias.data
 
 
-def _replacements(product: PackedLinear | Int8Linear, group: list[nn.Linear]) -> list[nn.Module]:
+def _replacements(product: FastLinear, group: list[nn.Linear]) -> list[nn.Module]:
     if len(group) == 1:
         return [product]
     fused = FusedLinear(product, [len(_weight(layer)) for layer in group])

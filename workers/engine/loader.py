@@ -33,7 +33,7 @@ from workers.engine.fused_decoder import fuse_decoder
 from workers.engine.int8_linear import Int8Packer
 from workers.engine.kernels import fingerprint_of
 from workers.engine.kv_form import KVForm, form_for
-from workers.engine.linear import pack_linears
+from workers.engine.linear import Packer, pack_linears
 from workers.engine.model_files import ModelFiles, ModelLoadError, check_architecture
 from workers.engine.native_attention import use_native_attention
 from workers.engine.packed_linear import can_pack
@@ -113,7 +113,7 @@ def prepare_model(
     model.eval()
     reference = Reference.of(model)
     if can_pack_here:
-        pack_linears(model, reference.probe, Int8Packer() if quant == "int8" else None)
+        pack_linears(model, reference.probe, Int8Packer() if quant == "int8" else Packer(native))
     if (kv_form or form_for(model.device)) == "pages":
         use_paged_attention(model)
     elif native == "auto" and has_operations(model.device, model.dtype):

@@ -102,20 +102,6 @@ class PackedLinear(nn.Module):
         return y
 
 
-class Packer:
-    """Makes PackedLinear layers, and tries each shape before it is used."""
-
-    def __init__(self) -> None:
-        self._forms: dict[tuple[int, ...], ProductForm] = {}
-
-    def pack(self, weight: torch.Tensor, bias: torch.Tensor | None) -> PackedLinear:
-        """weight [out, in]."""
-        shape = tuple(weight.shape)
-        if shape not in self._forms:
-            self._forms[shape] = find_form(weight)
-        return PackedLinear(weight, bias, self._forms[shape])
-
-
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether oneDNN computes this dtype here."""
     if device.type != "cpu" or not torch._C._has_mkldnn:

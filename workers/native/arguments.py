@@ -39,3 +39,10 @@ class AttentionArguments(Structure):
         *((name, c_int64) for name in ("workspace_stride", "threads")),
         ("scaling", c_double),
     ]
+
+
+class ProductArguments(Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("x", "weight", "bias", "y")),
+        *((name, c_int64) for name in ("rows", "inputs", "outputs", "threads")),
+    ]

@@ -230,3 +230,4 @@ INLINE vec round_bfloat16(vec v) { return (vec)(bfloat16_bits(v) << 16); }
 #include "attention_by_fma.h"
 #endif
 #include "attention.h"
+#include "product.h"

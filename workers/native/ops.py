@@ -14,11 +14,19 @@ from typing import Any
 
 import torch
 
-from workers.native.arguments import AttentionArguments, GateArguments, NormArguments, RotationArguments
+from workers.native.arguments import (
+    AttentionArguments,
+    GateArguments,
+    NormArguments,
+    ProductArguments,
+    RotationArguments,
+)
 from workers.native.compiler import compile_native
 
 #: Numbers that are computed at once; widths are multiples of it.
 LANES = 16
+#: Outputs and inputs of a Product are multiples of it.
+PRODUCT_MULTIPLE = 32
 
 _SUFFIX = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
@@ -48,12 +56,19 @@ def native_library() -> NativeLibrary | None:
     library = ctypes.CDLL(str(path))
     library.workspace_size.restype = ctypes.c_int64
     library.workspace_size.argtypes = [ctypes.c_int64]
+    library.has_products.restype = ctypes.c_int64
     return NativeLibrary(library)
 
 
 def has_operations(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether there are operations for such tensors here."""
     return device.type == "cpu" and dtype in _SUFFIX and native_library() is not None
+
+
+def has_product(weight: torch.Tensor) -> bool:
+    """Whether a Product with weight [out, in] can be computed here: in bfloat16, on a CPU with AMX."""
+    fits = weight.dtype == torch.bfloat16 and all(size % PRODUCT_MULTIPLE == 0 for size in weight.shape)
+    return fits and has_operations(weight.device, weight.dtype) and bool(_loaded().library.has_products())
 
 
 def _loaded() -> NativeLibrary:
@@ -204,3 +219,34 @@ class SlotAttention:
         workspace = torch.empty(self._threads, self._library.workspace_size(length))
         arguments.workspace, arguments.workspace_stride = workspace.data_ptr(), workspace.shape[1]
         self._call(ctypes.byref(arguments))
+
+
+class Product:
+    """x @ weight.T + bias in bfloat16, summed in float32; `weight` is [out, in], `bias` [out]."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        outputs, inputs = weight.shape
+        self._weight = _in_tiles(weight)
+        self._bias = bias
+        self._arguments = ProductArguments(
+            weight=self._weight.data_ptr(),
+            bias=None if bias is None else bias.data_ptr(),
+            inputs=inputs,
+            outputs=outputs,
+            threads=torch.get_num_threads(),
+        )
+        self._call = _loaded().library.multiply
+
+    def __call__(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        """x [rows, in] into y [rows, out]."""
+        arguments = self._arguments
+        arguments.x, arguments.y = x.data_ptr(), y.data_ptr()
+        arguments.rows = x.shape[0]
+        self._call(ctypes.byref(arguments))
+
+
+def _in_tiles(weight: torch.Tensor) -> torch.Tensor:
+    """[out, in] -> [panel, depth, side, pair of inputs, output, 2], as product.h reads it."""
+    outputs, inputs = weight.shape
+    panels = weight.view(outputs // PRODUCT_MULTIPLE, 2, 16, inputs // PRODUCT_MULTIPLE, 16, 2)
+    return panels.permute(0, 3, 1, 4, 2, 5).contiguous()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tests.models import tiny_model
-from workers.engine.linear import FusedPart, pack_linears
+from workers.engine.linear import FusedPart, Packer, pack_linears
 from workers.engine.packed_linear import PackedLinear, can_pack
 
 pytestmark = pytest.mark.skipif(
@@ -18,7 +18,7 @@ def test_layers_with_one_input_become_one_product_and_logits_stay() -> None:
     input_ids = torch.arange(9)[None]
     with torch.inference_mode():
         before = model(input_ids).logits
-        pack_linears(model, lambda: model(input_ids))
+        pack_linears(model, lambda: model(input_ids), Packer())
         torch.testing.assert_close(model(input_ids).logits, before)
     attention, mlp = model.model.layers[0].self_attn, model.model.layers[0].mlp
     assert all(isinstance(part, FusedPart) for part in (attention.q_proj, attention.v_proj, mlp.up_proj))
@@ -36,5 +36,5 @@ def test_biases_survive_the_join() -> None:
     input_ids = torch.arange(9)[None]
     with torch.inference_mode():
         before = model(input_ids).logits
-        pack_linears(model, lambda: model(input_ids))
+        pack_linears(model, lambda: model(input_ids), Packer())
         torch.testing.assert_close(model(input_ids).logits, before)
