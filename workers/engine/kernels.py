@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from shared.fingerprint import Fingerprint
 from workers.engine.config import Native, Quant
 from workers.engine.packed_linear import can_pack
-from workers.native.ops import has_operations
+from workers.native.ops import compute_threads, has_operations
 
 #: This package, whose version decides what is drawn from logits.
 _PACKAGE = "baton"
@@ -32,7 +32,7 @@ def fingerprint_of(
         processor=processor(model.device),
         digest=digest,
         baton=metadata.version(_PACKAGE),
-        threads=torch.get_num_threads(),
+        threads=compute_threads(),
         quant=quant,
     )
 

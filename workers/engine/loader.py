@@ -39,7 +39,7 @@ from workers.engine.native_attention import use_native_attention
 from workers.engine.packed_linear import can_pack
 from workers.engine.paged_attention import use_paged_attention
 from workers.engine.self_test import Reference, SelfTest
-from workers.native.ops import has_operations
+from workers.native.ops import has_operations, has_products, share_with_helpers
 
 #: Called with how many of the model's tensors are loaded, and how many there are.
 OnProgress = Callable[[int, int], None]
@@ -76,12 +76,12 @@ def load_model(
 
     `files`: what `config.model` names, where it was looked up before.
     """
-    torch.set_num_threads(config.threads or default_threads())
     keep_freed_memory()
     files = files or ModelFiles.find(config.model)
     files.check()
     devices = [torch.device(part) for part in parts_of(config.device)]
     dtype = resolve_dtype(config.dtype, devices[0], files.config)
+    _use_threads(config, devices[0], dtype)
     tokenizer = files.tokenizer()
     with _reported(on_progress):
         model = _read_model(files, devices, dtype)
@@ -143,8 +143,21 @@ def resolve_dtype(dtype: DType, device: torch.device, config: PreTrainedConfig) 
     return torch.bfloat16 if has_bfloat16 else torch.float32
 
 
+def _use_threads(config: EngineConfig, device: torch.device, dtype: torch.dtype) -> None:
+    """All cores, by threads of our own, where these compute the products: they do not wait for one another.
+    Else torch's."""
+    is_native = config.native == "auto" and has_operations(device, dtype)
+    if is_native and config.quant == "none" and has_products(device, dtype):
+        torch.set_num_threads(1)
+        share_with_helpers((config.threads or available_cores()) - 1)
+    else:
+        torch.set_num_threads(config.threads or default_threads())
+        if is_native:
+            share_with_helpers(0)
+
+
 def default_threads() -> int:
-    """All cores but one, which the API, Redis and the publisher need.
+    """Of torch: all cores but one, which the API, Redis and the publisher need.
 
     Threads of a forward wait for one another some hundred times: when another process takes one of their
     cores, all of them stand still. Measured on 2 cores, medians of a step of 135M parameters in bfloat16 at

@@ -26,6 +26,7 @@
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef uint32_t uvec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t int_alias __attribute__((may_alias));
 typedef uint16_t half_vec __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 
 static const ivec IOTA = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -96,36 +97,7 @@ INLINE vec sum_each(vec a[LANES]) {
     return a[0];
 }
 
-/* ---- Threads: those of torch's own pool, through the entry points of GNU's OpenMP, which torch loads. ---- */
-
-extern void GOMP_parallel(void (*work)(void *), void *data, unsigned num_threads, unsigned flags)
-    __attribute__((weak));
-extern int omp_get_thread_num(void) __attribute__((weak));
-
-typedef struct {
-    void (*item)(const void *arguments, int64_t index, int thread);
-    const void *arguments;
-    int64_t num_items, next;
-} Work;
-
-static void take_items(void *data) {
-    Work *work = data;
-    int thread = omp_get_thread_num();
-    int64_t index;
-    while ((index = __atomic_fetch_add(&work->next, 1, __ATOMIC_RELAXED)) < work->num_items)
-        work->item(work->arguments, index, thread);
-}
-
-/* Calls `item` for each index, on up to `threads` threads. */
-static void share(void (*item)(const void *, int64_t, int), const void *arguments, int64_t num_items,
-                  int64_t threads) {
-    if (threads > 1 && num_items > 1 && GOMP_parallel && omp_get_thread_num) {
-        Work work = {item, arguments, num_items, 0};
-        GOMP_parallel(take_items, &work, (unsigned)(threads < num_items ? threads : num_items), 0);
-        return;
-    }
-    for (int64_t index = 0; index < num_items; index++) item(arguments, index, 0);
-}
+#include "threads.h"
 
 /* ---- Arguments: laid out as workers/native/ops.py has them ---- */
 

@@ -56,7 +56,8 @@ def native_library() -> NativeLibrary | None:
     library = ctypes.CDLL(str(path))
     library.workspace_size.restype = ctypes.c_int64
     library.workspace_size.argtypes = [ctypes.c_int64]
-    library.has_products.restype = ctypes.c_int64
+    library.has_products.restype = library.num_helpers.restype = ctypes.c_int64
+    library.use_helpers.argtypes = [ctypes.c_int64]
     return NativeLibrary(library)
 
 
@@ -65,10 +66,30 @@ def has_operations(device: torch.device, dtype: torch.dtype) -> bool:
     return device.type == "cpu" and dtype in _SUFFIX and native_library() is not None
 
 
+def has_products(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether there is a Product for weights of this dtype here: bfloat16, on a CPU that multiplies it."""
+    return (
+        dtype == torch.bfloat16 and has_operations(device, dtype) and bool(_loaded().library.has_products())
+    )
+
+
 def has_product(weight: torch.Tensor) -> bool:
-    """Whether a Product with weight [out, in] can be computed here: in bfloat16, on a CPU with AMX."""
-    fits = weight.dtype == torch.bfloat16 and all(size % PRODUCT_MULTIPLE == 0 for size in weight.shape)
-    return fits and has_operations(weight.device, weight.dtype) and bool(_loaded().library.has_products())
+    """Whether there is one for weight [out, in]."""
+    fits = all(size % PRODUCT_MULTIPLE == 0 for size in weight.shape)
+    return fits and has_products(weight.device, weight.dtype)
+
+
+def share_with_helpers(number: int) -> None:
+    """Operations made from now on are shared with so many threads of our own, which are no good to torch;
+    with none, they are shared with torch's."""
+    _loaded().library.use_helpers(number)
+
+
+def compute_threads() -> int:
+    """On how many threads an operation that is made now is computed."""
+    library = native_library()
+    num_helpers = 0 if library is None else int(library.library.num_helpers())
+    return num_helpers + 1 if num_helpers else torch.get_num_threads()
 
 
 def _loaded() -> NativeLibrary:
@@ -86,7 +107,7 @@ class RMSNorm:
             weight=weight.data_ptr(),
             width=weight.shape[0],
             epsilon=epsilon,
-            threads=torch.get_num_threads(),
+            threads=compute_threads(),
         )
         self._call = _loaded().function("rms_norm", weight.dtype)
 
@@ -104,7 +125,7 @@ class SiluGate:
     """SiLU of gates, times what they let through (https://arxiv.org/abs/2002.05202)."""
 
     def __init__(self, width: int, dtype: torch.dtype) -> None:
-        self._arguments = GateArguments(width=width, threads=torch.get_num_threads())
+        self._arguments = GateArguments(width=width, threads=compute_threads())
         self._call = _loaded().function("silu_and_multiply", dtype)
 
     def __call__(self, gated: torch.Tensor, product: torch.Tensor) -> None:
@@ -149,7 +170,7 @@ class Rotation:
             heads=shape.num_heads,
             kv_heads=shape.num_kv_heads,
             dim=shape.dim,
-            threads=torch.get_num_threads(),
+            threads=compute_threads(),
         )
         self._call = _loaded().function("rotate_and_store", dtype)
 
@@ -188,7 +209,7 @@ class SlotAttention:
     ) -> None:
         self._library = _loaded()
         self._shape = shape
-        self._threads = torch.get_num_threads()
+        self._threads = compute_threads()
         self._arguments = AttentionArguments(
             heads=shape.num_heads,
             kv_heads=shape.num_kv_heads,
@@ -233,7 +254,7 @@ class Product:
             bias=None if bias is None else bias.data_ptr(),
             inputs=inputs,
             outputs=outputs,
-            threads=torch.get_num_threads(),
+            threads=compute_threads(),
         )
         self._call = _loaded().library.multiply
 

@@ -1,12 +1,10 @@
-/* Included by ops.c: products of bfloat16 by the matrix instructions of AMX, where the CPU has them.
+/* Included by ops.c: products of bfloat16, for CPUs that multiply pairs of them (AMX, AVX-512 BF16).
  *
- * A row's sums are taken in the order of the inputs, 32 at a time, whatever rows are computed beside it.
+ * A row's sums are taken in the order of the inputs, whatever rows are computed beside it.
  */
 
-#ifdef __AMX_BF16__
+#ifdef __AVX512BF16__
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 /* Inputs of a tile of weights, which is [16 pairs of inputs][16 outputs][2]; two tiles lie side by side. */
 #define DEPTH 32
@@ -26,6 +24,19 @@ typedef struct {
     uint16_t *y;
     int64_t rows, inputs, outputs, threads;
 } Product;
+
+INLINE void fetch_weights(const uint16_t *weight) {
+    for (int64_t line = 0; line < 2 * TILE_SIZE; line += 32) PREFETCH(weight + WEIGHTS_AHEAD + line);
+}
+
+INLINE vec product_bias(const Product *p, int64_t output) {
+    return p->bias ? load_bfloat16(p->bias + output) : (vec){0};
+}
+
+#ifdef __AMX_BF16__
+
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* Tiles 0 and 1 are the sums of the first 16 rows, 2 and 3 those of the others; 4 and 5 are their inputs, 6 and 7
  * weights. */
@@ -60,9 +71,7 @@ INLINE void multiply_rows(const Product *p, int64_t panel, int64_t row, int64_t 
     const int64_t output = panel * PANEL, stride = 2 * p->inputs;
     const uint16_t *weight = p->weight + output * p->inputs, *x = p->x + row * p->inputs;
     float sums[2][256] __attribute__((aligned(64)));
-    vec bias[2] = {{0}, {0}};
-    if (p->bias)
-        for (int side = 0; side < 2; side++) bias[side] = load_bfloat16(p->bias + output + 16 * side);
+    const vec bias[2] = {product_bias(p, output), product_bias(p, output + 16)};
     _tile_zero(0);
     _tile_zero(1);
     if (is_more) {
@@ -70,8 +79,7 @@ INLINE void multiply_rows(const Product *p, int64_t panel, int64_t row, int64_t 
         _tile_zero(3);
     }
     for (int64_t i = 0; i < p->inputs; i += DEPTH, weight += 2 * TILE_SIZE) {
-        if (is_first)
-            for (int64_t line = 0; line < 2 * TILE_SIZE; line += 32) PREFETCH(weight + WEIGHTS_AHEAD + line);
+        if (is_first) fetch_weights(weight);
         _tile_loadd(6, weight, 64);
         _tile_loadd(7, weight + TILE_SIZE, 64);
         _tile_loadd(4, x + i, stride);
@@ -100,14 +108,61 @@ static void multiply_panel(const void *arguments, int64_t panel, int thread) {
     _tile_release();
 }
 
-void multiply(const Product *p) { share(multiply_panel, p, p->outputs / PANEL, p->threads); }
-
-/* Whether this process may use the registers of AMX: Linux gives them to whom asks
+/* Whether this process may use AMX's registers: Linux gives them to whom asks
  * (docs.kernel.org/arch/x86/xstate.html). */
 int64_t has_products(void) {
     const int request = 0x1023, tile_data = 18;
     return syscall(SYS_arch_prctl, request, tile_data) == 0;
 }
+
+#else
+
+/* `num` rows, at most eight. */
+INLINE void multiply_rows(const Product *p, int64_t panel, int64_t row, const int num, int is_first) {
+    const int64_t output = panel * PANEL;
+    const uint16_t *weight = p->weight + output * p->inputs, *x = p->x + row * p->inputs;
+    vec sums[8][2] = {{{0}}};
+    for (int64_t i = 0; i < p->inputs; i += DEPTH, weight += 2 * TILE_SIZE) {
+        if (is_first) fetch_weights(weight);
+        for (int pair = 0; pair < DEPTH / 2; pair++) {
+            __m512i left = _mm512_loadu_si512(weight + 32 * pair);
+            __m512i right = _mm512_loadu_si512(weight + TILE_SIZE + 32 * pair);
+#pragma GCC unroll 8
+            for (int r = 0; r < num; r++) {
+                __m512i inputs = _mm512_set1_epi32(*(const int_alias *)(x + r * p->inputs + i + 2 * pair));
+                sums[r][0] = dot_pairs(sums[r][0], inputs, left);
+                sums[r][1] = dot_pairs(sums[r][1], inputs, right);
+            }
+        }
+    }
+    for (int r = 0; r < num; r++)
+        for (int side = 0; side < 2; side++)
+            store_bfloat16(p->y + (row + r) * p->outputs + output + 16 * side,
+                           sums[r][side] + product_bias(p, output + 16 * side));
+}
+
+static void multiply_panel(const void *arguments, int64_t panel, int thread) {
+    const Product *p = arguments;
+    int64_t row = 0;
+    (void)thread;
+    for (; p->rows - row >= 8; row += 8) multiply_rows(p, panel, row, 8, row == 0);
+    /* So that the compiler keeps the sums of each size in registers. */
+    switch (p->rows - row) {
+        case 1: multiply_rows(p, panel, row, 1, row == 0); break;
+        case 2: multiply_rows(p, panel, row, 2, row == 0); break;
+        case 3: multiply_rows(p, panel, row, 3, row == 0); break;
+        case 4: multiply_rows(p, panel, row, 4, row == 0); break;
+        case 5: multiply_rows(p, panel, row, 5, row == 0); break;
+        case 6: multiply_rows(p, panel, row, 6, row == 0); break;
+        case 7: multiply_rows(p, panel, row, 7, row == 0); break;
+    }
+}
+
+int64_t has_products(void) { return 1; }
+
+#endif
+
+void multiply(const Product *p) { share(multiply_panel, p, p->outputs / PANEL, p->threads); }
 
 #else
 

@@ -1,0 +1,160 @@
+/* Included by ops.c: threads that share the items of an operation.
+ *
+ * Either torch's own pool, which waits until each of its threads was there; or helpers, who take what is left
+ * when they come: where another process has their core, the caller goes on alone. An operation takes some
+ * microseconds: a helper looks for work as long as steps come close together, and then sleeps.
+ */
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+
+/* Looks, some 40 ns each, at an operation that does not come, before a helper sleeps. */
+#define LOOKS 5000
+/* Rounds in which the caller waits for a helper that is at work, before it lets others have its core. */
+#define PATIENCE 2000
+#define MOST_HELPERS 254
+
+#if defined(__x86_64__)
+#define PAUSE() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define PAUSE() __asm__ volatile("yield")
+#else
+#define PAUSE() ((void)0)
+#endif
+
+typedef void (*Item)(const void *arguments, int64_t index, int thread);
+
+static struct {
+    /* The operation at work; written while nobody holds an item. */
+    Item item;
+    const void *arguments;
+    uint32_t num_items;
+    /* Which operation it is, how many threads may share it, and how many items nobody has taken: in one word, so
+     * that no helper takes an item of another operation than it looked at. */
+    _Atomic uint64_t offer;
+    _Atomic uint32_t num_done;
+    _Atomic int is_busy, num_asleep;
+    /* Threads that there are, and how many of them operations are shared with. */
+    int num_started, num_helpers;
+    pthread_mutex_t mutex;
+    pthread_cond_t has_work;
+} crew = {.mutex = PTHREAD_MUTEX_INITIALIZER, .has_work = PTHREAD_COND_INITIALIZER};
+
+#define OFFER(number, threads, left) ((uint64_t)(number) << 40 | (uint64_t)(threads) << 32 | (left))
+#define LEFT(offer) ((uint32_t)(offer))
+#define THREADS(offer) ((int)((offer) >> 32 & 0xff))
+
+/* Does one item that nobody has taken; answers whether there was one for this thread. */
+INLINE int take_item(int thread) {
+    uint64_t offer = atomic_load_explicit(&crew.offer, memory_order_acquire);
+    do
+        if (LEFT(offer) == 0 || thread >= THREADS(offer)) return 0;
+    while (!atomic_compare_exchange_weak_explicit(&crew.offer, &offer, offer - 1, memory_order_acquire,
+                                                  memory_order_acquire));
+    crew.item(crew.arguments, crew.num_items - LEFT(offer), thread);
+    atomic_fetch_add_explicit(&crew.num_done, 1, memory_order_release);
+    return 1;
+}
+
+static void *help(void *thread) {
+    for (int looks = 0;;) {
+        if (take_item((int)(intptr_t)thread)) {
+            looks = 0;
+        } else if (looks++ < LOOKS) {
+            PAUSE();
+        } else {
+            pthread_mutex_lock(&crew.mutex);
+            atomic_fetch_add(&crew.num_asleep, 1);
+            while (LEFT(atomic_load(&crew.offer)) == 0) pthread_cond_wait(&crew.has_work, &crew.mutex);
+            atomic_fetch_sub(&crew.num_asleep, 1);
+            pthread_mutex_unlock(&crew.mutex);
+            looks = 0;
+        }
+    }
+    return NULL;
+}
+
+static void share_with_helpers(Item item, const void *arguments, int64_t num_items, int64_t threads) {
+    uint64_t number = (atomic_load(&crew.offer) >> 40) + 1;
+    crew.item = item;
+    crew.arguments = arguments;
+    crew.num_items = (uint32_t)num_items;
+    atomic_store(&crew.num_done, 0);
+    atomic_store(&crew.offer, OFFER(number, threads, num_items));
+    if (atomic_load(&crew.num_asleep)) {
+        pthread_mutex_lock(&crew.mutex);
+        pthread_cond_broadcast(&crew.has_work);
+        pthread_mutex_unlock(&crew.mutex);
+    }
+    while (take_item(0)) {}
+    for (int rounds = 0; atomic_load_explicit(&crew.num_done, memory_order_acquire) < num_items; rounds++)
+        if (rounds < PATIENCE) PAUSE();
+        else sched_yield();
+}
+
+/* A child has none of its parent's threads. */
+static void forget_helpers(void) {
+    crew.num_started = crew.num_helpers = 0;
+    atomic_store(&crew.num_asleep, 0);
+    atomic_store(&crew.is_busy, 0);
+    pthread_mutex_init(&crew.mutex, NULL);
+    pthread_cond_init(&crew.has_work, NULL);
+}
+
+/* Have so many helpers from now on, of at most MOST_HELPERS; with none, operations are shared with torch's pool. */
+void use_helpers(int64_t number) {
+    static int is_told;
+    sigset_t all, before;
+    if (number > MOST_HELPERS) number = MOST_HELPERS;
+    if (!is_told) is_told = pthread_atfork(NULL, NULL, forget_helpers) == 0;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for those that were there before */
+    while (crew.num_started < number) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, help, (void *)(intptr_t)(crew.num_started + 1)) != 0) break;
+        pthread_detach(thread);
+        crew.num_started++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    crew.num_helpers = number < crew.num_started ? (int)number : crew.num_started;
+}
+
+int64_t num_helpers(void) { return crew.num_helpers; }
+
+/* ---- torch's pool, through the entry points of GNU's OpenMP, which torch loads ---- */
+
+extern void GOMP_parallel(void (*work)(void *), void *data, unsigned num_threads, unsigned flags)
+    __attribute__((weak));
+extern int omp_get_thread_num(void) __attribute__((weak));
+
+typedef struct {
+    Item item;
+    const void *arguments;
+    int64_t num_items, next;
+} Work;
+
+static void take_items(void *data) {
+    Work *work = data;
+    int thread = omp_get_thread_num();
+    int64_t index;
+    while ((index = __atomic_fetch_add(&work->next, 1, __ATOMIC_RELAXED)) < work->num_items)
+        work->item(work->arguments, index, thread);
+}
+
+/* Calls `item` for each index, on up to `threads` threads. */
+static void share(Item item, const void *arguments, int64_t num_items, int64_t threads) {
+    if (threads > 1 && num_items > 1 && num_items <= UINT32_MAX) {
+        if (crew.num_helpers && !atomic_exchange(&crew.is_busy, 1)) {
+            share_with_helpers(item, arguments, num_items, threads > MOST_HELPERS ? MOST_HELPERS + 1 : threads);
+            atomic_store(&crew.is_busy, 0);
+            return;
+        }
+        if (!crew.num_helpers && GOMP_parallel && omp_get_thread_num) {
+            Work work = {item, arguments, num_items, 0};
+            GOMP_parallel(take_items, &work, (unsigned)(threads < num_items ? threads : num_items), 0);
+            return;
+        }
+    }
+    for (int64_t index = 0; index < num_items; index++) item(arguments, index, 0);
+}
