@@ -33,13 +33,15 @@ from shared.events import ChoiceOutput, FinishReason
 from shared.job import ResolvedRequest
 from shared.prompt_logprobs import PromptToken
 from shared.sampling import SamplingParams
+from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
 from workers.engine.kv_budget import KVBudget
-from workers.engine.loader import available_cores, prepare_model, resolve_dtype
+from workers.engine.loader import prepare_model, resolve_dtype
 from workers.engine.logprobs import Scores
 from workers.engine.model_runner import ModelRunner
 from workers.engine.sampler import Sampler
 from workers.engine.scheduler import Scheduler
+from workers.engine.threads import available_cores, use_threads
 
 NUM_PROMPT = 64
 
@@ -124,9 +126,14 @@ def serve(engine: Engine, prompts: list[list[int]], num_output: int) -> Times:
 
 
 def baton(model: PreTrainedModel) -> Contestant:
+    threads = torch.get_num_threads()
+    use_threads(EngineConfig(model="", threads=threads), model.device, model.dtype)
+    own_threads = torch.get_num_threads()
     prepare_model(model)
+    torch.set_num_threads(threads)
 
     def run(prompts: list[list[int]], num_output: int) -> Times:
+        torch.set_num_threads(own_threads)
         budget = KVBudget(2048)
         engine = Engine(
             ModelRunner(model, budget),
@@ -135,7 +142,10 @@ def baton(model: PreTrainedModel) -> Contestant:
             TokenOutput,
             budget,
         )
-        return serve(engine, prompts, num_output)
+        try:
+            return serve(engine, prompts, num_output)
+        finally:
+            torch.set_num_threads(threads)
 
     return run
 

@@ -26,7 +26,6 @@ from bench.spread import spread
 from bench.stream_client import stream_all, stream_chat
 from tests.acceptance.system import System
 from tests.tiny_chat_model import make_tiny_chat_model
-from workers.engine.loader import default_threads
 
 NUM_TOKENS = 128
 STREAMS = (1, 8, 32)
@@ -35,11 +34,10 @@ STREAMS = (1, 8, 32)
 class BareEngine:
     """The process of bench.bare_engine."""
 
-    def __init__(self, model: Path, dtype: str, threads: int) -> None:
+    def __init__(self, model: Path, dtype: str, threads: str) -> None:
         command = [sys.executable, "-m", "bench.bare_engine", "--model", str(model), "--dtype", dtype]
-        self._process = subprocess.Popen(
-            [*command, "--threads", str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        command += ["--threads", threads] if threads else []
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._read()
 
     def run(self, bodies: list[dict[str, Any]]) -> dict[str, float]:
@@ -123,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path(".baton/models/SmolLM2-135M-Instruct"))
     parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--threads", type=int, default=default_threads())
+    parser.add_argument("--threads", default="", help="of the engine, on both sides; default: its own choice")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
@@ -136,9 +134,9 @@ def main() -> None:
 
 
 @contextmanager
-def both_sides(model: Path, dtype: str, threads: int, fsync: str) -> Iterator[tuple[System, BareEngine]]:
+def both_sides(model: Path, dtype: str, threads: str, fsync: str) -> Iterator[tuple[System, BareEngine]]:
     """The whole path and the bare engine, both ready."""
-    system = System(model, DTYPE=dtype, THREADS=str(threads), API_REPLICAS="1", APPENDFSYNC=fsync)
+    system = System(model, DTYPE=dtype, THREADS=threads, API_REPLICAS="1", APPENDFSYNC=fsync)
     bare = BareEngine(model, dtype, threads)
     try:
         system.start()

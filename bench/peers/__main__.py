@@ -16,6 +16,8 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
+
 from bench.peers.aims import render_aims
 from bench.peers.document import NoMarkers, check_markers, write_part
 from bench.peers.figures import Results
@@ -31,7 +33,8 @@ from bench.peers.virtual_env import VirtualEnvs
 from bench.peers.weights import Weights, directory_weights, random_weights, smollm2_weights
 from cli.errors import CommandError
 from cli.request import pair_of
-from workers.engine.loader import available_cores, default_threads
+from workers.engine.threads import available_cores, default_threads
+from workers.native.ops import has_products
 
 SETS = ("random", "smollm2", "random-1b")
 
@@ -92,7 +95,8 @@ def measure(part: str, weights: Weights, options: argparse.Namespace, place: Pla
         limit_s=options.limit_s,
         budget_s=options.budget_s or scope.budget_s,
     )
-    threads = sorted({place.cores, default_threads()}, reverse=True)
+    own_threads = default_threads(has_products(torch.device("cpu"), torch.bfloat16))
+    threads = sorted({place.cores, own_threads}, reverse=True)
     found = bounds(weights.directory, threads, plan.streams, options.prompt_tokens, plan.output_tokens)
     results = Rounds(contestants, Prompts(weights.directory, options.prompt_tokens), plan).run()
     return replace(results, missing={**missing, **results.missing}, bounds=found)

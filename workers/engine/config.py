@@ -39,7 +39,7 @@ class EngineConfig:
     max_step_tokens: int = 256
     #: Key-value memory in tokens, see KVBudget. None: what the memory holds that is free.
     max_kv_tokens: int | None = None
-    #: Threads of one forward. None: see `loader.default_threads`.
+    #: Threads of one forward. None: see `threads.default_threads`.
     threads: int | None = None
 
     def __post_init__(self) -> None:

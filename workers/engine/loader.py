@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,7 +37,8 @@ from workers.engine.native_attention import use_native_attention
 from workers.engine.packed_linear import can_pack
 from workers.engine.paged_attention import use_paged_attention
 from workers.engine.self_test import Reference, SelfTest
-from workers.native.ops import has_operations, has_products, share_with_helpers
+from workers.engine.threads import use_threads
+from workers.native.ops import has_operations
 
 #: Called with how many of the model's tensors are loaded, and how many there are.
 OnProgress = Callable[[int, int], None]
@@ -81,7 +80,7 @@ def load_model(
     files.check()
     devices = [torch.device(part) for part in parts_of(config.device)]
     dtype = resolve_dtype(config.dtype, devices[0], files.config)
-    _use_threads(config, devices[0], dtype)
+    use_threads(config, devices[0], dtype)
     tokenizer = files.tokenizer()
     with _reported(on_progress):
         model = _read_model(files, devices, dtype)
@@ -141,41 +140,6 @@ def resolve_dtype(dtype: DType, device: torch.device, config: PreTrainedConfig) 
         return config.dtype if isinstance(config.dtype, torch.dtype) else torch.bfloat16
     has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if has_bfloat16 else torch.float32
-
-
-def _use_threads(config: EngineConfig, device: torch.device, dtype: torch.dtype) -> None:
-    """All cores, by threads of our own, where these compute the products: they do not wait for one another.
-    Else torch's."""
-    is_native = config.native == "auto" and has_operations(device, dtype)
-    if is_native and config.quant == "none" and has_products(device, dtype):
-        torch.set_num_threads(1)
-        share_with_helpers((config.threads or available_cores()) - 1)
-    else:
-        torch.set_num_threads(config.threads or default_threads())
-        if is_native:
-            share_with_helpers(0)
-
-
-def default_threads() -> int:
-    """Of torch: all cores but one, which the API, Redis and the publisher need.
-
-    Threads of a forward wait for one another some hundred times: when another process takes one of their
-    cores, all of them stand still. Measured on 2 cores, medians of a step of 135M parameters in bfloat16 at
-    1, 8 and 32 rows, one thread against two: quiet 19, 24, 55 against 16, 19, 40 ms; beside bursts of 15 %
-    of a core 19, 24, 57 against 19, 25, 52; beside a busy core 20, 25, 57 against 56, 72, 157. Over the whole
-    path, where API and Redis share the cores, one thread was the faster at all three.
-    """
-    return max(1, available_cores() - 1)
-
-
-def available_cores() -> int:
-    """Cores that this process may use: its affinity, and the quota of its cgroup (version 2)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
 def _read_model(files: ModelFiles, devices: list[torch.device], dtype: torch.dtype) -> PreTrainedModel:

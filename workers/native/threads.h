@@ -8,12 +8,20 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
+#include <time.h>
 
 /* Looks, some 40 ns each, at an operation that does not come, before a helper sleeps. */
 #define LOOKS 5000
 /* Rounds in which the caller waits for a helper that is at work, before it lets others have its core. */
 #define PATIENCE 2000
 #define MOST_HELPERS 254
+/* Nanoseconds of an item from which on a helper asks whether it was taken off its core. */
+#define LONG_NS 300000
+/* Milliseconds that it stays away then, the double each time; after so many items without it is as before. */
+#define LEAST_ABSENCE 10
+#define MOST_ABSENCE 640
+#define CALM_ITEMS 4096
 
 #if defined(__x86_64__)
 #define PAUSE() __builtin_ia32_pause()
@@ -57,18 +65,50 @@ INLINE int take_item(int thread) {
     return 1;
 }
 
+INLINE int64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+/* How often this thread has lost its core to another. */
+static int64_t num_losses(void) {
+#ifdef RUSAGE_THREAD
+    struct rusage usage;
+    if (getrusage(RUSAGE_THREAD, &usage) == 0) return usage.ru_nivcsw;
+#endif
+    return 0;
+}
+
+static void sleep_until_wanted(void) {
+    pthread_mutex_lock(&crew.mutex);
+    atomic_fetch_add(&crew.num_asleep, 1);
+    while (LEFT(atomic_load(&crew.offer)) == 0) pthread_cond_wait(&crew.has_work, &crew.mutex);
+    atomic_fetch_sub(&crew.num_asleep, 1);
+    pthread_mutex_unlock(&crew.mutex);
+}
+
+/* A helper that loses its core while it holds an item keeps the caller waiting: it then stays away, ever longer
+ * where that goes on. */
 static void *help(void *thread) {
-    for (int looks = 0;;) {
+    int64_t losses = 0, absence = LEAST_ABSENCE;
+    for (int looks = 0, calm = 0;;) {
+        int64_t begun = now_ns();
         if (take_item((int)(intptr_t)thread)) {
             looks = 0;
+            if (++calm == CALM_ITEMS) absence = LEAST_ABSENCE;
+            if (now_ns() - begun < LONG_NS) continue;
+            int64_t before = losses;
+            losses = num_losses();
+            if (losses == before) continue;
+            nanosleep(&(struct timespec){0, absence * 1000000}, NULL);
+            absence = 2 * absence < MOST_ABSENCE ? 2 * absence : MOST_ABSENCE;
+            losses = num_losses();
+            calm = 0;
         } else if (looks++ < LOOKS) {
             PAUSE();
         } else {
-            pthread_mutex_lock(&crew.mutex);
-            atomic_fetch_add(&crew.num_asleep, 1);
-            while (LEFT(atomic_load(&crew.offer)) == 0) pthread_cond_wait(&crew.has_work, &crew.mutex);
-            atomic_fetch_sub(&crew.num_asleep, 1);
-            pthread_mutex_unlock(&crew.mutex);
+            sleep_until_wanted();
             looks = 0;
         }
     }

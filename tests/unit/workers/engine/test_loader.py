@@ -19,14 +19,13 @@ from workers.engine.config import EngineConfig
 from workers.engine.int8_linear import Int8Linear
 from workers.engine.loader import (
     MissingChatTemplate,
-    available_cores,
-    default_threads,
     load_model,
     prepare_model,
     require_chat_template,
     resolve_dtype,
 )
 from workers.engine.model_files import ModelFiles, ModelLoadError
+from workers.engine.threads import available_cores, default_threads
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +73,9 @@ def test_named_dtype_is_taken_and_auto_depends_on_the_device() -> None:
     assert resolve_dtype("auto", torch.device("cuda"), config) == torch.float16
 
 
-def test_one_core_is_left_to_others_where_there_are_several() -> None:
-    assert default_threads() == max(1, available_cores() - 1)
+def test_a_core_is_left_to_others_where_threads_wait_for_one_another() -> None:
+    assert default_threads(are_own=False) == max(1, available_cores() - 1)
+    assert default_threads(are_own=True) == available_cores()
 
 
 @pytest.mark.parametrize(("model_type", "head_dim"), [("llama", 8), ("qwen2", 8), ("qwen3", 128)])
