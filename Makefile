@@ -28,8 +28,9 @@ help:
 run: venv ## install what is missing, then start everything (ARGS: flags of `baton up`)
 	@$(BIN)/baton up $(ARGS)
 
-test: venv-dev ## all tests (ARGS: of pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+TEST_PROCESSES ?= 2
+test: venv-dev ## all tests (TEST_PROCESSES: how many at once, 0: in this one; ARGS: of pytest)
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup $(ARGS)
 
 check: venv-dev ## style, types, import rules
 	@$(BIN)/ruff check .

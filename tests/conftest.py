@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -10,6 +11,16 @@ from redis.asyncio import Redis
 from shared.job_store import JobStore
 from shared.redis_client import connect
 from tests.redis_server import RedisServer
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist loadgroup` means the groups of these tests."""
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from tests.lanes import LaneScheduling  # here, since pytest-xdist may be missing
+
+    return LaneScheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.lanes import group_of
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "group"),
+    [
+        ("tests/acceptance/test_chat.py::test_a", "tests/acceptance"),
+        ("tests/acceptance/faults/test_full.py::test_a[tests/unit]", "tests/acceptance/faults"),
+        ("tests/unit/api/test_auth.py::test_a[x::y]", "tests/unit/api/test_auth.py"),
+        ("tests/soak/test_soak.py::TestSoak::test_a", "tests/soak/test_soak.py"),
+    ],
+)
+def test_what_shares_a_system_or_a_file_is_one_group(nodeid: str, group: str) -> None:
+    assert group_of(nodeid) == group
