@@ -17,6 +17,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from workers.engine.kv_cache import SlotCache
 from workers.engine.linear import FusedPart
 from workers.engine.packed_linear import computed_rows
+from workers.engine.tiled_linear import TiledLinear
 from workers.native.ops import (
     LANES,
     HeadNorms,
@@ -103,6 +104,15 @@ class _Step:
             self._scratch[name, width] = self.states.new_zeros(self.states.shape[0], width)
         return self._scratch[name, width]
 
+    def multiply(self, linear: Any, x: torch.Tensor, name: str) -> torch.Tensor:
+        """The linear layer's output, [T, out]; where it can be, in the scratch of that name."""
+        if not isinstance(linear, TiledLinear):
+            output: torch.Tensor = linear.forward(x)
+            return output
+        y = self.scratch(name, linear.out_features)
+        linear.product(x, y)
+        return y
+
 
 class _Layer:
     def __init__(self, layer: Any, index: int) -> None:
@@ -119,9 +129,8 @@ class _Layer:
         self._input_norm(step.states, added, step.normed)
         self._output_norm(step.states, self._attention.compute(step), step.normed)
         product = step.scratch("product", self._down.in_features)
-        self._gate(self._gate_and_up.forward(step.normed), product)
-        output: torch.Tensor = self._down.forward(product)
-        return output
+        self._gate(step.multiply(self._gate_and_up, step.normed, "gated"), product)
+        return step.multiply(self._down, product, "down")
 
 
 class _Attention:
@@ -135,7 +144,7 @@ class _Attention:
         self._attend = SlotAttention(shape, dtype, attention.scaling, _window(attention))
 
     def compute(self, step: _Step) -> torch.Tensor:
-        joined = self._project.forward(step.normed)
+        joined = step.multiply(self._project, step.normed, "joined")
         heads, dim = self._shape.num_heads, self._shape.dim
         queries, mixed = step.scratch("queries", heads * dim), step.scratch("mixed", heads * dim)
         by_head = queries.view(-1, heads, dim).transpose(0, 1)
@@ -145,8 +154,7 @@ class _Attention:
             cache, first = (slots.keys, slots.values), part.tokens.start
             self._rotate(joined, step.angles, queries, cache, first, part.indices, part.positions)
             self._attend(by_head, cache, part.row_table, mixed)
-        output: torch.Tensor = self._output.forward(mixed)
-        return output
+        return step.multiply(self._output, mixed, "output")
 
 
 def _norm(norm: Any) -> RMSNorm:

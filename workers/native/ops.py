@@ -218,6 +218,7 @@ class SlotAttention:
             window=window or 0,
             threads=self._threads,
         )
+        self._workspace = torch.empty(self._threads, 0)
         self._call = self._library.function("attend", dtype)
 
     def __call__(
@@ -237,8 +238,10 @@ class SlotAttention:
         arguments.rows, arguments.num_rows = rows.data_ptr(), rows.shape[0]
         arguments.mixed = mixed.data_ptr()
         arguments.length = length = cache[0].shape[2]
-        workspace = torch.empty(self._threads, self._library.workspace_size(length))
-        arguments.workspace, arguments.workspace_stride = workspace.data_ptr(), workspace.shape[1]
+        size = self._library.workspace_size(length)
+        if self._workspace.shape[1] < size:
+            self._workspace = torch.empty(self._threads, size)
+        arguments.workspace, arguments.workspace_stride = self._workspace.data_ptr(), self._workspace.shape[1]
         self._call(ctypes.byref(arguments))
 
 

@@ -16,12 +16,12 @@
 /* Rounds in which the caller waits for a helper that is at work, before it lets others have its core. */
 #define PATIENCE 2000
 #define MOST_HELPERS 254
-/* Nanoseconds of an item from which on a helper asks whether it was taken off its core. */
-#define LONG_NS 300000
-/* Milliseconds that it stays away then, the double each time; after so many items without it is as before. */
-#define LEAST_ABSENCE 10
-#define MOST_ABSENCE 640
-#define CALM_ITEMS 4096
+/* An item that took so long was held by a helper without a core: another process has it, and not just for an event. */
+#define LONG_NS 1500000
+/* How long that helper stays away, twice as long each time, until it has been well for a while. */
+#define LEAST_ABSENCE_NS 20000000
+#define MOST_ABSENCE_NS 640000000
+#define WELL_NS 1000000000
 
 #if defined(__x86_64__)
 #define PAUSE() __builtin_ia32_pause()
@@ -91,20 +91,18 @@ static void sleep_until_wanted(void) {
 /* A helper that loses its core while it holds an item keeps the caller waiting: it then stays away, ever longer
  * where that goes on. */
 static void *help(void *thread) {
-    int64_t losses = 0, absence = LEAST_ABSENCE;
-    for (int looks = 0, calm = 0;;) {
+    int64_t absence = LEAST_ABSENCE_NS, losses = 0, back_at = 0;
+    for (int looks = 0;;) {
         int64_t begun = now_ns();
         if (take_item((int)(intptr_t)thread)) {
+            int64_t ended = now_ns(), before = losses;
             looks = 0;
-            if (++calm == CALM_ITEMS) absence = LEAST_ABSENCE;
-            if (now_ns() - begun < LONG_NS) continue;
-            int64_t before = losses;
+            if (ended - begun < LONG_NS || (losses = num_losses()) == before) continue;
+            absence = ended - back_at > WELL_NS ? LEAST_ABSENCE_NS : 2 * absence;
+            if (absence > MOST_ABSENCE_NS) absence = MOST_ABSENCE_NS;
+            nanosleep(&(struct timespec){0, absence}, NULL);
             losses = num_losses();
-            if (losses == before) continue;
-            nanosleep(&(struct timespec){0, absence * 1000000}, NULL);
-            absence = 2 * absence < MOST_ABSENCE ? 2 * absence : MOST_ABSENCE;
-            losses = num_losses();
-            calm = 0;
+            back_at = now_ns();
         } else if (looks++ < LOOKS) {
             PAUSE();
         } else {
