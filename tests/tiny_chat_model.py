@@ -66,6 +66,7 @@ def make_tiny_chat_model(directory: Path) -> Path:
 
 @functools.lru_cache(1)
 def _loaded(directory: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    torch.set_num_threads(1)  # in so small a model several wait for each other, 15 times as long
     model = LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
     return model, PreTrainedTokenizerFast.from_pretrained(directory)
 
@@ -97,6 +98,7 @@ def reference_prompt_logits(directory: Path, prompt: str) -> tuple[list[int], to
     return tokens[:num_prompt].tolist(), logits[0]
 
 
+@functools.cache
 def _generate(directory: Path, prompt: str, num_tokens: int) -> tuple[torch.Tensor, int]:
     """Prompt and answer, and the length of the prompt."""
     model, tokenizer = _loaded(directory)

@@ -51,11 +51,15 @@ class Answer:
     def of(cls, found: list[Block]) -> Answer:
         answer = cls({}, {})
         for block in found:
-            if block.data == "[DONE]":
-                answer.is_done = True
-                continue
-            answer.add(block.json)
+            answer.add_block(block)
         return answer
+
+    def add_block(self, block: Block) -> None:
+        """What one more event tells."""
+        if block.data == "[DONE]":
+            self.is_done = True
+        else:
+            self.add(block.json)
 
     def add(self, chunk: dict[str, Any]) -> None:
         """What one more chunk tells."""

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,15 @@ CUTS = (
     Cut(b"HTTP/1.1"), Cut(b"\nid: ", 2), Cut(b"\ndata: "), Cut(b'"content":', 2), Cut(b"}\n\n", 3)
 )  # fmt: skip
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.fixture(scope="module")
+def system(tiny_model: Path) -> Iterator[System]:
+    """One with a short context, which ends the answers that the examples do not limit."""
+    running = System(tiny_model, MAX_MODEL_LEN="512", PING_S="0.05", READER_GRACE_S="2")
+    running.start()
+    yield running
+    running.remove()
 
 
 def environ_of(system: System) -> dict[str, str]:
