@@ -103,24 +103,27 @@ class Company:
         try:
             yield
             neighbour.wait_for_more()
-            if len(neighbour.answer.texts[0]) < NEAR_END * len(self._text):
+            if neighbour.is_over or len(neighbour.answer.texts[0]) > NEAR_END * len(self._text):
+                self._check_whole(neighbour)
+            else:
                 self._check(neighbour)
                 self._present = neighbour
-            else:
-                self._check_whole(neighbour)
         finally:
             if self._present is None:
                 neighbour.leave()
 
     def leave(self) -> None:
-        if self._present is not None:
-            self._check_whole(self._present)
-            self._present.leave()
-            self._present = None
+        neighbour, self._present = self._present, None
+        if neighbour is not None:
+            try:
+                self._check_whole(neighbour)
+            finally:
+                neighbour.leave()
 
     def _check(self, neighbour: Neighbour) -> None:
         assert self._text.startswith(neighbour.answer.texts[0])
-        assert neighbour.job()["attempts"] == 1
+        job = neighbour.job()
+        assert job["status"] in ("in_progress", "incomplete") and job["attempts"] == 1, job
 
     def _check_whole(self, neighbour: Neighbour) -> None:
         assert neighbour.whole() == self._undisturbed
