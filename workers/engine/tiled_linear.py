@@ -1,7 +1,7 @@
-"""TiledLinear: a linear layer in bfloat16 for a CPU with AMX, by our own product.
+"""TiledLinear: a linear layer in bfloat16 for a CPU with AMX or AVX-512 BF16, by our own product.
 
 A row's result is the same in any company by its making, where oneDNN's depends on how many rows there are;
-and weights are read once, at the speed of memory (docs/engine.md).
+and weights are read from memory once (docs/engine.md).
 """
 
 from __future__ import annotations
