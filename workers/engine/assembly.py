@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+import torch
+
 from workers.engine.config import EngineConfig
 from workers.engine.detokenizer import TokenBytes
 from workers.engine.drafter import Drafter
@@ -20,6 +22,7 @@ from workers.engine.prefix_cache import PrefixCache
 from workers.engine.sampler import Sampler
 from workers.engine.scheduler import Scheduler
 from workers.engine.vocabulary import Vocabulary
+from workers.native.ops import has_operations, likeliest
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +50,18 @@ def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:
             prefixes=prefixes,
             attention_span=_SPAN_PER_WIDTH * loaded.model.config.get_text_config().hidden_size,
         ),
-        Sampler(),
+        _sampler(loaded, config),
         lambda request, choice: OutputBuilder(token_bytes, request, choice),
         budget,
         prefixes,
         GrammarCache(lambda: Vocabulary.of(tokenizer, runner.vocab_size)),
         Drafter if config.speculation == "auto" and loaded.is_exact else None,
     )
+
+
+def _sampler(loaded: LoadedModel, config: EngineConfig) -> Sampler:
+    is_native = config.native == "auto" and has_operations(loaded.model.device, torch.float32)
+    return Sampler(likeliest if is_native else None)
 
 
 def _kv_budget(loaded: LoadedModel, config: EngineConfig) -> KVBudget:

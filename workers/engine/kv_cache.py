@@ -13,6 +13,7 @@ from workers.engine.kv_budget import FIRST_LENGTH, LENGTH_STEP, KVBudget
 from workers.engine.packed_linear import can_pack
 from workers.engine.scheduler import Plan
 from workers.engine.shelf import Place, Shelf
+from workers.native.memory import huge_zeros
 
 #: Of each layer, in the order in which they were made, keys and values [kv heads, tokens, head dim].
 KVSpan = list[tuple[torch.Tensor, ...]]
@@ -52,10 +53,14 @@ class SlotLayer:
 
 def _resized(tensor: torch.Tensor, num_places: int, length: int) -> torch.Tensor:
     old_places, heads, old_length, dim = tensor.shape
-    resized = tensor.new_zeros(num_places, heads, length, dim)
+    resized = _zeros((num_places, heads, length, dim), tensor)
     places, length = min(num_places, old_places), min(length, old_length)
     resized[:places, :, :length] = tensor[:places, :, :length]
     return resized
+
+
+def _zeros(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+    return huge_zeros(shape, like.dtype) if like.device.type == "cpu" else like.new_zeros(shape)
 
 
 class LayerCache:
@@ -120,7 +125,7 @@ class LayerCache:
             self.shelves[shelf].resize(num_places, length)
         else:
             keys, values = (
-                like.new_zeros(num_places, like.shape[1], length, like.shape[3]) for like in self._like
+                _zeros((num_places, like.shape[1], length, like.shape[3]), like) for like in self._like
             )
             self.shelves[shelf] = SlotLayer(keys, values)
 

@@ -46,3 +46,10 @@ class ProductArguments(Structure):
         *((name, c_void_p) for name in ("x", "weight", "bias", "y")),
         *((name, c_int64) for name in ("rows", "inputs", "outputs", "threads")),
     ]
+
+
+class LikeliestArguments(Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("logits", "best")),
+        *((name, c_int64) for name in ("rows", "width", "threads")),
+    ]

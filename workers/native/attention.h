@@ -8,12 +8,15 @@ typedef struct {
     int64_t first[TILE], end[TILE];
 } NAME(Tile);
 
-/* The scores of all keys from `start`, a multiple of 16; of those not seen -inf. */
-INLINE void NAME(score)(const NAME(Tile) *tile, int num, const element *keys, int64_t dim, float scaling, int64_t start,
-                        int64_t end) {
+/* The scores of all keys from `start`, a multiple of 16; of those not seen -inf. Meanwhile the values are fetched. */
+INLINE void NAME(score)(const NAME(Tile) *tile, int num, const element *keys, const element *values, int64_t dim,
+                        float scaling, int64_t start, int64_t end) {
     for (int64_t key = start; key < end; key += LANES) {
         const element *block = keys + key * dim;
-        for (int64_t i = 0; i < LANES * dim; i += 64 / sizeof(element)) PREFETCH(block + AHEAD * dim + i);
+        for (int64_t i = 0; i < LANES * dim; i += 64 / sizeof(element)) {
+            PREFETCH(block + AHEAD * dim + i);
+            PREFETCH_FAR(values + key * dim + i);
+        }
         for (int q = 0; q < num; q++) {
             ivec at = IOTA + (int32_t)key;
             ivec is_seen = (at >= (int32_t)tile->first[q]) & (at < (int32_t)tile->end[q]);
@@ -45,7 +48,7 @@ INLINE void NAME(attend_queries)(const NAME(Tile) *tile, int num, const element 
         end = tile->end[q] > end ? tile->end[q] : end;
     }
     start -= start % LANES;
-    NAME(score)(tile, num, keys, dim, scaling, start, end);
+    NAME(score)(tile, num, keys, values, dim, scaling, start, end);
     for (int q = 0; q < num; q++) inverse[q] = 1.0f / NAME(weigh)(tile->scores[q], end - start);
     const element *from = values + start * dim;
     int64_t offset = 0;

@@ -20,6 +20,8 @@
 /* Keys that are fetched ahead of the one at work. */
 #define AHEAD 64
 #define PREFETCH(p) __builtin_prefetch(p)
+/* Into a cache that is larger and further away. */
+#define PREFETCH_FAR(p) __builtin_prefetch(p, 0, 2)
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -153,6 +155,14 @@ typedef struct {
     double scaling;
 } Attention;
 
+typedef struct {
+    /* [rows, width], of at least LANES */
+    const float *logits;
+    /* [rows] */
+    int64_t *best;
+    int64_t rows, width, threads;
+} Likeliest;
+
 /* Floats that a thread needs to attend over so many keys. */
 int64_t workspace_size(int64_t length) { return TILE * (length + LANES); }
 
@@ -203,3 +213,29 @@ INLINE vec round_bfloat16(vec v) { return (vec)(bfloat16_bits(v) << 16); }
 #endif
 #include "attention.h"
 #include "product.h"
+
+/* ---- The likeliest token: the first that none exceeds; one that is no number exceeds none ---- */
+
+static void find_likeliest(const void *arguments, int64_t row, int thread) {
+    const Likeliest *a = arguments;
+    const float *x = a->logits + row * a->width;
+    vec most = splat(-INFINITY);
+    ivec at = {0};
+    (void)thread;
+    for (int64_t i = 0; i < a->width; i += LANES) {
+        int64_t from = i + LANES <= a->width ? i : a->width - LANES;
+        vec v = *(const vec *)(x + from);
+        ivec is_more = v > most;
+        most = select_vec(is_more, v, most);
+        at = (is_more & (IOTA + (int32_t)from)) | (~is_more & at);
+    }
+    float largest = max_lanes(most);
+    int64_t best = a->width;
+    for (int lane = 0; lane < LANES; lane++)
+        if (most[lane] == largest && at[lane] < best) best = at[lane];
+    a->best[row] = best;
+}
+
+void likeliest(const Likeliest *a) {
+    share(find_likeliest, a, a->rows, a->rows * a->width < MIN_SHARED ? 1 : a->threads);
+}

@@ -17,16 +17,21 @@ import torch
 from workers.native.arguments import (
     AttentionArguments,
     GateArguments,
+    LikeliestArguments,
     NormArguments,
     ProductArguments,
     RotationArguments,
 )
 from workers.native.compiler import compile_native
+from workers.native.memory import HugePool
 
 #: Numbers that are computed at once; widths are multiples of it.
 LANES = 16
 #: Outputs and inputs of a Product are multiples of it.
 PRODUCT_MULTIPLE = 32
+
+#: Where the weights of products lie.
+_weights = HugePool()
 
 _SUFFIX = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
@@ -273,4 +278,19 @@ def _in_tiles(weight: torch.Tensor) -> torch.Tensor:
     """[out, in] -> [panel, depth, side, pair of inputs, output, 2], as product.h reads it."""
     outputs, inputs = weight.shape
     panels = weight.view(outputs // PRODUCT_MULTIPLE, 2, 16, inputs // PRODUCT_MULTIPLE, 16, 2)
-    return panels.permute(0, 3, 1, 4, 2, 5).contiguous()
+    tiles = panels.permute(0, 3, 1, 4, 2, 5)
+    return _weights.empty(tiles.shape, tiles.dtype).copy_(tiles)
+
+
+def likeliest(logits: torch.Tensor) -> torch.Tensor:
+    """Which is the largest of each row, the first of equal ones; logits: float32 [rows, at least LANES]."""
+    best = torch.empty(logits.shape[0], dtype=torch.int64)
+    arguments = LikeliestArguments(
+        logits=logits.data_ptr(),
+        best=best.data_ptr(),
+        rows=logits.shape[0],
+        width=logits.shape[1],
+        threads=compute_threads(),
+    )
+    _loaded().library.likeliest(ctypes.byref(arguments))
+    return best

@@ -10,8 +10,10 @@
 #define DEPTH 32
 #define TILE_SIZE (16 * DEPTH)
 #define PANEL 32
-/* Weights come from memory: as many are fetched ahead as arrive meanwhile. */
-#define WEIGHTS_AHEAD (16 * TILE_SIZE)
+/* Weights come from memory: they are fetched into the core's second cache as far ahead as they take to arrive, and
+ * shortly before they are read into its first, which has room for few. */
+#define WEIGHTS_AHEAD (48 * TILE_SIZE)
+#define SOON (4 * TILE_SIZE)
 
 typedef struct {
     /* [rows, inputs] */
@@ -26,7 +28,15 @@ typedef struct {
 } Product;
 
 INLINE void fetch_weights(const uint16_t *weight) {
-    for (int64_t line = 0; line < 2 * TILE_SIZE; line += 32) PREFETCH(weight + WEIGHTS_AHEAD + line);
+    for (int64_t line = 0; line < 2 * TILE_SIZE; line += 32) {
+        PREFETCH_FAR(weight + WEIGHTS_AHEAD + line);
+        PREFETCH(weight + SOON + line);
+    }
+}
+
+/* 32 outputs of a row, rounded to the nearest, ties to even. */
+INLINE void store_outputs(uint16_t *y, vec left, vec right) {
+    _mm512_storeu_si512(y, (__m512i)_mm512_cvtne2ps_pbh((__m512)right, (__m512)left));
 }
 
 INLINE vec product_bias(const Product *p, int64_t output) {
@@ -56,14 +66,14 @@ INLINE void configure_tiles(int64_t rows) {
 }
 
 /* Two tiles of sums, with the bias, as rows of y. */
-#define STORE_SUMS(left, right, from, num)                                           \
-    do {                                                                             \
-        _tile_stored(left, sums[0], 64);                                             \
-        _tile_stored(right, sums[1], 64);                                            \
-        for (int64_t r = 0; r < (num); r++)                                          \
-            for (int side = 0; side < 2; side++)                                     \
-                store_bfloat16(p->y + (row + (from) + r) * p->outputs + output + 16 * side, \
-                               *(const vec *)(sums[side] + 16 * r) + bias[side]);    \
+#define STORE_SUMS(left, right, from, num)                                      \
+    do {                                                                        \
+        _tile_stored(left, sums[0], 64);                                        \
+        _tile_stored(right, sums[1], 64);                                       \
+        for (int64_t r = 0; r < (num); r++)                                     \
+            store_outputs(p->y + (row + (from) + r) * p->outputs + output,      \
+                          *(const vec *)(sums[0] + 16 * r) + bias[0],           \
+                          *(const vec *)(sums[1] + 16 * r) + bias[1]);          \
     } while (0)
 
 /* Up to 16 rows, or, where `is_more`, up to 32. The first that need a panel fetch the next one's weights. */
@@ -136,9 +146,8 @@ INLINE void multiply_rows(const Product *p, int64_t panel, int64_t row, const in
         }
     }
     for (int r = 0; r < num; r++)
-        for (int side = 0; side < 2; side++)
-            store_bfloat16(p->y + (row + r) * p->outputs + output + 16 * side,
-                           sums[r][side] + product_bias(p, output + 16 * side));
+        store_outputs(p->y + (row + r) * p->outputs + output, sums[r][0] + product_bias(p, output),
+                      sums[r][1] + product_bias(p, output + 16));
 }
 
 static void multiply_panel(const void *arguments, int64_t panel, int thread) {

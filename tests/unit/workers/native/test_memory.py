@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import gc
+import mmap
+from pathlib import Path
+
+import pytest
+import torch
+
+from workers.native.memory import PAGE, HugePool, huge_zeros
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(0, 4), (3, 5), (PAGE, 2), (3, 1000, 1001)], ids=str)
+def test_zeros_are_zeros_of_any_shape(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    zeros = huge_zeros(shape, dtype)
+    assert torch.equal(zeros, torch.zeros(shape, dtype=dtype))
+    assert zeros.is_contiguous()
+    zeros.fill_(1)
+
+
+def test_zeros_of_a_page_or_more_begin_with_a_page_and_are_freed() -> None:
+    before = resident_bytes()
+    zeros = huge_zeros((32, PAGE), torch.uint8).fill_(7)
+    assert zeros.data_ptr() % PAGE == 0
+    assert resident_bytes() - before > 30 * PAGE
+    del zeros
+    gc.collect()
+    assert resident_bytes() - before < 4 * PAGE
+
+
+def test_tensors_of_a_pool_do_not_overlap_and_lie_on_lines() -> None:
+    pool = HugePool()
+    shapes = [(3,), (1, 1), (100, 100), (0,), (40, PAGE), (5, 7), (33, PAGE)]
+    tensors = [pool.empty(shape, torch.bfloat16).fill_(index) for index, shape in enumerate(shapes)]
+    for index, (tensor, shape) in enumerate(zip(tensors, shapes, strict=True)):
+        assert tensor.shape == shape
+        assert tensor.data_ptr() % 64 == 0
+        assert (tensor == index).all()
+
+
+def test_memory_of_a_pool_is_freed_when_no_tensor_of_it_is_left() -> None:
+    before = resident_bytes()
+    pool = HugePool()
+    tensors = [pool.empty((10, PAGE), torch.uint8).fill_(1) for _ in range(6)]
+    assert resident_bytes() - before > 55 * PAGE
+    tensors = tensors[3:]
+    assert 25 * PAGE < resident_bytes() - before < 35 * PAGE
+    del tensors, pool
+    assert resident_bytes() - before < 4 * PAGE
