@@ -6,6 +6,8 @@ typedef struct {
     float *scores[TILE];
     element *mixed[TILE];
     int64_t first[TILE], end[TILE];
+    /* Keys that are read next. */
+    const element *next;
 } NAME(Tile);
 
 /* The scores of all keys from `start`, a multiple of 16; of those not seen -inf. Meanwhile the values are fetched. */
@@ -50,15 +52,15 @@ INLINE void NAME(attend_queries)(const NAME(Tile) *tile, int num, const element 
     start -= start % LANES;
     NAME(score)(tile, num, keys, values, dim, scaling, start, end);
     for (int q = 0; q < num; q++) inverse[q] = 1.0f / NAME(weigh)(tile->scores[q], end - start);
-    const element *from = values + start * dim;
+    const element *from = values + start * dim, *next = tile->next + start * dim;
     int64_t offset = 0;
     for (; offset + 4 * LANES <= dim; offset += 4 * LANES)
-        NAME(mix)(tile->scores, num, inverse, from, end - start, dim, 4, tile->mixed, offset);
+        NAME(mix)(tile->scores, num, inverse, from, next, end - start, dim, 4, tile->mixed, offset);
     if (offset + 2 * LANES <= dim) {
-        NAME(mix)(tile->scores, num, inverse, from, end - start, dim, 2, tile->mixed, offset);
+        NAME(mix)(tile->scores, num, inverse, from, next, end - start, dim, 2, tile->mixed, offset);
         offset += 2 * LANES;
     }
-    if (offset < dim) NAME(mix)(tile->scores, num, inverse, from, end - start, dim, 1, tile->mixed, offset);
+    if (offset < dim) NAME(mix)(tile->scores, num, inverse, from, next, end - start, dim, 1, tile->mixed, offset);
 }
 
 /* So that the compiler keeps the sums of each size in registers. */
@@ -76,9 +78,10 @@ static void NAME(attend_tile)(const NAME(Tile) *tile, int num, const element *ke
 INLINE void NAME(attend_head)(const Attention *a, const int64_t *row, int64_t kv_head, int64_t from, int64_t end,
                               float *workspace) {
     const int64_t dim = a->dim, sharing = a->heads / a->kv_heads;
-    const int64_t base = (row[2] * a->kv_heads + kv_head) * a->length * dim;
+    const element *keys = (const element *)a->keys + (row[2] * a->kv_heads + kv_head) * a->length * dim;
+    const element *values = (const element *)a->values + (row[2] * a->kv_heads + kv_head) * a->length * dim;
     while (from < end) {
-        NAME(Tile) tile;
+        NAME(Tile) tile = {.next = keys + a->length * dim};
         int num = (int)(end - from < TILE ? end - from : TILE);
         for (int q = 0; q < num; q++, from++) {
             int64_t token = from / sharing, head = kv_head * sharing + from % sharing;
@@ -89,24 +92,30 @@ INLINE void NAME(attend_head)(const Attention *a, const int64_t *row, int64_t kv
             tile.end[q] = row[3] + token + 1;
             tile.first[q] = a->window && tile.end[q] > a->window ? tile.end[q] - a->window : 0;
         }
-        NAME(attend_tile)(&tile, num, (const element *)a->keys + base, (const element *)a->values + base, dim,
-                          (float)a->scaling);
+        NAME(attend_tile)(&tile, num, keys, values, dim, (float)a->scaling);
     }
 }
 
-/* Items are key-value heads of rows; a row of many tokens has an item for each PIECE of them. */
+/* Of each row so many items: one for each key-value head, or one for all where that occupies all threads. */
+INLINE int64_t NAME(items_of_piece)(const Attention *a) {
+    return a->num_rows < 4 * a->threads ? a->kv_heads : 1;
+}
+
+/* Items are the key-value heads of rows; a row of many tokens has an item for each PIECE of them. */
 static void NAME(attend_item)(const void *arguments, int64_t item, int thread) {
     const Attention *a = arguments;
-    const int64_t sharing = a->heads / a->kv_heads, kv_head = item % a->kv_heads;
-    int64_t piece = item / a->kv_heads;
+    const int64_t sharing = a->heads / a->kv_heads, parts = NAME(items_of_piece)(a), heads = a->kv_heads / parts;
+    int64_t piece = item / parts, kv_head = item % parts * heads;
     const int64_t *row = a->rows;
     for (; piece >= PIECES(row[1]); row += 4) piece -= PIECES(row[1]);
     int64_t first = piece * PIECE, end = first + PIECE < row[1] ? first + PIECE : row[1];
-    NAME(attend_head)(a, row, kv_head, first * sharing, end * sharing, a->workspace + thread * a->workspace_stride);
+    for (int64_t i = 0; i < heads; i++)
+        NAME(attend_head)(a, row, kv_head + i, first * sharing, end * sharing,
+                          a->workspace + thread * a->workspace_stride);
 }
 
 void NAME(attend)(const Attention *a) {
     int64_t pieces = 0;
     for (int64_t row = 0; row < a->num_rows; row++) pieces += PIECES(a->rows[4 * row + 1]);
-    share(NAME(attend_item), a, pieces * a->kv_heads, a->threads);
+    share(NAME(attend_item), a, pieces * NAME(items_of_piece)(a), a->threads);
 }

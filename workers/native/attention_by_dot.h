@@ -30,14 +30,14 @@ INLINE vec NAME(score_keys)(const element *query, const element *keys, int64_t d
 INLINE void NAME(store_weights)(float *weights, int64_t i, vec v) { store_bfloat16((uint16_t *)weights + i, v); }
 
 /* The weighted sums of `parts` x 16 dimensions of the values, divided by the sums of weights; two keys at a time. */
-INLINE void NAME(mix)(float *const weights[], int num, const float *inverse, const element *values, int64_t num_keys,
-                      int64_t dim, int parts, element *const mixed[], int64_t offset) {
+INLINE void NAME(mix)(float *const weights[], int num, const float *inverse, const element *values,
+                      const element *next, int64_t num_keys, int64_t dim, int parts, element *const mixed[], int64_t offset) {
     vec sums[TILE][4] = {{{0}}};
     const int64_t halves = parts < 2 ? 1 : parts / 2;
     for (int64_t key = 0; key < num_keys; key += 2) {
         const element *value = values + key * dim + offset;
-        PREFETCH(value + AHEAD * dim);
-        PREFETCH(value + (AHEAD + 1) * dim);
+        PREFETCH_FAR(next + key * dim + offset);
+        PREFETCH_FAR(next + (key + 1) * dim + offset);
         for (int half = 0; half < halves; half++) {
             const element *at = value + half * 2 * LANES;
             __m512i even, odd = _mm512_setzero_si512();
