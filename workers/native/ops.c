@@ -187,18 +187,25 @@ INLINE vec load_bfloat16(const uint16_t *p) {
 }
 
 /* To the nearest, ties to even; what is no number stays none. */
-INLINE uvec bfloat16_bits(vec v) {
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+
+INLINE half_vec bfloat16_bits(vec v) { return (half_vec)_mm512_cvtneps_pbh((__m512)v); }
+
+#else
+
+INLINE half_vec bfloat16_bits(vec v) {
     uvec bits = (uvec)v;
     uvec rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     uvec is_nan = (uvec)((bits & 0x7fffffff) > 0x7f800000);
-    return (rounded & ~is_nan) | (0x7fc0 & is_nan);
+    return __builtin_convertvector((rounded & ~is_nan) | (0x7fc0 & is_nan), half_vec);
 }
 
-INLINE void store_bfloat16(uint16_t *p, vec v) {
-    *(half_vec *)p = __builtin_convertvector(bfloat16_bits(v), half_vec);
-}
+#endif
 
-INLINE vec round_bfloat16(vec v) { return (vec)(bfloat16_bits(v) << 16); }
+INLINE void store_bfloat16(uint16_t *p, vec v) { *(half_vec *)p = bfloat16_bits(v); }
+
+INLINE vec round_bfloat16(vec v) { return (vec)(__builtin_convertvector(bfloat16_bits(v), uvec) << 16); }
 
 #define NAME(name) name##_bfloat16
 #define element uint16_t

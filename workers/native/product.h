@@ -14,6 +14,9 @@
  * shortly before they are read into its first, which has room for few. */
 #define WEIGHTS_AHEAD (48 * TILE_SIZE)
 #define SOON (4 * TILE_SIZE)
+/* Blocks that each thread has of a product, so that all end together; panels of one. */
+#define BLOCKS_OF_THREAD 4
+#define MOST_PANELS 16
 
 typedef struct {
     /* [rows, inputs] */
@@ -105,16 +108,15 @@ INLINE void multiply_rows(const Product *p, int64_t panel, int64_t row, int64_t 
     if (is_more) STORE_SUMS(2, 3, 16, num - 16);
 }
 
-static void multiply_panel(const void *arguments, int64_t panel, int thread) {
-    const Product *p = arguments;
-    (void)thread;
+static void multiply_panels(const Product *p, int64_t panel, int64_t end) {
     int64_t configured = 0;
-    for (int64_t row = 0; row < p->rows; row += 32) {
-        int64_t num = p->rows - row < 32 ? p->rows - row : 32;
-        if (num != configured) configure_tiles(configured = num);
-        if (num > 16) multiply_rows(p, panel, row, num, 1, row == 0);
-        else multiply_rows(p, panel, row, num, 0, row == 0);
-    }
+    for (; panel < end; panel++)
+        for (int64_t row = 0; row < p->rows; row += 32) {
+            int64_t num = p->rows - row < 32 ? p->rows - row : 32;
+            if (num != configured) configure_tiles(configured = num);
+            if (num > 16) multiply_rows(p, panel, row, num, 1, row == 0);
+            else multiply_rows(p, panel, row, num, 0, row == 0);
+        }
     _tile_release();
 }
 
@@ -150,10 +152,8 @@ INLINE void multiply_rows(const Product *p, int64_t panel, int64_t row, const in
                       sums[r][1] + product_bias(p, output + 16));
 }
 
-static void multiply_panel(const void *arguments, int64_t panel, int thread) {
-    const Product *p = arguments;
+INLINE void multiply_panel(const Product *p, int64_t panel) {
     int64_t row = 0;
-    (void)thread;
     for (; p->rows - row >= 8; row += 8) multiply_rows(p, panel, row, 8, row == 0);
     /* So that the compiler keeps the sums of each size in registers. */
     switch (p->rows - row) {
@@ -167,11 +167,31 @@ static void multiply_panel(const void *arguments, int64_t panel, int thread) {
     }
 }
 
+static void multiply_panels(const Product *p, int64_t panel, int64_t end) {
+    for (; panel < end; panel++) multiply_panel(p, panel);
+}
+
 int64_t has_products(void) { return 1; }
 
 #endif
 
-void multiply(const Product *p) { share(multiply_panel, p, p->outputs / PANEL, p->threads); }
+/* Panels that lie side by side, which one thread computes: it has fetched the next one's weights ahead. */
+INLINE int64_t panels_of_block(const Product *p) {
+    int64_t panels = p->outputs / PANEL, blocks = BLOCKS_OF_THREAD * p->threads;
+    return panels < blocks ? 1 : panels / blocks < MOST_PANELS ? panels / blocks : MOST_PANELS;
+}
+
+static void multiply_block(const void *arguments, int64_t block, int thread) {
+    const Product *p = arguments;
+    const int64_t num = panels_of_block(p), panels = p->outputs / PANEL, first = block * num;
+    (void)thread;
+    multiply_panels(p, first, first + num < panels ? first + num : panels);
+}
+
+void multiply(const Product *p) {
+    const int64_t num = panels_of_block(p);
+    share(multiply_block, p, (p->outputs / PANEL + num - 1) / num, p->threads);
+}
 
 #else
 
