@@ -45,6 +45,8 @@ static struct {
     _Atomic int is_busy, num_asleep;
     /* Threads that there are, and how many of them operations are shared with. */
     int num_started, num_helpers;
+    /* Whether this is a forked process, which computes alone as long as it starts no helpers of its own. */
+    int is_child;
     pthread_mutex_t mutex;
     pthread_cond_t has_work;
 } crew = {.mutex = PTHREAD_MUTEX_INITIALIZER, .has_work = PTHREAD_COND_INITIALIZER};
@@ -131,8 +133,9 @@ static void share_with_helpers(Item item, const void *arguments, int64_t num_ite
         else sched_yield();
 }
 
-/* A child has none of its parent's threads. */
+/* A child has none of its parent's threads, nor those of torch's pool, which would be waited for. */
 static void forget_helpers(void) {
+    crew.is_child = 1;
     crew.num_started = crew.num_helpers = 0;
     atomic_store(&crew.num_asleep, 0);
     atomic_store(&crew.is_busy, 0);
@@ -188,7 +191,7 @@ static void share(Item item, const void *arguments, int64_t num_items, int64_t t
             atomic_store(&crew.is_busy, 0);
             return;
         }
-        if (!crew.num_helpers && GOMP_parallel && omp_get_thread_num) {
+        if (!crew.num_helpers && !crew.is_child && GOMP_parallel && omp_get_thread_num) {
             Work work = {item, arguments, num_items, 0};
             GOMP_parallel(take_items, &work, (unsigned)(threads < num_items ? threads : num_items), 0);
             return;

@@ -84,14 +84,25 @@ def test_callers_at_the_same_time_get_their_own_results(helpers: int) -> None:
     )
 
 
-def test_a_forked_child_computes_without_them(alone: torch.Tensor, helpers: int) -> None:
-    assert helpers
+def computes_in_child(expected: torch.Tensor) -> bool:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # there are other threads: the helpers
+        warnings.simplefilter("ignore", DeprecationWarning)  # there are other threads
         child = os.fork()
     if child == 0:
-        os._exit(0 if torch.equal(attend(), alone) else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        os._exit(0 if torch.equal(attend(), expected) else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_forked_child_computes_without_them(alone: torch.Tensor, helpers: int) -> None:
+    assert helpers
+    assert computes_in_child(alone)
+
+
+def test_a_forked_child_does_not_wait_for_torchs_threads(alone: torch.Tensor) -> None:
+    share_with_helpers(1)
+    share_with_helpers(0)
+    assert torch.equal(attend(), alone)  # by those threads
+    assert computes_in_child(alone)
 
 
 def test_helpers_wait_for_no_operation_of_one_item() -> None:
