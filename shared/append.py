@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,21 +36,29 @@ class Append:
     resolved: ResolvedRequest | None = None
     terminal: Completed | Incomplete | Failed | None = None
 
-    def args(self) -> tuple[str | int, ...]:
+    def args(self) -> tuple[str, ...]:
         """As the script `append` reads it."""
-        resolved = self.resolved
         return (
             self.job_id,
             self.holder,
             encode_positions(self.start),
             encode_positions(self.end),
             "" if self.output is None else encode_event(self.output),
-            "" if resolved is None else resolved.encode(),
-            "" if resolved is None else resolved.model_revision,
-            0 if resolved is None else len(resolved.prompt_token_ids),
-            "" if self.terminal is None else event_type(self.terminal),
-            "" if self.terminal is None else encode_event(self.terminal),
+            "" if self.resolved is None and self.terminal is None else self._encode_rest(),
         )
+
+    def _encode_rest(self) -> str:
+        """What comes once in a job's life."""
+        rest: dict[str, str | int] = {}
+        if self.resolved is not None:
+            rest |= {
+                "resolved": self.resolved.encode(),
+                "revision": self.resolved.model_revision,
+                "prompt_tokens": len(self.resolved.prompt_token_ids),
+            }
+        if self.terminal is not None:
+            rest |= {"status": event_type(self.terminal), "terminal": encode_event(self.terminal)}
+        return json.dumps(rest)
 
 
 @dataclass(frozen=True, slots=True)
