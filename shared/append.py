@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast, get_args
 
+from shared.errors import DecodeError
 from shared.events import (
     Completed,
     Failed,
@@ -61,17 +62,21 @@ class Append:
         return json.dumps(rest)
 
 
+AppendAnswerKind = Literal["end", "closed", "not yours", "gone"]
+
+
 @dataclass(frozen=True, slots=True)
 class AppendAnswer:
     """`end`: the stream ends at `positions`, go on from there; `closed`: the job is over by this holder;
     `not yours` and `gone`: drop the job."""
 
-    kind: Literal["end", "closed", "not yours", "gone"]
+    kind: AppendAnswerKind
     positions: tuple[int, ...] = ()
 
     @classmethod
-    def decode(
-        cls, kind: Literal["end", "closed", "not yours", "gone"], positions: str | None = None
-    ) -> AppendAnswer:
-        """Read one answer of the script. Raises DecodeError."""
-        return cls(kind, () if positions is None else decode_positions(positions))
+    def decode(cls, line: str) -> AppendAnswer:
+        """Read one line of the script's answer. Raises DecodeError."""
+        kind, _, positions = line.partition(":")
+        if kind not in get_args(AppendAnswerKind):
+            raise DecodeError("answer", line)
+        return cls(cast(AppendAnswerKind, kind), decode_positions(positions) if positions else ())

@@ -126,7 +126,7 @@ class JobStore(JobReader):
         """Write what became final for several jobs in one call; one answer for each."""
         args = [part for entry in batch for part in entry.args()]
         answers = await self._call("append", incarnation, *args)
-        return [AppendAnswer.decode(*answer) for answer in answers]
+        return [AppendAnswer.decode(line) for line in answers.split("\n")]
 
     async def requeue(self, job_id: str, holder: str, reason: RequeueReason, *, died: bool = False) -> str:
         """Take a running job from the holder that was seen: `requeued`,
