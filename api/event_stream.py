@@ -66,7 +66,8 @@ class EventStream(Response):
         pulse = _Pulse(self._follower, self._ping_s, abort)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await self._send_all(send, pulse)
+            # A task of its own: each piece of news would else wake the two dozen coroutines around this one.
+            await asyncio.create_task(self._send_all(send, pulse))
         except (ClientGone, ShuttingDown):
             pass  # incomplete: the server closes the connection
         except RequestError as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast, get_args
 
+from shared.errors import DecodeError
 from shared.events import (
     Completed,
     Failed,
@@ -35,21 +37,32 @@ class Append:
     resolved: ResolvedRequest | None = None
     terminal: Completed | Incomplete | Failed | None = None
 
-    def args(self) -> tuple[str | int, ...]:
+    def args(self) -> tuple[str, ...]:
         """As the script `append` reads it."""
-        resolved = self.resolved
         return (
             self.job_id,
             self.holder,
             encode_positions(self.start),
             encode_positions(self.end),
             "" if self.output is None else encode_event(self.output),
-            "" if resolved is None else resolved.encode(),
-            "" if resolved is None else resolved.model_revision,
-            0 if resolved is None else len(resolved.prompt_token_ids),
-            "" if self.terminal is None else event_type(self.terminal),
-            "" if self.terminal is None else encode_event(self.terminal),
+            "" if self.resolved is None and self.terminal is None else self._encode_rest(),
         )
+
+    def _encode_rest(self) -> str:
+        """What comes once in a job's life."""
+        rest: dict[str, str | int] = {}
+        if self.resolved is not None:
+            rest |= {
+                "resolved": self.resolved.encode(),
+                "revision": self.resolved.model_revision,
+                "prompt_tokens": len(self.resolved.prompt_token_ids),
+            }
+        if self.terminal is not None:
+            rest |= {"status": event_type(self.terminal), "terminal": encode_event(self.terminal)}
+        return json.dumps(rest)
+
+
+AppendAnswerKind = Literal["end", "closed", "not yours", "gone"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +70,13 @@ class AppendAnswer:
     """`end`: the stream ends at `positions`, go on from there; `closed`: the job is over by this holder;
     `not yours` and `gone`: drop the job."""
 
-    kind: Literal["end", "closed", "not yours", "gone"]
+    kind: AppendAnswerKind
     positions: tuple[int, ...] = ()
 
     @classmethod
-    def decode(
-        cls, kind: Literal["end", "closed", "not yours", "gone"], positions: str | None = None
-    ) -> AppendAnswer:
-        """Read one answer of the script. Raises DecodeError."""
-        return cls(kind, () if positions is None else decode_positions(positions))
+    def decode(cls, line: str) -> AppendAnswer:
+        """Read one line of the script's answer. Raises DecodeError."""
+        kind, _, positions = line.partition(":")
+        if kind not in get_args(AppendAnswerKind):
+            raise DecodeError("answer", line)
+        return cls(cast(AppendAnswerKind, kind), decode_positions(positions) if positions else ())

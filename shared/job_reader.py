@@ -37,12 +37,26 @@ class Page(NamedTuple):
     is_end: bool
 
 
+class Survey(NamedTuple):
+    """What a reaper begins its round with."""
+
+    #: Every incarnation that holds a lease.
+    workers: list[WorkerState]
+    #: Every model that a worker has ever registered.
+    models: set[str]
+    #: Ids of jobs that are not terminal, oldest first.
+    active: list[str]
+    #: Deadlines that have passed by Redis's clock, the longest first.
+    due: list[Deadline]
+
+
 class JobReader:
     """The jobs in one Redis, to look at."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._look: AsyncScript = redis.register_script(scripts.source("look"))
+        self._survey: AsyncScript = redis.register_script(scripts.source("survey"))
 
     # Jobs
 
@@ -166,24 +180,20 @@ class JobReader:
             record = await cast(Awaitable[dict[str, str]], self._redis.hgetall(keys.pace(model)))
         return Pace.decode(record, seconds)
 
-    async def active_ids(self, *, first: int, limit: int) -> list[str]:
-        """Jobs that are not terminal, oldest first, from rank `first` on."""
-        with unavailable_as_error():
-            return await cast(Awaitable[list[str]], self._redis.zrange(keys.ACTIVE, first, first + limit - 1))
-
-    async def due(self, *, limit: int) -> list[Deadline]:
-        """Deadlines that have passed by Redis's clock, the longest first."""
-        with unavailable_as_error():
-            seconds, micros = await self._redis.time()
-            found = await cast(
-                Awaitable[list[tuple[str, float]]],
-                self._redis.zrangebyscore(
-                    keys.DEADLINES, "-inf", seconds * 1000 + micros // 1000, 0, limit, withscores=True
-                ),
-            )
-        return [Deadline.decode(member, score) for member, score in found]
-
     # Workers
+
+    async def survey(self, *, first: int = 0, limit: int) -> Survey:
+        """What there is to do duties by, with at most so many active jobs, from rank `first` on, and
+        deadlines; read at one moment."""
+        with unavailable_as_error():
+            found = await cast(Awaitable[list[Any]], self._survey(args=[first, limit, limit]))
+        workers, models, active, due = found
+        return Survey(
+            [WorkerState.decode(name, _dict(lease), jobs) for name, lease, jobs in sorted(workers) if lease],
+            set(models),
+            active,
+            [Deadline.decode(member, float(score)) for member, score in _dict(due).items()],
+        )
 
     async def workers(self) -> list[WorkerState]:
         """Every incarnation that holds a lease."""

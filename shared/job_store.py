@@ -126,7 +126,7 @@ class JobStore(JobReader):
         """Write what became final for several jobs in one call; one answer for each."""
         args = [part for entry in batch for part in entry.args()]
         answers = await self._call("append", incarnation, *args)
-        return [AppendAnswer.decode(*answer) for answer in answers]
+        return [AppendAnswer.decode(line) for line in answers.split("\n")]
 
     async def requeue(self, job_id: str, holder: str, reason: RequeueReason, *, died: bool = False) -> str:
         """Take a running job from the holder that was seen: `requeued`,
@@ -248,11 +248,14 @@ class JobStore(JobReader):
 
     async def promote(
         self, models: Iterable[str], *, after_s: Mapping[Priority, float] = PROMOTED_AFTER_S
-    ) -> int:
-        """Let jobs that have waited so long in their class go on in the next better one; answers how many."""
+    ) -> tuple[int, dict[str, int]]:
+        """Let jobs that have waited so long in their class go on in the next better one; answers how many
+        did, and by model how many jobs wait."""
         classes = [(class_offset(priority), round(wait_s * 1e6)) for priority, wait_s in after_s.items()]
-        queues = [part for model in models for borne in classes for part in (model, *borne)]
-        return int(await self._call("promote", PRIORITY_SPAN, _PROMOTED_AT_ONCE, *queues))
+        queues = [(model, *borne) for model in models for borne in classes]
+        args = [part for queue in queues for part in queue]
+        promoted, *waiting = await self._call("promote", PRIORITY_SPAN, _PROMOTED_AT_ONCE, *args)
+        return promoted, {model: num for (model, *_), num in zip(queues, waiting, strict=True)}
 
     async def renew_readers(self, job_ids: Iterable[str], *, grace_s: float) -> None:
         """Say that these jobs have readers."""

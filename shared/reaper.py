@@ -98,14 +98,14 @@ class Reaper:
     async def tick(self) -> None:
         """One round of all duties. Raises StoreUnavailable; also where Redis takes no writes, as `promote`
         always writes: while nobody can, nobody's silence tells anything."""
-        workers = await self._store.workers()
-        bells = await self._bury_dead(workers)
-        bells += await self._audit(self._lasting_revisions(workers))
-        await self._keep_deadlines()
+        survey = await self._store.survey(first=self._audited, limit=_BATCH)
+        bells = await self._bury_dead(survey.workers)
+        bells += await self._audit(survey.active, self._lasting_revisions(survey.workers))
+        await self._keep_deadlines(survey.due)
         await self._ringer.ring(bells)
-        models = sorted(await self._store.models())
-        self.acts["promoted"] += await self._store.promote(models)
-        await self._ringer.ring(await self._lost_bells(workers, models))
+        promoted, waiting = await self._store.promote(sorted(survey.models))
+        self.acts["promoted"] += promoted
+        await self._ringer.ring(await self._lost_bells(survey.workers, waiting))
 
     async def _bury_dead(self, workers: list[WorkerState]) -> list[Bell]:
         bells: list[Bell] = []
@@ -131,8 +131,7 @@ class Reaper:
             if self._patience.unchanged_s(("revisions", model), found) > REVISION_PATIENCE_S
         }
 
-    async def _audit(self, lasting: dict[str, frozenset[str]]) -> list[Bell]:
-        ids = await self._store.active_ids(first=self._audited, limit=_BATCH)
+    async def _audit(self, ids: list[str], lasting: dict[str, frozenset[str]]) -> list[Bell]:
         self._audited = self._audited + len(ids) if len(ids) == _BATCH else 0
         if not ids:
             return []
@@ -145,16 +144,17 @@ class Reaper:
         self.acts["outdated"] += len(failed)
         return mended
 
-    async def _lost_bells(self, workers: list[WorkerState], models: list[str]) -> list[Bell]:
+    async def _lost_bells(self, workers: list[WorkerState], waiting: dict[str, int]) -> list[Bell]:
         """Bells for the jobs that wait while fewer bells than jobs are under way."""
         held = Counter[str]()
         for worker in workers:
             # Each running job has a bell of its own: those beyond are free to claim another.
             held[worker.model] += max(0, worker.bells - worker.jobs)
         lost: list[Bell] = []
-        for model in models:
-            waiting = await self._store.num_queued(model)
-            missing = waiting - await self._ringer.num_waiting(model) - held[model]
+        for model, num_jobs in waiting.items():
+            missing = num_jobs - held[model]
+            if missing > 0:
+                missing -= await self._ringer.num_waiting(model)
             thing = ("bells", model)
             if self._patience.unchanged_s(thing, missing > 0) > _BELL_PATIENCE_S and missing > 0:
                 head = await self._store.first_queued(model)
@@ -164,8 +164,7 @@ class Reaper:
                 logger.warning("%d bells for %s were lost", missing, model)
         return lost
 
-    async def _keep_deadlines(self) -> None:
-        due = await self._store.due(limit=_BATCH)
+    async def _keep_deadlines(self, due: list[Deadline]) -> None:
         for deadline in due:
             await self._keep(deadline)
         self._patience.keep_only("reader", {("reader", d.job_id) for d in due if d.kind == "reader"})

@@ -29,7 +29,8 @@ class Ringer:
 
     async def ring(self, bells: Iterable[Bell]) -> None:
         """Send a message for each bell. A broker that refuses is logged: the reaper rings again."""
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._send, list(bells))
+        if sent := list(bells):
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._send, sent)
 
     def _send(self, bells: list[Bell]) -> None:
         for bell in bells:

@@ -100,7 +100,8 @@ class RunningJob:
 
     def confirm(self, append: Append) -> None:
         """The stream holds what `append` said."""
-        self.released = self.released.after(append.output)
+        if append.output is not None:
+            self.released = self.released.after(append.output.choices)
         self._is_resolved_stored |= append.resolved is not None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from shared.events import ChoiceOutput, Entry, FinishReason, Output, TokenLogprobs
@@ -15,10 +15,10 @@ class Progress(NamedTuple):
     positions: tuple[int, ...]
     is_finished: tuple[bool, ...]
 
-    def after(self, output: Output | None) -> Progress:
-        """The progress once `output` has been written behind it."""
+    def after(self, choices: Iterable[ChoiceOutput]) -> Progress:
+        """The progress once these, which follow it, are there."""
         positions, is_finished = list(self.positions), list(self.is_finished)
-        for choice in output.choices if output else ():
+        for choice in choices:
             positions[choice.index] = choice.end
             is_finished[choice.index] |= choice.finish is not None
         return Progress(tuple(positions), tuple(is_finished))
@@ -55,6 +55,7 @@ class Transcript:
 
     def __init__(self, n: int) -> None:
         self._choices = [_Choice() for _ in range(n)]
+        self.progress = Progress((0,) * n, (False,) * n)
 
     @classmethod
     def of(cls, entries: Iterable[Entry], n: int) -> Transcript:
@@ -66,24 +67,18 @@ class Transcript:
         return transcript
 
     @property
-    def progress(self) -> Progress:
-        return Progress(
-            tuple(len(choice.token_ids) for choice in self._choices),
-            tuple(choice.finish is not None for choice in self._choices),
-        )
-
-    @property
     def finishes(self) -> tuple[FinishReason | None, ...]:
         return tuple(choice.finish for choice in self._choices)
 
     @property
     def is_finished(self) -> bool:
-        return None not in self.finishes
+        return all(self.progress.is_finished)
 
-    def take(self, choices: Iterable[ChoiceOutput]) -> None:
+    def take(self, choices: Sequence[ChoiceOutput]) -> None:
         """Add what directly follows."""
         for output in choices:
             self._choices[output.index].take(output)
+        self.progress = self.progress.after(choices)
 
     def since(self, progress: Progress) -> Output | None:
         """What follows `progress`; None when nothing does."""

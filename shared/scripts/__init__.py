@@ -9,7 +9,7 @@ from shared import keys
 
 ScriptName = Literal[
     "create", "bind", "register", "claim", "append", "requeue", "release", "cancel", "beat", "audit", "renew",
-    "forget", "drain", "promote", "look",
+    "forget", "drain", "promote", "look", "survey",
 ]  # fmt: skip
 
 

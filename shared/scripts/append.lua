@@ -1,29 +1,32 @@
 -- Write what became final in one step of a worker, for all of its jobs.
--- ARGV: source, then per job ten: id, holder, from, to, event or '' (a check), resolved request or '',
--- its model revision, prompt tokens, terminal status or '', terminal event.
--- Answers per job: {'end', positions} | {'closed', positions} | {'not yours'} | {'gone'}.
-local WIDTH = 10
+-- ARGV: source, then per job six: id, holder, from, to, event or '' (a check), and '' or, as JSON, what comes once
+-- in a job's life: {resolved, revision, prompt_tokens, status, terminal}, the last two its end.
+-- Answers a line per job: 'end:<positions>' | 'closed:<positions>' | 'not yours' | 'gone'. In one string: Redis 6
+-- sends a nested answer in pieces, a system call and a waking of the worker for each.
+local WIDTH = 6
 
-local function append(id, holder, from, to, event, resolved, revision, tokens, status, terminal)
-  local job = read(id)
-  if not job then return {'gone'} end
-  if job.closed_by == holder then return {'closed', to} end
-  if job.holder ~= holder then return {'not yours'} end
+local function append(id, holder, from, to, event, rest)
+  local seen = redis.call('HMGET', job_key(id), 'holder', 'closed_by')
+  if seen[1] ~= holder then
+    if seen[2] == holder then return 'closed:' .. to end
+    return seen[1] and 'not yours' or 'gone'
+  end
   local fence, number, end_ = last(id)
-  if not fence then return {'gone'} end
-  if end_ ~= from then return {'end', end_} end
-  if resolved ~= '' and redis.call('HSETNX', asked_key(id), 'resolved', resolved) == 1 then
-    redis.call('HSET', job_key(id), 'revision', revision, 'prompt_tokens', tokens)
+  if not fence then return 'gone' end
+  if end_ ~= from then return 'end:' .. end_ end
+  rest = rest ~= '' and cjson.decode(rest) or {}
+  if rest.resolved and redis.call('HSETNX', asked_key(id), 'resolved', rest.resolved) == 1 then
+    redis.call('HSET', job_key(id), 'revision', rest.revision, 'prompt_tokens', rest.prompt_tokens)
   end
   if event ~= '' then
     number = number + 1
     write(id, fence, number, to, event)
   end
-  if status ~= '' then
-    close(id, job, status, '', holder, fence, number + 1, to, terminal)
-    return {'closed', to}
+  if rest.status then
+    close(id, read(id), rest.status, '', holder, fence, number + 1, to, rest.terminal)
+    return 'closed:' .. to
   end
-  return {'end', to}
+  return 'end:' .. to
 end
 
 local answers = {}
@@ -31,4 +34,4 @@ for i = 2, #ARGV, WIDTH do
   answers[#answers + 1] = append(unpack(ARGV, i, i + WIDTH - 1))
 end
 publish(ARGV[1])
-return answers
+return table.concat(answers, '\n')

@@ -1,6 +1,6 @@
 -- Let jobs that have waited long go on in the next better class, at their place in the order of acceptance.
 -- ARGV: span of a class, jobs of a call, then model, first score of a class, and how long (µs) it is borne, …
--- Answers how many were promoted.
+-- Answers how many were promoted, then for each of those queues how many wait in it now.
 write_although_full()
 local span, limit, promoted = tonumber(ARGV[1]), ARGV[2], 0
 local now = redis.call('TIME')
@@ -20,4 +20,6 @@ for i = 3, #ARGV, 3 do
     end
   end
 end
-return promoted
+local answer = {promoted}
+for i = 3, #ARGV, 3 do answer[#answer + 1] = redis.call('ZCARD', queued_key(ARGV[i])) end
+return answer

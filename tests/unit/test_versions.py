@@ -167,7 +167,7 @@ def test_a_cursor_is_written_and_read_so() -> None:
 
 
 def test_the_answer_to_an_append_is_read_so() -> None:
-    assert AppendAnswer.decode("end", "12,7") == AppendAnswer("end", (12, 7))
+    assert AppendAnswer.decode("end:12,7") == AppendAnswer("end", (12, 7))
     assert AppendAnswer.decode("not yours") == AppendAnswer("not yours")
 
 

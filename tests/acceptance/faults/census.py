@@ -115,7 +115,7 @@ async def all_over(cluster: Cluster, within_s: float) -> list[str]:
     left = []
     while time.monotonic() < deadline:
         try:
-            left = await cluster.store.active_ids(first=0, limit=1000)
+            left = (await cluster.store.survey(limit=1000)).active
             if not left:
                 return []
         except StoreUnavailable:

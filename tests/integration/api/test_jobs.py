@@ -340,7 +340,7 @@ async def test_deleting_ends_what_is_not_over(
         assert seen[-1].event == "job.cancelled" and seen[-1].json["reason"] == "client"
         if worker is not None:
             assert (await running.say("b")).kind == "gone"
-    assert await store.num_queued(MODEL) == 0 and await store.active_ids(first=0, limit=9) == []
+    assert await store.num_queued(MODEL) == 0 and (await store.survey(limit=9)).active == []
 
 
 async def test_deleting_a_chat_tells_its_reader(

@@ -100,7 +100,7 @@ async def test_within_a_class_the_order_is_that_of_acceptance(store: JobStore) -
     for job in jobs:
         await store.create(job)
     assert await store.list_ids("owner", before=None, limit=200) == [job.id for job in jobs[::-1]]
-    assert await store.active_ids(first=0, limit=200) == [job.id for job in jobs]
+    assert (await store.survey(limit=200)).active == [job.id for job in jobs]
     lease = replace(LEASE, slots=100)
     await store.register(lease)
     assert [(await claimed(store, lease, f"h{i}")).id for i in range(100)] == [job.id for job in jobs]
@@ -120,10 +120,10 @@ async def test_a_job_that_waited_long_goes_on_in_a_better_class(store: JobStore)
     low, normal, high = jobs = [new_job(priority=p) for p in ("low", "normal", "high")]
     for job in jobs:
         await store.create(job)
-    assert await store.promote([MODEL, "other"]) == 0
-    assert await store.promote([MODEL], after_s={"low": 0}) == 1
+    assert await store.promote([MODEL, "other"]) == (0, {MODEL: 3, "other": 0})
+    assert await store.promote([MODEL], after_s={"low": 0}) == (1, {MODEL: 3})
     assert await store.queue_positions([(MODEL, job.id) for job in jobs]) == [1, 2, 0]
-    assert await store.promote([MODEL], after_s={"low": 0, "normal": 0}) == 2
+    assert await store.promote([MODEL], after_s={"low": 0, "normal": 0}) == (2, {MODEL: 3})
     assert await store.queue_positions([(MODEL, job.id) for job in jobs]) == [0, 1, 2]
     await store.register(LEASE)
     assert (await claimed(store, LEASE, "h")).id == low.id
@@ -136,7 +136,7 @@ async def test_nothing_is_made_of_a_job_that_is_gone(store: JobStore, redis_clie
     job = new_job(priority="low")
     await store.create(job)
     await redis_client.delete(keys.job(job.id))
-    assert await store.promote([MODEL], after_s={"low": 0}) == 0
+    assert await store.promote([MODEL], after_s={"low": 0}) == (0, {MODEL: 0})
     assert not await redis_client.exists(keys.job(job.id), keys.queued(MODEL))
 
 
@@ -276,10 +276,10 @@ async def test_failing_tells_the_error(store: JobStore) -> None:
 async def test_a_deadline_that_moved_is_not_kept(store: JobStore) -> None:
     job = new_job(on_disconnect="cancel", reader_grace_s=0)
     await store.create(job)
-    (seen,) = await store.due(limit=9)
+    (seen,) = (await store.survey(limit=9)).due
     await store.renew_readers([job.id], grace_s=60)
     assert await store.cancel(job.id, "reader_gone", seen=seen) == "queued"
-    assert await store.due(limit=9) == []
+    assert (await store.survey(limit=9)).due == []
 
 
 async def test_renewing_makes_no_deadline(store: JobStore, redis_client: Redis) -> None:
@@ -382,7 +382,7 @@ async def test_the_audit_mends_what_nobody_has(store: JobStore, redis_client: Re
         await redis_client.delete(keys.WORKERS)
     if damage == "not named":
         await redis_client.delete(keys.worker_jobs("w1.a"))
-    await store.audit(await store.active_ids(first=0, limit=9))
+    await store.audit((await store.survey(limit=9)).active)
     await store.register(OTHER)
     assert (await claimed(store, OTHER, "h")).id == job_id
 
@@ -390,7 +390,7 @@ async def test_the_audit_mends_what_nobody_has(store: JobStore, redis_client: Re
 async def test_the_audit_leaves_alone_what_is_well(store: JobStore) -> None:
     job = await running(store)
     await store.create(new_job())
-    assert await store.audit(await store.active_ids(first=0, limit=9)) == ([], [])
+    assert await store.audit((await store.survey(limit=9)).active) == ([], [])
     assert await store.append("w1.a", [Append(job.id, "h1", (0,), (0,))]) == [AppendAnswer("end", (0,))]
 
 
@@ -420,7 +420,7 @@ async def test_a_job_whose_revision_nobody_serves_fails_once(store: JobStore) ->
         Requeued,
         Failed,
     ]
-    assert await store.active_ids(first=0, limit=9) == [] and await store.num_queued(MODEL) == 0
+    assert (await store.survey(limit=9)).active == [] and await store.num_queued(MODEL) == 0
 
 
 @pytest.mark.parametrize("lasting", [{}, {"other": ["new"]}, {MODEL: ["new", "rev"]}])

@@ -251,7 +251,7 @@ async def test_the_minute_begins_anew_when_redis_was_away(
     await upgraded.begin()
     assert await upgraded.round(100) == "queued"
     with monkeypatch.context() as patch:
-        patch.setattr(store, "models", _unreachable)
+        patch.setattr(store, "survey", _unreachable)
         await upgraded.round(150)
     assert [await upgraded.round(now) for now in (161, 221)] == ["queued"] * 2
     assert await upgraded.round(221.1) == "failed"
@@ -303,7 +303,7 @@ async def until(act: Callable[[], Awaitable[object]], *, is_refused: bool) -> No
             await asyncio.sleep(0.02)
 
 
-async def _unreachable() -> None:
+async def _unreachable(**_: object) -> None:
     raise StoreUnavailable("gone")
 
 
@@ -326,7 +326,7 @@ async def test_a_reaper_that_cannot_reach_redis_judges_nobody(
     reaper = Reaper(store, ringer, lease_s=3, clock=clock)
     await reaper.tick()
     with monkeypatch.context() as patch:
-        patch.setattr(store, "workers", _unreachable)
+        patch.setattr(store, "survey", _unreachable)
         clock.now = 60
         await reaper.try_tick()
     await reaper.try_tick()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class LoneWorker:
         return folded(self.released[name], n).so_far()
 
 
-def folded(released: Iterable[ChoiceOutput], n: int) -> Transcript:
+def folded(released: Sequence[ChoiceOutput], n: int) -> Transcript:
     transcript = Transcript(n)
     transcript.take(released)
     return transcript

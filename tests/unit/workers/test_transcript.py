@@ -61,7 +61,7 @@ def test_it_is_read_from_a_stream() -> None:
     assert Transcript.of([], 1).so_far() == ()
 
 
-def test_progress_goes_behind_an_output() -> None:
+def test_progress_goes_behind_what_follows_it() -> None:
     progress = Progress((1, 4), (False, True))
-    assert progress.after(Output((words("b", start=1, finish="stop"),))) == Progress((2, 4), (True, True))
-    assert progress.after(None) == progress
+    assert progress.after([words("b", start=1, finish="stop")]) == Progress((2, 4), (True, True))
+    assert progress.after([]) == progress
