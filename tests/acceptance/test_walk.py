@@ -18,7 +18,7 @@ from tests.tiny_chat_model import reference_answer
 
 pytestmark = pytest.mark.timeout(480)
 WAIT_S = 120
-LONG = 3000
+LONG = 1000
 GREEDY = ("--temperature", "0", "--max-tokens")
 
 
