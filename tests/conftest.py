@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import signal
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import httpx
 import pytest
 from redis.asyncio import Redis
 
 from shared.job_store import JobStore
 from shared.redis_client import connect
 from tests.redis_server import RedisServer
+
+
+def pytest_configure() -> None:
+    """A shell lets what it starts in the background ignore Ctrl-C, and so would all that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -21,6 +30,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from tests.lanes import LaneScheduling  # here, since pytest-xdist may be missing
 
     return LaneScheduling(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _certificates_are_read_once() -> Iterator[None]:
+    """Each client of httpx would read those of this machine anew, 26 ms of CPU time, and speak plain HTTP."""
+    with pytest.MonkeyPatch.context() as patch:
+        read_once = functools.cache(httpx.create_ssl_context)
+        patch.setattr("httpx._transports.default.create_ssl_context", read_once)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 #: Whose tests share running servers. The first that a test is in counts.
 _SYSTEMS = ("tests/acceptance/faults", "tests/acceptance")
+#: Of the others those that take long, half a minute some of them: they come before their like, so that no
+#: process is alone with one in the end.
+_LONG = ("tests/integration/workers/", "tests/integration/bench/", "tests/unit/workers/engine/")
 
 
 class LaneScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist is untyped
@@ -17,7 +20,7 @@ class LaneScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist is unt
         return group_of(nodeid)
 
     def _assign_work_unit(self, node: Any) -> None:
-        self.workqueue.move_to_end(min(self.workqueue, key=_kind_of), last=False)
+        self.workqueue.move_to_end(min(self.workqueue, key=turn_of), last=False)
         super()._assign_work_unit(node)
 
 
@@ -27,6 +30,6 @@ def group_of(nodeid: str) -> str:
     return next((system for system in _SYSTEMS if file.startswith(f"{system}/")), file)
 
 
-def _kind_of(group: str) -> list[str]:
-    """In the order of the alphabet the long ones come first: acceptance, integration, soak, unit."""
-    return group.split("/")[:2]
+def turn_of(group: str) -> tuple[list[str], bool]:
+    """The long ones come first: acceptance, integration, soak and unit tests in the order of the alphabet."""
+    return group.split("/")[:2], not group.startswith(_LONG)

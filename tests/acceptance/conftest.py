@@ -22,7 +22,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def system(tiny_model: Path) -> Iterator[System]:
-    """One running system, two API replicas and one worker, for all tests that leave it as it is."""
+    """One running system, two API replicas and one worker, for all tests that leave it as they found it.
+
+    They may kill a part of it, if they wait until it is back.
+    """
     running = System(tiny_model, PING_S="0.05", READER_GRACE_S="2")
     running.start()
     yield running
@@ -31,7 +34,7 @@ def system(tiny_model: Path) -> Iterator[System]:
 
 @pytest.fixture
 def own_system(tiny_model: Path) -> Iterator[System]:
-    """A system, not yet started, for a test that harms it."""
+    """A system, not yet started, for a test that stops it."""
     own = System(tiny_model, API_REPLICAS="1")
     yield own
     own.remove()

@@ -118,12 +118,11 @@ def test_in_a_crowd_it_is_the_same(
     assert found == {name: alone[name] for name in asked}
 
 
-def test_after_its_worker_was_killed_it_is_the_same(own_system: System) -> None:
-    own_system.start()
-    worker = own_system.part_pid("worker-1")
+def test_after_its_worker_was_killed_it_is_the_same(system: System) -> None:
+    worker = system.part_pid("worker-1")
     # Long enough to be cut off in the middle, each at a place of its own.
     longer = {"max_tokens": 200, "ignore_eos": True}
-    with own_system.http() as http:
+    with system.http() as http:
         asked = features(ask(http, **PLAIN).texts[0])
         asked |= {name: {**asked[name], **longer} for name in ENDLESS}
         with ThreadPoolExecutor(len(asked)) as pool:

@@ -95,7 +95,7 @@ def be_refused(http: httpx.Client) -> None:
 
 def survive_a_kill(system: System, http: httpx.Client) -> None:
     worker = system.part_pid("worker-1")  # looked up before, as that may take as long as the answer
-    job = submit(http, prompt=CANARY, max_tokens=1500)
+    job = submit(http, prompt=CANARY, max_tokens=600)
     wait_for(http, job["id"], lambda found: found["status"] == "in_progress")
     os.kill(worker, signal.SIGKILL)
     ended = wait_for(http, job["id"], lambda found: found["status"] == "incomplete", 60)

@@ -18,7 +18,8 @@ from tests.tiny_chat_model import reference_answer
 
 pytestmark = pytest.mark.timeout(480)
 WAIT_S = 120
-LONG = 3000
+#: Tokens of an answer that lasts until other commands have started.
+LONG = 2000
 GREEDY = ("--temperature", "0", "--max-tokens")
 
 
@@ -72,10 +73,10 @@ def test_chat_submit_poll_watch_kill_drain_start_stop(own_system: System, tiny_m
     assert (polling.returncode, seen + rest) == (0, f"{answer}\n".encode()), told
     assert b"[resumed by worker-1]" in told
 
+    before = own_system.part_pid("worker-1")
     job_id = baton("submit", PROMPT, *GREEDY, str(LONG)).strip()
     watching = baton.start("watch", job_id)
     seen = begin(watching.stdout)
-    before = own_system.part_pid("worker-1")
     assert baton("workers", "drain", "worker-1", "--wait") == "worker-1 drained\n"
     own_system.wait_until(lambda: state_of_worker(baton) == "drained", WAIT_S)
     assert baton.json("workers") == []

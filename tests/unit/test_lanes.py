@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lanes import group_of
+from tests.lanes import group_of, turn_of
 
 
 @pytest.mark.parametrize(
@@ -16,3 +16,14 @@ from tests.lanes import group_of
 )
 def test_what_shares_a_system_or_a_file_is_one_group(nodeid: str, group: str) -> None:
     assert group_of(nodeid) == group
+
+
+def test_long_groups_come_before_their_like() -> None:
+    groups = [
+        "tests/unit/api/test_auth.py",
+        "tests/unit/workers/engine/test_engine.py",
+        "tests/integration/api/test_jobs.py",
+        "tests/integration/workers/test_speculation.py",
+        "tests/acceptance",
+    ]
+    assert sorted(groups, key=turn_of) == groups[::-1]

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from api import event_stream
+from shared import reaper
 from shared.job_store import JobStore
 from tests.fake_worker import FakeWorker, Running
 from tests.integration.api.conftest import StartApi
@@ -54,7 +55,10 @@ async def test_a_client_that_leaves_leaves_no_follower(
         assert job is not None and job.status == "in_progress"
 
 
-async def test_a_reader_that_left_for_good_ends_its_chat(start_api: StartApi, store: JobStore) -> None:
+async def test_a_reader_that_left_for_good_ends_its_chat(
+    start_api: StartApi, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reaper, "_READER_PATIENCE_S", 2.0)
     api = start_api(reader_grace_s=0.5)
     async with FakeWorker(store) as worker, httpx.AsyncClient(base_url=api.url, timeout=20) as http:
         left, kept = [

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from api.routes.jobs import _page
 from api.services import Services
-from shared import keys
+from shared import keys, reaper
 from shared.job import Job
 from shared.job_store import JobStore
 from tests.fake_worker import ANSWER, FakeWorker, hello
@@ -229,7 +229,10 @@ async def test_a_job_that_began_in_time_does_not_expire(http: httpx.AsyncClient,
     assert (await http.get(f"/v1/jobs/{job_id}")).json()["status"] == "completed"
 
 
-async def test_who_reads_decides_whether_a_job_goes_on(start_api: StartApi, store: JobStore) -> None:
+async def test_who_reads_decides_whether_a_job_goes_on(
+    start_api: StartApi, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reaper, "_READER_PATIENCE_S", 2.0)
     api = start_api(reader_grace_s=0.2)
     async with httpx.AsyncClient(base_url=api.url, timeout=20) as http:
         unread = await submit(http, on_disconnect="cancel")

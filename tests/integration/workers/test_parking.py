@@ -73,7 +73,7 @@ async def test_the_low_job_that_was_accepted_last_is_parked_and_its_slot_is_free
 
 
 async def test_a_job_that_was_parked_three_times_stays(store: JobStore, ringer: Ringer, jobs: Jobs) -> None:
-    low = await jobs.create(2000, priority="low")
+    low = await jobs.create(1000, priority="low")
     async with Harness(store, ringer, slots=1) as harness:
         for _ in range(3):
             harness.ring(low)
@@ -88,7 +88,7 @@ async def test_a_job_that_was_parked_three_times_stays(store: JobStore, ringer: 
         assert (job.status, job.parked, job.deaths, job.attempts) == ("completed", 3, 0, 4)
         await jobs.ended(last)
     assert (await jobs.life(low)).count(Requeued("parked")) == 3
-    assert await jobs.texts(low) == [scripted_text(1, 0, 2000)]
+    assert await jobs.texts(low) == [scripted_text(1, 0, 1000)]
 
 
 async def test_a_normal_job_parks_nothing_and_a_normal_one_is_not_parked(
@@ -116,7 +116,7 @@ async def test_a_normal_job_parks_nothing_and_a_normal_one_is_not_parked(
 async def test_a_high_job_that_is_cancelled_meanwhile_parks_nothing(
     store: JobStore, ringer: Ringer, jobs: Jobs
 ) -> None:
-    low = await jobs.create(1500, priority="low")
+    low = await jobs.create(500, priority="low")
     async with Harness(store, ringer, slots=1) as harness:
         harness.ring(low)
         await jobs.reached(low, 40)
@@ -148,7 +148,7 @@ async def test_a_real_model_makes_the_same_text_when_it_is_parked(
 
     async def low() -> str:
         return await jobs.create(
-            seed=7, priority="low", max_tokens=600, temperature=1.0, logit_bias={"2": -100}
+            seed=7, priority="low", max_tokens=300, temperature=1.0, logit_bias={"2": -100}
         )
 
     async with Harness(store, ringer, slots=1, backend=backend()) as harness:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from shared.events import ChoiceOutput
 from shared.job import ResolvedRequest
 from shared.sampling import SamplingParams
 from tests.features import NAMES, PLAIN, features
@@ -18,6 +19,9 @@ from workers.engine.assembly import make_engine
 from workers.engine.config import EngineConfig
 from workers.engine.drafter import Drafter
 from workers.engine.loader import load_model
+
+#: Continuations that share the batch: so few that there is room for guesses.
+NUM_TOGETHER = 4
 
 
 class Foreseer(Drafter):
@@ -56,35 +60,55 @@ def asked(workers: tuple[LoneWorker, LoneWorker]) -> dict[str, ResolvedRequest]:
     return {name: plain.resolve(body) for name, body in bodies.items()}
 
 
-def whole(worker: LoneWorker, request: ResolvedRequest, cut: int | None = None) -> list[Any]:
-    """The answer of each choice; from what the first `cut` outputs released of it on."""
-    released = [] if cut is None else worker.released["whole"][:cut]
-    name = "whole" if cut is None else "resumed"
-    worker.add(name, request, released)
+@pytest.fixture(scope="module")
+def expected(
+    workers: tuple[LoneWorker, LoneWorker], asked: dict[str, ResolvedRequest]
+) -> dict[str, tuple[ChoiceOutput, ...]]:
+    """The answer to each feature, where nobody guesses."""
+    return {name: whole(workers[1], request) for name, request in asked.items()}
+
+
+def whole(worker: LoneWorker, request: ResolvedRequest) -> tuple[ChoiceOutput, ...]:
+    """The answer of each choice."""
+    worker.add("whole", request)
     worker.run()
-    return list(worker.answer(name, request.sampling.n))
+    return worker.answer("whole", request.sampling.n)
+
+
+def resumed(worker: LoneWorker, request: ResolvedRequest) -> dict[str, tuple[ChoiceOutput, ...]]:
+    """The same from every third of its outputs on, by the cut."""
+    released = list(worker.released["whole"])
+    cuts = {str(cut): released[:cut] for cut in range(1, len(released), 3)}
+    for number, (name, so_far) in enumerate(cuts.items(), start=1):
+        worker.add(name, request, so_far)
+        if number % NUM_TOGETHER == 0 or number == len(cuts):
+            worker.run()
+    return {name: worker.answer(name, request.sampling.n) for name in cuts}
 
 
 @pytest.mark.parametrize("likelihood", [1.0, 0.7, 0.0], ids=["always right", "often right", "never right"])
 @pytest.mark.parametrize("name", NAMES)
 def test_an_answer_is_the_same_whoever_guesses_it(
-    workers: tuple[LoneWorker, LoneWorker], asked: dict[str, ResolvedRequest], name: str, likelihood: float
+    workers: tuple[LoneWorker, LoneWorker],
+    asked: dict[str, ResolvedRequest],
+    expected: dict[str, tuple[ChoiceOutput, ...]],
+    name: str,
+    likelihood: float,
 ) -> None:
-    guessing, plain = workers
-    request, chance = asked[name], random.Random(name)
-    expected = whole(plain, request)
-    known = [[*request.prompt_token_ids, *choice.token_ids] for choice in expected]
+    guessing, _ = workers
+    request, answer, chance = asked[name], expected[name], random.Random(name)
+    known = [[*request.prompt_token_ids, *choice.token_ids] for choice in answer]
     guessing.engine._intake._make_drafter = lambda: Foreseer(known, likelihood, chance)
     before = guessing.engine.stats
-    assert whole(guessing, request) == expected
+    assert whole(guessing, request) == answer
     after = guessing.engine.stats
     drafted = after.drafted_tokens - before.drafted_tokens
     accepted = after.accepted_tokens - before.accepted_tokens
-    assert drafted > 0 or max(len(choice.token_ids) for choice in expected) < 4
+    assert drafted > 0 or max(len(choice.token_ids) for choice in answer) < 4
     if likelihood == 1.0 and request.sampling.n == 1:  # choices may begin alike
         assert accepted == drafted
-    for cut in range(1, len(guessing.released["whole"]), 3):
-        assert whole(guessing, request, cut) == expected, cut
+    for cut, found in resumed(guessing, request).items():
+        assert found == answer, cut
 
 
 def test_a_text_that_repeats_itself_is_drawn_in_fewer_steps(workers: tuple[LoneWorker, LoneWorker]) -> None:

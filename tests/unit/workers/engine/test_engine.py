@@ -247,10 +247,12 @@ def test_greedy_tokens_with_every_adjustment_are_those_of_a_naive_loop_wherever_
     whole = drawn(make_engine(model), "r", wanted)
     assert list(whole.token_ids) == naive(plain, wanted)
     assert whole.token_ids != drawn(make_engine(model), "r", request(prompt(1), max_tokens=24)).token_ids
+    engine = make_engine(model, chunk=16, max_slots=24)
     for cut in range(len(whole.token_ids)):
-        engine = make_engine(model, chunk=16)
-        engine.add("r", wanted, (ChoiceOutput(0, 0, whole.token_ids[:cut], whole.texts[:cut]),))
-        assert choices_of(run(engine), "r")[0].token_ids == whole.token_ids[cut:]
+        engine.add(str(cut), wanted, (ChoiceOutput(0, 0, whole.token_ids[:cut], whole.texts[:cut]),))
+    outputs = run(engine)
+    for cut in range(len(whole.token_ids)):
+        assert choices_of(outputs, str(cut))[0].token_ids == whole.token_ids[cut:]
 
 
 def test_each_choice_has_penalties_of_its_own(model: PreTrainedModel) -> None:
