@@ -217,12 +217,18 @@ class Scheduler:
         return self._kv_budget.charge(sequence.num_tokens) - sequence.num_tokens
 
     def _read(self, prefilling: list[Sequence], *, num_decoding: int) -> list[Row]:
-        """Chunks of prompts. Where nothing decodes a token is a token: nobody waits for the step."""
+        """Chunks of prompts. Where nothing decodes a token is a token: nobody waits for the step.
+
+        Those who decode wait for long prompts as their share of the sequences is; what one chunk ends is soon
+        among them.
+        """
         left = self._max_step_tokens - num_decoding
         work = float(left)
         if num_decoding:
             share = len(prefilling) / (len(prefilling) + num_decoding)
-            work = max(share * left, min(_MIN_READ, left))
+            uncomputed = [sequence.num_uncomputed for sequence in prefilling]
+            short = sum(num for num in uncomputed if num <= self._prefill_chunk)
+            work = max(share * left, min(max(_MIN_READ, short), left))
         rows: list[Row] = []
         for sequence in prefilling:
             cost = self._cost(sequence.num_computed) if num_decoding else 1.0
