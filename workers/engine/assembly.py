@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 
-import torch
-
 from workers.engine.config import EngineConfig
 from workers.engine.detokenizer import TokenBytes
 from workers.engine.drafter import Drafter
@@ -60,7 +58,7 @@ def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:
 
 
 def _sampler(loaded: LoadedModel, config: EngineConfig) -> Sampler:
-    is_native = config.native == "auto" and has_operations(loaded.model.device, torch.float32)
+    is_native = config.native == "auto" and has_operations(loaded.model.device, loaded.model.dtype)
     return Sampler(likeliest if is_native else None)
 
 

@@ -165,4 +165,4 @@ class ExactnessTrial:
 
 
 def _digest(logits: torch.Tensor) -> str:
-    return hashlib.blake2b(logits.cpu().numpy().tobytes(), digest_size=8).hexdigest()
+    return hashlib.blake2b(logits.float().cpu().numpy().tobytes(), digest_size=8).hexdigest()

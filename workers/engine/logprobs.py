@@ -43,11 +43,11 @@ def score(logits: Tensor, token_ids: Sequence[int], num_top: Sequence[int]) -> l
 
 
 def score_prompt(logits: Tensor, token_ids: Sequence[int], num_top: int) -> list[PromptToken]:
-    """Each token that follows in a prompt, behind the position of its row of `logits`, float32 [R, V]."""
+    """Each token that follows in a prompt, behind the position of its row of `logits` [R, V]."""
     step = max(1, _PART // logits.shape[-1])
     told: list[PromptToken] = []
     for start in range(0, len(token_ids), step):
-        part, ids = logits[start : start + step], token_ids[start : start + step]
+        part, ids = logits[start : start + step].float(), token_ids[start : start + step]
         scores = score(part, ids, [num_top] * len(ids))
         told += [
             PromptToken(token_id, one.chosen, rank, one.top)

@@ -50,13 +50,13 @@ class ModelRunner:
 
     @torch.inference_mode()
     def run(self, plan: Plan) -> torch.Tensor:
-        """Computes a plan that has rows; float32 logits [wanted, vocabulary] in the plan's order."""
+        """Computes a plan that has rows; logits [wanted, vocabulary] in its order, of the model's dtype."""
         batch = self._cache.begin(plan, self._device)
         for sequence in plan.admitted:
             self._copy_prefix(sequence)
         if self._graphs is not None and isinstance(batch, PagedBatch):
-            return self._graphs.run(batch).float()
-        return self._compute(batch).float()
+            return self._graphs.run(batch)
+        return self._compute(batch)
 
     def _compute(self, batch: Batch | PagedBatch) -> torch.Tensor:
         output = self._model(

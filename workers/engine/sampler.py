@@ -50,6 +50,17 @@ class SampleRow:
         """Whether only the first so many tokens in the order of likelihood can be drawn."""
         return self.sampling.top_k is not None or self.sampling.top_p < 1
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the likeliest token is all that is asked for."""
+        sampling = self.sampling
+        return (
+            sampling.is_greedy
+            and sampling.logprobs is None
+            and self.adjustments is None
+            and self.matcher is None
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
@@ -80,12 +91,15 @@ class Sampler:
 
     @torch.inference_mode()
     def sample(self, logits: Tensor, rows: Sequence[SampleRow]) -> list[Drawn]:
-        """One token for each row of `logits`, contiguous float32 [len(rows), vocabulary].
+        """One token for each row of `logits`, contiguous [len(rows), vocabulary], of any dtype.
 
         The logits are the same afterwards. Never fails on what a model computes: a row of NaN or infinities
         gives some token, and one of which nothing may be drawn gives the likeliest that its grammar allows.
         """
         assert logits.shape[0] == len(rows)
+        if all(row.is_plain for row in rows):
+            return [Drawn(token_id) for token_id in self._find_likeliest(logits).tolist()]
+        logits = logits.float()
         with masked(logits, _constrained(rows)):
             with adjusted(logits, _due(rows)):
                 best = self._find_likeliest(logits)
@@ -98,7 +112,7 @@ class Sampler:
 
 def first_of_largest(logits: Tensor) -> Tensor:
     """The likeliest token of each row. `argmax` finds the same, in three times as long on a CPU."""
-    return logits.max(-1).indices
+    return logits.float().max(-1).indices
 
 
 def _constrained(rows: Sequence[SampleRow]) -> list[Constrained]:

@@ -96,7 +96,7 @@ class SelfTest:
         logits: dict[tuple[int, int], torch.Tensor] = {}
         for step in steps:
             spans = sorted(step, key=lambda span: span[2] - span[1] > 1)
-            rows = runner.run(Plan(tuple(self._row(*span) for span in spans)))
+            rows = runner.run(Plan(tuple(self._row(*span) for span in spans))).float()
             logits |= {(index, end): row for (index, _, end), row in zip(spans, rows, strict=True)}
         runner.check_attended()
         return logits

@@ -12,7 +12,7 @@
 /* Query vectors that are attended together: each key and value is read once for all of them. */
 #define TILE 4
 /* Elements from which on a call is worth waking the other threads. */
-#define MIN_SHARED 32768
+#define MIN_SHARED 16384
 
 /* Tokens of a row that one thread attends. */
 #define PIECE 16
@@ -157,7 +157,7 @@ typedef struct {
 
 typedef struct {
     /* [rows, width], of at least LANES */
-    const float *logits;
+    const void *logits;
     /* [rows] */
     int64_t *best;
     int64_t rows, width, threads;
@@ -220,29 +220,3 @@ INLINE vec round_bfloat16(vec v) { return (vec)(__builtin_convertvector(bfloat16
 #endif
 #include "attention.h"
 #include "product.h"
-
-/* ---- The likeliest token: the first that none exceeds; one that is no number exceeds none ---- */
-
-static void find_likeliest(const void *arguments, int64_t row, int thread) {
-    const Likeliest *a = arguments;
-    const float *x = a->logits + row * a->width;
-    vec most = splat(-INFINITY);
-    ivec at = {0};
-    (void)thread;
-    for (int64_t i = 0; i < a->width; i += LANES) {
-        int64_t from = i + LANES <= a->width ? i : a->width - LANES;
-        vec v = *(const vec *)(x + from);
-        ivec is_more = v > most;
-        most = select_vec(is_more, v, most);
-        at = (is_more & (IOTA + (int32_t)from)) | (~is_more & at);
-    }
-    float largest = max_lanes(most);
-    int64_t best = a->width;
-    for (int lane = 0; lane < LANES; lane++)
-        if (most[lane] == largest && at[lane] < best) best = at[lane];
-    a->best[row] = best;
-}
-
-void likeliest(const Likeliest *a) {
-    share(find_likeliest, a, a->rows, a->rows * a->width < MIN_SHARED ? 1 : a->threads);
-}

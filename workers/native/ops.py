@@ -287,7 +287,8 @@ def _in_tiles(weight: torch.Tensor) -> torch.Tensor:
 
 
 def likeliest(logits: torch.Tensor) -> torch.Tensor:
-    """Which is the largest of each row, the first of equal ones; logits: float32 [rows, at least LANES]."""
+    """Which is the largest of each row, the first of equal ones; logits: [rows, at least LANES]."""
+    logits = logits.contiguous()
     best = torch.empty(logits.shape[0], dtype=torch.int64)
     arguments = LikeliestArguments(
         logits=logits.data_ptr(),
@@ -296,5 +297,5 @@ def likeliest(logits: torch.Tensor) -> torch.Tensor:
         width=logits.shape[1],
         threads=compute_threads(),
     )
-    _loaded().library.likeliest(ctypes.byref(arguments))
+    _loaded().function("likeliest", logits.dtype)(ctypes.byref(arguments))
     return best

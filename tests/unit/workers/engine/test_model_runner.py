@@ -176,12 +176,13 @@ def test_long_sequences_cross_every_block_of_keys() -> None:
     assert sequence.token_ids[len(prompt) :] == expected
 
 
-def test_logits_are_float32_and_one_row_for_each_that_draws() -> None:
-    model = tiny_model("llama")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_logits_are_of_the_models_dtype_and_one_row_for_each_that_draws(dtype: torch.dtype) -> None:
+    model = tiny_model("llama").to(dtype)
     prepare_model(model)
     runner = ModelRunner(model, KVBudget(64))
     scheduler = Scheduler(max_slots=2, prefill_chunk=4, max_step_tokens=8)
     scheduler.add(Sequence("r", 0, SamplingParams(max_tokens=1, seed=0), [1, 2, 3, 4, 5], 5))
     plan = scheduler.schedule()
     logits = runner.run(plan)
-    assert (logits.dtype, logits.shape) == (torch.float32, (0, 160))
+    assert (logits.dtype, logits.shape) == (dtype, (0, 160))

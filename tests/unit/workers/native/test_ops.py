@@ -197,9 +197,10 @@ def normed(states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return result.detach()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("width", [16, 17, 40, 5000])
-def test_the_likeliest_token_is_the_first_of_the_largest(width: int) -> None:
-    logits = draw(20, width, dtype=torch.bfloat16).float()
+def test_the_likeliest_token_is_the_first_of_the_largest(width: int, dtype: torch.dtype) -> None:
+    logits = draw(20, width, dtype=torch.bfloat16).to(dtype)
     logits[3, :] = float("-inf")
     logits[4, [1, 14, -1]] = 100.0
     logits[5, -1] = logits[5, -2] = float("inf")
