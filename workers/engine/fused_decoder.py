@@ -7,6 +7,8 @@ save most of what a step of few rows spends on calls, and on reading and writing
 
 from __future__ import annotations
 
+import weakref
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from workers.engine.batch import Part
 from workers.engine.kv_cache import SlotCache
 from workers.engine.linear import FusedPart
 from workers.engine.packed_linear import computed_rows
@@ -27,6 +30,7 @@ from workers.native.ops import (
     SiluGate,
     SlotAttention,
     has_operations,
+    new_recording,
 )
 
 #: Decoders of transformers that are computed alike.
@@ -64,6 +68,8 @@ class FusedDecoder(nn.Module):
         self._rotary = decoder.rotary_emb
         self._layers = [_Layer(layer, index) for index, layer in enumerate(decoder.layers)]
         self._norm = _norm(decoder.norm)
+        self._is_native = all(layer.is_native for layer in self._layers)
+        self._recorded: _RecordedStep | None = None
 
     def forward(
         self, input_ids: torch.Tensor, position_ids: torch.Tensor, past_key_values: SlotCache, **_rest: Any
@@ -71,12 +77,29 @@ class FusedDecoder(nn.Module):
         """Both [1, T]; the last hidden states are [1, T, hidden]."""
         states = self.embed_tokens(input_ids)[0]
         cosines, sines = self._rotary(states, position_ids)
-        step = _Step(past_key_values, _padded(states), (cosines[0], sines[0]))
+        normed = self._run(past_key_values, states, (cosines[0], sines[0]))
+        return BaseModelOutputWithPast(last_hidden_state=normed[None, : len(states)])
+
+    def _run(
+        self, cache: SlotCache, states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
+        """The last hidden states of steps in which all rows decode are computed in memory of their own."""
+        tables = [_Tables.of(part) for part in cache.batch.parts]
+        if not self._is_native or any(table.is_reading for table in tables):
+            step = _Step(_padded(states), angles, tables)
+            self._compute(cache, step)
+            return step.normed
+        if self._recorded is None or not self._recorded.is_like(cache, tables):
+            self._recorded = _RecordedStep(cache, _Step(states, angles, tables))
+            with self._recorded.recording.record():
+                self._compute(cache, self._recorded.step)
+        return self._recorded.run(states, angles, tables)
+
+    def _compute(self, cache: SlotCache, step: _Step) -> None:
         added = None
         for layer in self._layers:
-            added = layer.compute(step, added)
+            added = layer.compute(cache, step, added)
         self._norm(step.states, added, step.normed)
-        return BaseModelOutputWithPast(last_hidden_state=step.normed[None, : len(states)])
 
 
 def _padded(states: torch.Tensor) -> torch.Tensor:
@@ -85,16 +108,45 @@ def _padded(states: torch.Tensor) -> torch.Tensor:
     return torch.cat([states, states.new_zeros(surplus, states.shape[1])]) if surplus else states
 
 
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """Where the tokens of one shelf lie."""
+
+    shelf: int
+    first: int
+    indices: torch.Tensor
+    positions: torch.Tensor
+    rows: torch.Tensor
+
+    @classmethod
+    def of(cls, part: Part) -> _Tables:
+        return cls(part.shelf, part.tokens.start, part.indices, part.positions, part.row_table)
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a row has more than one token."""
+        return len(self.rows) < len(self.indices)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.shelf, self.first, len(self.indices)
+
+    def take(self, other: _Tables) -> None:
+        """Become what one of the same shape is."""
+        self.indices.copy_(other.indices)
+        self.positions.copy_(other.positions)
+        self.rows.copy_(other.rows)
+
+
 class _Step:
     """What the layers of a forward share: the residual stream, which each adds to, and memory."""
 
     def __init__(
-        self, cache: SlotCache, states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]
+        self, states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], tables: list[_Tables]
     ) -> None:
-        self.cache = cache
-        self.batch = cache.batch
         self.states = states
         self.angles = angles
+        self.tables = tables
         self.normed = torch.empty_like(states)
         self._scratch: dict[tuple[str, int], torch.Tensor] = {}
 
@@ -114,6 +166,36 @@ class _Step:
         return y
 
 
+class _RecordedStep:
+    """A step that is computed in one call, as long as those that follow are of its shape."""
+
+    def __init__(self, cache: SlotCache, step: _Step) -> None:
+        self.step = step
+        self.recording = new_recording()
+        #: Not held: it may be larger than all else.
+        self._cache = weakref.ref(cache)
+        self._generation = cache.generation
+
+    def is_like(self, cache: SlotCache, tables: list[_Tables]) -> bool:
+        """Whether a step has the same rows in the same memory, wherever in it."""
+        return (
+            cache is self._cache()
+            and cache.generation == self._generation
+            and [table.shape for table in tables] == [table.shape for table in self.step.tables]
+        )
+
+    def run(
+        self, states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], tables: list[_Tables]
+    ) -> torch.Tensor:
+        step = self.step
+        for own, given in zip((step.states, *step.angles), (states, *angles), strict=True):
+            own.copy_(given)
+        for table, other in zip(step.tables, tables, strict=True):
+            table.take(other)
+        self.recording.run()
+        return step.normed
+
+
 class _Layer:
     def __init__(self, layer: Any, index: int) -> None:
         dtype: torch.dtype = layer.input_layernorm.weight.dtype
@@ -124,10 +206,16 @@ class _Layer:
         self._down = layer.mlp.down_proj
         self._gate = SiluGate(self._down.in_features, dtype)
 
-    def compute(self, step: _Step, added: torch.Tensor | None) -> torch.Tensor:
+    @property
+    def is_native(self) -> bool:
+        """Whether no product is torch's."""
+        products = (*self._attention.products, self._gate_and_up, self._down)
+        return all(isinstance(product, TiledLinear) for product in products)
+
+    def compute(self, cache: SlotCache, step: _Step, added: torch.Tensor | None) -> torch.Tensor:
         """`added`: what the layer before adds to the states; answers what this one does."""
         self._input_norm(step.states, added, step.normed)
-        self._output_norm(step.states, self._attention.compute(step), step.normed)
+        self._output_norm(step.states, self._attention.compute(cache, step), step.normed)
         product = step.scratch("product", self._down.in_features)
         self._gate(step.multiply(self._gate_and_up, step.normed, "gated"), product)
         return step.multiply(self._down, product, "down")
@@ -143,17 +231,20 @@ class _Attention:
         self._rotate = Rotation(shape, dtype, _head_norms(attention))
         self._attend = SlotAttention(shape, dtype, attention.scaling, _window(attention))
 
-    def compute(self, step: _Step) -> torch.Tensor:
+    @property
+    def products(self) -> tuple[Any, Any]:
+        return self._project, self._output
+
+    def compute(self, cache: SlotCache, step: _Step) -> torch.Tensor:
         joined = step.multiply(self._project, step.normed, "joined")
         heads, dim = self._shape.num_heads, self._shape.dim
         queries, mixed = step.scratch("queries", heads * dim), step.scratch("mixed", heads * dim)
         by_head = queries.view(-1, heads, dim).transpose(0, 1)
-        layer = step.cache.layer(self._index, self._like, self._like)
-        for part in step.batch.parts:
-            slots = layer.shelves[part.shelf]
-            cache, first = (slots.keys, slots.values), part.tokens.start
-            self._rotate(joined, step.angles, queries, cache, first, part.indices, part.positions)
-            self._attend(by_head, cache, part.row_table, mixed)
+        shelves = cache.layer(self._index, self._like, self._like).shelves
+        for table in step.tables:
+            slots = shelves[table.shelf].keys, shelves[table.shelf].values
+            self._rotate(joined, step.angles, queries, slots, table.first, table.indices, table.positions)
+            self._attend(by_head, slots, table.rows, mixed)
         return step.multiply(self._output, mixed, "output")
 
 

@@ -148,6 +148,8 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
         self._first_length = LENGTH_STEP
         self._layers: dict[int, LayerCache] = {}
         self._batch: Batch | None = None
+        #: Grows whenever keys and values move to other memory.
+        self.generation = 0
 
     @property
     def layer_caches(self) -> list[LayerCache]:
@@ -273,5 +275,6 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
             self._resize(name)
 
     def _resize(self, name: int) -> None:
+        self.generation += 1
         for layer in self._layers.values():
             layer.resize(name, self._shelves[name].capacity, self._length(name))

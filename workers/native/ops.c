@@ -220,3 +220,14 @@ INLINE vec round_bfloat16(vec v) { return (vec)(__builtin_convertvector(bfloat16
 #endif
 #include "attention.h"
 #include "product.h"
+
+/* ---- Several operations in one call ---- */
+
+typedef struct {
+    void (*operation)(const void *arguments);
+    const void *arguments;
+} Call;
+
+void run_calls(const Call *calls, int64_t num) {
+    for (int64_t i = 0; i < num; i++) calls[i].operation(calls[i].arguments);
+}

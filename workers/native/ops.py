@@ -24,6 +24,7 @@ from workers.native.arguments import (
 )
 from workers.native.compiler import compile_native
 from workers.native.memory import HugePool
+from workers.native.recording import Recording, perform
 
 #: Numbers that are computed at once; widths are multiples of it.
 LANES = 16
@@ -62,6 +63,7 @@ def native_library() -> NativeLibrary | None:
     library.workspace_size.restype = ctypes.c_int64
     library.workspace_size.argtypes = [ctypes.c_int64]
     library.has_products.restype = library.num_helpers.restype = ctypes.c_int64
+    library.run_calls.argtypes = [ctypes.c_void_p, ctypes.c_int64]
     library.use_helpers.argtypes = [ctypes.c_int64]
     return NativeLibrary(library)
 
@@ -97,6 +99,10 @@ def compute_threads() -> int:
     return num_helpers + 1 if num_helpers else torch.get_num_threads()
 
 
+def new_recording() -> Recording:
+    return Recording(_loaded().library.run_calls)
+
+
 def _loaded() -> NativeLibrary:
     library = native_library()
     assert library is not None
@@ -123,7 +129,7 @@ class RMSNorm:
         arguments.added = None if added is None else added.data_ptr()
         arguments.normed = normed.data_ptr()
         arguments.rows = states.shape[0]
-        self._call(ctypes.byref(arguments))
+        perform(self._call, arguments)
 
 
 class SiluGate:
@@ -139,7 +145,7 @@ class SiluGate:
         arguments.gated = gated.data_ptr()
         arguments.product = product.data_ptr()
         arguments.rows = product.shape[0]
-        self._call(ctypes.byref(arguments))
+        perform(self._call, arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +206,7 @@ class Rotation:
         arguments.places, arguments.positions = places.data_ptr(), positions.data_ptr()
         arguments.first, arguments.tokens = first, places.shape[0]
         arguments.length = cache[0].shape[2]
-        self._call(ctypes.byref(arguments))
+        perform(self._call, arguments)
 
 
 class SlotAttention:
@@ -247,7 +253,7 @@ class SlotAttention:
         if self._workspace.shape[1] < size:
             self._workspace = torch.empty(self._threads, size)
         arguments.workspace, arguments.workspace_stride = self._workspace.data_ptr(), self._workspace.shape[1]
-        self._call(ctypes.byref(arguments))
+        perform(self._call, arguments, self._workspace)
 
 
 class Product:
@@ -271,7 +277,7 @@ class Product:
         arguments = self._arguments
         arguments.x, arguments.y = x.data_ptr(), y.data_ptr()
         arguments.rows = x.shape[0]
-        self._call(ctypes.byref(arguments))
+        perform(self._call, arguments)
 
 
 def _in_tiles(weight: torch.Tensor) -> torch.Tensor:

@@ -1,15 +1,23 @@
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
 import torch
 from transformers import PreTrainedModel
 
+from shared.sampling import SamplingParams
 from tests.models import tiny_model
 from workers.engine.fused_decoder import FusedDecoder
+from workers.engine.kv_budget import KVBudget
+from workers.engine.kv_cache import SlotCache
 from workers.engine.loader import prepare_model
-from workers.native.ops import native_library
+from workers.engine.model_runner import ModelRunner
+from workers.engine.scheduler import Plan, Row
+from workers.engine.sequence import Sequence
+from workers.native.ops import has_products, native_library
 
 pytestmark = pytest.mark.skipif(native_library() is None, reason="no C compiler here")
 
@@ -53,3 +61,65 @@ def test_nothing_is_fused_where_it_is_off() -> None:
     model = tiny_model("llama", **HEADS)
     prepare_model(model, native="off")
     assert not is_fused(model)
+
+
+#: Steps of two caches: which, and the rows (slot, position of the first token, tokens).
+STEPS = [
+    (0, [(0, 0, 5), (1, 0, 3)]),
+    (0, [(0, 5, 1), (1, 3, 1)]),
+    (0, [(0, 6, 1), (1, 4, 1)]),
+    (1, [(0, 0, 2)]),
+    (1, [(0, 2, 1)]),
+    # The same slots of the first cache once more, then others: more of them, fewer, and one that has moved.
+    (0, [(0, 7, 1), (1, 5, 1)]),
+    (0, [(1, 6, 1)]),
+    (0, [(0, 8, 1), (1, 7, 1), (2, 0, 1), (3, 0, 1), (4, 0, 1)]),
+    (0, [(0, 9, 1), (1, 8, 1), (2, 1, 1), (3, 1, 1), (4, 1, 1)]),
+    (0, [(1, 9, 600)]),
+    (0, [(0, 10, 1), (1, 609, 1), (2, 2, 1)]),
+    (0, [(0, 11, 1), (1, 610, 1), (2, 3, 1)]),
+]
+
+
+def compute_steps(model: PreTrainedModel) -> list[torch.Tensor]:
+    runners = [ModelRunner(model, KVBudget(1024)) for _ in range(2)]
+    token_ids = torch.randint(100, (1024,), generator=torch.Generator().manual_seed(0)).tolist()
+    sequence = Sequence("r", 0, SamplingParams(max_tokens=1, seed=0), token_ids, num_prompt_tokens=1024)
+    return [
+        runners[which].run(Plan(tuple(Row(sequence, *row) for row in rows), wants_all=True))
+        for which, rows in STEPS
+    ]
+
+
+needs_products = pytest.mark.skipif(
+    not has_products(torch.device("cpu"), torch.bfloat16), reason="no AMX, no AVX-512 BF16"
+)
+
+
+@needs_products
+def test_steps_that_are_recorded_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama", **HEADS, max_position_embeddings=1024).bfloat16()
+    prepare_model(model)
+    assert model.base_model._is_native
+    found = compute_steps(model)
+    monkeypatch.setattr(model.base_model, "_is_native", False)
+    expected = compute_steps(model)
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
+@needs_products
+def test_a_recorded_step_does_not_hold_the_cache() -> None:
+    model = tiny_model("llama", **HEADS).bfloat16()
+    prepare_model(model)
+    cache = weakref.WeakSet[SlotCache]()
+    original = SlotCache.__init__
+
+    def remembered(self: SlotCache, budget: KVBudget) -> None:
+        original(self, budget)
+        cache.add(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SlotCache, "__init__", remembered)
+        compute_steps(model)
+    gc.collect()
+    assert not cache
