@@ -86,7 +86,7 @@ class FusedDecoder(nn.Module):
         """The last hidden states of steps in which all rows decode are computed in memory of their own."""
         tables = [_Tables.of(part) for part in cache.batch.parts]
         if not self._is_native or any(table.is_reading for table in tables):
-            step = _Step(_padded(states), angles, tables)
+            step = _Step(states if self._is_native else _padded(states), angles, tables)
             self._compute(cache, step)
             return step.normed
         if self._recorded is None or not self._recorded.is_like(cache, tables):
@@ -103,7 +103,7 @@ class FusedDecoder(nn.Module):
 
 
 def _padded(states: torch.Tensor) -> torch.Tensor:
-    """With rows of zeros behind, so that no product need be."""
+    """With rows of zeros behind, so that none of torch's products need be."""
     surplus = computed_rows(len(states)) - len(states)
     return torch.cat([states, states.new_zeros(surplus, states.shape[1])]) if surplus else states
 
