@@ -23,7 +23,7 @@ GUARDS = (
     _guard(
         "holder compared in append",
         _LUA + "append.lua",
-        "if job.holder ~= holder then",
+        "if seen[1] ~= holder then",
         "if false then",
         _STORE,
     ),
@@ -33,14 +33,14 @@ GUARDS = (
     _guard(
         "end known by its writer",
         _LUA + "append.lua",
-        "if job.closed_by == holder then",
+        "if seen[2] == holder then",
         "if false then",
         _STORE,
     ),
     _guard(
         "a stream that is gone stays gone",
         _LUA + "append.lua",
-        "if not fence then return {'gone'} end",
+        "if not fence then return 'gone' end",
         "fence, number, end_ = fence or 9, number or 0, end_ or from",
         _STORE,
     ),

@@ -156,6 +156,7 @@ async def test_a_job_without_a_reader_is_cancelled_with_patience(
     kept = await create(store, on_disconnect="cancel", reader_grace_s=0)
     await reaper.tick()
     clock.now = 5
+    await asyncio.sleep(0.002)  # so that it is another deadline, in Redis's milliseconds
     await store.renew_readers([kept], grace_s=0)
     await reaper.tick()
     clock.now = 7

@@ -369,6 +369,7 @@ class BrokenSampler(Sampler):
     """Fails where `fails` says so of the rows that it is given."""
 
     def __init__(self, fails: Callable[[Sequence[SampleRow]], bool]) -> None:
+        super().__init__()
         self._fails = fails
 
     def sample(self, logits: Tensor, rows: Sequence[SampleRow]) -> list[Drawn]:
