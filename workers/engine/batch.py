@@ -122,6 +122,11 @@ class Batch:
     #: Which tokens' logits are wanted, in the order of the plan.
     logit_indices: torch.Tensor
 
+    @property
+    def is_decoding(self) -> bool:
+        """Whether every row has one token."""
+        return all(len(part.rows) == len(part.indices) for part in self.parts)
+
 
 def make_batch(plan: Plan, places: Mapping[int, Place], device: torch.device) -> Batch:
     """The tensors of a plan that has rows; `places` says where each slot is."""

@@ -8,7 +8,6 @@ save most of what a step of few rows spends on calls, and on reading and writing
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,6 +31,10 @@ from workers.native.ops import (
     has_operations,
     new_recording,
 )
+from workers.native.recording import Recording
+
+#: Cosines and sines of the step's positions, each [T, dim].
+_Angles = tuple[torch.Tensor, torch.Tensor]
 
 #: Decoders of transformers that are computed alike.
 _DECODERS = frozenset({"LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model"})
@@ -80,20 +83,19 @@ class FusedDecoder(nn.Module):
         normed = self._run(past_key_values, states, (cosines[0], sines[0]))
         return BaseModelOutputWithPast(last_hidden_state=normed[None, : len(states)])
 
-    def _run(
-        self, cache: SlotCache, states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]
-    ) -> torch.Tensor:
-        """The last hidden states of steps in which all rows decode are computed in memory of their own."""
-        tables = [_Tables.of(part) for part in cache.batch.parts]
-        if not self._is_native or any(table.is_reading for table in tables):
-            step = _Step(states if self._is_native else _padded(states), angles, tables)
+    def _run(self, cache: SlotCache, states: torch.Tensor, angles: _Angles) -> torch.Tensor:
+        """The last hidden states; of steps in which all rows decode they are valid until the next step."""
+        batch = cache.batch
+        if not self._is_native or not batch.is_decoding:
+            step = _Step(states if self._is_native else _padded(states), angles, batch.parts)
             self._compute(cache, step)
             return step.normed
-        if self._recorded is None or not self._recorded.is_like(cache, tables):
-            self._recorded = _RecordedStep(cache, _Step(states, angles, tables))
-            with self._recorded.recording.record():
-                self._compute(cache, self._recorded.step)
-        return self._recorded.run(states, angles, tables)
+        if self._recorded is None or not self._recorded.is_like(cache):
+            step, recording = _Step(states, angles, batch.parts), new_recording()
+            with recording.record():
+                self._compute(cache, step)
+            self._recorded = _RecordedStep(cache, step, recording)
+        return self._recorded.run(states, angles, batch.parts)
 
     def _compute(self, cache: SlotCache, step: _Step) -> None:
         added = None
@@ -108,45 +110,13 @@ def _padded(states: torch.Tensor) -> torch.Tensor:
     return torch.cat([states, states.new_zeros(surplus, states.shape[1])]) if surplus else states
 
 
-@dataclass(frozen=True, slots=True)
-class _Tables:
-    """Where the tokens of one shelf lie."""
-
-    shelf: int
-    first: int
-    indices: torch.Tensor
-    positions: torch.Tensor
-    rows: torch.Tensor
-
-    @classmethod
-    def of(cls, part: Part) -> _Tables:
-        return cls(part.shelf, part.tokens.start, part.indices, part.positions, part.row_table)
-
-    @property
-    def is_reading(self) -> bool:
-        """Whether a row has more than one token."""
-        return len(self.rows) < len(self.indices)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.shelf, self.first, len(self.indices)
-
-    def take(self, other: _Tables) -> None:
-        """Become what one of the same shape is."""
-        self.indices.copy_(other.indices)
-        self.positions.copy_(other.positions)
-        self.rows.copy_(other.rows)
-
-
 class _Step:
     """What the layers of a forward share: the residual stream, which each adds to, and memory."""
 
-    def __init__(
-        self, states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], tables: list[_Tables]
-    ) -> None:
+    def __init__(self, states: torch.Tensor, angles: _Angles, parts: tuple[Part, ...]) -> None:
         self.states = states
         self.angles = angles
-        self.tables = tables
+        self.parts = parts
         self.normed = torch.empty_like(states)
         self._scratch: dict[tuple[str, int], torch.Tensor] = {}
 
@@ -169,31 +139,39 @@ class _Step:
 class _RecordedStep:
     """A step that is computed in one call, as long as those that follow are of its shape."""
 
-    def __init__(self, cache: SlotCache, step: _Step) -> None:
-        self.step = step
-        self.recording = new_recording()
+    def __init__(self, cache: SlotCache, step: _Step, recording: Recording) -> None:
+        self._step = step
+        self._recording = recording
         #: Not held: it may be larger than all else.
         self._cache = weakref.ref(cache)
         self._generation = cache.generation
 
-    def is_like(self, cache: SlotCache, tables: list[_Tables]) -> bool:
-        """Whether a step has the same rows in the same memory, wherever in it."""
+    def is_like(self, cache: SlotCache) -> bool:
+        """Whether the cache's step has equally many rows, in the same memory."""
         return (
             cache is self._cache()
             and cache.generation == self._generation
-            and [table.shape for table in tables] == [table.shape for table in self.step.tables]
+            and _shape(cache.batch.parts) == _shape(self._step.parts)
         )
 
-    def run(
-        self, states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], tables: list[_Tables]
-    ) -> torch.Tensor:
-        step = self.step
+    def run(self, states: torch.Tensor, angles: _Angles, parts: tuple[Part, ...]) -> torch.Tensor:
+        step = self._step
         for own, given in zip((step.states, *step.angles), (states, *angles), strict=True):
             own.copy_(given)
-        for table, other in zip(step.tables, tables, strict=True):
-            table.take(other)
-        self.recording.run()
+        for own_part, part in zip(step.parts, parts, strict=True):
+            for own, given in zip(_changing(own_part), _changing(part), strict=True):
+                own.copy_(given)
+        self._recording.run()
         return step.normed
+
+
+def _shape(parts: tuple[Part, ...]) -> list[tuple[int, slice]]:
+    return [(part.shelf, part.tokens) for part in parts]
+
+
+def _changing(part: Part) -> tuple[torch.Tensor, ...]:
+    """What differs between two steps of one shape, and is read of them."""
+    return part.indices, part.positions, part.row_table
 
 
 class _Layer:
@@ -241,10 +219,10 @@ class _Attention:
         queries, mixed = step.scratch("queries", heads * dim), step.scratch("mixed", heads * dim)
         by_head = queries.view(-1, heads, dim).transpose(0, 1)
         shelves = cache.layer(self._index, self._like, self._like).shelves
-        for table in step.tables:
-            slots = shelves[table.shelf].keys, shelves[table.shelf].values
-            self._rotate(joined, step.angles, queries, slots, table.first, table.indices, table.positions)
-            self._attend(by_head, slots, table.rows, mixed)
+        for part in step.parts:
+            slots, first = (shelves[part.shelf].keys, shelves[part.shelf].values), part.tokens.start
+            self._rotate(joined, step.angles, queries, slots, first, part.indices, part.positions)
+            self._attend(by_head, slots, part.row_table, mixed)
         return step.multiply(self._output, mixed, "output")
 
 
