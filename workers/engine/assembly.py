@@ -10,6 +10,7 @@ from workers.engine.drafter import Drafter
 from workers.engine.engine import Engine
 from workers.engine.free_memory import OutOfMemory, kv_tokens
 from workers.engine.grammar_cache import GrammarCache
+from workers.engine.kernels import uses_operations
 from workers.engine.kv_budget import KVBudget
 from workers.engine.kv_cache import KVSpan
 from workers.engine.kv_form import make_budget
@@ -20,7 +21,7 @@ from workers.engine.prefix_cache import PrefixCache
 from workers.engine.sampler import Sampler
 from workers.engine.scheduler import Scheduler
 from workers.engine.vocabulary import Vocabulary
-from workers.native.ops import has_operations, likeliest
+from workers.native.ops import likeliest
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +59,8 @@ def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:
 
 
 def _sampler(loaded: LoadedModel, config: EngineConfig) -> Sampler:
-    is_native = config.native == "auto" and has_operations(loaded.model.device, loaded.model.dtype)
-    return Sampler(likeliest if is_native else None)
+    is_native = uses_operations(config.native, loaded.model.device, loaded.model.dtype)
+    return Sampler(likeliest) if is_native else Sampler()
 
 
 def _kv_budget(loaded: LoadedModel, config: EngineConfig) -> KVBudget:

@@ -37,12 +37,17 @@ def fingerprint_of(
     )
 
 
+def uses_operations(native: Native, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether operations of `workers.native` compute such a model."""
+    return native == "auto" and has_operations(device, dtype)
+
+
 def kernels(device: torch.device, dtype: torch.dtype, native: Native = "auto") -> str:
     """Libraries, and the CPU's extensions or the accelerator's generation."""
     if device.type != "cpu":
         major, minor = torch.cuda.get_device_capability(device)
         return f"CUDA {torch.version.cuda} sm_{major}{minor}"
-    libraries = [_PACKAGE] if native == "auto" and has_operations(device, dtype) else []
+    libraries = [_PACKAGE] if uses_operations(native, device, dtype) else []
     libraries += ["oneDNN"] if can_pack(device, dtype) else []
     libraries += ["MKL"] if torch._C.has_mkl else []
     return " ".join([*libraries, *_extensions()])

@@ -29,7 +29,7 @@ from workers.engine.device_map import device_map
 from workers.engine.exactness import Exactness, ExactnessTrial
 from workers.engine.fused_decoder import fuse_decoder
 from workers.engine.int8_linear import Int8Packer
-from workers.engine.kernels import fingerprint_of
+from workers.engine.kernels import fingerprint_of, uses_operations
 from workers.engine.kv_form import KVForm, form_for
 from workers.engine.linear import Packer, pack_linears
 from workers.engine.model_files import ModelFiles, ModelLoadError, check_architecture
@@ -38,7 +38,6 @@ from workers.engine.packed_linear import can_pack
 from workers.engine.paged_attention import use_paged_attention
 from workers.engine.self_test import Reference, SelfTest
 from workers.engine.threads import use_threads
-from workers.native.ops import has_operations
 
 #: Called with how many of the model's tensors are loaded, and how many there are.
 OnProgress = Callable[[int, int], None]
@@ -115,7 +114,7 @@ def prepare_model(
         pack_linears(model, reference.probe, Int8Packer() if quant == "int8" else Packer(native))
     if (kv_form or form_for(model.device)) == "pages":
         use_paged_attention(model)
-    elif native == "auto" and has_operations(model.device, model.dtype):
+    elif uses_operations(native, model.device, model.dtype):
         use_native_attention(model)
         fuse_decoder(model)
     else:

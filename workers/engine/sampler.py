@@ -71,6 +71,11 @@ class Drawn:
     scores: Scores | None = None
 
 
+def first_of_largest(logits: Tensor) -> Tensor:
+    """The likeliest token of each row. `argmax` finds the same, in three times as long on a CPU."""
+    return logits.float().max(-1).indices
+
+
 class Sampler:
     """Draws tokens, each a function of its own logits and SampleRow: never of the rows beside it.
 
@@ -85,9 +90,8 @@ class Sampler:
     order a device adds them up; equal logits are ordered by id. Chance is one hash per draw, no state.
     """
 
-    def __init__(self, find_likeliest: Callable[[Tensor], Tensor] | None = None) -> None:
-        """`find_likeliest`: in place of `first_of_largest`."""
-        self._find_likeliest = find_likeliest or first_of_largest
+    def __init__(self, find_likeliest: Callable[[Tensor], Tensor] = first_of_largest) -> None:
+        self._find_likeliest = find_likeliest
 
     @torch.inference_mode()
     def sample(self, logits: Tensor, rows: Sequence[SampleRow]) -> list[Drawn]:
@@ -108,11 +112,6 @@ class Sampler:
             if is_barred.any():
                 drawn = torch.where(is_barred, self._find_likeliest(logits), drawn)
         return _scored(logits, rows, drawn.tolist())
-
-
-def first_of_largest(logits: Tensor) -> Tensor:
-    """The likeliest token of each row. `argmax` finds the same, in three times as long on a CPU."""
-    return logits.float().max(-1).indices
 
 
 def _constrained(rows: Sequence[SampleRow]) -> list[Constrained]:

@@ -226,8 +226,8 @@ class Scheduler:
         work = float(left)
         if num_decoding:
             share = len(prefilling) / (len(prefilling) + num_decoding)
-            uncomputed = [sequence.num_uncomputed for sequence in prefilling]
-            short = sum(num for num in uncomputed if num <= self._prefill_chunk)
+            rests = (sequence.num_uncomputed for sequence in prefilling)
+            short = sum(rest for rest in rests if rest <= self._prefill_chunk)
             work = max(share * left, min(max(_MIN_READ, short), left))
         rows: list[Row] = []
         for sequence in prefilling:

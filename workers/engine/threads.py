@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from workers.engine.config import EngineConfig
-from workers.native.ops import has_operations, has_products, share_with_helpers
+from workers.engine.kernels import uses_operations
+from workers.native.ops import has_products, share_with_helpers
 
 
 def use_threads(config: EngineConfig, device: torch.device, dtype: torch.dtype) -> None:
@@ -16,7 +17,7 @@ def use_threads(config: EngineConfig, device: torch.device, dtype: torch.dtype) 
 
     Torch then has but one: others of its pool would look for work on the same cores.
     """
-    is_native = config.native == "auto" and has_operations(device, dtype)
+    is_native = uses_operations(config.native, device, dtype)
     are_own = is_native and config.quant == "none" and has_products(device, dtype)
     number = config.threads or default_threads(are_own)
     torch.set_num_threads(1 if are_own else number)
