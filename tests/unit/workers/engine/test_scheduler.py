@@ -230,14 +230,19 @@ def test_scheduler_needs_no_torch() -> None:
 
 
 def counts(
-    num_streams: int, num_prompts: int, *, position: int = 0, attention_span: int | None = None
+    num_streams: int,
+    num_prompts: int,
+    *,
+    length: int = 8000,
+    position: int = 0,
+    attention_span: int | None = None,
 ) -> list[int]:
     """Tokens of each prompt that a step reads beside so many streams."""
     subject = Scheduler(max_slots=64, prefill_chunk=128, max_step_tokens=256, attention_span=attention_span)
     for index in range(num_streams):
         subject.add(sequence(f"stream {index}", 1))
     run(subject.schedule())
-    prompts = [sequence(f"prompt {index}", 8000) for index in range(num_prompts)]
+    prompts = [sequence(f"prompt {index}", length) for index in range(num_prompts)]
     for prompt in prompts:
         subject.add(prompt)
     run(subject.schedule())
@@ -251,6 +256,14 @@ def test_prompts_get_more_of_a_step_the_more_of_them_there_are_beside_the_stream
     assert counts(16, 1) == [48]
     assert counts(16, 16) == [120]
     assert sum(counts(4, 28)) == 220
+
+
+def test_prompts_that_one_chunk_ends_are_read_at_once_as_far_as_the_step_has_room() -> None:
+    assert counts(16, 1, length=300, position=200) == [100]
+    assert counts(28, 2, length=300, position=200) == [100, 100]
+    assert counts(28, 3, length=300, position=200) == [100, 100, 28]
+    assert counts(16, 1, length=300, position=172) == [128]
+    assert counts(16, 1, length=300, position=171) == [48]
 
 
 def test_a_token_far_behind_in_a_prompt_counts_as_several() -> None:
