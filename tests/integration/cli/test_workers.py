@@ -73,7 +73,7 @@ async def test_the_shell_completes_ids(
     del worker
     job_id = (await (await baton("submit", "hello")).done()).out.strip()
     assert completed(tmp_path, replicas[0], "watch job_") == [job_id]
-    assert completed(tmp_path, replicas[0], "cancel job_x") == []
+    assert completed(tmp_path, replicas[0], f"cancel {job_id}x") == []
     assert completed(tmp_path, replicas[0], "workers drain w") == ["worker-1"]
 
 
