@@ -1,5 +1,7 @@
 """Linear layers that multiply whole numbers of 8 bits: half the bytes of bfloat16, and exact sums.
 
+By our own product where the CPU has it (TiledLinear), else by oneDNN's (Int8Linear): both compute the same.
+
 Weights are rounded once, each output with its own scale; inputs when they come, each row with its own
 (vector-wise quantization, https://arxiv.org/abs/2208.07339, without its outliers). A sum of whole numbers is
 the same in any order: a row's result does not depend on its batch, and needs no padding.
@@ -11,6 +13,9 @@ import torch
 from torch import nn
 
 from shared.errors import BatonError
+from workers.engine.config import Native
+from workers.engine.tiled_linear import TiledLinear
+from workers.native.products import Int8Product, has_int8_product
 
 _LARGEST = 127
 #: What is added to inputs, since oneDNN's fast products take unsigned ones.
@@ -31,12 +36,12 @@ class Int8Linear(nn.Module):
     """`x @ weight.T + bias` with both factors rounded to 8 bits; output in the dtype of x."""
 
     def __init__(self, rounded: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None) -> None:
-        """rounded [out, in] int8, scales [out] float32: weight = rounded * scales."""
+        """rounded [out, in] int8, scales [out] float32: weight = rounded * scales; bias [out] float32."""
         super().__init__()
         self.out_features, self.in_features = rounded.shape
         self._scales = scales
         self._zeros = torch.zeros(self.out_features, dtype=torch.int64)
-        self._bias = None if bias is None else bias.float()
+        self._bias = bias
         self._packed = torch.ops.onednn.qlinear_prepack(rounded, None)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -69,19 +74,21 @@ class Int8Linear(nn.Module):
 
 
 class Int8Packer:
-    """Makes Int8Linear layers, and tries each shape before it is used."""
+    """Makes linear layers of 8 bits, and tries each shape before it is used."""
 
-    def __init__(self) -> None:
+    def __init__(self, native: Native = "auto") -> None:
+        self._native = native
         self._tried: set[tuple[int, ...]] = set()
 
-    def pack(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Int8Linear:
+    def pack(self, weight: torch.Tensor, bias: torch.Tensor | None) -> TiledLinear | Int8Linear:
         """weight [out, in]. Raises WrongProduct."""
-        rounded, scales = round_weight(weight)
-        product = Int8Linear(rounded, scales, bias)
+        is_native = self._native == "auto" and has_int8_product(weight)
+        factors = *round_weight(weight), None if bias is None else bias.float()
+        layer = TiledLinear(Int8Product(*factors)) if is_native else Int8Linear(*factors)
         if weight.shape not in self._tried:
-            check_product(product, rounded, scales)
+            check_product(layer, *factors)
             self._tried.add(tuple(weight.shape))
-        return product
+        return layer
 
 
 def round_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -105,22 +112,32 @@ def _scales(x: torch.Tensor) -> torch.Tensor:
     return largest.div_(_LARGEST).clamp_min_(torch.finfo(torch.float32).tiny)
 
 
-def check_product(product: Int8Linear, rounded: torch.Tensor, scales: torch.Tensor) -> None:
-    """Raises WrongProduct unless products are right, and the same in any number of rows.
+def check_product(
+    layer: TiledLinear | Int8Linear, rounded: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None
+) -> None:
+    """Raises WrongProduct unless the layer is right, and the same for any number of rows.
 
     Instructions for 8 bits may saturate (AVX2 and AVX-512 without VNNI add pairs in 16 bits); another int8
     product of torch, `quantized.linear_dynamic`, gave noise on an AVX-512 CPU with VNNI.
     """
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randint(256, (_MANY_ROWS, product.in_features), generator=generator, dtype=torch.uint8)
-    rows[-1] = 255
-    whole = product.multiply(rows)
-    some = slice(None, None, -(-product.out_features // _NUM_PROBED))
-    expected = (rows.double() - _ZERO) @ rounded[some].double().t() * scales[some].double()
+    rows = _whole_numbers(_MANY_ROWS, layer.in_features)
+    whole = layer.forward(rows)
+    some = slice(None, None, -(-layer.out_features // _NUM_PROBED))
+    expected = rows.double() @ rounded[some].double().t() * scales[some].double()
+    if bias is not None:
+        expected += bias[some]
     distance = (whole[:, some].double() - expected).abs().amax()
-    is_same = all(torch.equal(product.multiply(rows[:num]), whole[:num]) for num in _PROBED_ROWS)
+    is_same = all(torch.equal(layer.forward(rows[:num]), whole[:num]) for num in _PROBED_ROWS)
     if not is_same or not distance <= 1e-6 * expected.abs().amax():
         raise WrongProduct(
-            f"int8 products of {product.in_features} by {product.out_features} are wrong on this CPU: "
+            f"int8 products of {layer.in_features} by {layer.out_features} are wrong on this CPU: "
             "set BATON_QUANT=none"
         )
+
+
+def _whole_numbers(num_rows: int, width: int) -> torch.Tensor:
+    """Rows that rounding leaves as they are, since the largest number is in each; the last is of it alone."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(-_LARGEST, _LARGEST + 1, (num_rows, width), generator=generator).float()
+    rows[:, 0] = rows[-1] = _LARGEST
+    return rows

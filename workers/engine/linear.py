@@ -13,7 +13,7 @@ from workers.engine.config import Native
 from workers.engine.int8_linear import Int8Linear, Int8Packer
 from workers.engine.packed_linear import PackedLinear, ProductForm, find_form
 from workers.engine.tiled_linear import TiledLinear
-from workers.native.ops import has_product
+from workers.native.products import Product, has_product
 
 #: What a linear layer becomes.
 FastLinear = PackedLinear | TiledLinear | Int8Linear
@@ -29,7 +29,7 @@ class Packer:
     def pack(self, weight: torch.Tensor, bias: torch.Tensor | None) -> PackedLinear | TiledLinear:
         """weight [out, in]."""
         if self._native == "auto" and has_product(weight):
-            return TiledLinear(weight, bias)
+            return TiledLinear(Product(weight, bias))
         shape = tuple(weight.shape)
         if shape not in self._forms:
             self._forms[shape] = find_form(weight)

@@ -111,7 +111,7 @@ def prepare_model(
     model.eval()
     reference = Reference.of(model)
     if can_pack_here:
-        pack_linears(model, reference.probe, Int8Packer() if quant == "int8" else Packer(native))
+        pack_linears(model, reference.probe, (Int8Packer if quant == "int8" else Packer)(native))
     if (kv_form or form_for(model.device)) == "pages":
         use_paged_attention(model)
     elif uses_operations(native, model.device, model.dtype):

@@ -9,7 +9,7 @@ import torch
 
 from workers.engine.config import EngineConfig
 from workers.engine.kernels import uses_operations
-from workers.native.ops import has_products, share_with_helpers
+from workers.native.ops import has_int8_products, has_products, share_with_helpers
 
 
 def use_threads(config: EngineConfig, device: torch.device, dtype: torch.dtype) -> None:
@@ -18,7 +18,8 @@ def use_threads(config: EngineConfig, device: torch.device, dtype: torch.dtype) 
     Torch then has but one: others of its pool would look for work on the same cores.
     """
     is_native = uses_operations(config.native, device, dtype)
-    are_own = is_native and config.quant == "none" and has_products(device, dtype)
+    has_own = has_int8_products if config.quant == "int8" else has_products
+    are_own = is_native and has_own(device, dtype)
     number = config.threads or default_threads(are_own)
     torch.set_num_threads(1 if are_own else number)
     if is_native:

@@ -44,7 +44,14 @@ class AttentionArguments(Structure):
 class ProductArguments(Structure):
     _fields_ = [
         *((name, c_void_p) for name in ("x", "weight", "bias", "y")),
-        *((name, c_int64) for name in ("rows", "inputs", "outputs", "threads")),
+        *((name, c_int64) for name in ("rows", "width", "outputs", "threads")),
+    ]
+
+
+class Int8ProductArguments(ProductArguments):
+    _fields_ = [
+        *((name, c_void_p) for name in ("inputs", "row_scales", "scales", "surplus")),
+        ("is_float32", c_int64),
     ]
 
 

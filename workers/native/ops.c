@@ -219,6 +219,12 @@ INLINE vec round_bfloat16(vec v) { return (vec)(__builtin_convertvector(bfloat16
 #include "attention_by_fma.h"
 #endif
 #include "attention.h"
+#undef NAME
+#undef element
+#undef LOAD
+#undef STORE
+#undef ROUND
+
 #include "product.h"
 
 /* ---- Several operations in one call ---- */

@@ -19,20 +19,13 @@ from workers.native.arguments import (
     GateArguments,
     LikeliestArguments,
     NormArguments,
-    ProductArguments,
     RotationArguments,
 )
 from workers.native.compiler import compile_native
-from workers.native.memory import HugePool
 from workers.native.recording import Recording, perform
 
 #: Numbers that are computed at once; widths are multiples of it.
 LANES = 16
-#: Outputs and inputs of a Product are multiples of it.
-PRODUCT_MULTIPLE = 32
-
-#: Where the weights of products lie.
-_weights = HugePool()
 
 _SUFFIX = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
@@ -62,7 +55,8 @@ def native_library() -> NativeLibrary | None:
     library = ctypes.CDLL(str(path))
     library.workspace_size.restype = ctypes.c_int64
     library.workspace_size.argtypes = [ctypes.c_int64]
-    library.has_products.restype = library.num_helpers.restype = ctypes.c_int64
+    library.num_helpers.restype = ctypes.c_int64
+    library.has_products.restype = library.has_int8_products.restype = ctypes.c_int64
     library.run_calls.argtypes = [ctypes.c_void_p, ctypes.c_int64]
     library.use_helpers.argtypes = [ctypes.c_int64]
     return NativeLibrary(library)
@@ -76,20 +70,21 @@ def has_operations(device: torch.device, dtype: torch.dtype) -> bool:
 def has_products(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether there is a Product for weights of this dtype here: bfloat16, on a CPU that multiplies it."""
     return (
-        dtype == torch.bfloat16 and has_operations(device, dtype) and bool(_loaded().library.has_products())
+        dtype == torch.bfloat16
+        and has_operations(device, dtype)
+        and bool(loaded_library().library.has_products())
     )
 
 
-def has_product(weight: torch.Tensor) -> bool:
-    """Whether there is one for weight [out, in]."""
-    fits = all(size % PRODUCT_MULTIPLE == 0 for size in weight.shape)
-    return fits and has_products(weight.device, weight.dtype)
+def has_int8_products(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether there is an Int8Product for inputs of this dtype here: on a CPU that multiplies 8 bits."""
+    return has_operations(device, dtype) and bool(loaded_library().library.has_int8_products())
 
 
 def share_with_helpers(number: int) -> None:
     """Operations made from now on are shared with so many threads of our own, which are no good to torch;
     with none, they are shared with torch's."""
-    _loaded().library.use_helpers(number)
+    loaded_library().library.use_helpers(number)
 
 
 def compute_threads() -> int:
@@ -100,10 +95,11 @@ def compute_threads() -> int:
 
 
 def new_recording() -> Recording:
-    return Recording(_loaded().library.run_calls)
+    return Recording(loaded_library().library.run_calls)
 
 
-def _loaded() -> NativeLibrary:
+def loaded_library() -> NativeLibrary:
+    """Where there is one."""
     library = native_library()
     assert library is not None
     return library
@@ -120,7 +116,7 @@ class RMSNorm:
             epsilon=epsilon,
             threads=compute_threads(),
         )
-        self._call = _loaded().function("rms_norm", weight.dtype)
+        self._call = loaded_library().function("rms_norm", weight.dtype)
 
     def __call__(self, states: torch.Tensor, added: torch.Tensor | None, normed: torch.Tensor) -> None:
         """All [rows, width]: `states` becomes states + added, and `normed` its norm."""
@@ -137,7 +133,7 @@ class SiluGate:
 
     def __init__(self, width: int, dtype: torch.dtype) -> None:
         self._arguments = GateArguments(width=width, threads=compute_threads())
-        self._call = _loaded().function("silu_and_multiply", dtype)
+        self._call = loaded_library().function("silu_and_multiply", dtype)
 
     def __call__(self, gated: torch.Tensor, product: torch.Tensor) -> None:
         """gated [rows, 2 x width], gates first, into product [rows, width]."""
@@ -183,7 +179,7 @@ class Rotation:
             dim=shape.dim,
             threads=compute_threads(),
         )
-        self._call = _loaded().function("rotate_and_store", dtype)
+        self._call = loaded_library().function("rotate_and_store", dtype)
 
     def __call__(
         self,
@@ -218,7 +214,7 @@ class SlotAttention:
     def __init__(
         self, shape: HeadShape, dtype: torch.dtype, scaling: float, window: int | None = None
     ) -> None:
-        self._library = _loaded()
+        self._library = loaded_library()
         self._shape = shape
         self._threads = compute_threads()
         self._arguments = AttentionArguments(
@@ -256,42 +252,6 @@ class SlotAttention:
         perform(self._call, arguments, self._workspace)
 
 
-class Product:
-    """x @ weight.T + bias in bfloat16, summed in float32; `weight` is [out, in], `bias` [out]."""
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        outputs, inputs = weight.shape
-        self._weight = _in_tiles(weight)
-        self._bias = bias
-        self._arguments = ProductArguments(
-            weight=self._weight.data_ptr(),
-            bias=None if bias is None else bias.data_ptr(),
-            inputs=inputs,
-            outputs=outputs,
-            threads=compute_threads(),
-        )
-        self._call = _loaded().library.multiply
-
-    def __call__(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        """x [rows, in] into y [rows, out]."""
-        arguments = self._arguments
-        arguments.x, arguments.y = x.data_ptr(), y.data_ptr()
-        arguments.rows = x.shape[0]
-        perform(self._call, arguments)
-
-
-def _in_tiles(weight: torch.Tensor) -> torch.Tensor:
-    """[out, in] -> [panel, depth, side, pair of inputs, output], as product.h reads it.
-
-    A pair is one int32, which torch copies several times as fast as two halves.
-    """
-    outputs, inputs = weight.shape
-    pairs = weight.contiguous().view(torch.int32)
-    panels = pairs.view(outputs // PRODUCT_MULTIPLE, 2, 16, inputs // PRODUCT_MULTIPLE, 16)
-    tiles = panels.permute(0, 3, 1, 4, 2)
-    return _weights.empty(tiles.shape, tiles.dtype).copy_(tiles)
-
-
 def likeliest(logits: torch.Tensor) -> torch.Tensor:
     """Which is the largest of each row, the first of equal ones; logits: [rows, at least LANES]."""
     logits = logits.contiguous()
@@ -303,5 +263,5 @@ def likeliest(logits: torch.Tensor) -> torch.Tensor:
         width=logits.shape[1],
         threads=compute_threads(),
     )
-    _loaded().function("likeliest", logits.dtype)(ctypes.byref(arguments))
+    loaded_library().function("likeliest", logits.dtype)(ctypes.byref(arguments))
     return best

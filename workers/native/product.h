@@ -1,14 +1,17 @@
-/* Included by ops.c: products of bfloat16, for CPUs that multiply pairs of them (AMX, AVX-512 BF16).
+/* Included by ops.c: products of bfloat16, for CPUs that multiply pairs of them (AMX, AVX-512 BF16), and of whole
+ * numbers of 8 bits, for those that multiply four (AMX, AVX-512 VNNI).
  *
  * A row's sums are taken in the order of the inputs, whatever rows are computed beside it.
  */
 
-#ifdef __AVX512BF16__
+#if defined(__AVX512BF16__) || defined(__AVX512VNNI__)
 #include <immintrin.h>
 
-/* Inputs of a tile of weights, which is [16 pairs of inputs][16 outputs][2]; two tiles lie side by side. */
-#define DEPTH 32
+/* All of these are bytes. A tile of weights is [16 groups of inputs][16 outputs] of four bytes: two inputs of bfloat16,
+ * or four of 8 bits. */
+#define DEPTH 64
 #define TILE_SIZE (16 * DEPTH)
+/* Outputs whose tiles lie side by side, two for each depth of inputs. */
 #define PANEL 32
 /* Weights come from memory: they are fetched into the core's second cache as far ahead as they take to arrive, and
  * shortly before they are read into its first, which has room for few. */
@@ -19,34 +22,45 @@
 #define MOST_PANELS 16
 
 typedef struct {
-    /* [rows, inputs] */
-    const uint16_t *x;
-    /* [outputs / PANEL][inputs / DEPTH][2] tiles */
-    const uint16_t *weight;
+    /* [rows][width] */
+    const uint8_t *x;
+    /* [outputs / PANEL][width / DEPTH][2] tiles */
+    const uint8_t *weight;
     /* [outputs], or NULL */
-    const uint16_t *bias;
+    const void *bias;
     /* [rows, outputs] */
-    uint16_t *y;
-    int64_t rows, inputs, outputs, threads;
+    void *y;
+    /* `width`: bytes of a row, and of an output's weights. */
+    int64_t rows, width, outputs, threads;
 } Product;
 
-INLINE void fetch_weights(const uint16_t *weight) {
-    for (int64_t line = 0; line < 2 * TILE_SIZE; line += 32) {
+typedef struct {
+    /* Its x is written: `inputs` rounded, of which 128 means nought; its bias is of float32. */
+    Product product;
+    /* [rows, width], like y of float32 or of bfloat16. */
+    const void *inputs;
+    /* [rows], written: what a unit of a row's x is. */
+    float *row_scales;
+    /* [outputs]: what a unit of a weight is, and what the 128 of each input adds to a sum. */
+    const float *scales;
+    const int32_t *surplus;
+    int64_t is_float32;
+} Int8Product;
+
+INLINE void fetch_weights(const uint8_t *weight) {
+    for (int64_t line = 0; line < 2 * TILE_SIZE; line += 64) {
         PREFETCH_FAR(weight + WEIGHTS_AHEAD + line);
         PREFETCH(weight + SOON + line);
     }
 }
 
-/* 32 outputs of a row, rounded to the nearest, ties to even. */
-INLINE void store_outputs(uint16_t *y, vec left, vec right) {
-    _mm512_storeu_si512(y, (__m512i)_mm512_cvtne2ps_pbh((__m512)right, (__m512)left));
+/* Panels that lie side by side, which one thread computes: it has fetched the next one's weights ahead. */
+INLINE int64_t panels_of_block(const Product *p) {
+    int64_t panels = p->outputs / PANEL, blocks = BLOCKS_OF_THREAD * p->threads;
+    return panels < blocks ? 1 : panels / blocks < MOST_PANELS ? panels / blocks : MOST_PANELS;
 }
 
-INLINE vec product_bias(const Product *p, int64_t output) {
-    return p->bias ? load_bfloat16(p->bias + output) : (vec){0};
-}
-
-#ifdef __AMX_BF16__
+#if defined(__AMX_BF16__) || defined(__AMX_INT8__)
 
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -68,133 +82,132 @@ INLINE void configure_tiles(int64_t rows) {
     _tile_loadconfig(&config);
 }
 
-/* Two tiles of sums, with the bias, as rows of y. */
-#define STORE_SUMS(left, right, from, num)                                      \
-    do {                                                                        \
-        _tile_stored(left, sums[0], 64);                                        \
-        _tile_stored(right, sums[1], 64);                                       \
-        for (int64_t r = 0; r < (num); r++)                                     \
-            store_outputs(p->y + (row + (from) + r) * p->outputs + output,      \
-                          *(const vec *)(sums[0] + 16 * r) + bias[0],           \
-                          *(const vec *)(sums[1] + 16 * r) + bias[1]);          \
-    } while (0)
-
-/* Up to 16 rows, or, where `is_more`, up to 32. The first that need a panel fetch the next one's weights. */
-INLINE void multiply_rows(const Product *p, int64_t panel, int64_t row, int64_t num, int is_more, int is_first) {
-    const int64_t output = panel * PANEL, stride = 2 * p->inputs;
-    const uint16_t *weight = p->weight + output * p->inputs, *x = p->x + row * p->inputs;
-    float sums[2][256] __attribute__((aligned(64)));
-    const vec bias[2] = {product_bias(p, output), product_bias(p, output + 16)};
-    _tile_zero(0);
-    _tile_zero(1);
-    if (is_more) {
-        _tile_zero(2);
-        _tile_zero(3);
-    }
-    for (int64_t i = 0; i < p->inputs; i += DEPTH, weight += 2 * TILE_SIZE) {
-        if (is_first) fetch_weights(weight);
-        _tile_loadd(6, weight, 64);
-        _tile_loadd(7, weight + TILE_SIZE, 64);
-        _tile_loadd(4, x + i, stride);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        if (is_more) {
-            _tile_loadd(5, x + i + 16 * p->inputs, stride);
-            _tile_dpbf16ps(2, 5, 6);
-            _tile_dpbf16ps(3, 5, 7);
-        }
-    }
-    STORE_SUMS(0, 1, 0, is_more ? 16 : num);
-    if (is_more) STORE_SUMS(2, 3, 16, num - 16);
-}
-
-static void multiply_panels(const Product *p, int64_t panel, int64_t end) {
-    int64_t configured = 0;
-    for (; panel < end; panel++)
-        for (int64_t row = 0; row < p->rows; row += 32) {
-            int64_t num = p->rows - row < 32 ? p->rows - row : 32;
-            if (num != configured) configure_tiles(configured = num);
-            if (num > 16) multiply_rows(p, panel, row, num, 1, row == 0);
-            else multiply_rows(p, panel, row, num, 0, row == 0);
-        }
-    _tile_release();
-}
-
 /* Whether this process may use AMX's registers: Linux gives them to whom asks
  * (docs.kernel.org/arch/x86/xstate.html). */
-int64_t has_products(void) {
+static int64_t may_use_tiles(void) {
     const int request = 0x1023, tile_data = 18;
     return syscall(SYS_arch_prctl, request, tile_data) == 0;
 }
 
-#else
-
-/* `num` rows, at most eight. */
-INLINE void multiply_rows(const Product *p, int64_t panel, int64_t row, const int num, int is_first) {
-    const int64_t output = panel * PANEL;
-    const uint16_t *weight = p->weight + output * p->inputs, *x = p->x + row * p->inputs;
-    vec sums[8][2] = {{{0}}};
-    for (int64_t i = 0; i < p->inputs; i += DEPTH, weight += 2 * TILE_SIZE) {
-        if (is_first) fetch_weights(weight);
-        for (int pair = 0; pair < DEPTH / 2; pair++) {
-            __m512i left = _mm512_loadu_si512(weight + 32 * pair);
-            __m512i right = _mm512_loadu_si512(weight + TILE_SIZE + 32 * pair);
-#pragma GCC unroll 8
-            for (int r = 0; r < num; r++) {
-                __m512i inputs = _mm512_set1_epi32(*(const int_alias *)(x + r * p->inputs + i + 2 * pair));
-                sums[r][0] = dot_pairs(sums[r][0], inputs, left);
-                sums[r][1] = dot_pairs(sums[r][1], inputs, right);
-            }
-        }
-    }
-    for (int r = 0; r < num; r++)
-        store_outputs(p->y + (row + r) * p->outputs + output, sums[r][0] + product_bias(p, output),
-                      sums[r][1] + product_bias(p, output + 16));
-}
-
-INLINE void multiply_panel(const Product *p, int64_t panel) {
-    int64_t row = 0;
-    for (; p->rows - row >= 8; row += 8) multiply_rows(p, panel, row, 8, row == 0);
-    /* So that the compiler keeps the sums of each size in registers. */
-    switch (p->rows - row) {
-        case 1: multiply_rows(p, panel, row, 1, row == 0); break;
-        case 2: multiply_rows(p, panel, row, 2, row == 0); break;
-        case 3: multiply_rows(p, panel, row, 3, row == 0); break;
-        case 4: multiply_rows(p, panel, row, 4, row == 0); break;
-        case 5: multiply_rows(p, panel, row, 5, row == 0); break;
-        case 6: multiply_rows(p, panel, row, 6, row == 0); break;
-        case 7: multiply_rows(p, panel, row, 7, row == 0); break;
-    }
-}
-
-static void multiply_panels(const Product *p, int64_t panel, int64_t end) {
-    for (; panel < end; panel++) multiply_panel(p, panel);
-}
-
-int64_t has_products(void) { return 1; }
+#endif
 
 #endif
 
-/* Panels that lie side by side, which one thread computes: it has fetched the next one's weights ahead. */
-INLINE int64_t panels_of_block(const Product *p) {
-    int64_t panels = p->outputs / PANEL, blocks = BLOCKS_OF_THREAD * p->threads;
-    return panels < blocks ? 1 : panels / blocks < MOST_PANELS ? panels / blocks : MOST_PANELS;
+/* ---- bfloat16 ---- */
+
+#ifdef __AVX512BF16__
+
+/* 32 outputs of a row, rounded to the nearest, ties to even. */
+INLINE void store_bfloat16_sums(const Product *p, int64_t row, int64_t output, vec left, vec right) {
+    if (p->bias) {
+        left += load_bfloat16((const uint16_t *)p->bias + output);
+        right += load_bfloat16((const uint16_t *)p->bias + output + 16);
+    }
+    _mm512_storeu_si512((uint16_t *)p->y + row * p->outputs + output,
+                        (__m512i)_mm512_cvtne2ps_pbh((__m512)right, (__m512)left));
 }
 
-static void multiply_block(const void *arguments, int64_t block, int thread) {
-    const Product *p = arguments;
-    const int64_t num = panels_of_block(p), panels = p->outputs / PANEL, first = block * num;
-    (void)thread;
-    multiply_panels(p, first, first + num < panels ? first + num : panels);
-}
+#define NAME(name) name##_bfloat16
+#define sum_vec vec
+#define ADD_PRODUCTS(sum, x, weight) dot_pairs(sum, x, weight)
+#define STORE_SUMS store_bfloat16_sums
+#ifdef __AMX_BF16__
+#define MULTIPLY_TILES(sum, x, weight) _tile_dpbf16ps(sum, x, weight)
+#endif
+#include "product_typed.h"
 
-void multiply(const Product *p) {
-    const int64_t num = panels_of_block(p);
-    share(multiply_block, p, (p->outputs / PANEL + num - 1) / num, p->threads);
-}
+#ifdef __AMX_BF16__
+int64_t has_products(void) { return may_use_tiles(); }
+#else
+int64_t has_products(void) { return 1; }
+#endif
 
 #else
 
 int64_t has_products(void) { return 0; }
+
+#endif
+
+/* ---- Whole numbers of 8 bits ---- */
+
+#ifdef __AVX512VNNI__
+
+INLINE vec load_inputs(const Int8Product *p, int64_t place, int is_float32) {
+    return is_float32 ? *(const vec *)((const float *)p->inputs + place)
+                      : load_bfloat16((const uint16_t *)p->inputs + place);
+}
+
+/* The largest number of a row becomes 127. Magnitudes have the order of their bits, and what is no number is above
+ * them all: it spoils its row, and no other. */
+INLINE void round_row(const Int8Product *p, int64_t row, const int is_float32) {
+    const int64_t width = p->product.width, start = row * width;
+    uint8_t *x = (uint8_t *)p->product.x + start;
+    uvec most = {0};
+    for (int64_t i = 0; i < width; i += LANES) {
+        uvec magnitudes = (uvec)load_inputs(p, start + i, is_float32) & 0x7fffffff;
+        most = (uvec)_mm512_max_epu32((__m512i)most, (__m512i)magnitudes);
+    }
+    union { uint32_t bits; float value; } largest = {.bits = _mm512_reduce_max_epu32((__m512i)most)};
+    float scale = largest.value / 127.0f;
+    if (scale < __FLT_MIN__) scale = __FLT_MIN__;
+    for (int64_t i = 0; i < width; i += LANES) {
+        vec shifted = load_inputs(p, start + i, is_float32) / splat(scale) + 128.5f;
+        _mm_storeu_si128((__m128i *)(x + i), _mm512_cvtepi32_epi8(_mm512_cvttps_epi32((__m512)shifted)));
+    }
+    p->row_scales[row] = scale;
+}
+
+static void round_item(const void *arguments, int64_t row, int thread) {
+    const Int8Product *p = arguments;
+    (void)thread;
+    if (p->is_float32) round_row(p, row, 1);
+    else round_row(p, row, 0);
+}
+
+/* Each step rounded by itself, where a compiler would join the last two. */
+#define ROUNDED(operation, a, b) \
+    (vec) operation((__m512)(a), (__m512)(b), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+
+/* 16 outputs of a row. */
+INLINE void store_int8_side(const Int8Product *p, int64_t row, int64_t output, ivec sums) {
+    const float *bias = p->product.bias;
+    const int64_t place = row * p->product.outputs + output;
+    vec scaled = __builtin_convertvector(sums - *(const ivec *)(p->surplus + output), vec);
+    scaled = ROUNDED(_mm512_mul_round_ps, scaled, *(const vec *)(p->scales + output));
+    scaled = ROUNDED(_mm512_mul_round_ps, scaled, splat(p->row_scales[row]));
+    if (bias) scaled = ROUNDED(_mm512_add_round_ps, scaled, *(const vec *)(bias + output));
+    if (p->is_float32) *(vec *)((float *)p->product.y + place) = scaled;
+    else store_bfloat16((uint16_t *)p->product.y + place, scaled);
+}
+
+INLINE void store_int8_sums(const Product *p, int64_t row, int64_t output, ivec left, ivec right) {
+    store_int8_side((const Int8Product *)p, row, output, left);
+    store_int8_side((const Int8Product *)p, row, output + 16, right);
+}
+
+#define NAME(name) name##_int8
+#define sum_vec ivec
+#define ADD_PRODUCTS(sum, x, weight) (ivec) _mm512_dpbusd_epi32((__m512i)(sum), x, weight)
+#define STORE_SUMS store_int8_sums
+#ifdef __AMX_INT8__
+#define MULTIPLY_TILES(sum, x, weight) _tile_dpbusd(sum, x, weight)
+#endif
+#include "product_typed.h"
+
+void round_and_multiply(const Int8Product *p) {
+    const Product *product = &p->product;
+    share(round_item, p, product->rows, product->rows * product->width < MIN_SHARED ? 1 : product->threads);
+    multiply_int8(product);
+}
+
+#ifdef __AMX_INT8__
+int64_t has_int8_products(void) { return may_use_tiles(); }
+#else
+int64_t has_int8_products(void) { return 1; }
+#endif
+
+#else
+
+int64_t has_int8_products(void) { return 0; }
 
 #endif

@@ -84,9 +84,9 @@ class Noisy(Int8Linear):
 @pytest.mark.parametrize("kind", [Saturated, Noisy])
 def test_a_wrong_product_is_refused(kind: type[Int8Linear]) -> None:
     rounded, scales = round_weight(torch.randn(64, 128))
-    check_product(Int8Linear(rounded, scales, None), rounded, scales)
+    check_product(Int8Linear(rounded, scales, None), rounded, scales, None)
     with pytest.raises(WrongProduct, match="BATON_QUANT=none"):
-        check_product(kind(rounded, scales, None), rounded, scales)
+        check_product(kind(rounded, scales, None), rounded, scales, None)
 
 
 @needs_int8

@@ -7,7 +7,7 @@ from torch import nn
 from workers.engine.linear import Packer
 from workers.engine.packed_linear import PackedLinear, can_pack
 from workers.engine.tiled_linear import TiledLinear
-from workers.native.ops import has_product
+from workers.native.products import Product, has_product
 
 BFLOAT16_WEIGHT = torch.zeros(32, 32, dtype=torch.bfloat16)
 needs_products = pytest.mark.skipif(not has_product(BFLOAT16_WEIGHT), reason="no AMX, no AVX-512 BF16")
@@ -32,7 +32,7 @@ def test_a_product_is_that_of_large_numbers_rounded_once(
 ) -> None:
     weight, x = draw(*shape), draw(num_rows, shape[1], seed=1)
     bias = draw(shape[0], seed=2) if with_bias else None
-    y = TiledLinear(weight, bias)(x[None])[0]
+    y = TiledLinear(Product(weight, bias))(x[None])[0]
     exact = nn.functional.linear(x.double(), weight.double(), None if bias is None else bias.double())
     assert y.shape == exact.shape
     # Half a unit of bfloat16, and what sums in float32 lose where they nearly cancel out.
@@ -45,7 +45,7 @@ def test_no_row_depends_on_how_many_there_are(
     shape: tuple[int, int], threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    product, x = TiledLinear(draw(*shape), None), draw(120, shape[1], seed=1)
+    product, x = TiledLinear(Product(draw(*shape), None)), draw(120, shape[1], seed=1)
     whole = product(x)
     for num_rows in (1, 2, 5, 16, 17, 31, 32, 33, 64, 100):
         for start in (0, 3, 20):
@@ -57,7 +57,7 @@ def test_no_row_depends_on_how_many_there_are(
 def test_what_is_no_number_stays_in_its_row() -> None:
     x = draw(20, 64)
     x[3, 5], x[17, 0] = float("nan"), float("inf")
-    y = TiledLinear(draw(96, 64), None)(x)
+    y = TiledLinear(Product(draw(96, 64), None))(x)
     lost = ~y.isfinite().all(1)
     assert lost.nonzero().flatten().tolist() == [3, 17]
 
