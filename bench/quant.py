@@ -1,4 +1,4 @@
-"""A decode step with int8 linear layers against the same step without: CPU time, interleaved.
+"""A decode step with int8 linear layers against the same step without: wall clock, interleaved.
 
 Each round takes one step of each, in turn; a figure is the ratio of the two times in one round.
 """
@@ -16,13 +16,15 @@ from transformers.utils import logging as transformers_logging
 
 from bench.random_llama import random_llama
 from shared.sampling import SamplingParams
-from workers.engine.config import Quant
+from workers.engine.config import EngineConfig, Quant
 from workers.engine.int8_linear import WrongProduct
 from workers.engine.kv_budget import KVBudget
 from workers.engine.loader import prepare_model, resolve_dtype
 from workers.engine.model_runner import ModelRunner
 from workers.engine.scheduler import Plan, Row
 from workers.engine.sequence import Sequence
+from workers.engine.threads import use_threads
+from workers.native.ops import compute_threads
 
 #: Tokens that each row has in its cache.
 NUM_CACHED = 128
@@ -49,22 +51,24 @@ class Steps:
         sampling = SamplingParams(max_tokens=1, seed=0)
         self._sequence = Sequence("bench", 0, sampling, token_ids, num_prompt_tokens=NUM_CACHED)
 
-    def cpu_s(self, num_rows: int) -> float:
+    def wall_s(self, num_rows: int) -> float:
         rows = tuple(Row(self._sequence, slot, NUM_CACHED - 1, 1) for slot in range(num_rows))
-        start = time.process_time()
+        start = time.perf_counter()
         self._runner.run(Plan(rows))
-        return time.process_time() - start
+        return time.perf_counter() - start
 
 
 def measure(contestants: dict[Quant, Steps], num_rows: int, num_rounds: int) -> None:
-    rounds = [{name: steps.cpu_s(num_rows) for name, steps in contestants.items()} for _ in range(num_rounds)]
-    ratios = sorted(times["none"] / times["int8"] for times in rounds[1:])
-    medians = {name: 1000 * statistics.median(times[name] for times in rounds[1:]) for name in contestants}
-    print(
-        f"{num_rows:4} rows: none {medians['none']:6.1f} ms, int8 {medians['int8']:6.1f} ms; none to int8"
-        f" {ratios[0]:.2f} {statistics.median(ratios):.2f} {ratios[-1]:.2f}",
-        flush=True,
-    )
+    rounds = [
+        {name: steps.wall_s(num_rows) for name, steps in contestants.items()} for _ in range(num_rounds)
+    ]
+    ratios = [times["none"] / times["int8"] for times in rounds[1:]]
+    none, int8 = (_spread([1000 * times[name] for times in rounds[1:]]) for name in ("none", "int8"))
+    print(f"{num_rows:4} rows: none {none} ms, int8 {int8} ms; none to int8 {_spread(ratios)}", flush=True)
+
+
+def _spread(values: list[float]) -> str:
+    return f"{min(values):.2f} {statistics.median(values):.2f} {max(values):.2f}"
 
 
 def main() -> None:
@@ -73,15 +77,15 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=768, help="width of the random one")
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 4, 8, 32])
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, help="default: as a worker has")
     parser.add_argument("--rounds", type=int, default=60)
     options = parser.parse_args()
     transformers_logging.set_verbosity_error()
-    torch.set_num_threads(options.threads)
     dtype = resolve_dtype("auto", torch.device("cpu"), LlamaConfig())
     contestants: dict[Quant, Steps] = {}
     quants: tuple[Quant, ...] = ("none", "int8")
     for quant in quants:
+        use_threads(EngineConfig("", quant=quant, threads=options.threads), torch.device("cpu"), dtype)
         if options.model is None:
             model = random_model(options.hidden, options.layers).to(dtype)
         else:
@@ -93,7 +97,7 @@ def main() -> None:
         contestants[quant] = Steps(model)
         name = options.model or f"random Llama, {options.layers} layers of {options.hidden}"
         print(f"{name}, {dtype}, {quant}, exact: {exactness.is_exact}")
-    print("CPU time of a step (median), and ratios within a round: least, median, most")
+    print(f"A step on {compute_threads()} threads, and ratios within a round: least, median, most")
     for num_rows in options.rows:
         measure(contestants, num_rows, options.rounds)
 

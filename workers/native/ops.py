@@ -10,6 +10,7 @@ import ctypes
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -50,8 +51,10 @@ class NativeLibrary:
 def native_library() -> NativeLibrary | None:
     """The library, built at the first call of this machine; None where it cannot be."""
     path = compile_native()
-    if path is None:
-        return None
+    return None if path is None else load_library(path)
+
+
+def load_library(path: Path) -> NativeLibrary:
     library = ctypes.CDLL(str(path))
     library.workspace_size.restype = ctypes.c_int64
     library.workspace_size.argtypes = [ctypes.c_int64]

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from shared.sampling import SamplingParams
 from tests.models import tiny_model
+from workers.engine.config import Quant
 from workers.engine.fused_decoder import FusedDecoder
 from workers.engine.kv_budget import KVBudget
 from workers.engine.kv_cache import SlotCache
@@ -17,7 +18,7 @@ from workers.engine.loader import prepare_model
 from workers.engine.model_runner import ModelRunner
 from workers.engine.scheduler import Plan, Row
 from workers.engine.sequence import Sequence
-from workers.native.ops import has_products, native_library
+from workers.native.ops import has_int8_products, has_products, native_library
 
 pytestmark = pytest.mark.skipif(native_library() is None, reason="no C compiler here")
 
@@ -96,10 +97,27 @@ needs_products = pytest.mark.skipif(
 )
 
 
-@needs_products
-def test_steps_that_are_recorded_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_model("llama", **HEADS, max_position_embeddings=1024).bfloat16()
-    prepare_model(model)
+needs_int8_products = pytest.mark.skipif(
+    not has_int8_products(torch.device("cpu"), torch.bfloat16), reason="no AMX, no AVX-512 VNNI"
+)
+#: What all products of ours take: multiples of 64. One layer, since 8 bits spoil more of so small a model.
+WIDTHS: dict[str, Any] = {
+    "num_hidden_layers": 1,
+    "hidden_size": 128,
+    "intermediate_size": 192,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+    "max_position_embeddings": 1024,
+}
+
+
+@pytest.mark.parametrize(
+    "quant", [pytest.param("none", marks=needs_products), pytest.param("int8", marks=needs_int8_products)]
+)
+def test_steps_that_are_recorded_are_the_same(quant: Quant, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama", **WIDTHS).bfloat16()
+    prepare_model(model, quant)
     assert model.base_model._is_native
     found = compute_steps(model)
     monkeypatch.setattr(model.base_model, "_is_native", False)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from tests.models import tiny_model, write_tiny_model
 from tests.tiny_gguf import write_tiny_gguf
 from workers.engine.assembly import make_engine
 from workers.engine.attention import UnsupportedModel
-from workers.engine.config import EngineConfig
+from workers.engine.config import EngineConfig, Quant
 from workers.engine.int8_linear import Int8Linear
 from workers.engine.loader import (
     MissingChatTemplate,
@@ -25,7 +26,8 @@ from workers.engine.loader import (
     resolve_dtype,
 )
 from workers.engine.model_files import ModelFiles, ModelLoadError
-from workers.engine.threads import available_cores, default_threads
+from workers.engine.threads import available_cores, default_threads, use_threads
+from workers.native.ops import compute_threads, has_int8_products, has_products, share_with_helpers
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +120,22 @@ def test_int8_is_another_revision_another_fingerprint_and_exact(directory: Path)
     assert plain.revision != rounded.revision == rounded.fingerprint.model_revision
     assert plain.fingerprint.id != rounded.fingerprint.id
     assert rounded.is_exact
+
+
+@pytest.mark.parametrize("quant", ["none", "int8"])
+def test_threads_are_our_own_where_products_are(quant: Quant) -> None:
+    config = EngineConfig("model", dtype="bfloat16", quant=quant, threads=3)
+    device, before = torch.device("cpu"), torch.get_num_threads()
+    has_own = {"none": has_products, "int8": has_int8_products}[quant](device, torch.bfloat16)
+    try:
+        use_threads(config, device, torch.bfloat16)
+        assert (torch.get_num_threads(), compute_threads()) == (1 if has_own else 3, 3)
+        use_threads(replace(config, native="off"), device, torch.bfloat16)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+        if has_own:
+            share_with_helpers(0)
 
 
 def test_int8_is_refused_where_it_cannot_be_computed(monkeypatch: pytest.MonkeyPatch) -> None:

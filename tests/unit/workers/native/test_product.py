@@ -11,6 +11,7 @@ from workers.native.products import Product, has_product
 
 BFLOAT16_WEIGHT = torch.zeros(32, 32, dtype=torch.bfloat16)
 needs_products = pytest.mark.skipif(not has_product(BFLOAT16_WEIGHT), reason="no AMX, no AVX-512 BF16")
+with_each_build = pytest.mark.usefixtures("build")
 SHAPES = [(32, 32), (576, 1536), (960, 576), (4096, 768), (2048, 2048)]
 
 
@@ -24,6 +25,7 @@ def threads(request: pytest.FixtureRequest) -> int:
 
 
 @needs_products
+@with_each_build
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("num_rows", [0, 1, 15, 16, 17, 32, 33, 47, 100])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -40,6 +42,7 @@ def test_a_product_is_that_of_large_numbers_rounded_once(
 
 
 @needs_products
+@with_each_build
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_no_row_depends_on_how_many_there_are(
     shape: tuple[int, int], threads: int, monkeypatch: pytest.MonkeyPatch
@@ -54,6 +57,7 @@ def test_no_row_depends_on_how_many_there_are(
 
 
 @needs_products
+@with_each_build
 def test_what_is_no_number_stays_in_its_row() -> None:
     x = draw(20, 64)
     x[3, 5], x[17, 0] = float("nan"), float("inf")
