@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import ssl
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 
@@ -112,8 +113,10 @@ async def _collaborators(prepared: Prepared) -> AsyncIterator[tuple[Probes, Deat
     ringer = Ringer(celery, broker)
     store = JobStore(redis)
     try:
-        # The environment may name a proxy; the parts of this machine are not behind it.
-        async with httpx.AsyncClient(timeout=1, trust_env=False) as http:
+        # The environment may name a proxy; the parts of this machine are not behind it. As they speak plain
+        # HTTP, a context that trusts nobody will do: reading all certificates takes 40 ms of every start.
+        trust_none = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        async with httpx.AsyncClient(timeout=1, trust_env=False, verify=trust_none) as http:
             yield Probes(store, http), DeathNotice(store, ringer)
     finally:
         ringer.close()

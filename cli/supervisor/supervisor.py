@@ -22,12 +22,19 @@ from shared.lease import EX_DRAINED
 
 logger = logging.getLogger(__name__)
 
-#: Between two looks at a child that starts.
-_PROBE_S = 0.1
+#: Between two looks at a child that starts: at first, for Redis takes but some 20 ms, and at most.
+_FIRST_PROBE_S, _PROBE_S = 0.01, 0.1
 #: Between two looks for a wish that a drained worker start again.
 _REQUEST_S = 0.2
 #: Deaths in a row, before everything was up once, that are taken as final.
 _START_ATTEMPTS = 3
+#: Who is started together, and who of all must be ready before the next are. Flower, which nobody waits for,
+#: would only take its cores from the others while those import.
+_START_ORDER: tuple[tuple[frozenset[Role], frozenset[Role]], ...] = (
+    (frozenset({"redis"}), frozenset({"redis"})),
+    (frozenset({"api", "worker"}), frozenset({"api"})),
+    (frozenset({"flower"}), frozenset({"flower", "worker"})),
+)
 #: Who is stopped before whom: workers give their jobs back, which takes a Redis.
 _STOP_ORDER: tuple[frozenset[Role], ...] = (
     frozenset({"worker"}), frozenset({"api", "flower"}), frozenset({"redis"})
@@ -62,23 +69,22 @@ class Supervisor:
         self._is_up = False
 
     async def start(self, keepers: asyncio.TaskGroup) -> None:
-        """Bring all children up, Redis first; `keepers` gets the tasks that keep them so.
+        """Bring all children up, in order; `keepers` gets the tasks that keep them so.
 
         They raise ChildFailed when a child does not come up, and never after all have.
         """
         ready = {child.plan.id: asyncio.Event() for child in self.children}
-        for first in (True, False):
-            batch = [child for child in self.children if (child.plan.role == "redis") is first]
-            for child in batch:
+        for started, awaited in _START_ORDER:
+            for child in self._of(started):
                 keepers.create_task(self._keep(child, ready[child.plan.id]))
-            for child in batch:
+            for child in self._of(awaited):
                 await ready[child.plan.id].wait()
         self._is_up = True
 
     async def stop(self) -> None:
         """Stop all, in order. Each of the three stages takes at most the grace time."""
         for roles in _STOP_ORDER:
-            stage = [child for child in self.children if child.plan.role in roles]
+            stage = self._of(roles)
             await asyncio.gather(*(child.stop(self._grace_s) for child in stage))
             for child in stage:
                 logger.info("%s is stopped", child.plan.id)
@@ -89,6 +95,9 @@ class Supervisor:
         for child in self.children:
             if child.pid is not None:
                 child.kill()
+
+    def _of(self, roles: frozenset[Role]) -> list[Child]:
+        return [child for child in self.children if child.plan.role in roles]
 
     async def _keep(self, child: Child, ready: asyncio.Event) -> None:
         backoff = Backoff()
@@ -123,8 +132,10 @@ class Supervisor:
         return status
 
     async def _await_ready(self, child: Child, ready: asyncio.Event) -> None:
+        wait_s = _FIRST_PROBE_S
         while child.pid is not None and not await self._probe(child.plan, child.pid):
-            await asyncio.sleep(_PROBE_S)
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _PROBE_S)
         if child.pid is not None:
             child.state = "ready"
             logger.info("%s is ready", child.plan.id)

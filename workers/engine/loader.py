@@ -80,7 +80,8 @@ def load_model(
     devices = [torch.device(part) for part in parts_of(config.device)]
     dtype = resolve_dtype(config.dtype, devices[0], files.config)
     use_threads(config, devices[0], dtype)
-    tokenizer = files.tokenizer()
+    # A copy takes as long as reading the file does, and the engine changes nothing.
+    tokenizer = files.pristine_tokenizer
     with _reported(on_progress):
         model = _read_model(files, devices, dtype)
     exactness = prepare_model(model, config.quant, config.native)

@@ -97,11 +97,12 @@ class ModelFiles:
             raise ModelLoadError(f"{self.path} has no usable configuration: {error}") from error
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """One of its own for each caller: they cannot be shared. Raises ModelLoadError."""
-        return copy.deepcopy(self._tokenizer)
+        """One of its own for each caller, who may change it. Raises ModelLoadError."""
+        return copy.deepcopy(self.pristine_tokenizer)
 
     @cached_property
-    def _tokenizer(self) -> PreTrainedTokenizerBase:
+    def pristine_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The one that the others are copies of, for whoever only reads it. Raises ModelLoadError."""
         try:
             tokenizer = AutoTokenizer.from_pretrained(**self.arguments)
         except _UNREADABLE as error:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gc
 
-from shared.garbage import spare_what_lives
+from shared.garbage import spare_what_lives, without_collecting
 
 
 def _num_full_collections() -> int:
@@ -17,5 +17,16 @@ def test_new_garbage_is_collected_however_much_lives() -> None:
         new: list[list[object]] = [[] for _ in range(len(alive) // 5)]
         assert _num_full_collections() > before
         assert len(new) < len(alive) / 4
+    finally:
+        gc.unfreeze()
+
+
+def test_what_imports_made_is_not_looked_at_again() -> None:
+    try:
+        with without_collecting():
+            made: list[list[object]] = [[] for _ in range(1000)]
+            assert not gc.isenabled()
+        assert gc.isenabled()
+        assert not {id(each) for each in made} & {id(each) for each in gc.get_objects()}
     finally:
         gc.unfreeze()
