@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -19,8 +20,11 @@ TEMPLATE = (
 )
 
 
-def make_tiny_chat_model(directory: Path) -> Path:
-    """Write the model to `directory` and answer it. The same weights at every call."""
+def make_tiny_chat_model(directory: Path, **overrides: Any) -> Path:
+    """Write the model to `directory` and answer it. The same weights at every call.
+
+    `overrides`: of its configuration.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -38,18 +42,21 @@ def make_tiny_chat_model(directory: Path) -> Path:
         model_max_length=CONTEXT,
     )
     fast.chat_template = TEMPLATE
+    shape: dict[str, Any] = {
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+    }
     config = LlamaConfig(
         vocab_size=len(fast),
-        hidden_size=48,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=6,
-        num_key_value_heads=2,
         max_position_embeddings=CONTEXT,
         bos_token_id=fast.bos_token_id,
         eos_token_id=fast.eos_token_id,
         pad_token_id=fast.pad_token_id,
         tie_word_embeddings=False,
+        **(shape | overrides),
     )
     torch.manual_seed(7)
     model = LlamaForCausalLM(config)

@@ -1,4 +1,7 @@
-"""`make soak SECONDS=1800`: memory over time, a report, and an exit code."""
+"""`make soak SECONDS=1800`: memory over time, a report, and an exit code.
+
+make soak ARGS="--model .baton/models/SmolLM2-135M-Instruct --dtype bfloat16"
+"""
 
 from __future__ import annotations
 
@@ -29,10 +32,10 @@ POOL_SIZE = 150
 _REPORTS = 20
 
 
-def load(directory: Path) -> tuple[LoadedModel, EngineConfig]:
-    """The tiny chat model, and a configuration in which memory is short."""
+def load(directory: Path, dtype: str) -> tuple[LoadedModel, EngineConfig]:
+    """The model, and a configuration in which memory is short."""
     config = EngineConfig(
-        str(directory), dtype="float32", max_slots=16, max_kv_tokens=MAX_KV_TOKENS, max_model_len=1024
+        str(directory), dtype=dtype, max_slots=16, max_kv_tokens=MAX_KV_TOKENS, max_model_len=1024
     )
     return load_model(config), config
 
@@ -67,11 +70,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=1800)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--model", type=Path, help="default: a tiny random one")
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--report", type=Path, help="page to write")
     options = parser.parse_args()
     chance = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as directory:
-        loaded, config = load(make_tiny_chat_model(Path(directory) / "tiny"))
+        model = options.model or make_tiny_chat_model(Path(directory) / "tiny")
+        loaded, config = load(model, options.dtype)
     plain = make_engine(loaded, replace(config, speculation="off"))
     pool = make_pool(plain, chance, POOL_SIZE, len(loaded.tokenizer))
     engine = make_engine(loaded, config)

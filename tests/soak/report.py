@@ -8,10 +8,11 @@ from dataclasses import dataclass, fields
 #: What the process may grow by from the second quarter of the time to the last, in MiB.
 MAX_GROWTH_MIB = 32
 _WHY_FIRST = """\
-Memory grows at first because oneDNN compiles a product anew for each number of rows and keeps it: some
-0.55 MiB for each number of rows and shape of weights. It ends when all numbers of rows have been met, up to
-256 (`max_step_tokens`). Half of it is oneDNN's primitive cache; with `ONEDNN_PRIMITIVE_CACHE_CAPACITY=64` the
-other half, kernels that it never frees, grows alike, and what is freed in between stays as gaps.
+Where products are oneDNN's, memory grows at first: it compiles a product anew for each number of rows and
+keeps it, some 0.55 MiB for each number of rows and shape of weights. It ends when all numbers of rows have
+been met, up to 256 (`max_step_tokens`). Half of it is oneDNN's primitive cache; with
+`ONEDNN_PRIMITIVE_CACHE_CAPACITY=64` the other half, kernels that it never frees, grows alike, and what is
+freed in between stays as gaps.
 """
 
 

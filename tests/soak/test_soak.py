@@ -4,15 +4,26 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+import torch
+
 from tests.soak.__main__ import load
 from tests.soak.pool import make_pool
 from tests.soak.soak import Soak, most_at_once
 from tests.tiny_chat_model import make_tiny_chat_model
 from workers.engine.assembly import make_engine
+from workers.native.ops import has_products
+
+#: A shape whose products our own are made for.
+OF_OUR_PRODUCTS = {"hidden_size": 96, "num_attention_heads": 3, "num_key_value_heads": 1}
 
 
-def test_whatever_comes_and_goes_each_answer_is_the_one_it_has_alone(tmp_path: Path) -> None:
-    loaded, config = load(make_tiny_chat_model(tmp_path / "tiny"))
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_whatever_comes_and_goes_each_answer_is_the_one_it_has_alone(tmp_path: Path, dtype: str) -> None:
+    if dtype == "bfloat16" and not has_products(torch.device("cpu"), torch.bfloat16):
+        pytest.skip("this CPU has no products of ours")
+    shape = OF_OUR_PRODUCTS if dtype == "bfloat16" else {}
+    loaded, config = load(make_tiny_chat_model(tmp_path / "tiny", **shape), dtype)
     chance = random.Random(2)
     plain = make_engine(loaded, replace(config, speculation="off"))
     pool = make_pool(plain, chance, 25, len(loaded.tokenizer))
