@@ -13,6 +13,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import psutil
 
@@ -22,7 +23,7 @@ from tests.soak.report import MAX_GROWTH_MIB, Moment, conclusion, growth_mib, pa
 from tests.soak.soak import Soak, most_at_once
 from tests.tiny_chat_model import make_tiny_chat_model
 from workers.engine.assembly import make_engine
-from workers.engine.config import EngineConfig
+from workers.engine.config import DType, EngineConfig
 from workers.engine.engine import Engine
 from workers.engine.loader import LoadedModel, load_model
 
@@ -32,7 +33,7 @@ POOL_SIZE = 150
 _REPORTS = 20
 
 
-def load(directory: Path, dtype: str) -> tuple[LoadedModel, EngineConfig]:
+def load(directory: Path, dtype: DType) -> tuple[LoadedModel, EngineConfig]:
     """The model, and a configuration in which memory is short."""
     config = EngineConfig(
         str(directory), dtype=dtype, max_slots=16, max_kv_tokens=MAX_KV_TOKENS, max_model_len=1024
@@ -71,7 +72,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1800)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--model", type=Path, help="default: a tiny random one")
-    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--dtype", default="float32", choices=get_args(DType))
     parser.add_argument("--report", type=Path, help="page to write")
     options = parser.parse_args()
     chance = random.Random(options.seed)

@@ -12,6 +12,7 @@ from tests.soak.pool import make_pool
 from tests.soak.soak import Soak, most_at_once
 from tests.tiny_chat_model import make_tiny_chat_model
 from workers.engine.assembly import make_engine
+from workers.engine.config import DType
 from workers.native.ops import has_products
 
 #: A shape whose products our own are made for.
@@ -19,7 +20,7 @@ OF_OUR_PRODUCTS = {"hidden_size": 96, "num_attention_heads": 3, "num_key_value_h
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_whatever_comes_and_goes_each_answer_is_the_one_it_has_alone(tmp_path: Path, dtype: str) -> None:
+def test_whatever_comes_and_goes_each_answer_is_the_one_it_has_alone(tmp_path: Path, dtype: DType) -> None:
     if dtype == "bfloat16" and not has_products(torch.device("cpu"), torch.bfloat16):
         pytest.skip("this CPU has no products of ours")
     shape = OF_OUR_PRODUCTS if dtype == "bfloat16" else {}
