@@ -101,9 +101,19 @@ class Sampler:
         gives some token, and one of which nothing may be drawn gives the likeliest that its grammar allows.
         """
         assert logits.shape[0] == len(rows)
-        if all(row.is_plain for row in rows):
-            return [Drawn(token_id) for token_id in self._find_likeliest(logits).tolist()]
-        logits = logits.float()
+        others = [i for i, row in enumerate(rows) if not row.is_plain]
+        if len(others) == len(rows):
+            return self._sample(logits.float(), rows)
+        drawn = [Drawn(token_id) for token_id in self._find_likeliest(logits).tolist()]
+        if others:
+            # Of their own: the plain rows beside them cost no more than alone.
+            sampled = self._sample(logits[others].float(), [rows[i] for i in others])
+            for i, token in zip(others, sampled, strict=True):
+                drawn[i] = token
+        return drawn
+
+    def _sample(self, logits: Tensor, rows: Sequence[SampleRow]) -> list[Drawn]:
+        """The same for float32, by all that may be asked for."""
         with masked(logits, _constrained(rows)):
             with adjusted(logits, _due(rows)):
                 best = self._find_likeliest(logits)
