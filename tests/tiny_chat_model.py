@@ -20,11 +20,7 @@ TEMPLATE = (
 )
 
 
-def make_tiny_chat_model(directory: Path, **overrides: Any) -> Path:
-    """Write the model to `directory` and answer it. The same weights at every call.
-
-    `overrides`: of its configuration.
-    """
+def _tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -42,6 +38,15 @@ def make_tiny_chat_model(directory: Path, **overrides: Any) -> Path:
         model_max_length=CONTEXT,
     )
     fast.chat_template = TEMPLATE
+    return fast
+
+
+def make_tiny_chat_model(directory: Path, **overrides: Any) -> Path:
+    """Write the model to `directory` and answer it. The same weights at every call.
+
+    `overrides`: of its configuration.
+    """
+    fast = _tokenizer()
     shape: dict[str, Any] = {
         "hidden_size": 48,
         "intermediate_size": 96,
