@@ -15,11 +15,9 @@ from torch import nn
 from shared.errors import BatonError
 from workers.engine.config import Native
 from workers.engine.tiled_linear import TiledLinear
-from workers.native.products import Int8Product, has_int8_product
+from workers.native.products import ZERO, Int8Product, has_int8_product
 
 _LARGEST = 127
-#: What is added to inputs, since oneDNN's fast products take unsigned ones.
-_ZERO = 128
 #: Rows of weights that are rounded at once.
 _BLOCK = 4096
 _PROBED_ROWS = (1, 2, 3, 5, 8, 13, 31)
@@ -58,7 +56,7 @@ class Int8Linear(nn.Module):
         y: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
             rounded,
             1.0,
-            _ZERO,
+            ZERO,
             self._packed,
             self._scales,
             self._zeros,
@@ -104,7 +102,7 @@ def round_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def round_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """[rows, in] as uint8, of which 128 means nought, and a float32 scale per row [rows, 1]."""
     scales = _scales(x)
-    return (x / scales).add_(_ZERO + 0.5).to(torch.uint8), scales
+    return (x / scales).add_(ZERO + 0.5).to(torch.uint8), scales
 
 
 def _scales(x: torch.Tensor) -> torch.Tensor:

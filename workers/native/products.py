@@ -13,8 +13,8 @@ from workers.native.recording import perform
 _PANEL = 32
 #: Bytes of an output's weights are multiples of it.
 _DEPTH = 64
-#: What a rounded input of nought is.
-_ZERO = 128
+#: What a rounded input of nought is: the fast products, oneDNN's as well, take unsigned ones.
+ZERO = 128
 
 #: Where the weights lie.
 _weights = HugePool()
@@ -69,7 +69,7 @@ class Int8Product:
         self.outputs, self.inputs = rounded.shape
         self._weight = _in_tiles(rounded)
         self._scales, self._bias = scales.contiguous(), bias
-        self._surplus = rounded.sum(1, dtype=torch.int32).mul_(_ZERO)
+        self._surplus = rounded.sum(1, dtype=torch.int32).mul_(ZERO)
         self._arguments = Int8ProductArguments(
             weight=self._weight.data_ptr(),
             bias=None if bias is None else bias.data_ptr(),
