@@ -21,7 +21,8 @@ from torch import Tensor
 
 from shared.sampling import SamplingParams
 from workers.engine.adjustments import Adjustments
-from workers.engine.sampler import Sampler, SampleRow
+from workers.engine.sample_row import SampleRow
+from workers.engine.sampler import Sampler
 
 #: Rows and vocabulary: SmolLM2 and Llama 3.
 SHAPES = ((32, 49152), (64, 128256))

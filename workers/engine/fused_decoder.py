@@ -8,6 +8,8 @@ save most of what a step of few rows spends on calls, and on reading and writing
 from __future__ import annotations
 
 import weakref
+from collections import OrderedDict
+from itertools import chain
 from typing import Any
 
 import torch
@@ -36,8 +38,13 @@ from workers.native.recording import Recording
 #: Cosines and sines of the step's positions, each [T, dim].
 _Angles = tuple[torch.Tensor, torch.Tensor]
 
+#: Of each part of a step its shelf, where its tokens begin and end, and how many rows they are of.
+_Shape = tuple[tuple[int, int, int, int], ...]
+
 #: Decoders of transformers that are computed alike.
 _DECODERS = frozenset({"LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model"})
+#: Steps of so many shapes stay recorded: those with guesses have as many shapes as there may be guesses.
+_MAX_RECORDED = 32
 
 
 def fuse_decoder(model: PreTrainedModel) -> None:
@@ -72,7 +79,7 @@ class FusedDecoder(nn.Module):
         self._layers = [_Layer(layer, index) for index, layer in enumerate(decoder.layers)]
         self._norm = _norm(decoder.norm)
         self._is_native = all(layer.is_native for layer in self._layers)
-        self._recorded: _RecordedStep | None = None
+        self._recorded: _RecordedSteps | None = None
 
     def forward(
         self, input_ids: torch.Tensor, position_ids: torch.Tensor, past_key_values: SlotCache, **_rest: Any
@@ -84,18 +91,25 @@ class FusedDecoder(nn.Module):
         return BaseModelOutputWithPast(last_hidden_state=normed[None, : len(states)])
 
     def _run(self, cache: SlotCache, states: torch.Tensor, angles: _Angles) -> torch.Tensor:
-        """The last hidden states; of steps in which all rows decode they are valid until the next step."""
+        """The last hidden states; of steps in which all rows decode they are valid until such a step is next."""
         batch = cache.batch
-        if not self._is_native or not batch.is_decoding:
-            step = _Step(states if self._is_native else _padded(states), angles, batch.parts)
+        if self._is_native and batch.is_decoding:
+            step = _Step(states, angles, batch.parts)
+            return self._recorded_step(cache, step).run(step)
+        step = _Step(states if self._is_native else _padded(states), angles, batch.parts)
+        self._compute(cache, step)
+        return step.normed
+
+    def _recorded_step(self, cache: SlotCache, step: _Step) -> _RecordedStep:
+        """One of the shape of `step`."""
+        if self._recorded is None or not self._recorded.are_of(cache):
+            self._recorded = _RecordedSteps(cache)
+        if (known := self._recorded.find(step.shape)) is not None:
+            return known
+        recording = new_recording()
+        with recording.record():
             self._compute(cache, step)
-            return step.normed
-        if self._recorded is None or not self._recorded.is_like(cache):
-            step, recording = _Step(states, angles, batch.parts), new_recording()
-            with recording.record():
-                self._compute(cache, step)
-            self._recorded = _RecordedStep(cache, step, recording)
-        return self._recorded.run(states, angles, batch.parts)
+        return self._recorded.keep(step.shape, _RecordedStep(step, recording))
 
     def _compute(self, cache: SlotCache, step: _Step) -> None:
         added = None
@@ -118,13 +132,24 @@ class _Step:
         self.angles = angles
         self.parts = parts
         self.normed = torch.empty_like(states)
-        self._scratch: dict[tuple[str, int], torch.Tensor] = {}
+        #: What `scratch` gave, by name and width.
+        self.memory: dict[tuple[str, int], torch.Tensor] = {}
+
+    @property
+    def shape(self) -> _Shape:
+        return tuple((part.shelf, part.tokens.start, part.tokens.stop, len(part.rows)) for part in self.parts)
+
+    @property
+    def inputs(self) -> list[torch.Tensor]:
+        """All that two steps of one shape may differ in."""
+        of_parts = [(part.indices, part.positions, part.row_table) for part in self.parts]
+        return [self.states, *self.angles, *chain.from_iterable(of_parts)]
 
     def scratch(self, name: str, width: int) -> torch.Tensor:
         """[T, width], the same for every layer; zeros where nothing was written."""
-        if (name, width) not in self._scratch:
-            self._scratch[name, width] = self.states.new_zeros(self.states.shape[0], width)
-        return self._scratch[name, width]
+        if (name, width) not in self.memory:
+            self.memory[name, width] = self.states.new_zeros(self.states.shape[0], width)
+        return self.memory[name, width]
 
     def multiply(self, linear: Any, x: torch.Tensor, name: str) -> torch.Tensor:
         """The linear layer's output, [T, out]; where it can be, in the scratch of that name."""
@@ -137,41 +162,43 @@ class _Step:
 
 
 class _RecordedStep:
-    """A step that is computed in one call, as long as those that follow are of its shape."""
+    """A step that is computed in one call, and all others of its shape with it."""
 
-    def __init__(self, cache: SlotCache, step: _Step, recording: Recording) -> None:
-        self._step = step
+    def __init__(self, step: _Step, recording: Recording) -> None:
+        self._inputs = step.inputs
+        self._normed = step.normed
+        self._memory = step.memory
         self._recording = recording
+
+    def run(self, step: _Step) -> torch.Tensor:
+        for own, given in zip(self._inputs, step.inputs, strict=True):
+            own.copy_(given)
+        self._recording.run()
+        return self._normed
+
+
+class _RecordedSteps:
+    """The latest by their shapes, as long as the cache has the same memory."""
+
+    def __init__(self, cache: SlotCache) -> None:
         #: Not held: it may be larger than all else.
         self._cache = weakref.ref(cache)
         self._generation = cache.generation
+        self._steps: OrderedDict[_Shape, _RecordedStep] = OrderedDict()
 
-    def is_like(self, cache: SlotCache) -> bool:
-        """Whether the cache's step has equally many rows, in the same memory."""
-        return (
-            cache is self._cache()
-            and cache.generation == self._generation
-            and _shape(cache.batch.parts) == _shape(self._step.parts)
-        )
+    def are_of(self, cache: SlotCache) -> bool:
+        return cache is self._cache() and cache.generation == self._generation
 
-    def run(self, states: torch.Tensor, angles: _Angles, parts: tuple[Part, ...]) -> torch.Tensor:
-        step = self._step
-        for own, given in zip((step.states, *step.angles), (states, *angles), strict=True):
-            own.copy_(given)
-        for own_part, part in zip(step.parts, parts, strict=True):
-            for own, given in zip(_changing(own_part), _changing(part), strict=True):
-                own.copy_(given)
-        self._recording.run()
-        return step.normed
+    def find(self, shape: _Shape) -> _RecordedStep | None:
+        if shape in self._steps:
+            self._steps.move_to_end(shape)
+        return self._steps.get(shape)
 
-
-def _shape(parts: tuple[Part, ...]) -> list[tuple[int, slice]]:
-    return [(part.shelf, part.tokens) for part in parts]
-
-
-def _changing(part: Part) -> tuple[torch.Tensor, ...]:
-    """What differs between two steps of one shape, and is read of them."""
-    return part.indices, part.positions, part.row_table
+    def keep(self, shape: _Shape, step: _RecordedStep) -> _RecordedStep:
+        self._steps[shape] = step
+        if len(self._steps) > _MAX_RECORDED:
+            self._steps.popitem(last=False)
+        return step
 
 
 class _Layer:

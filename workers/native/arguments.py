@@ -57,6 +57,6 @@ class Int8ProductArguments(ProductArguments):
 
 class LikeliestArguments(Structure):
     _fields_ = [
-        *((name, c_void_p) for name in ("logits", "best")),
-        *((name, c_int64) for name in ("rows", "width", "threads")),
+        *((name, c_void_p) for name in ("logits", "masks", "best")),
+        *((name, c_int64) for name in ("rows", "width", "mask_width", "threads")),
     ]

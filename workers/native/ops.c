@@ -37,6 +37,8 @@ static const ivec IOTA = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 INLINE vec splat(float value) { return value - (vec){0}; }
 
+INLINE ivec splat_int(int32_t value) { return value - (ivec){0}; }
+
 INLINE vec select_vec(ivec mask, vec yes, vec no) { return (vec)(((ivec)yes & mask) | ((ivec)no & ~mask)); }
 
 INLINE vec max_vec(vec a, vec b) { return select_vec(a > b, a, b); }
@@ -158,10 +160,23 @@ typedef struct {
 typedef struct {
     /* [rows, width], of at least LANES */
     const void *logits;
+    /* [rows, mask_width]: a bit for each token that may be, the first in the lowest bit; mask_width * 8 is at
+     * least width + MASK_SURPLUS. Null: every token may be. */
+    const uint8_t *masks;
     /* [rows] */
     int64_t *best;
-    int64_t rows, width, threads;
+    int64_t rows, width, mask_width, threads;
 } Likeliest;
+
+/* Bits behind a mask that may be read. */
+#define MASK_SURPLUS 32
+
+/* All bits of the lanes whose bit of the mask is set, from bit `from` on. */
+INLINE ivec mask_lanes(const uint8_t *mask, int64_t from) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, mask + from / 8, sizeof(bits));
+    return ((splat_int((int32_t)(bits >> from % 8)) >> IOTA) & 1) != 0;
+}
 
 /* Floats that a thread needs to attend over so many keys. */
 int64_t workspace_size(int64_t length) { return TILE * (length + LANES); }

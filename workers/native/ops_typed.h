@@ -91,16 +91,15 @@ void NAME(rotate_and_store)(const Rotation *a) {
 
 /* ---- The likeliest token: the first that none exceeds; one that is no number exceeds none ---- */
 
-static void NAME(find_likeliest)(const void *arguments, int64_t row, int thread) {
-    const Likeliest *a = arguments;
+INLINE void NAME(find_likeliest)(const Likeliest *a, int64_t row, const uint8_t *mask) {
     const element *x = (const element *)a->logits + row * a->width;
     vec most = splat(-INFINITY);
     ivec at = {0};
-    (void)thread;
     for (int64_t i = 0; i < a->width; i += LANES) {
         int64_t from = i + LANES <= a->width ? i : a->width - LANES;
         vec v = LOAD(x + from);
         ivec is_more = v > most;
+        if (mask) is_more &= mask_lanes(mask, from);
         most = select_vec(is_more, v, most);
         at = (is_more & (IOTA + (int32_t)from)) | (~is_more & at);
     }
@@ -111,6 +110,19 @@ static void NAME(find_likeliest)(const void *arguments, int64_t row, int thread)
     a->best[row] = best;
 }
 
+/* Apart, so that the compiler makes a loop of its own for rows without masks. */
+static void NAME(find_in_row)(const void *arguments, int64_t row, int thread) {
+    (void)thread;
+    NAME(find_likeliest)(arguments, row, 0);
+}
+
+static void NAME(find_in_masked_row)(const void *arguments, int64_t row, int thread) {
+    const Likeliest *a = arguments;
+    (void)thread;
+    NAME(find_likeliest)(a, row, a->masks + row * a->mask_width);
+}
+
 void NAME(likeliest)(const Likeliest *a) {
-    share(NAME(find_likeliest), a, a->rows, a->rows * a->width < MIN_SHARED ? 1 : a->threads);
+    share(a->masks ? NAME(find_in_masked_row) : NAME(find_in_row), a, a->rows,
+          a->rows * a->width < MIN_SHARED ? 1 : a->threads);
 }

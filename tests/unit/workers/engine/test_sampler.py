@@ -23,7 +23,8 @@ from tests.unit.workers.engine.sampling_reference import (
 )
 from tests.unit.workers.engine.test_matcher import TOKENS, begin
 from workers.engine.adjustments import Adjustments
-from workers.engine.sampler import Drawn, Sampler, SampleRow, uniforms
+from workers.engine.sample_row import SampleRow, uniforms
+from workers.engine.sampler import Drawn, Sampler
 from workers.engine.token_filter import TokenFilter
 
 #: Enough draws for a test of a distribution.
