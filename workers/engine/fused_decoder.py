@@ -91,7 +91,7 @@ class FusedDecoder(nn.Module):
         return BaseModelOutputWithPast(last_hidden_state=normed[None, : len(states)])
 
     def _run(self, cache: SlotCache, states: torch.Tensor, angles: _Angles) -> torch.Tensor:
-        """The last hidden states; of steps in which all rows decode they are valid until such a step is next."""
+        """The last hidden states; of steps in which all rows decode they are valid until the next step."""
         batch = cache.batch
         if self._is_native and batch.is_decoding:
             step = _Step(states, angles, batch.parts)

@@ -12,6 +12,9 @@ from shared.sampling import SamplingParams
 from workers.engine.adjustments import Adjustments
 from workers.engine.token_mask import TokenRule
 
+#: Colder than this is this: what a float32 can divide a logit by.
+MIN_TEMPERATURE = 1e-6
+
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
@@ -33,10 +36,9 @@ class SampleRow:
         return self.sampling.top_k is not None or self.sampling.top_p < 1
 
     @property
-    def is_plain(self) -> bool:
-        """Whether the likeliest token that may be drawn is all that is asked for."""
-        sampling = self.sampling
-        return sampling.is_greedy and sampling.logprobs is None and self.adjustments is None
+    def is_adjusted(self) -> bool:
+        """Whether the token is drawn from other logits than the model's."""
+        return self.adjustments is not None and self.adjustments.is_due(self.position)
 
 
 def uniforms(rows: Sequence[SampleRow]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workers.native.ops import MASK_SURPLUS
+from workers.native.drawing import MASK_SURPLUS
 
 #: For each byte of a mask, what the logits of its eight tokens may be at most. A look-up takes a quarter of
 #: the time that a fill by a mask of booleans takes.
@@ -35,7 +35,7 @@ class TokenRule(Protocol):
 
 def masks_of(rules: Sequence[TokenRule | None], num_tokens: int) -> Tensor | None:
     """uint8 [R, n]: a bit for each token that a row may draw, the first in the lowest bit of the first byte,
-    and some more bits, as `workers.native.ops.likeliest` takes it. All tokens beyond a rule's vocabulary are
+    and some more bits, as `workers.native.drawing` takes it. All tokens beyond a rule's vocabulary are
     barred; None where there are no rules."""
     if all(rule is None for rule in rules):
         return None

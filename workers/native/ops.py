@@ -18,7 +18,6 @@ import torch
 from workers.native.arguments import (
     AttentionArguments,
     GateArguments,
-    LikeliestArguments,
     NormArguments,
     RotationArguments,
 )
@@ -27,9 +26,6 @@ from workers.native.recording import Recording, perform
 
 #: Numbers that are computed at once; widths are multiples of it.
 LANES = 16
-#: Bits behind a mask of tokens that an operation may read.
-MASK_SURPLUS = 32
-
 _SUFFIX = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
@@ -255,24 +251,3 @@ class SlotAttention:
             self._workspace = torch.empty(self._threads, size)
         arguments.workspace, arguments.workspace_stride = self._workspace.data_ptr(), self._workspace.shape[1]
         perform(self._call, arguments, self._workspace)
-
-
-def likeliest(logits: torch.Tensor, masks: torch.Tensor | None = None) -> torch.Tensor:
-    """Which is the largest of each row, the first of equal ones; logits: [rows, at least LANES].
-
-    `masks`: uint8 [rows, n], a bit for each token that may be, the first in the lowest bit, and at least
-    MASK_SURPLUS bits more; None: every token may be. Where none may be the first is answered."""
-    logits = logits.contiguous()
-    best = torch.empty(logits.shape[0], dtype=torch.int64)
-    assert masks is None or 8 * masks.shape[1] >= logits.shape[1] + MASK_SURPLUS
-    arguments = LikeliestArguments(
-        logits=logits.data_ptr(),
-        masks=None if masks is None else masks.data_ptr(),
-        best=best.data_ptr(),
-        rows=logits.shape[0],
-        width=logits.shape[1],
-        mask_width=0 if masks is None else masks.shape[1],
-        threads=compute_threads(),
-    )
-    loaded_library().function("likeliest", logits.dtype)(ctypes.byref(arguments))
-    return best

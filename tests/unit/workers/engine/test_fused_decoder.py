@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 
 from shared.sampling import SamplingParams
 from tests.models import tiny_model
-from workers.engine.config import Quant
 from workers.engine import fused_decoder
+from workers.engine.config import Quant
 from workers.engine.fused_decoder import FusedDecoder
 from workers.engine.kv_budget import KVBudget
 from workers.engine.kv_cache import SlotCache
@@ -65,7 +65,7 @@ def test_nothing_is_fused_where_it_is_off() -> None:
     assert not is_fused(model)
 
 
-#: Steps of two caches: which, and the rows (slot, position of the first token, tokens, those guessed of them).
+#: Steps of two caches: which, and the rows (slot, position of the first token, tokens, guessed ones).
 STEPS: list[tuple[int, list[Any]]] = [
     (0, [(0, 0, 5), (1, 0, 3)]),
     (0, [(0, 5, 1), (1, 3, 1)]),

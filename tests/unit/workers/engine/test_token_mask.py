@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import pytest
 import torch
 
 from tests.unit.workers.engine.test_matcher import TOKENS, begin
-from workers.engine.sampler import first_of_largest
 from workers.engine.token_mask import TokenRule, bar, masks_of
-from workers.native.ops import MASK_SURPLUS, likeliest, native_library
+from workers.native.drawing import MASK_SURPLUS
 
 #: Wider than the vocabulary, by what no token stands for.
 WIDTH = len(TOKENS) + 3
@@ -37,23 +35,6 @@ def test_what_is_barred_is_minus_infinity_and_all_else_as_it_was() -> None:
 def test_a_mask_has_the_surplus_that_operations_may_read() -> None:
     masks = masks_of(rules(), WIDTH)
     assert masks is not None and 8 * masks.shape[1] >= WIDTH + MASK_SURPLUS
-
-
-@pytest.mark.parametrize(
-    "find",
-    [
-        first_of_largest,
-        pytest.param(likeliest, marks=pytest.mark.skipif(native_library() is None, reason="no compiler")),
-    ],
-)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_likeliest_is_found_among_those_that_may_be_drawn(find: object, dtype: torch.dtype) -> None:
-    assert callable(find)
-    logits = torch.zeros(3, WIDTH, dtype=dtype)
-    logits[:, -1] = 3.0
-    logits[0, ord("n")] = 1.0
-    found = find(logits, masks_of(rules(), WIDTH))
-    assert found.tolist() == [ord("n"), WIDTH - 1, ord("s")]
 
 
 def test_without_a_rule_there_are_no_masks() -> None:

@@ -1,20 +1,17 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_pos_emb
 
 from workers.native.ops import (
-    MASK_SURPLUS,
     HeadNorms,
     HeadShape,
     RMSNorm,
     Rotation,
     SiluGate,
     SlotAttention,
-    likeliest,
     native_library,
 )
 
@@ -197,39 +194,3 @@ def normed(states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     norm.weight = torch.nn.Parameter(weight)
     result: torch.Tensor = norm(states)
     return result.detach()
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("width", [16, 17, 40, 5000])
-def test_the_likeliest_token_is_the_first_of_the_largest(width: int, dtype: torch.dtype) -> None:
-    logits = draw(20, width, dtype=torch.bfloat16).to(dtype)
-    logits[3, :] = float("-inf")
-    logits[4, [1, 14, -1]] = 100.0
-    logits[5, -1] = logits[5, -2] = float("inf")
-    found = likeliest(logits)
-    assert torch.equal(found, logits.max(-1).indices)
-    assert found[3:6].tolist() == [0, 1, width - 2]
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("width", [16, 17, 40, 5000, 5003])
-def test_the_likeliest_token_is_found_among_those_that_may_be(width: int, dtype: torch.dtype) -> None:
-    logits = draw(20, width, dtype=torch.bfloat16).to(dtype)
-    logits[3, :] = float("-inf")
-    logits[4, [1, 14, -1]] = 100.0
-    may_be = draw(20, width, dtype=torch.float32, seed=1) > 0
-    may_be[4, 1] = False
-    may_be[4, 14] = True
-    may_be[5] = False
-    may_be[6] = torch.arange(width) == width - 1
-    bits = torch.nn.functional.pad(may_be, (0, -width % 8 + MASK_SURPLUS), value=True)
-    masks = torch.from_numpy(np.packbits(bits.numpy(), axis=1, bitorder="little"))
-    found = likeliest(logits, masks)
-    assert torch.equal(found, logits.masked_fill(~may_be, float("-inf")).max(-1).indices)
-    assert found[3:7].tolist() == [0, 14, 0, width - 1]
-
-
-def test_the_likeliest_token_of_a_row_without_numbers_is_one_of_it() -> None:
-    logits = torch.full((2, 20), float("nan"))
-    logits[1, 7] = -1.0
-    assert likeliest(logits).tolist() == [0, 7]
