@@ -7,17 +7,17 @@ save most of what a step of few rows spends on calls, and on reading and writing
 
 from __future__ import annotations
 
-import weakref
 from collections import OrderedDict
 from itertools import chain
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from workers.engine.batch import Part
+from workers.engine.batch import Part, round_up
 from workers.engine.kv_cache import SlotCache
 from workers.engine.linear import FusedPart
 from workers.engine.packed_linear import computed_rows
@@ -44,7 +44,9 @@ _Shape = tuple[tuple[int, int, int, int], ...]
 #: Decoders of transformers that are computed alike.
 _DECODERS = frozenset({"LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model"})
 #: Steps of so many shapes stay recorded: those with guesses have as many shapes as there may be guesses.
-_MAX_RECORDED = 32
+_MAX_RECORDED = 64
+#: Tokens that memory shared by recorded steps is for, or a multiple.
+_MEMORY_STEP = 64
 
 
 def fuse_decoder(model: PreTrainedModel) -> None:
@@ -79,7 +81,8 @@ class FusedDecoder(nn.Module):
         self._layers = [_Layer(layer, index) for index, layer in enumerate(decoder.layers)]
         self._norm = _norm(decoder.norm)
         self._is_native = all(layer.is_native for layer in self._layers)
-        self._recorded: _RecordedSteps | None = None
+        #: By cache, which it does not hold: that may be larger than all else.
+        self._recorded = WeakKeyDictionary[SlotCache, _RecordedSteps]()
 
     def forward(
         self, input_ids: torch.Tensor, position_ids: torch.Tensor, past_key_values: SlotCache, **_rest: Any
@@ -102,14 +105,15 @@ class FusedDecoder(nn.Module):
 
     def _recorded_step(self, cache: SlotCache, step: _Step) -> _RecordedStep:
         """One of the shape of `step`."""
-        if self._recorded is None or not self._recorded.are_of(cache):
-            self._recorded = _RecordedSteps(cache)
-        if (known := self._recorded.find(step.shape)) is not None:
+        recorded = self._recorded.get(cache)
+        if recorded is None or recorded.generation != cache.generation:
+            recorded = self._recorded[cache] = _RecordedSteps(cache.generation)
+        if (known := recorded.find(step.shape)) is not None:
             return known
-        recording = new_recording()
+        step.memory, recording = recorded.memory, new_recording()
         with recording.record():
             self._compute(cache, step)
-        return self._recorded.keep(step.shape, _RecordedStep(step, recording))
+        return recorded.keep(step.shape, _RecordedStep(step, recording))
 
     def _compute(self, cache: SlotCache, step: _Step) -> None:
         added = None
@@ -132,8 +136,9 @@ class _Step:
         self.angles = angles
         self.parts = parts
         self.normed = torch.empty_like(states)
-        #: What `scratch` gave, by name and width.
-        self.memory: dict[tuple[str, int], torch.Tensor] = {}
+        self.memory = _Memory()
+        #: What of it this step uses.
+        self.used: list[torch.Tensor] = []
 
     @property
     def shape(self) -> _Shape:
@@ -146,10 +151,10 @@ class _Step:
         return [self.states, *self.angles, *chain.from_iterable(of_parts)]
 
     def scratch(self, name: str, width: int) -> torch.Tensor:
-        """[T, width], the same for every layer; zeros where nothing was written."""
-        if (name, width) not in self.memory:
-            self.memory[name, width] = self.states.new_zeros(self.states.shape[0], width)
-        return self.memory[name, width]
+        """[T, width], the same for every layer; zeros where nothing was ever written."""
+        taken = self.memory.take(name, len(self.states), width, self.states.dtype)
+        self.used.append(taken)
+        return taken
 
     def multiply(self, linear: Any, x: torch.Tensor, name: str) -> torch.Tensor:
         """The linear layer's output, [T, out]; where it can be, in the scratch of that name."""
@@ -161,13 +166,29 @@ class _Step:
         return y
 
 
+class _Memory:
+    """What layers write and the next layer may write over, by name and width."""
+
+    def __init__(self, step: int = 1) -> None:
+        """It is allocated for multiples of so many tokens."""
+        self._step = step
+        self._known: dict[tuple[str, int], torch.Tensor] = {}
+
+    def take(self, name: str, num_tokens: int, width: int, dtype: torch.dtype) -> torch.Tensor:
+        known = self._known.get((name, width))
+        if known is None or len(known) < num_tokens:
+            known = torch.zeros(round_up(num_tokens, self._step), width, dtype=dtype)
+            self._known[name, width] = known
+        return known[:num_tokens]
+
+
 class _RecordedStep:
     """A step that is computed in one call, and all others of its shape with it."""
 
     def __init__(self, step: _Step, recording: Recording) -> None:
         self._inputs = step.inputs
         self._normed = step.normed
-        self._memory = step.memory
+        self._used = step.used
         self._recording = recording
 
     def run(self, step: _Step) -> torch.Tensor:
@@ -178,16 +199,13 @@ class _RecordedStep:
 
 
 class _RecordedSteps:
-    """The latest by their shapes, as long as the cache has the same memory."""
+    """The latest of one cache by their shapes, as long as it has the same memory."""
 
-    def __init__(self, cache: SlotCache) -> None:
-        #: Not held: it may be larger than all else.
-        self._cache = weakref.ref(cache)
-        self._generation = cache.generation
+    def __init__(self, generation: int) -> None:
+        self.generation = generation
+        #: Of all of them: only one is computed at a time.
+        self.memory = _Memory(_MEMORY_STEP)
         self._steps: OrderedDict[_Shape, _RecordedStep] = OrderedDict()
-
-    def are_of(self, cache: SlotCache) -> bool:
-        return cache is self._cache() and cache.generation == self._generation
 
     def find(self, shape: _Shape) -> _RecordedStep | None:
         if shape in self._steps:
