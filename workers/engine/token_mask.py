@@ -39,12 +39,14 @@ def masks_of(rules: Sequence[TokenRule | None], num_tokens: int) -> Tensor | Non
     barred; None where there are no rules."""
     if all(rule is None for rule in rules):
         return None
-    masks = np.full((len(rules), -(-(num_tokens + MASK_SURPLUS) // 8)), 0xFF, np.uint8)
+    masks = np.empty((len(rules), -(-(num_tokens + MASK_SURPLUS) // 8)), np.uint8)
     for mask, rule in zip(masks, rules, strict=True):
-        if rule is not None:
-            allowed = rule.allowed()[: len(mask)]
-            mask[: len(allowed)] = allowed
-            mask[len(allowed) :] = 0
+        if rule is None:
+            mask.fill(0xFF)
+            continue
+        allowed = rule.allowed()[: len(mask)]
+        mask[: len(allowed)] = allowed
+        mask[len(allowed) :] = 0
     return torch.from_numpy(masks)
 
 
