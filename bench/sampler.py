@@ -21,7 +21,10 @@ from torch import Tensor
 
 from shared.sampling import SamplingParams
 from workers.engine.adjustments import Adjustments
-from workers.engine.sampler import Sampler, SampleRow
+from workers.engine.native_drawing import draw_natively
+from workers.engine.sample_row import SampleRow
+from workers.engine.sampler import Sampler
+from workers.native.ops import native_library
 
 #: Rows and vocabulary: SmolLM2 and Llama 3.
 SHAPES = ((32, 49152), (64, 128256))
@@ -97,7 +100,7 @@ def report(case: Case, num_rows: int, num_tokens: int, rounds: int) -> str:
     logits = torch.randn(num_rows, num_tokens) * case.spread
     rows = case.rows(num_rows, num_tokens)
     seen = torch.randint(num_tokens, (num_rows, NUM_PROMPT + NUM_OUTPUT))
-    sampler = Sampler()
+    sampler = Sampler(draw_natively) if native_library() else Sampler()
     ours, sort = measure(
         [lambda: sampler.sample(logits, rows), lambda: by_sort(logits, rows[0].sampling, seen)], rounds
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -111,28 +110,19 @@ class Due(NamedTuple):
     adjustments: Adjustments
 
 
-@contextmanager
-def adjusted(logits: Tensor, due: Sequence[Due]) -> Iterator[None]:
-    """Within, `logits` (float32 [R, V]) hold the adjusted values; afterwards, what they held before.
+def adjust(logits: Tensor, due: Sequence[Due]) -> None:
+    """Changes `logits`, float32 [R, V], where it is due, and no id but those concerned.
 
     In vLLM's order: bias, barred stop tokens, then the penalties: repetition
     (https://arxiv.org/abs/1909.05858), frequency and presence
-    (https://platform.openai.com/docs/guides/text-generation). No id but those concerned is touched.
+    (https://platform.openai.com/docs/guides/text-generation).
     """
-    if not due:
-        yield
-        return
     tables = [each.adjustments.table(each.position) for each in due]
     rows = np.repeat([each.row for each in due], [len(ids) for ids, _ in tables])
     columns = np.concatenate([columns for _, columns in tables], axis=1)
     ids = np.concatenate([ids for ids, _ in tables])
     index = torch.from_numpy(rows).to(logits.device), torch.from_numpy(ids).to(logits.device)
-    before = logits[index]
-    logits[index] = _adjusted(before, torch.from_numpy(columns).to(logits.device))
-    try:
-        yield
-    finally:
-        logits[index] = before
+    logits[index] = _adjusted(logits[index], torch.from_numpy(columns).to(logits.device))
 
 
 def _adjusted(values: Tensor, columns: Tensor) -> Tensor:

@@ -16,12 +16,12 @@ from workers.engine.kv_cache import KVSpan
 from workers.engine.kv_form import make_budget
 from workers.engine.loader import LoadedModel
 from workers.engine.model_runner import ModelRunner
+from workers.engine.native_drawing import draw_natively
 from workers.engine.output_builder import OutputBuilder
 from workers.engine.prefix_cache import PrefixCache
 from workers.engine.sampler import Sampler
 from workers.engine.scheduler import Scheduler
 from workers.engine.vocabulary import Vocabulary
-from workers.native.ops import likeliest
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:
 
 def _sampler(loaded: LoadedModel, config: EngineConfig) -> Sampler:
     is_native = uses_operations(config.native, loaded.model.device, loaded.model.dtype)
-    return Sampler(likeliest) if is_native else Sampler()
+    return Sampler(draw_natively) if is_native else Sampler()
 
 
 def _kv_budget(loaded: LoadedModel, config: EngineConfig) -> KVBudget:

@@ -124,8 +124,8 @@ class Batch:
 
     @property
     def is_decoding(self) -> bool:
-        """Whether every row has one token."""
-        return all(len(part.rows) == len(part.indices) for part in self.parts)
+        """Whether every row has one token, and what is guessed to follow."""
+        return all(row.num_own == 1 for part in self.parts for row in part.rows)
 
 
 def make_batch(plan: Plan, places: Mapping[int, Place], device: torch.device) -> Batch:

@@ -7,15 +7,17 @@ save most of what a step of few rows spends on calls, and on reading and writing
 
 from __future__ import annotations
 
-import weakref
+from collections import OrderedDict
+from itertools import chain
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from workers.engine.batch import Part
+from workers.engine.batch import Part, round_up
 from workers.engine.kv_cache import SlotCache
 from workers.engine.linear import FusedPart
 from workers.engine.packed_linear import computed_rows
@@ -36,8 +38,15 @@ from workers.native.recording import Recording
 #: Cosines and sines of the step's positions, each [T, dim].
 _Angles = tuple[torch.Tensor, torch.Tensor]
 
+#: Of each part of a step its shelf, where its tokens begin and end, and how many rows they are of.
+_Shape = tuple[tuple[int, int, int, int], ...]
+
 #: Decoders of transformers that are computed alike.
 _DECODERS = frozenset({"LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model"})
+#: Steps of so many shapes stay recorded: those with guesses have as many shapes as there may be guesses.
+_MAX_RECORDED = 64
+#: Tokens that memory shared by recorded steps is for, or a multiple.
+_MEMORY_STEP = 64
 
 
 def fuse_decoder(model: PreTrainedModel) -> None:
@@ -72,7 +81,8 @@ class FusedDecoder(nn.Module):
         self._layers = [_Layer(layer, index) for index, layer in enumerate(decoder.layers)]
         self._norm = _norm(decoder.norm)
         self._is_native = all(layer.is_native for layer in self._layers)
-        self._recorded: _RecordedStep | None = None
+        #: By cache, which it does not hold: that may be larger than all else.
+        self._recorded = WeakKeyDictionary[SlotCache, _RecordedSteps]()
 
     def forward(
         self, input_ids: torch.Tensor, position_ids: torch.Tensor, past_key_values: SlotCache, **_rest: Any
@@ -86,16 +96,24 @@ class FusedDecoder(nn.Module):
     def _run(self, cache: SlotCache, states: torch.Tensor, angles: _Angles) -> torch.Tensor:
         """The last hidden states; of steps in which all rows decode they are valid until the next step."""
         batch = cache.batch
-        if not self._is_native or not batch.is_decoding:
-            step = _Step(states if self._is_native else _padded(states), angles, batch.parts)
+        if self._is_native and batch.is_decoding:
+            step = _Step(states, angles, batch.parts)
+            return self._recorded_step(cache, step).run(step)
+        step = _Step(states if self._is_native else _padded(states), angles, batch.parts)
+        self._compute(cache, step)
+        return step.normed
+
+    def _recorded_step(self, cache: SlotCache, step: _Step) -> _RecordedStep:
+        """One of the shape of `step`."""
+        recorded = self._recorded.get(cache)
+        if recorded is None or recorded.generation != cache.generation:
+            recorded = self._recorded[cache] = _RecordedSteps(cache.generation)
+        if (known := recorded.find(step.shape)) is not None:
+            return known
+        step.memory, recording = recorded.memory, new_recording()
+        with recording.record():
             self._compute(cache, step)
-            return step.normed
-        if self._recorded is None or not self._recorded.is_like(cache):
-            step, recording = _Step(states, angles, batch.parts), new_recording()
-            with recording.record():
-                self._compute(cache, step)
-            self._recorded = _RecordedStep(cache, step, recording)
-        return self._recorded.run(states, angles, batch.parts)
+        return recorded.keep(step.shape, _RecordedStep(step, recording))
 
     def _compute(self, cache: SlotCache, step: _Step) -> None:
         added = None
@@ -118,13 +136,25 @@ class _Step:
         self.angles = angles
         self.parts = parts
         self.normed = torch.empty_like(states)
-        self._scratch: dict[tuple[str, int], torch.Tensor] = {}
+        self.memory = _Memory()
+        #: What of it this step uses.
+        self.used: list[torch.Tensor] = []
+
+    @property
+    def shape(self) -> _Shape:
+        return tuple((part.shelf, part.tokens.start, part.tokens.stop, len(part.rows)) for part in self.parts)
+
+    @property
+    def inputs(self) -> list[torch.Tensor]:
+        """All that two steps of one shape may differ in."""
+        of_parts = [(part.indices, part.positions, part.row_table) for part in self.parts]
+        return [self.states, *self.angles, *chain.from_iterable(of_parts)]
 
     def scratch(self, name: str, width: int) -> torch.Tensor:
-        """[T, width], the same for every layer; zeros where nothing was written."""
-        if (name, width) not in self._scratch:
-            self._scratch[name, width] = self.states.new_zeros(self.states.shape[0], width)
-        return self._scratch[name, width]
+        """[T, width], the same for every layer; zeros where nothing was ever written."""
+        taken = self.memory.take(name, len(self.states), width, self.states.dtype)
+        self.used.append(taken)
+        return taken
 
     def multiply(self, linear: Any, x: torch.Tensor, name: str) -> torch.Tensor:
         """The linear layer's output, [T, out]; where it can be, in the scratch of that name."""
@@ -136,42 +166,57 @@ class _Step:
         return y
 
 
-class _RecordedStep:
-    """A step that is computed in one call, as long as those that follow are of its shape."""
+class _Memory:
+    """What layers write and the next layer may write over, by name and width."""
 
-    def __init__(self, cache: SlotCache, step: _Step, recording: Recording) -> None:
+    def __init__(self, step: int = 1) -> None:
+        """It is allocated for multiples of so many tokens."""
         self._step = step
+        self._known: dict[tuple[str, int], torch.Tensor] = {}
+
+    def take(self, name: str, num_tokens: int, width: int, dtype: torch.dtype) -> torch.Tensor:
+        known = self._known.get((name, width))
+        if known is None or len(known) < num_tokens:
+            known = torch.zeros(round_up(num_tokens, self._step), width, dtype=dtype)
+            self._known[name, width] = known
+        return known[:num_tokens]
+
+
+class _RecordedStep:
+    """A step that is computed in one call, and all others of its shape with it."""
+
+    def __init__(self, step: _Step, recording: Recording) -> None:
+        self._inputs = step.inputs
+        self._normed = step.normed
+        self._used = step.used
         self._recording = recording
-        #: Not held: it may be larger than all else.
-        self._cache = weakref.ref(cache)
-        self._generation = cache.generation
 
-    def is_like(self, cache: SlotCache) -> bool:
-        """Whether the cache's step has equally many rows, in the same memory."""
-        return (
-            cache is self._cache()
-            and cache.generation == self._generation
-            and _shape(cache.batch.parts) == _shape(self._step.parts)
-        )
-
-    def run(self, states: torch.Tensor, angles: _Angles, parts: tuple[Part, ...]) -> torch.Tensor:
-        step = self._step
-        for own, given in zip((step.states, *step.angles), (states, *angles), strict=True):
+    def run(self, step: _Step) -> torch.Tensor:
+        for own, given in zip(self._inputs, step.inputs, strict=True):
             own.copy_(given)
-        for own_part, part in zip(step.parts, parts, strict=True):
-            for own, given in zip(_changing(own_part), _changing(part), strict=True):
-                own.copy_(given)
         self._recording.run()
-        return step.normed
+        return self._normed
 
 
-def _shape(parts: tuple[Part, ...]) -> list[tuple[int, slice]]:
-    return [(part.shelf, part.tokens) for part in parts]
+class _RecordedSteps:
+    """The latest of one cache by their shapes, as long as it has the same memory."""
 
+    def __init__(self, generation: int) -> None:
+        self.generation = generation
+        #: Of all of them: only one is computed at a time.
+        self.memory = _Memory(_MEMORY_STEP)
+        self._steps: OrderedDict[_Shape, _RecordedStep] = OrderedDict()
 
-def _changing(part: Part) -> tuple[torch.Tensor, ...]:
-    """What differs between two steps of one shape, and is read of them."""
-    return part.indices, part.positions, part.row_table
+    def find(self, shape: _Shape) -> _RecordedStep | None:
+        if shape in self._steps:
+            self._steps.move_to_end(shape)
+        return self._steps.get(shape)
+
+    def keep(self, shape: _Shape, step: _RecordedStep) -> _RecordedStep:
+        self._steps[shape] = step
+        if len(self._steps) > _MAX_RECORDED:
+            self._steps.popitem(last=False)
+        return step
 
 
 class _Layer:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from workers.engine.sampler import Drawn, Sampler, SampleRow
+from workers.engine.sample_row import SampleRow
+from workers.engine.sampler import Drawn, Sampler
 from workers.engine.scheduler import Turn
 from workers.engine.sequence import Sequence
 

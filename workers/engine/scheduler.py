@@ -123,6 +123,9 @@ _MIN_READ = 48
 #: A step in which tokens are guessed has at most so many, and rows for no more than half of them: others wait
 #: for what is guessed of one, and where there are many they lose more than that one gains.
 _DRAFTED_STEP = 32
+#: What a step takes beside the time of its tokens, in tokens: mostly to read the weights. Some ten on the CPU
+#: of docs/benchmarks.md.
+_STEP_COST = 10
 
 
 class Scheduler:
@@ -205,7 +208,7 @@ class Scheduler:
         if left < len(decoding):
             return rows
         for sequence in decoding:
-            draft = sequence.draft(min(left, self._spare(sequence)))
+            draft = sequence.draft(min(left, self._spare(sequence)), _worthwhile(len(decoding)))
             rows.append(_row(sequence, 1 + len(draft), draft))
             left -= len(draft)
         return rows
@@ -290,6 +293,12 @@ class Scheduler:
         del self._running[slot]
         heapq.heappush(self._free_slots, slot)
         self._freed.append(slot)
+
+
+def _worthwhile(num_decoding: int) -> float:
+    """The chance from which on a guess pays: one that comes true saves a step, whose cost so many
+    share."""
+    return num_decoding / (num_decoding + _STEP_COST)
 
 
 def _row(sequence: Sequence, count: int, draft: tuple[int, ...] = ()) -> Row:

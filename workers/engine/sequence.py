@@ -71,10 +71,13 @@ class Sequence:
         """Whether a grammar allows nothing to follow."""
         return self.matcher is not None and self.matcher.is_complete
 
-    def draft(self, most: int) -> tuple[int, ...]:
-        """What may follow its tokens: at most so many, and never the last of the output."""
+    def draft(self, most: int, least_chance: float) -> tuple[int, ...]:
+        """What may follow its tokens: at most so many, each at least so likely, and never the last of the
+        output."""
         most = min(most, self.max_len - self.num_tokens - 1)
-        return self.drafter.draft(self.token_ids, most) if self.drafter is not None and most > 0 else ()
+        if self.drafter is None or most <= 0:
+            return ()
+        return self.drafter.draft(self.token_ids, most, least_chance)
 
     def append(self, token_id: int) -> None:
         """Take the token that was drawn. Raises RequestError where the answer cannot go on with it."""

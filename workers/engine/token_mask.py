@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from workers.native.drawing import MASK_SURPLUS
 
 #: For each byte of a mask, what the logits of its eight tokens may be at most. A look-up takes a quarter of
 #: the time that a fill by a mask of booleans takes.
@@ -32,38 +33,24 @@ class TokenRule(Protocol):
         """Take the token that was drawn. Raises RequestError where it may not follow."""
 
 
-class Constrained(NamedTuple):
-    """One row of which some tokens are barred."""
-
-    row: int
-    matcher: TokenRule
-
-
-@contextmanager
-def masked(logits: Tensor, constrained: Sequence[Constrained]) -> Iterator[None]:
-    """Within, `logits` (float32 [R, V]) are minus infinity where a token may not be drawn; afterwards, what
-    they were before. Other rows are not touched.
-
-    The masks are computed here, between the launch of the forward and the first look at its result: a device
-    that works beside the CPU computes on meanwhile.
-    """
-    if not constrained:
-        yield
-        return
-    ceilings = torch.from_numpy(_ceilings(constrained, logits.shape[-1])).to(logits.device)
-    rows = torch.tensor([each.row for each in constrained], device=logits.device)
-    before = logits.index_select(0, rows)
-    logits.index_copy_(0, rows, torch.minimum(before, ceilings))
-    try:
-        yield
-    finally:
-        logits.index_copy_(0, rows, before)
-
-
-def _ceilings(constrained: Sequence[Constrained], num_tokens: int) -> NDArray[np.float32]:
-    """[R, V]; tokens beyond a rule's vocabulary are barred."""
-    masks = np.zeros((len(constrained), -(-num_tokens // 8)), np.uint8)
-    for mask, (_, matcher) in zip(masks, constrained, strict=True):
-        allowed = matcher.allowed()[: len(mask)]
+def masks_of(rules: Sequence[TokenRule | None], num_tokens: int) -> Tensor | None:
+    """uint8 [R, n]: a bit for each token that a row may draw, the first in the lowest bit of the first byte,
+    and some more bits, as `workers.native.drawing` takes it. All tokens beyond a rule's vocabulary are
+    barred; None where there are no rules."""
+    if all(rule is None for rule in rules):
+        return None
+    masks = np.empty((len(rules), -(-(num_tokens + MASK_SURPLUS) // 8)), np.uint8)
+    for mask, rule in zip(masks, rules, strict=True):
+        if rule is None:
+            mask.fill(0xFF)
+            continue
+        allowed = rule.allowed()[: len(mask)]
         mask[: len(allowed)] = allowed
-    return np.take(_CEILINGS, masks, axis=0).reshape(len(constrained), -1)[:, :num_tokens]
+        mask[len(allowed) :] = 0
+    return torch.from_numpy(masks)
+
+
+def bar(logits: Tensor, masks: Tensor) -> None:
+    """Makes `logits`, float32 [R, V], minus infinity where a token may not be drawn."""
+    ceilings = np.take(_CEILINGS, masks.numpy(), axis=0).reshape(len(masks), -1)[:, : logits.shape[-1]]
+    torch.minimum(logits, torch.from_numpy(ceilings).to(logits.device), out=logits)

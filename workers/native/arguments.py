@@ -55,8 +55,9 @@ class Int8ProductArguments(ProductArguments):
     ]
 
 
-class LikeliestArguments(Structure):
+class DrawingArguments(Structure):
     _fields_ = [
-        *((name, c_void_p) for name in ("logits", "best")),
-        *((name, c_int64) for name in ("rows", "width", "threads")),
+        *((name, c_void_p) for name in ("logits", "masks", "temperatures", "min_p", "top_k", "top_p")),
+        *((name, c_void_p) for name in ("uniform", "drawn", "workspace")),
+        *((name, c_int64) for name in ("rows", "width", "mask_width", "bits", "threads")),
     ]

@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #define LANES 16
 /* Query vectors that are attended together: each key and value is read once for all of them. */
@@ -101,6 +102,63 @@ INLINE vec sum_each(vec a[LANES]) {
 
 #include "threads.h"
 
+/* ---- What is drawn from logits ---- */
+
+typedef int64_t long_vec __attribute__((vector_size(8 * LANES), aligned(8), may_alias));
+
+/* Tokens whose weights are added up before all are. */
+#define BLOCK 1024
+/* Of the depths at which a token weighs anything. */
+#define BUCKETS 1024
+
+typedef struct {
+    int64_t counts[BUCKETS], sums[BUCKETS];
+} Histogram;
+
+typedef struct {
+    /* From the likeliest down, equal ones by id, which is the lower half. */
+    uint64_t key;
+    int64_t weight;
+} Ranked;
+
+static int compare_ranked(const void *a, const void *b) {
+    uint64_t first = ((const Ranked *)a)->key, second = ((const Ranked *)b)->key;
+    return (first > second) - (first < second);
+}
+
+INLINE uint64_t order_key(float logit, int64_t id) {
+    union { float value; int32_t bits; } number = {.value = logit + 0.0f};
+    int32_t rising = number.bits ^ ((number.bits >> 31) & 0x7fffffff);
+    return (uint64_t)~((uint32_t)rising ^ 0x80000000u) << 32 | (uint64_t)id;
+}
+
+INLINE int64_t sum_long(long_vec a) {
+    int64_t sum = 0;
+    for (int lane = 0; lane < LANES; lane++) sum += a[lane];
+    return sum;
+}
+
+INLINE int any_lane(ivec mask) {
+    int64_t any[LANES / 2];
+    *(ivec *)any = mask;
+    for (int width = LANES / 4; width > 0; width /= 2)
+        for (int i = 0; i < width; i++) any[i] |= any[i + width];
+    return any[0] != 0;
+}
+
+/* A whole number below `total`, by chance. */
+INLINE int64_t share_of(int64_t total, double uniform) {
+    int64_t share = (int64_t)floor(uniform * (double)total);
+    return share < total ? share : total - 1;
+}
+
+/* All bits of the lanes whose bit of the mask is set, from bit `from` on, a multiple of LANES. */
+INLINE ivec mask_lanes(const uint8_t *mask, int64_t from) {
+    uint16_t bits;
+    __builtin_memcpy(&bits, mask + from / 8, sizeof(bits));
+    return (((int32_t)bits - (ivec){0}) >> IOTA & 1) != 0;
+}
+
 /* ---- Arguments: laid out as workers/native/ops.py has them ---- */
 
 typedef struct {
@@ -156,12 +214,21 @@ typedef struct {
 } Attention;
 
 typedef struct {
-    /* [rows, width], of at least LANES */
+    /* [rows, width] */
     const void *logits;
-    /* [rows] */
-    int64_t *best;
-    int64_t rows, width, threads;
-} Likeliest;
+    /* [rows, mask_width]: a bit for each token that may be drawn, the first in the lowest bit, and MASK_SURPLUS bits
+     * that are not read as such; NULL: every token may be. */
+    const uint8_t *masks;
+    /* Of each row; where the temperature is 0 the likeliest token is drawn. */
+    const float *temperatures, *min_p;
+    const int64_t *top_k;
+    const double *top_p, *uniform;
+    int64_t *drawn;
+    /* For each thread as many as a row has tokens; unused where no row is cut. */
+    Ranked *workspace;
+    /* The likeliest token weighs 2^bits. */
+    int64_t rows, width, mask_width, bits, threads;
+} Drawing;
 
 /* Floats that a thread needs to attend over so many keys. */
 int64_t workspace_size(int64_t length) { return TILE * (length + LANES); }
@@ -176,6 +243,7 @@ int64_t workspace_size(int64_t length) { return TILE * (length + LANES); }
 #include "ops_typed.h"
 #include "attention_by_fma.h"
 #include "attention.h"
+#include "drawing.h"
 #undef NAME
 #undef element
 #undef LOAD
@@ -219,6 +287,7 @@ INLINE vec round_bfloat16(vec v) { return (vec)(__builtin_convertvector(bfloat16
 #include "attention_by_fma.h"
 #endif
 #include "attention.h"
+#include "drawing.h"
 #undef NAME
 #undef element
 #undef LOAD

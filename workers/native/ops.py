@@ -18,7 +18,6 @@ import torch
 from workers.native.arguments import (
     AttentionArguments,
     GateArguments,
-    LikeliestArguments,
     NormArguments,
     RotationArguments,
 )
@@ -27,7 +26,6 @@ from workers.native.recording import Recording, perform
 
 #: Numbers that are computed at once; widths are multiples of it.
 LANES = 16
-
 _SUFFIX = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
@@ -253,18 +251,3 @@ class SlotAttention:
             self._workspace = torch.empty(self._threads, size)
         arguments.workspace, arguments.workspace_stride = self._workspace.data_ptr(), self._workspace.shape[1]
         perform(self._call, arguments, self._workspace)
-
-
-def likeliest(logits: torch.Tensor) -> torch.Tensor:
-    """Which is the largest of each row, the first of equal ones; logits: [rows, at least LANES]."""
-    logits = logits.contiguous()
-    best = torch.empty(logits.shape[0], dtype=torch.int64)
-    arguments = LikeliestArguments(
-        logits=logits.data_ptr(),
-        best=best.data_ptr(),
-        rows=logits.shape[0],
-        width=logits.shape[1],
-        threads=compute_threads(),
-    )
-    loaded_library().function("likeliest", logits.dtype)(ctypes.byref(arguments))
-    return best

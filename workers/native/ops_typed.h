@@ -88,29 +88,3 @@ void NAME(rotate_and_store)(const Rotation *a) {
     int64_t size = a->tokens * (a->heads + 2 * a->kv_heads) * a->dim;
     share(NAME(rotate_token), a, a->tokens, size < MIN_SHARED ? 1 : a->threads);
 }
-
-/* ---- The likeliest token: the first that none exceeds; one that is no number exceeds none ---- */
-
-static void NAME(find_likeliest)(const void *arguments, int64_t row, int thread) {
-    const Likeliest *a = arguments;
-    const element *x = (const element *)a->logits + row * a->width;
-    vec most = splat(-INFINITY);
-    ivec at = {0};
-    (void)thread;
-    for (int64_t i = 0; i < a->width; i += LANES) {
-        int64_t from = i + LANES <= a->width ? i : a->width - LANES;
-        vec v = LOAD(x + from);
-        ivec is_more = v > most;
-        most = select_vec(is_more, v, most);
-        at = (is_more & (IOTA + (int32_t)from)) | (~is_more & at);
-    }
-    float largest = max_lanes(most);
-    int64_t best = a->width;
-    for (int lane = 0; lane < LANES; lane++)
-        if (most[lane] == largest && at[lane] < best) best = at[lane];
-    a->best[row] = best;
-}
-
-void NAME(likeliest)(const Likeliest *a) {
-    share(NAME(find_likeliest), a, a->rows, a->rows * a->width < MIN_SHARED ? 1 : a->threads);
-}

@@ -33,7 +33,7 @@ class Foreseer(Drafter):
         self._likelihood = likelihood
         self._chance = chance
 
-    def draft(self, token_ids: list[int], most: int) -> tuple[int, ...]:
+    def draft(self, token_ids: list[int], most: int, least_chance: float) -> tuple[int, ...]:  # noqa: ARG002
         num = len(token_ids)
         following = next((one[num:] for one in self._known if one[:num] == token_ids), [])
         draft = following[: min(most, 8)]

@@ -63,6 +63,13 @@ def test_a_draft_gives_the_logits_behind_the_token_before_it_and_behind_each_of_
     assert batch.logit_indices.tolist() == [0, 4, 5, 6]
 
 
+def test_a_step_decodes_where_each_row_has_one_token_of_its_own() -> None:
+    drafted = replace(row(2, 9, 8, 3), draft=(5, 6))
+    assert batch_of(Plan((row(0, 4, 3, 1), drafted))).is_decoding
+    assert not batch_of(Plan((row(0, 4, 3, 1), row(2, 9, 8, 3)))).is_decoding
+    assert not batch_of(Plan((replace(row(2, 9, 8, 3), draft=(6,)),))).is_decoding
+
+
 def test_neighbouring_slots_are_read_in_place() -> None:
     (group,) = batch_of(Plan((row(1, 4, 3, 1), row(2, 9, 8, 1)))).parts[0].groups
     assert (group.slots, group.num_slots, group.places) == (slice(1, 3), 2, None)

@@ -28,7 +28,8 @@ from workers.engine.loader import prepare_model
 from workers.engine.model_runner import ModelRunner
 from workers.engine.output_builder import OutputBuilder
 from workers.engine.prefix_cache import PrefixCache
-from workers.engine.sampler import Drawn, Sampler, SampleRow
+from workers.engine.sample_row import SampleRow
+from workers.engine.sampler import Drawn, Sampler
 from workers.engine.scheduler import Plan, Scheduler
 
 TOKENIZER = byte_tokenizer()

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from shared.sampling import SamplingParams
 from tests.models import tiny_model
+from workers.engine import fused_decoder
 from workers.engine.config import Quant
 from workers.engine.fused_decoder import FusedDecoder
 from workers.engine.kv_budget import KVBudget
@@ -64,8 +65,8 @@ def test_nothing_is_fused_where_it_is_off() -> None:
     assert not is_fused(model)
 
 
-#: Steps of two caches: which, and the rows (slot, position of the first token, tokens).
-STEPS = [
+#: Steps of two caches: which, and the rows (slot, position of the first token, tokens, guessed ones).
+STEPS: list[tuple[int, list[Any]]] = [
     (0, [(0, 0, 5), (1, 0, 3)]),
     (0, [(0, 5, 1), (1, 3, 1)]),
     (0, [(0, 6, 1), (1, 4, 1)]),
@@ -79,6 +80,12 @@ STEPS = [
     (0, [(1, 9, 600)]),
     (0, [(0, 10, 1), (1, 609, 1), (2, 2, 1)]),
     (0, [(0, 11, 1), (1, 610, 1), (2, 3, 1)]),
+    # With guesses: equally many tokens, of other rows; then without, and with others.
+    (0, [(0, 12, 3, (7, 8)), (1, 611, 1), (2, 4, 2, (9,))]),
+    (0, [(0, 13, 2, (5,)), (1, 612, 3, (6, 4)), (2, 5, 1)]),
+    (0, [(0, 14, 1), (1, 613, 1), (2, 6, 1)]),
+    (0, [(0, 15, 18, tuple(range(17))), (1, 614, 1), (2, 7, 1)]),
+    (0, [(0, 16, 1), (1, 615, 2, (3,)), (2, 8, 3, (2, 1))]),
 ]
 
 
@@ -115,7 +122,11 @@ WIDTHS: dict[str, Any] = {
 @pytest.mark.parametrize(
     "quant", [pytest.param("none", marks=needs_products), pytest.param("int8", marks=needs_int8_products)]
 )
-def test_steps_that_are_recorded_are_the_same(quant: Quant, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("most", [1, 32])
+def test_steps_that_are_recorded_are_the_same(
+    quant: Quant, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused_decoder, "_MAX_RECORDED", most)
     model = tiny_model("llama", **WIDTHS).bfloat16()
     prepare_model(model, quant)
     assert model.base_model._is_native

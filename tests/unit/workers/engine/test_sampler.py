@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -23,8 +24,12 @@ from tests.unit.workers.engine.sampling_reference import (
 )
 from tests.unit.workers.engine.test_matcher import TOKENS, begin
 from workers.engine.adjustments import Adjustments
-from workers.engine.sampler import Drawn, Sampler, SampleRow, uniforms
+from workers.engine.native_drawing import draw_natively
+from workers.engine.sample_row import SampleRow, uniforms
+from workers.engine.sampler import Drawn, Sampler
+from workers.engine.sampler import Sampler as NativeSampler
 from workers.engine.token_filter import TokenFilter
+from workers.native.ops import native_library
 
 #: Enough draws for a test of a distribution.
 _DRAWS = 4000
@@ -48,6 +53,17 @@ _CUTS: list[dict[str, Any]] = [
     {"min_p": 0.2, "top_k": 350, "temperature": 3.0},
     {"min_p": 0.02, "top_k": 5, "top_p": 0.9, "temperature": 1.5},
 ]
+
+
+@pytest.fixture(autouse=True, scope="module", params=["torch", "native"])
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each test draws by both."""
+    if request.param == "native" and native_library() is None:
+        pytest.skip("no C compiler here")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "native":
+            patch.setattr(sys.modules[__name__], "Sampler", lambda: NativeSampler(draw_natively))
+        yield
 
 
 def row(seed: int = 0, choice: int = 0, position: int = 0, **changed: Any) -> SampleRow:

@@ -88,7 +88,8 @@ class Guess(Drafter):
         super().__init__()
         self._token_ids = token_ids
 
-    def draft(self, token_ids: list[int], most: int) -> tuple[int, ...]:  # noqa: ARG002
+    def draft(self, token_ids: list[int], most: int, least_chance: float) -> tuple[int, ...]:  # noqa: ARG002
+        self.least_chance = least_chance
         return self._token_ids[:most]
 
 
@@ -150,6 +151,16 @@ def test_a_step_with_drafts_stays_short_and_a_full_one_has_none() -> None:
     assert drafts(17) == [0] * 17
     assert drafts(2, max_step_tokens=5) == [3, 0]
     assert drafts(3, max_step_tokens=5) == [0, 0, 0]
+
+
+def test_the_more_sequences_wait_for_a_guess_the_likelier_it_must_be() -> None:
+    def least_chance(num: int) -> float:
+        sequences = [guessing(str(i), 1, (7,)) for i in range(num)]
+        drafted(scheduler(max_slots=16, max_step_tokens=64), *sequences)
+        (chance,) = {one.drafter.least_chance for one in sequences if isinstance(one.drafter, Guess)}
+        return chance
+
+    assert [round(least_chance(num), 2) for num in (1, 2, 8, 16)] == [0.09, 0.17, 0.44, 0.62]
 
 
 def test_the_last_token_of_the_output_is_never_guessed() -> None:

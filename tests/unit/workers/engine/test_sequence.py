@@ -39,15 +39,15 @@ def test_the_token_that_was_drawn_is_taken_by_the_grammar() -> None:
 def test_the_last_token_of_the_output_is_not_guessed() -> None:
     sampling = SamplingParams(max_tokens=5, seed=0)
     sequence = Sequence("r", 0, sampling, [1, 1, 1, 1, 1], 5, drafter=Drafter())
-    assert sequence.draft(3) == (1, 1, 1)
-    assert sequence.draft(9) == (1, 1, 1, 1)
+    assert sequence.draft(3, 0.0) == (1, 1, 1)
+    assert sequence.draft(9, 0.0) == (1, 1, 1, 1)
     for _ in range(4):
         sequence.append(1)
-    assert sequence.draft(9) == ()
+    assert sequence.draft(9, 0.0) == ()
 
 
 def test_who_has_no_drafter_guesses_nothing() -> None:
-    assert Sequence("r", 0, SamplingParams(max_tokens=5, seed=0), [1] * 5, 5).draft(9) == ()
+    assert Sequence("r", 0, SamplingParams(max_tokens=5, seed=0), [1] * 5, 5).draft(9, 0.0) == ()
 
 
 def test_without_a_grammar_a_text_is_never_complete() -> None:

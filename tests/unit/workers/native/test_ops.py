@@ -12,7 +12,6 @@ from workers.native.ops import (
     Rotation,
     SiluGate,
     SlotAttention,
-    likeliest,
     native_library,
 )
 
@@ -195,21 +194,3 @@ def normed(states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     norm.weight = torch.nn.Parameter(weight)
     result: torch.Tensor = norm(states)
     return result.detach()
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("width", [16, 17, 40, 5000])
-def test_the_likeliest_token_is_the_first_of_the_largest(width: int, dtype: torch.dtype) -> None:
-    logits = draw(20, width, dtype=torch.bfloat16).to(dtype)
-    logits[3, :] = float("-inf")
-    logits[4, [1, 14, -1]] = 100.0
-    logits[5, -1] = logits[5, -2] = float("inf")
-    found = likeliest(logits)
-    assert torch.equal(found, logits.max(-1).indices)
-    assert found[3:6].tolist() == [0, 1, width - 2]
-
-
-def test_the_likeliest_token_of_a_row_without_numbers_is_one_of_it() -> None:
-    logits = torch.full((2, 20), float("nan"))
-    logits[1, 7] = -1.0
-    assert likeliest(logits).tolist() == [0, 7]

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.workers.engine.sampling_reference import params
+from workers.engine.drawing import draw as draw_by_torch
+from workers.engine.native_drawing import draw_natively
+from workers.engine.sample_row import SampleRow
+from workers.native.drawing import MASK_SURPLUS, DrawParameters, draw
+from workers.native.ops import native_library
+
+pytestmark = pytest.mark.skipif(native_library() is None, reason="no C compiler here")
+
+DTYPES = [torch.float32, torch.bfloat16]
+WIDTHS = [1, 15, 16, 17, 40, 5000, 5003]
+
+
+def random(num_rows: int, width: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(num_rows, width, generator=torch.Generator().manual_seed(seed))
+
+
+def likeliest(logits: torch.Tensor, masks: torch.Tensor | None = None) -> torch.Tensor:
+    zeros = torch.zeros(len(logits))
+    parameters = DrawParameters(zeros, zeros, zeros.long(), zeros.double() + 1, zeros.double())
+    return draw(logits, parameters, masks)
+
+
+def masks_of(may_be: torch.Tensor) -> torch.Tensor:
+    """Whatever is behind the tokens is no token."""
+    bits = torch.nn.functional.pad(may_be, (0, -may_be.shape[1] % 8 + MASK_SURPLUS), value=True)
+    return torch.from_numpy(np.packbits(bits.numpy(), axis=1, bitorder="little"))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_likeliest_token_is_the_first_of_the_largest(width: int, dtype: torch.dtype) -> None:
+    logits = random(20, width).bfloat16().to(dtype)
+    logits[3, :] = float("-inf")
+    logits[4, [width // 9, width // 2, -1]] = 100.0
+    logits[5, width // 2 :] = float("inf")
+    found = likeliest(logits)
+    assert torch.equal(found, logits.max(-1).indices)
+    assert found[3:6].tolist() == [0, width // 9, width // 2]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_likeliest_token_is_found_among_those_that_may_be(width: int, dtype: torch.dtype) -> None:
+    logits = random(20, width).bfloat16().to(dtype)
+    logits[3, :] = float("-inf")
+    may_be = random(20, width, seed=1) > 0
+    may_be[5] = False
+    may_be[6] = torch.arange(width) == width - 1
+    found = likeliest(logits, masks_of(may_be))
+    assert torch.equal(found, logits.masked_fill(~may_be, float("-inf")).max(-1).indices)
+    assert found[[3, 5, 6]].tolist() == [0, 0, width - 1]
+
+
+def test_the_likeliest_token_of_a_row_without_numbers_is_one_of_it() -> None:
+    logits = torch.full((2, 20), float("nan"))
+    logits[1, 7] = -1.0
+    assert likeliest(logits).tolist() == [0, 7]
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [{}, {"min_p": 0.02}, {"top_k": 40}, {"top_p": 0.9}, {"top_k": 300, "top_p": 0.7}, {"top_p": 0.999}],
+    ids=str,
+)
+@pytest.mark.parametrize("temperature", [0.2, 1.0, 3.0])
+@pytest.mark.parametrize("width", [40, 5003])
+def test_tokens_are_those_that_torch_draws(width: int, temperature: float, cut: dict[str, Any]) -> None:
+    """Weights differ in their last bits, which none of these draws shows. Many logits are equal."""
+    logits = (random(300, width) * 3).bfloat16()
+    rows = [SampleRow(params(seed=seed, temperature=temperature, **cut), 0, 0) for seed in range(300)]
+    assert torch.equal(draw_natively(logits, rows), draw_by_torch(logits, rows))
