@@ -2,9 +2,8 @@
 
     python -m bench.constrained [--model DIR] [--threads N] [--rows 32] [--steps 40] [--rounds 5]
 
-Every round measures each mix of rows, in one process and in turns; the ratios are those of a round. Times are
-of the CPU, all threads together, which others disturb less than the clock: with one thread the two are the
-same where nothing else runs.
+Every round measures each mix of rows, in one process and in turns; the ratios are those of a round: by the
+clock, and by the CPU time of all threads together, which others disturb less.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import json
 import statistics
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.grammar import ARTICLE
 from bench.spread import spread
@@ -41,21 +41,31 @@ def request(seed: int, temperature: float, *, is_constrained: bool) -> ResolvedR
     return ResolvedRequest(tuple(range(1000 + seed, 1000 + seed + NUM_PROMPT)), sampling, (), "bench")
 
 
-def step_s(engine: Engine, num_rows: int, num_constrained: int, temperature: float, steps: int) -> float:
-    """The median CPU time of a step in which as many rows decode."""
+class StepTime(NamedTuple):
+    """Medians of steps, in seconds."""
+
+    clock: float
+    cpu: float
+
+
+def step_time(
+    engine: Engine, num_rows: int, num_constrained: int, temperature: float, steps: int
+) -> StepTime:
+    """Of steps in which as many rows decode."""
     for row in range(num_rows):
         engine.add(str(row), request(row, temperature, is_constrained=row < num_constrained))
     num_before = num_full_steps(engine, num_rows)
     while num_full_steps(engine, num_rows) == num_before:
         engine.step()
-    times = []
+    by_clock, by_cpu = [], []
     for _ in range(steps):
-        start = time.process_time()
+        clock, cpu = time.perf_counter(), time.process_time()
         engine.step()
-        times.append(time.process_time() - start)
+        by_clock.append(time.perf_counter() - clock)
+        by_cpu.append(time.process_time() - cpu)
     for row in range(num_rows):
         engine.abort(str(row))
-    return statistics.median(times)
+    return StepTime(statistics.median(by_clock), statistics.median(by_cpu))
 
 
 def num_full_steps(engine: Engine, num_rows: int) -> int:
@@ -83,14 +93,16 @@ def main() -> None:
     mixes = (0, 1, arguments.rows // 2, arguments.rows)
     for temperature in (0.0, 1.0):
         rounds = [
-            [step_s(engine, arguments.rows, mix, temperature, arguments.steps) for mix in mixes]
+            [step_time(engine, arguments.rows, mix, temperature, arguments.steps) for mix in mixes]
             for _ in range(arguments.rounds + 1)
         ][1:]
         print(f"temperature {temperature:g}, {arguments.rows} rows: minimum / median / maximum")
         for index, mix in enumerate(mixes):
-            told = spread([times[index] * 1e3 for times in rounds])
-            ratios = spread([times[index] / times[0] for times in rounds], 3)
-            print(f"  {mix:2d} held to a schema: {told} ms a step, {ratios} of a step without", flush=True)
+            told = spread([times[index].clock * 1e3 for times in rounds])
+            by_clock = spread([times[index].clock / times[0].clock for times in rounds])
+            by_cpu = spread([times[index].cpu / times[0].cpu for times in rounds])
+            told = f"{told} ms a step; of a step without: clock {by_clock}, CPU {by_cpu}"
+            print(f"  {mix:2d} held to a schema: {told}", flush=True)
     engine.close()
 
 

@@ -137,8 +137,8 @@ class _Step:
         self.parts = parts
         self.normed = torch.empty_like(states)
         self.memory = _Memory()
-        #: What of it this step uses.
-        self.used: list[torch.Tensor] = []
+        #: What of it this step uses, by name and width.
+        self.used: dict[tuple[str, int], torch.Tensor] = {}
 
     @property
     def shape(self) -> _Shape:
@@ -152,9 +152,9 @@ class _Step:
 
     def scratch(self, name: str, width: int) -> torch.Tensor:
         """[T, width], the same for every layer; zeros where nothing was ever written."""
-        taken = self.memory.take(name, len(self.states), width, self.states.dtype)
-        self.used.append(taken)
-        return taken
+        if (name, width) not in self.used:
+            self.used[name, width] = self.memory.take(name, len(self.states), width, self.states.dtype)
+        return self.used[name, width]
 
     def multiply(self, linear: Any, x: torch.Tensor, name: str) -> torch.Tensor:
         """The linear layer's output, [T, out]; where it can be, in the scratch of that name."""
