@@ -124,12 +124,14 @@ def run(engine: Engine, asked: list[ResolvedRequest]) -> Run:
         outputs = engine.step()
         for output in outputs:
             answers[output.request_id] += [token for choice in output.choices for token in choice.token_ids]
-        if not num_before and all(answers.values()):
+        has_ended = any(output.is_last for output in outputs)
+        if not num_before and all(answers.values()) and not has_ended:
             num_before, clock, cpu = engine.stats.generated_tokens, time.perf_counter(), time.process_time()
-        if not by_clock and any(output.is_last for output in outputs):
+        elif num_before and not by_clock and has_ended:
             num_drawn = engine.stats.generated_tokens - num_before
             by_clock = num_drawn / (time.perf_counter() - clock)
             by_cpu = num_drawn / (time.process_time() - cpu)
+    assert by_clock, "an answer ended before all had begun"
     return Run(by_clock, by_cpu, answers)
 
 

@@ -48,7 +48,7 @@ def draw(logits: Tensor, rows: Sequence[SampleRow], masks: Tensor | None = None)
     drawn = torch.empty(len(rows), dtype=torch.int64, device=logits.device)
     for draw_part, indices in _ways(rows).items():
         for part in parts(logits, indices):
-            own_rows, own = [rows[i] for i in part], taken(logits, part)
+            own_rows, own = [rows[i] for i in part], taken(logits, part).float()
             if masks is not None and any(row.matcher is not None for row in own_rows):
                 bar(own, masks[part])
             drawn[part] = draw_part(own, first_of_largest(own), own_rows)
@@ -68,8 +68,8 @@ def parts(logits: Tensor, indices: list[int]) -> list[list[int]]:
 
 
 def taken(logits: Tensor, rows: list[int]) -> Tensor:
-    """A copy of these rows in float32; to index takes four times as long."""
-    return logits.index_select(0, torch.tensor(rows, device=logits.device)).to(torch.float32)
+    """A copy of these rows; to index takes four times as long."""
+    return logits.index_select(0, torch.tensor(rows, device=logits.device))
 
 
 #: Of logits, their likeliest tokens and their rows the tokens that are drawn.

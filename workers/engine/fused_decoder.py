@@ -43,7 +43,7 @@ _Shape = tuple[tuple[int, int, int, int], ...]
 
 #: Decoders of transformers that are computed alike.
 _DECODERS = frozenset({"LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model"})
-#: Steps of so many shapes stay recorded: those with guesses have as many shapes as there may be guesses.
+#: Steps of so many shapes stay recorded, those used last: with guesses there are some hundred.
 _MAX_RECORDED = 64
 #: Tokens that memory shared by recorded steps is for, or a multiple.
 _MEMORY_STEP = 64

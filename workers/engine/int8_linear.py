@@ -15,7 +15,7 @@ from torch import nn
 from shared.errors import BatonError
 from workers.engine.config import Native
 from workers.engine.tiled_linear import TiledLinear
-from workers.native.products import ZERO, Int8Product, has_int8_product
+from workers.native.products import ZERO, Int8Product, RoundedRows, has_int8_product
 
 _LARGEST = 127
 #: Rows of weights that are rounded at once.
@@ -76,13 +76,14 @@ class Int8Packer:
 
     def __init__(self, native: Native = "auto") -> None:
         self._native = native
+        self._memory = RoundedRows()
         self._tried: set[tuple[int, ...]] = set()
 
     def pack(self, weight: torch.Tensor, bias: torch.Tensor | None) -> TiledLinear | Int8Linear:
         """weight [out, in]. Raises WrongProduct."""
         is_native = self._native == "auto" and has_int8_product(weight)
         factors = *round_weight(weight), None if bias is None else bias.float()
-        layer = TiledLinear(Int8Product(*factors)) if is_native else Int8Linear(*factors)
+        layer = TiledLinear(Int8Product(*factors, self._memory)) if is_native else Int8Linear(*factors)
         if weight.shape not in self._tried:
             check_product(layer, *factors)
             self._tried.add(tuple(weight.shape))

@@ -13,7 +13,7 @@ from workers.native.drawing import DrawParameters, draw
 
 
 def draw_natively(logits: Tensor, rows: Sequence[SampleRow], masks: Tensor | None = None) -> Tensor:
-    """A Draw, on a CPU with operations of ours. Its exponentials differ from torch's in the last bit."""
+    """A Draw, on a CPU with operations of ours. Its weights differ from torch's in their last bits."""
     asked = [row.sampling for row in rows]
     parameters = DrawParameters(
         _column(

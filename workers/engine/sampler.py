@@ -53,10 +53,10 @@ class Sampler:
         others = [i for i, row in enumerate(rows) if not row.is_adjusted]
         if others:
             own_masks = None if masks is None else masks[others]
-            drawn[others] = self._draw(logits[others], [rows[i] for i in others], own_masks)
+            drawn[others] = self._draw(taken(logits, others), [rows[i] for i in others], own_masks)
         for part in parts(logits, adjusted):
             own_masks = None if masks is None else masks[part]
-            drawn[part] = self._draw_adjusted(taken(logits, part), [rows[i] for i in part], own_masks)
+            drawn[part] = self._draw_adjusted(taken(logits, part).float(), [rows[i] for i in part], own_masks)
         return _scored(logits, rows, drawn.tolist())
 
     def _draw_adjusted(self, logits: Tensor, rows: list[SampleRow], masks: Tensor | None) -> Tensor:
@@ -80,5 +80,7 @@ def _scored(logits: Tensor, rows: Sequence[SampleRow], token_ids: Sequence[int])
     scores: dict[int, Scores] = {}
     for part in parts(logits, [i for i, row in enumerate(rows) if row.sampling.logprobs is not None]):
         num_top = [rows[i].sampling.logprobs or 0 for i in part]
-        scores |= zip(part, score(taken(logits, part), [token_ids[i] for i in part], num_top), strict=True)
+        scores |= zip(
+            part, score(taken(logits, part).float(), [token_ids[i] for i in part], num_top), strict=True
+        )
     return [Drawn(token_id, scores.get(i)) for i, token_id in enumerate(token_ids)]

@@ -51,6 +51,9 @@ def masks_of(rules: Sequence[TokenRule | None], num_tokens: int) -> Tensor | Non
 
 
 def bar(logits: Tensor, masks: Tensor) -> None:
-    """Makes `logits`, float32 [R, V], minus infinity where a token may not be drawn."""
+    """Makes `logits`, float32 [R, V], minus infinity where a token may not be drawn.
+
+    Not where they are no number: of such a row any token is drawn.
+    """
     ceilings = np.take(_CEILINGS, masks.numpy(), axis=0).reshape(len(masks), -1)[:, : logits.shape[-1]]
     torch.minimum(logits, torch.from_numpy(ceilings).to(logits.device), out=logits)

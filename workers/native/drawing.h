@@ -28,7 +28,7 @@ INLINE vec NAME(allowed)(const NAME(Row) *row, int64_t i) {
     return row->mask ? select_vec(mask_lanes(row->mask, i), logits, barred) : logits;
 }
 
-/* The first token that none exceeds, and its logit; what is no number exceeds none. */
+/* The first token that none exceeds, which becomes the row's largest; what is no number exceeds none. */
 static int64_t NAME(find_likeliest)(NAME(Row) *row) {
     vec most = splat(-INFINITY);
     ivec at = {0};
@@ -75,11 +75,12 @@ static int64_t NAME(draw_whole)(const NAME(Row) *row, int64_t best, double unifo
     if (total == 0) return best;
     const int64_t threshold = share_of(total, uniform);
     while (reached + sums[block] <= threshold) reached += sums[block++];
-    for (int64_t i = block * BLOCK;; i += LANES) {
+    for (int64_t i = block * BLOCK; i < row->width; i += LANES) {
         long_vec weights = NAME(weights)(row, NAME(depth)(row, NAME(allowed)(row, i)));
         for (int lane = 0; lane < LANES; lane++)
             if ((reached += weights[lane]) > threshold) return i + lane;
     }
+    return best; /* never: the same weights come to the same sum */
 }
 
 /* ---- From the likeliest tokens down, equal ones by id: put in order where an answer lies, and nowhere else ---- */
@@ -141,8 +142,8 @@ static int64_t NAME(token_beyond)(const NAME(Row) *row, const Histogram *histogr
                                   Ranked *ranked) {
     int64_t bucket = 0, i = 0;
     for (*reached = 0; *reached + histogram->sums[bucket] <= weight; bucket++) *reached += histogram->sums[bucket];
-    NAME(rank)(row, bucket, ranked);
-    while ((*reached += ranked[i].weight) <= weight) i++;
+    int64_t last = NAME(rank)(row, bucket, ranked) - 1;
+    while ((*reached += ranked[i].weight) <= weight && i < last) i++;
     return (int64_t)(uint32_t)ranked[i].key;
 }
 

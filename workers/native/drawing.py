@@ -44,7 +44,8 @@ def draw(logits: torch.Tensor, parameters: DrawParameters, masks: torch.Tensor |
     rows, width = logits.shape
     assert masks is None or 8 * masks.shape[1] >= width + MASK_SURPLUS
     threads = compute_threads()
-    workspace = torch.empty(threads, width, _RANKED_BYTES, dtype=torch.uint8)
+    is_cut = bool((parameters.top_k > 0).any() or (parameters.top_p < 1).any())
+    workspace = torch.empty(threads, width if is_cut else 0, _RANKED_BYTES, dtype=torch.uint8)
     drawn = torch.empty(rows, dtype=torch.int64)
     arguments = DrawingArguments(
         logits=logits.data_ptr(),

@@ -13,6 +13,8 @@ from workers.native.recording import perform
 _PANEL = 32
 #: Bytes of an output's weights are multiples of it.
 _DEPTH = 64
+#: Memory for rounded inputs is for multiples of so many rows.
+_ROWS_STEP = 64
 #: What a rounded input of nought is: the fast products, oneDNN's as well, take unsigned ones.
 ZERO = 128
 
@@ -59,14 +61,37 @@ class Product:
         perform(self._call, arguments)
 
 
+class RoundedRows:
+    """Memory for rounded inputs, of products that are computed one after another."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def take(self, num_rows: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """So many rows or more, and the scale of each."""
+        known = self._known.get(width)
+        if known is None or len(known[0]) < num_rows:
+            most = -(-num_rows // _ROWS_STEP) * _ROWS_STEP
+            known = torch.empty(most, width, dtype=torch.uint8), torch.empty(most)
+            self._known[width] = known
+        return known
+
+
 class Int8Product:
     """x @ weight.T + bias, of x rounded to 8 bits, each row with its own scale.
 
     `rounded` is int8 [out, in], `scales` float32 [out]: weight = rounded * scales; `bias` is float32 [out].
     """
 
-    def __init__(self, rounded: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None) -> None:
+    def __init__(
+        self,
+        rounded: torch.Tensor,
+        scales: torch.Tensor,
+        bias: torch.Tensor | None,
+        memory: RoundedRows | None = None,
+    ) -> None:
         self.outputs, self.inputs = rounded.shape
+        self._memory = memory or RoundedRows()
         self._weight = _in_tiles(rounded)
         self._scales, self._bias = scales.contiguous(), bias
         self._surplus = rounded.sum(1, dtype=torch.int32).mul_(ZERO)
@@ -84,8 +109,7 @@ class Int8Product:
     def __call__(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """x [rows, in] into y [rows, out]; both of float32, or of bfloat16."""
         num_rows = x.shape[0]
-        rounded = torch.empty(num_rows, self.inputs, dtype=torch.uint8)
-        row_scales = torch.empty(num_rows)
+        rounded, row_scales = self._memory.take(num_rows, self.inputs)
         arguments = self._arguments
         arguments.inputs, arguments.y = x.data_ptr(), y.data_ptr()
         arguments.x, arguments.row_scales = rounded.data_ptr(), row_scales.data_ptr()

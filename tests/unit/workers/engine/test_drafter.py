@@ -72,7 +72,10 @@ def test_one_right_guess_ends_the_pauses() -> None:
     gaps(subject, 60)
     assert subject.draft([5] * 100, 1, 0.0) == (5,)
     subject.learn(1)
-    assert subject.draft([5] * 101, 1, 0.0) == (5,)
+    assert subject.draft([5] * 102, 1, 0.0) == (5,)
+    subject.learn(0)  # the first that is wrong again: a pause of two tokens, as at the beginning
+    assert subject.draft([5] * 103, 1, 0.0) == ()
+    assert subject.draft([5] * 104, 1, 0.0) == (5,)
 
 
 def test_drafter_needs_no_torch() -> None:

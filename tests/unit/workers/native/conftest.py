@@ -11,6 +11,7 @@ from workers.native.ops import NativeLibrary, load_library
 
 #: What a compiler is told besides.
 _BUILDS = {"for this CPU": "", "without AMX": "-mno-amx-bf16 -mno-amx-int8"}
+_NARROW_BUILDS = {"for this CPU": "", "without AVX-512": "-mno-avx512f"}
 
 
 @cache
@@ -25,8 +26,18 @@ def _built(flags: str) -> NativeLibrary | None:
 @pytest.fixture(params=_BUILDS)
 def build(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> NativeLibrary:
     """The library for this CPU, and for one like it that has no AMX: all operations are of it."""
-    library = _built(_BUILDS[request.param])
+    return _use(_BUILDS[request.param], monkeypatch)
+
+
+@pytest.fixture(params=_NARROW_BUILDS)
+def narrow_build(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> NativeLibrary:
+    """The same, and for a CPU with half as wide vectors."""
+    return _use(_NARROW_BUILDS[request.param], monkeypatch)
+
+
+def _use(flags: str, monkeypatch: pytest.MonkeyPatch) -> NativeLibrary:
+    library = _built(flags)
     if library is None:
-        pytest.skip("no C compiler here, or none that knows of AMX")
+        pytest.skip("no C compiler here, or none that knows of the extension")
     monkeypatch.setattr(ops, "native_library", lambda: library)
     return library
