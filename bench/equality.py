@@ -152,11 +152,12 @@ class Equality:
         return replace(one, so_far=begun)
 
     def _with_prefixes(self) -> Verdict:
-        """Asked twice: the second time what the first has computed is copied."""
+        """Asked twice: the second time what the first has computed is copied, of those asked last, since
+        there is not memory for all."""
         engine, asked = self._engine(), [replace(one, owner=_OWNER) for one in self._asked]
         answer(engine, asked)
         before = engine.stats.cache.saved_tokens
-        answers = answer(engine, asked)
+        answers = answer(engine, asked[::-1])
         proof = f"{engine.stats.cache.saved_tokens - before} tokens of prompts copied"
         return compare("after a copied prefix", self._alone, answers, proof)
 
