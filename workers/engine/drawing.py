@@ -20,6 +20,7 @@ from workers.engine.ranked_row import RankedRow
 from workers.engine.ranking import best_ids
 from workers.engine.sample_row import MIN_TEMPERATURE, SampleRow, uniforms
 from workers.engine.token_mask import bar
+from workers.native.drawing import weight_bits
 
 #: Logits that a CPU works on at once: what stays in its cache is twice as fast.
 _CPU_LOGITS = 1 << 18
@@ -28,8 +29,6 @@ _NUM_CANDIDATES = 256
 #: Of what is less likely by this power of e nothing is left in whole numbers; `exp` takes several times as
 #: long for what underflows.
 _COLDEST = -80.0
-#: Up to here every integer is a float64.
-_EXACT_BITS = 52
 
 
 class Draw(Protocol):
@@ -48,10 +47,8 @@ def draw(logits: Tensor, rows: Sequence[SampleRow], masks: Tensor | None = None)
     drawn = torch.empty(len(rows), dtype=torch.int64, device=logits.device)
     for draw_part, indices in _ways(rows).items():
         for part in parts(logits, indices):
-            own_rows, own = [rows[i] for i in part], taken(logits, part).float()
-            if masks is not None and any(row.matcher is not None for row in own_rows):
-                bar(own, masks[part])
-            drawn[part] = draw_part(own, first_of_largest(own), own_rows)
+            own = permitted(logits, rows, masks, part)
+            drawn[part] = draw_part(own, first_of_largest(own), [rows[i] for i in part])
     return drawn
 
 
@@ -70,6 +67,14 @@ def parts(logits: Tensor, indices: list[int]) -> list[list[int]]:
 def taken(logits: Tensor, rows: list[int]) -> Tensor:
     """A copy of these rows; to index takes four times as long."""
     return logits.index_select(0, torch.tensor(rows, device=logits.device))
+
+
+def permitted(logits: Tensor, rows: Sequence[SampleRow], masks: Tensor | None, part: list[int]) -> Tensor:
+    """A copy of a part's rows in float32, minus infinity where a token may not be drawn."""
+    own = taken(logits, part).float()
+    if masks is not None and any(rows[i].matcher is not None for i in part):
+        bar(own, masks[part])
+    return own
 
 
 #: Of logits, their likeliest tokens and their rows the tokens that are drawn.
@@ -144,13 +149,12 @@ class _Weighted:
 
 
 def _weights(logits: Tensor, best: Tensor, temperature: Tensor, min_p: list[float]) -> Tensor:
-    """Softmax in fixed point: the best token has 2**bits, where bits leaves room for the sum of all."""
-    bits = _EXACT_BITS - (logits.shape[-1] - 1).bit_length()
+    """Softmax in fixed point."""
     weights = logits - logits.gather(1, best[:, None])
     weights.div_(temperature).clamp_min_(_COLDEST).exp_()
     if any(min_p):
         weights.masked_fill_(weights < logits.new_tensor(min_p)[:, None], 0.0)
-    weights.mul_(2.0**bits).floor_().nan_to_num_(nan=0.0)
+    weights.mul_(2.0 ** weight_bits(logits.shape[-1])).floor_().nan_to_num_(nan=0.0)
     return weights.double()
 
 

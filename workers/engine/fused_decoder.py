@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from workers.engine.batch import Part, round_up
+from workers.engine.batch import Part
 from workers.engine.kv_cache import SlotCache
 from workers.engine.linear import FusedPart
 from workers.engine.packed_linear import computed_rows
@@ -34,6 +34,7 @@ from workers.native.ops import (
     new_recording,
 )
 from workers.native.recording import Recording
+from workers.native.scratch import Scratch
 
 #: Cosines and sines of the step's positions, each [T, dim].
 _Angles = tuple[torch.Tensor, torch.Tensor]
@@ -136,7 +137,7 @@ class _Step:
         self.angles = angles
         self.parts = parts
         self.normed = torch.empty_like(states)
-        self.memory = _Memory()
+        self.memory = Scratch()
         #: What of it this step uses, by name and width.
         self.used: dict[tuple[str, int], torch.Tensor] = {}
 
@@ -166,22 +167,6 @@ class _Step:
         return y
 
 
-class _Memory:
-    """What layers write and the next layer may write over, by name and width."""
-
-    def __init__(self, step: int = 1) -> None:
-        """It is allocated for multiples of so many tokens."""
-        self._step = step
-        self._known: dict[tuple[str, int], torch.Tensor] = {}
-
-    def take(self, name: str, num_tokens: int, width: int, dtype: torch.dtype) -> torch.Tensor:
-        known = self._known.get((name, width))
-        if known is None or len(known) < num_tokens:
-            known = torch.zeros(round_up(num_tokens, self._step), width, dtype=dtype)
-            self._known[name, width] = known
-        return known[:num_tokens]
-
-
 class _RecordedStep:
     """A step that is computed in one call, and all others of its shape with it."""
 
@@ -204,7 +189,7 @@ class _RecordedSteps:
     def __init__(self, generation: int) -> None:
         self.generation = generation
         #: Of all of them: only one is computed at a time.
-        self.memory = _Memory(_MEMORY_STEP)
+        self.memory = Scratch(_MEMORY_STEP)
         self._steps: OrderedDict[_Shape, _RecordedStep] = OrderedDict()
 
     def find(self, shape: _Shape) -> _RecordedStep | None:

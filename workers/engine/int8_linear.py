@@ -15,9 +15,12 @@ from torch import nn
 from shared.errors import BatonError
 from workers.engine.config import Native
 from workers.engine.tiled_linear import TiledLinear
-from workers.native.products import ZERO, Int8Product, RoundedRows, has_int8_product
+from workers.native.products import ZERO, Int8Product, has_int8_product
+from workers.native.scratch import Scratch
 
 _LARGEST = 127
+#: Memory for rounded inputs is for multiples of so many rows.
+_ROWS_STEP = 64
 #: Rows of weights that are rounded at once.
 _BLOCK = 4096
 _PROBED_ROWS = (1, 2, 3, 5, 8, 13, 31)
@@ -76,7 +79,7 @@ class Int8Packer:
 
     def __init__(self, native: Native = "auto") -> None:
         self._native = native
-        self._memory = RoundedRows()
+        self._memory = Scratch(_ROWS_STEP)
         self._tried: set[tuple[int, ...]] = set()
 
     def pack(self, weight: torch.Tensor, bias: torch.Tensor | None) -> TiledLinear | Int8Linear:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from workers.engine.adjustments import Due, adjust
-from workers.engine.drawing import Draw, draw, first_of_largest, parts, taken
+from workers.engine.drawing import Draw, draw, first_of_largest, parts, permitted, taken
 from workers.engine.logprobs import Scores, score
 from workers.engine.sample_row import SampleRow
-from workers.engine.token_mask import bar, masks_of
+from workers.engine.token_mask import masks_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +55,17 @@ class Sampler:
             own_masks = None if masks is None else masks[others]
             drawn[others] = self._draw(taken(logits, others), [rows[i] for i in others], own_masks)
         for part in parts(logits, adjusted):
-            own_masks = None if masks is None else masks[part]
-            drawn[part] = self._draw_adjusted(taken(logits, part).float(), [rows[i] for i in part], own_masks)
+            own = permitted(logits, rows, masks, part)
+            drawn[part] = self._draw_adjusted(own, [rows[i] for i in part])
         return _scored(logits, rows, drawn.tolist())
 
-    def _draw_adjusted(self, logits: Tensor, rows: list[SampleRow], masks: Tensor | None) -> Tensor:
-        """Of logits in float32, which it changes."""
-        if masks is not None and any(row.matcher is not None for row in rows):
-            bar(logits, masks)
-        permitted = first_of_largest(logits)
+    def _draw_adjusted(self, logits: Tensor, rows: list[SampleRow]) -> Tensor:
+        """Of what may be drawn, in float32, which it changes."""
+        likeliest = first_of_largest(logits)
         adjust(logits, _due(rows))
         drawn = self._draw(logits, rows)
         is_barred = logits.gather(1, drawn[:, None])[:, 0] == -torch.inf
-        return torch.where(is_barred, permitted, drawn)
+        return torch.where(is_barred, likeliest, drawn)
 
 
 def _due(rows: Sequence[SampleRow]) -> list[Due]:

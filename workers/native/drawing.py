@@ -34,6 +34,11 @@ class DrawParameters:
     uniform: torch.Tensor
 
 
+def weight_bits(num_tokens: int) -> int:
+    """The likeliest token weighs two to this power, so that all weights together are exact in a float64."""
+    return _EXACT_BITS - (num_tokens - 1).bit_length()
+
+
 def draw(logits: torch.Tensor, parameters: DrawParameters, masks: torch.Tensor | None = None) -> torch.Tensor:
     """int64 [rows], from logits [rows, tokens].
 
@@ -60,8 +65,7 @@ def draw(logits: torch.Tensor, parameters: DrawParameters, masks: torch.Tensor |
         rows=rows,
         width=width,
         mask_width=0 if masks is None else masks.shape[1],
-        # All weights together are exact in a float64.
-        bits=_EXACT_BITS - (width - 1).bit_length(),
+        bits=weight_bits(width),
         threads=threads,
     )
     loaded_library().function("draw", logits.dtype)(ctypes.byref(arguments))

@@ -8,13 +8,12 @@ from workers.native.arguments import Int8ProductArguments, ProductArguments
 from workers.native.memory import HugePool
 from workers.native.ops import compute_threads, has_int8_products, has_products, loaded_library
 from workers.native.recording import perform
+from workers.native.scratch import Scratch
 
 #: Outputs are multiples of it.
 _PANEL = 32
 #: Bytes of an output's weights are multiples of it.
 _DEPTH = 64
-#: Memory for rounded inputs is for multiples of so many rows.
-_ROWS_STEP = 64
 #: What a rounded input of nought is: the fast products, oneDNN's as well, take unsigned ones.
 ZERO = 128
 
@@ -61,24 +60,10 @@ class Product:
         perform(self._call, arguments)
 
 
-class RoundedRows:
-    """Memory for rounded inputs, of products that are computed one after another."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def take(self, num_rows: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """So many rows or more, and the scale of each."""
-        known = self._known.get(width)
-        if known is None or len(known[0]) < num_rows:
-            most = -(-num_rows // _ROWS_STEP) * _ROWS_STEP
-            known = torch.empty(most, width, dtype=torch.uint8), torch.empty(most)
-            self._known[width] = known
-        return known
-
-
 class Int8Product:
     """x @ weight.T + bias, of x rounded to 8 bits, each row with its own scale.
+
+    `memory`: for rounded inputs, shared with products that are computed before or after it.
 
     `rounded` is int8 [out, in], `scales` float32 [out]: weight = rounded * scales; `bias` is float32 [out].
     """
@@ -88,10 +73,10 @@ class Int8Product:
         rounded: torch.Tensor,
         scales: torch.Tensor,
         bias: torch.Tensor | None,
-        memory: RoundedRows | None = None,
+        memory: Scratch | None = None,
     ) -> None:
         self.outputs, self.inputs = rounded.shape
-        self._memory = memory or RoundedRows()
+        self._memory = memory or Scratch()
         self._weight = _in_tiles(rounded)
         self._scales, self._bias = scales.contiguous(), bias
         self._surplus = rounded.sum(1, dtype=torch.int32).mul_(ZERO)
@@ -109,7 +94,8 @@ class Int8Product:
     def __call__(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """x [rows, in] into y [rows, out]; both of float32, or of bfloat16."""
         num_rows = x.shape[0]
-        rounded, row_scales = self._memory.take(num_rows, self.inputs)
+        rounded = self._memory.take("rounded", num_rows, self.inputs, torch.uint8)
+        row_scales = self._memory.take("scales", num_rows, 1, torch.float32)
         arguments = self._arguments
         arguments.inputs, arguments.y = x.data_ptr(), y.data_ptr()
         arguments.x, arguments.row_scales = rounded.data_ptr(), row_scales.data_ptr()
