@@ -19,7 +19,7 @@ from workers.engine.config import DType, EngineConfig, Quant
 from workers.engine.kv_budget import KVBudget
 from workers.engine.loader import LoadedModel, load_model
 from workers.engine.model_runner import ModelRunner
-from workers.engine.scheduler import Plan, Row
+from workers.engine.plan import Plan, Row
 from workers.engine.sequence import Sequence
 
 TEXT = Path(__file__).with_name("perplexity.txt")

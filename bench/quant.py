@@ -21,7 +21,7 @@ from workers.engine.int8_linear import WrongProduct
 from workers.engine.kv_budget import KVBudget
 from workers.engine.loader import prepare_model, resolve_dtype
 from workers.engine.model_runner import ModelRunner
-from workers.engine.scheduler import Plan, Row
+from workers.engine.plan import Plan, Row
 from workers.engine.sequence import Sequence
 from workers.engine.threads import use_threads
 from workers.native.ops import compute_threads

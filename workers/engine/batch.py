@@ -9,7 +9,7 @@ from itertools import accumulate, groupby
 
 import torch
 
-from workers.engine.scheduler import Plan, Row
+from workers.engine.plan import Plan, Row
 from workers.engine.shelf import Place
 from workers.engine.upload import upload
 

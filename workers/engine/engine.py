@@ -20,11 +20,12 @@ from workers.engine.isolating_sampler import IsolatingSampler
 from workers.engine.kv_budget import KVBudget
 from workers.engine.kv_cache import KVSpan
 from workers.engine.model_runner import ModelRunner
+from workers.engine.plan import Plan, Turn
 from workers.engine.prefix_cache import PrefixCache, prefix_root
 from workers.engine.prompt_scores import PromptScores, read_prompts
 from workers.engine.running_request import MakeOutput, RunningRequest
 from workers.engine.sampler import Drawn, Sampler
-from workers.engine.scheduler import Plan, Scheduler, Turn
+from workers.engine.scheduler import Scheduler
 from workers.engine.sequence import Sequence
 from workers.engine.stopwatch import Stopwatch
 

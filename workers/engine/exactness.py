@@ -17,7 +17,7 @@ from shared.sampling import SamplingParams
 from workers.engine.kv_cache import KVSpan
 from workers.engine.kv_form import make_budget
 from workers.engine.model_runner import ModelRunner
-from workers.engine.scheduler import Plan, Row
+from workers.engine.plan import Plan, Row
 from workers.engine.sequence import Sequence
 
 #: Where the stretches begin: at the first token, and so that they cross 128, 256 and 512 keys, at which

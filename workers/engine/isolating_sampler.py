@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from workers.engine.plan import Turn
 from workers.engine.sample_row import SampleRow
 from workers.engine.sampler import Drawn, Sampler
-from workers.engine.scheduler import Turn
 from workers.engine.sequence import Sequence
 
 

@@ -18,8 +18,8 @@ from workers.engine.kv_cache import KVSpan
 from workers.engine.kv_form import make_cache
 from workers.engine.paged_batch import PagedBatch, idle_batch
 from workers.engine.paged_cache import PagedCache
+from workers.engine.plan import Plan, Row
 from workers.engine.prefix_cache import SPAN, PrefixCache
-from workers.engine.scheduler import Plan, Row
 from workers.engine.sequence import Sequence
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from itertools import accumulate, chain
 import torch
 
 from workers.engine.page_pool import PAGE, SCRATCH, PagePool
-from workers.engine.scheduler import Plan, Row
+from workers.engine.plan import Plan, Row
 from workers.engine.upload import upload
 
 

@@ -11,7 +11,7 @@ from workers.engine.kv_budget import KVBudget
 from workers.engine.kv_cache import KVSpan
 from workers.engine.page_pool import PAGE, PagePool, Segment
 from workers.engine.paged_batch import PagedBatch, make_paged_batch
-from workers.engine.scheduler import Plan
+from workers.engine.plan import Plan
 
 
 class PagedLayer:

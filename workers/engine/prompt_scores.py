@@ -9,7 +9,7 @@ from torch import Tensor
 
 from shared.prompt_logprobs import PromptToken
 from workers.engine.logprobs import score_prompt
-from workers.engine.scheduler import Plan, Row
+from workers.engine.plan import Plan, Row
 from workers.engine.sequence import Sequence
 
 

@@ -12,7 +12,7 @@ from workers.engine.attention import UnsupportedModel
 from workers.engine.config import Quant
 from workers.engine.kv_form import make_budget
 from workers.engine.model_runner import ModelRunner
-from workers.engine.scheduler import Plan, Row
+from workers.engine.plan import Plan, Row
 from workers.engine.sequence import Sequence
 
 #: Tokens of the sequences, long enough that windows and chunks of tiny models matter.

@@ -6,7 +6,7 @@ import torch
 
 from shared.sampling import SamplingParams
 from workers.engine.batch import Batch, make_batch
-from workers.engine.scheduler import Plan, Row
+from workers.engine.plan import Plan, Row
 from workers.engine.sequence import Sequence
 from workers.engine.shelf import Place
 

@@ -27,10 +27,11 @@ from workers.engine.kv_form import make_budget
 from workers.engine.loader import prepare_model
 from workers.engine.model_runner import ModelRunner
 from workers.engine.output_builder import OutputBuilder
+from workers.engine.plan import Plan
 from workers.engine.prefix_cache import PrefixCache
 from workers.engine.sample_row import SampleRow
 from workers.engine.sampler import Drawn, Sampler
-from workers.engine.scheduler import Plan, Scheduler
+from workers.engine.scheduler import Scheduler
 
 TOKENIZER = byte_tokenizer()
 TOKEN_BYTES = TokenBytes(TOKENIZER.backend_tokenizer)

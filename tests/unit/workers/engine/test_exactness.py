@@ -20,8 +20,9 @@ from workers.engine.loader import prepare_model
 from workers.engine.model_runner import ModelRunner
 from workers.engine.output_builder import OutputBuilder
 from workers.engine.packed_linear import PackedLinear, can_pack
+from workers.engine.plan import Plan
 from workers.engine.sampler import Sampler
-from workers.engine.scheduler import Plan, Scheduler
+from workers.engine.scheduler import Scheduler
 
 TOKENIZER = byte_tokenizer()
 TOKEN_BYTES = TokenBytes(TOKENIZER.backend_tokenizer)

@@ -17,7 +17,7 @@ from workers.engine.kv_budget import KVBudget
 from workers.engine.kv_cache import SlotCache
 from workers.engine.loader import prepare_model
 from workers.engine.model_runner import ModelRunner
-from workers.engine.scheduler import Plan, Row
+from workers.engine.plan import Plan, Row
 from workers.engine.sequence import Sequence
 from workers.native.ops import has_int8_products, has_products, native_library
 

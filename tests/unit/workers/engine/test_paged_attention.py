@@ -15,7 +15,7 @@ from workers.engine.page_pool import PAGE
 from workers.engine.paged_attention import paged_attention
 from workers.engine.paged_cache import PagedCache, PagedLayer
 from workers.engine.paged_kernel import torch_varlen_attn
-from workers.engine.scheduler import Plan, Row
+from workers.engine.plan import Plan, Row
 from workers.engine.sequence import Sequence
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ import torch
 from shared.sampling import SamplingParams
 from workers.engine.page_pool import PAGE, PagePool
 from workers.engine.paged_batch import PagedBatch, idle_batch, make_paged_batch
-from workers.engine.scheduler import Plan, Row
+from workers.engine.plan import Plan, Row
 from workers.engine.sequence import Sequence
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ from workers.engine.kv_budget import KVBudget
 from workers.engine.kv_cache import KVSpan
 from workers.engine.page_pool import PAGE
 from workers.engine.paged_cache import PagedCache, PagedLayer
-from workers.engine.scheduler import Plan, Row
+from workers.engine.plan import Plan, Row
 from workers.engine.sequence import Sequence
 
 CPU = torch.device("cpu")

@@ -6,8 +6,8 @@ import torch
 
 from shared.sampling import SamplingParams
 from workers.engine.logprobs import score_prompt
+from workers.engine.plan import Plan, Row
 from workers.engine.prompt_scores import read_prompts
-from workers.engine.scheduler import Plan, Row
 from workers.engine.sequence import Sequence
 
 
