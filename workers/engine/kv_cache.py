@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache
 
-from workers.engine.batch import Batch, make_batch, round_up
-from workers.engine.kv_budget import FIRST_LENGTH, LENGTH_STEP, KVBudget
+from workers.engine.batch import Batch, make_batch
+from workers.engine.kv_budget import KVBudget
 from workers.engine.packed_linear import can_pack
-from workers.engine.scheduler import Plan
+from workers.engine.plan import Plan
 from workers.engine.shelf import Place, Shelf
-from workers.native.memory import huge_zeros
+from workers.engine.slot_states import SlotStates
 
 #: Of each layer, in the order in which they were made, keys and values [kv heads, tokens, head dim].
 KVSpan = list[tuple[torch.Tensor, ...]]
@@ -31,36 +31,32 @@ def uses_onednn(states: torch.Tensor) -> bool:
 class SlotLayer:
     """One layer's keys and values of one shelf, [places, kv heads, length, head dim]."""
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        self.keys = keys
-        self.values = values
+    def __init__(self, length: int, like_keys: torch.Tensor, like_values: torch.Tensor) -> None:
+        self._keys, self._values = SlotStates(length, like_keys), SlotStates(length, like_values)
+
+    @property
+    def keys(self) -> torch.Tensor:
+        return self._keys.tensor
+
+    @property
+    def values(self) -> torch.Tensor:
+        return self._values.tensor
 
     def readable(self, num_keys: int) -> int:
         """How many keys to read where these are needed: all, if to copy a part of them would cost more."""
         length = self.keys.shape[2]
         return length if 3 * length < 4 * num_keys and uses_onednn(self.keys) else num_keys
 
-    def resize(self, num_places: int, length: int) -> None:
-        self.keys = _resized(self.keys, num_places, length)
-        self.values = _resized(self.values, num_places, length)
+    def resize(self, num_places: int, most: int) -> bool:
+        """As SlotStates.resize does."""
+        keys_moved = self._keys.resize(num_places, most)
+        return self._values.resize(num_places, most) or keys_moved
 
     def copy(self, index: int, source: SlotLayer, source_index: int) -> None:
         """Take over what another place holds."""
         length = min(self.keys.shape[2], source.keys.shape[2])
         self.keys[index, :, :length] = source.keys[source_index, :, :length]
         self.values[index, :, :length] = source.values[source_index, :, :length]
-
-
-def _resized(tensor: torch.Tensor, num_places: int, length: int) -> torch.Tensor:
-    old_places, heads, old_length, dim = tensor.shape
-    resized = _zeros((num_places, heads, length, dim), tensor)
-    places, length = min(num_places, old_places), min(length, old_length)
-    resized[:places, :, :length] = tensor[:places, :, :length]
-    return resized
-
-
-def _zeros(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
-    return huge_zeros(shape, like.dtype) if like.device.type == "cpu" else like.new_zeros(shape)
 
 
 class LayerCache:
@@ -118,16 +114,11 @@ class LayerCache:
         self.num_reads += 1
         return self._batch
 
-    def resize(self, shelf: int, num_places: int, length: int) -> None:
+    def resize(self, shelf: int, num_places: int, most: int) -> bool:
+        """As SlotStates.resize does."""
         if num_places == 0:
-            self.shelves.pop(shelf, None)
-        elif shelf in self.shelves:
-            self.shelves[shelf].resize(num_places, length)
-        else:
-            keys, values = (
-                _zeros((num_places, like.shape[1], length, like.shape[3]), like) for like in self._like
-            )
-            self.shelves[shelf] = SlotLayer(keys, values)
+            return self.shelves.pop(shelf, None) is not None
+        return self.shelves.setdefault(shelf, SlotLayer(shelf, *self._like)).resize(num_places, most)
 
 
 class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
@@ -135,7 +126,8 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
 
     Layers are made at their first update, from the shapes that come. A shelf has slots of one length, so that
     a long sequence costs those beside it nothing; a sequence that outgrows its slot moves to the next shelf.
-    Shelves grow as slots are taken; those of long sequences shrink when these leave.
+    Shelves grow as slots are taken, and shrink when others need their memory: to take it anew from the system
+    may hold a step up for a long time.
     """
 
     def __init__(self, budget: KVBudget) -> None:
@@ -144,8 +136,6 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
         self._shelves: dict[int, Shelf] = {}
         #: The shelf of each slot in use.
         self._shelf_of: dict[int, int] = {}
-        #: Slots of the first shelf are allocated this long.
-        self._first_length = LENGTH_STEP
         self._layers: dict[int, LayerCache] = {}
         self._batch: Batch | None = None
         #: Grows whenever keys and values move to other memory.
@@ -158,7 +148,7 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
     @property
     def num_tokens(self) -> int:
         """Tokens that memory is allocated for."""
-        return sum(shelf.capacity * self._length(name) for name, shelf in self._shelves.items())
+        return sum(shelf.capacity * name for name, shelf in self._shelves.items())
 
     def begin(self, plan: Plan, device: torch.device) -> Batch:
         """Makes room for a plan that has rows; the updates that follow belong to it."""
@@ -212,11 +202,8 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
         if layer is None:
             layer = self._layers[index] = LayerCache(like_keys, like_values)
             for name, shelf in self._shelves.items():
-                layer.resize(name, shelf.capacity, self._length(name))
+                layer.resize(name, shelf.capacity, self._budget.most(name))
         return layer
-
-    def _length(self, name: int) -> int:
-        return min(name, self._first_length) if name <= FIRST_LENGTH else name
 
     def _place(self, slot: int) -> Place:
         name = self._shelf_of[slot]
@@ -227,18 +214,11 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
             # A slot may come and go between two steps, without a row.
             if slot in self._shelf_of:
                 self._shelves[self._shelf_of.pop(slot)].leave(slot)
-        for name, shelf in list(self._shelves.items()):
-            if name > FIRST_LENGTH and 4 * len(shelf.places) <= shelf.capacity:
-                self._compact(name)
 
     def _settle(self, slot: int, num_tokens: int) -> None:
         """Gives the slot a place that is long enough."""
         assert num_tokens <= self._budget.max_len
         name, old = self._budget.charge(num_tokens), self._shelf_of.get(slot)
-        if name <= FIRST_LENGTH and num_tokens > self._length(name):
-            self._first_length = min(round_up(max(num_tokens, 2 * self._first_length), LENGTH_STEP), name)
-            if name in self._shelves:
-                self._resize(name)
         if old == name:
             return
         self._shelf_of[slot] = name
@@ -251,13 +231,13 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
             self._shelves[old].leave(slot)
 
     def _reserve(self, name: int) -> None:
-        """At least doubles what is too small, so that copying costs a bounded share of what was written;
-        where there is no memory for that, every shelf keeps only what is in use."""
+        """At least doubles what is too small, so that copying, if there is any, costs a bounded share of what
+        was written; where there is no memory for that, every shelf keeps only what is in use."""
         shelf = self._shelves[name]
         if shelf.extent <= shelf.capacity:
             return
         more = max(shelf.extent, 2 * shelf.capacity) - shelf.capacity
-        if self._budget.holds(self.num_tokens + more * self._length(name)):
+        if self._budget.holds(self.num_tokens + more * name):
             shelf.capacity += more
         else:
             for other in [other for other in self._shelves if other != name]:
@@ -275,6 +255,6 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
             self._resize(name)
 
     def _resize(self, name: int) -> None:
-        self.generation += 1
-        for layer in self._layers.values():
-            layer.resize(name, self._shelves[name].capacity, self._length(name))
+        capacity, most = self._shelves[name].capacity, self._budget.most(name)
+        moved = [layer.resize(name, capacity, most) for layer in self._layers.values()]
+        self.generation += any(moved)

@@ -22,12 +22,27 @@ _POOL_SIZE = 32 * PAGE
 _ALIGNMENT = 64
 
 
-def huge_zeros(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    """Zeros in memory of their own, where they fill a page. What is left over lies in small pages."""
-    size = prod(shape) * dtype.itemsize
-    if size < PAGE:
-        return torch.zeros(*shape, dtype=dtype)
-    return _map(size).view(dtype).view(*shape)
+class HugeZeros:
+    """A tensor of zeros in memory of its own, which it takes as it is written: rows that are never used cost
+    addresses only. One that fills no page is like any other."""
+
+    def __init__(self, shape: Sequence[int], dtype: torch.dtype) -> None:
+        """Raises OSError where the system promises no more memory than it has."""
+        size = prod(shape) * dtype.itemsize
+        self._mapping: mmap.mmap | None = None
+        if size < PAGE:
+            self.tensor = torch.zeros(*shape, dtype=dtype)
+        else:
+            self._mapping, self._start = _map(size)
+            self.tensor = _bytes(self._mapping, self._start, size).view(dtype).view(*shape)
+
+    def give_back(self, first: int, last: int) -> None:
+        """Free the whole pages of rows [first, last); what these held is lost."""
+        row = self.tensor[:1].nbytes
+        start, end = -(-first * row // PAGE) * PAGE, last * row // PAGE * PAGE
+        if self._mapping is not None and start < end:
+            with suppress(AttributeError, OSError):
+                self._mapping.madvise(mmap.MADV_DONTNEED, self._start + start, end - start)
 
 
 class HugePool:
@@ -40,16 +55,20 @@ class HugePool:
         size = prod(shape) * dtype.itemsize
         taken = -(-size // _ALIGNMENT) * _ALIGNMENT
         if taken > len(self._free):
-            self._free = _map(max(taken, _POOL_SIZE))
+            size_mapped = max(taken, _POOL_SIZE)
+            self._free = _bytes(*_map(size_mapped), size_mapped)
         tensor, self._free = self._free[:size], self._free[taken:]
         return tensor.view(dtype).view(*shape)
 
 
-def _map(size: int) -> torch.Tensor:
-    """So many zero bytes, from the start of a page on."""
-    mapped = mmap.mmap(-1, size + PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory = torch.frombuffer(mapped, dtype=torch.uint8)
-    start = -memory.data_ptr() % PAGE
+def _map(size: int) -> tuple[mmap.mmap, int]:
+    """Memory for so many bytes, zeros, and where in it the first page begins."""
+    mapping = mmap.mmap(-1, size + PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    start = -_bytes(mapping, 0, 1).data_ptr() % PAGE
     with suppress(AttributeError, OSError):  # not on Linux, or built without
-        mapped.madvise(mmap.MADV_HUGEPAGE, start, size // PAGE * PAGE)
-    return memory[start : start + size]
+        mapping.madvise(mmap.MADV_HUGEPAGE, start, size // PAGE * PAGE)
+    return mapping, start
+
+
+def _bytes(mapping: mmap.mmap, start: int, size: int) -> torch.Tensor:
+    return torch.frombuffer(mapping, dtype=torch.uint8, offset=start, count=size)

@@ -5,7 +5,7 @@ import torch
 from shared.sampling import SamplingParams
 from workers.engine.kv_budget import KVBudget
 from workers.engine.kv_cache import LayerCache, SlotCache, uses_onednn
-from workers.engine.scheduler import Plan, Row
+from workers.engine.plan import Plan, Row
 from workers.engine.sequence import Sequence
 
 CPU = torch.device("cpu")
@@ -37,18 +37,29 @@ class Cache:
         return {name: (s.keys.shape[0], s.keys.shape[2]) for name, s in self.layer.shelves.items()}
 
 
-def test_first_shelf_grows_and_keeps_what_was_written() -> None:
+def test_a_shelf_grows_and_keeps_what_was_written() -> None:
     subject = Cache(KVBudget(2000))
     subject.put(0, 0, 1, 2, 3)
-    assert subject.shapes() == {512: (1, 128)}
+    assert subject.shapes() == {512: (1, 512)}
     subject.put(1, 299, 7)
-    assert subject.shapes() == {512: (2, 384)}
+    assert subject.shapes() == {512: (2, 512)}
     layer = subject.put(2, 0, 9)
-    assert subject.shapes() == {512: (4, 384)}
+    assert subject.shapes() == {512: (4, 512)}
     keys, values = layer.shelves[512].keys, layer.shelves[512].values
     assert keys[0, 1, :4, 0].tolist() == [1, 2, 3, 0]
     assert values[1, 1, 298:301, 2].tolist() == [0, 7, 0]
     assert keys[2, 0, 0].tolist() == [9, 9, 9, 9]
+
+
+def test_where_the_budget_tells_how_many_slots_there_may_be_they_stay_where_they_are() -> None:
+    subject = Cache(KVBudget(512, max_tokens=8 * 512))
+    layer = subject.put(0, 0, 1, 2, 3)
+    address, generation = layer.shelves[512].keys.data_ptr(), subject.cache.generation
+    for slot in range(1, 8):
+        subject.put(slot, slot, slot)
+    assert subject.shapes() == {512: (8, 512)}
+    assert (layer.shelves[512].keys.data_ptr(), subject.cache.generation) == (address, generation)
+    assert layer.shelves[512].values[:, 0, 2, 0].tolist() == [3, 0, 2, 0, 0, 0, 0, 0]
 
 
 def test_sequence_that_outgrows_its_slot_moves_with_all_that_it_holds() -> None:
@@ -65,20 +76,24 @@ def test_first_shelf_may_begin_long_after_one_of_long_sequences() -> None:
     subject = Cache(KVBudget(2000))
     subject.put(0, 599, 1)
     layer = subject.put(1, 299, 7)
-    assert subject.shapes() == {512: (1, 384), 1024: (1, 1024)}
+    assert subject.shapes() == {512: (1, 512), 1024: (1, 1024)}
     assert layer.shelves[512].keys[0, 0, 298:301, 0].tolist() == [0, 7, 0]
 
 
-def test_shelf_of_long_sequences_shrinks_when_they_leave() -> None:
-    subject = Cache(KVBudget(2000))
+def test_a_shelf_keeps_its_memory_when_sequences_leave_until_others_need_it() -> None:
+    subject = Cache(KVBudget(2000, max_tokens=8 * 1024))
     for slot in range(5):
         subject.put(slot, 600, slot)
     assert subject.shapes() == {1024: (8, 1024)}
-    layer = subject.put(4, 601, 4, freed=(0, 1, 2))
-    assert subject.shapes() == {1024: (2, 1024)}
+    subject.put(4, 601, 4, freed=(0, 1, 2))
+    assert subject.shapes() == {1024: (8, 1024)}
+    layer = subject.put(0, 0, 1)
+    assert subject.shapes() == {512: (1, 512), 1024: (2, 1024)}
     assert sorted(layer.shelves[1024].keys[:, 0, 600, 0].tolist()) == [3, 4]
-    subject.put(0, 0, 1, freed=(3, 4))
-    assert subject.shapes() == {512: (1, 128)}
+    subject.put(1, 1500, 1, freed=(3, 4))
+    subject.put(2, 1500, 1)
+    subject.put(3, 1500, 1)
+    assert subject.shapes() == {512: (1, 512), 2048: (3, 2048)}
 
 
 def test_longest_shelf_is_as_long_as_a_sequence_may_be() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from workers.native.memory import PAGE, HugePool, huge_zeros
+from workers.native.memory import PAGE, HugePool, HugeZeros
 
 
 def resident_bytes() -> int:
@@ -17,7 +17,7 @@ def resident_bytes() -> int:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(0, 4), (3, 5), (PAGE, 2), (3, 1000, 1001)], ids=str)
 def test_zeros_are_zeros_of_any_shape(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    zeros = huge_zeros(shape, dtype)
+    zeros = HugeZeros(shape, dtype).tensor
     assert torch.equal(zeros, torch.zeros(shape, dtype=dtype))
     assert zeros.is_contiguous()
     zeros.fill_(1)
@@ -25,7 +25,7 @@ def test_zeros_are_zeros_of_any_shape(shape: tuple[int, ...], dtype: torch.dtype
 
 def test_zeros_of_a_page_or_more_begin_with_a_page_and_are_freed() -> None:
     before = resident_bytes()
-    zeros = huge_zeros((32, PAGE), torch.uint8).fill_(7)
+    zeros = HugeZeros((32, PAGE), torch.uint8).tensor.fill_(7)
     assert zeros.data_ptr() % PAGE == 0
     assert resident_bytes() - before > 30 * PAGE
     del zeros
@@ -52,3 +52,15 @@ def test_memory_of_a_pool_is_freed_when_no_tensor_of_it_is_left() -> None:
     assert 25 * PAGE < resident_bytes() - before < 35 * PAGE
     del tensors, pool
     assert resident_bytes() - before < 4 * PAGE
+
+
+def test_rows_that_were_never_written_take_no_memory_and_pages_are_given_back() -> None:
+    before = resident_bytes()
+    zeros = HugeZeros((4000, PAGE // 2), torch.uint8)
+    zeros.tensor[:41].fill_(7)
+    assert 19 * PAGE < resident_bytes() - before < 25 * PAGE
+    zeros.give_back(3, 41)
+    assert resident_bytes() - before < 6 * PAGE
+    assert (zeros.tensor[:3] == 7).all()
+    zeros.tensor[3:5].fill_(1)
+    assert zeros.tensor[:6, 0].tolist() == [7, 7, 7, 1, 1, 0]
