@@ -20,8 +20,8 @@ from workers.engine.paged_cache import PagedLayer
 #: The name under which transformers knows `slot_attention`.
 INTERFACE = "baton_slots"
 
-#: Up to here MKL sums a product over keys in one go (256 on AVX2, less than 192 on AVX-512). oneDNN's results
-#: do not depend on how many keys there are.
+#: Up to here MKL sums a product over keys in one go (256 on AVX2, less than 192 on AVX-512). How oneDNN sums
+#: depends on how many keys and queries there are, but for just as many keys as this on the keys alone.
 _KEY_BLOCK = 128
 
 #: What models pass along that does not change the result of a causal decoder.
@@ -101,7 +101,9 @@ def _attend(
     sinks: torch.Tensor | None,
 ) -> torch.Tensor:
     """query [heads, rows x count, head dim], scaled -> [rows x count, heads, value dim]."""
-    num_keys = layer.readable(group.num_keys) if group.count == 1 else group.num_keys
+    num_keys = round_up(group.num_keys, _KEY_BLOCK) if uses_onednn(layer.keys) else group.num_keys
+    if group.count == 1:
+        num_keys = layer.readable(num_keys)
     keys, values = _read(layer.keys, group, num_keys), _read(layer.values, group, num_keys)
     spread = _spread(query, group, kv_heads=layer.keys.shape[1])
     slots, kv_heads, sharing, count, dim = spread.shape
@@ -158,13 +160,13 @@ def _gather(mixed: torch.Tensor, group: Group, *, num_heads: int) -> torch.Tenso
 
 
 def _mix(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """weights @ values, with MKL in blocks of keys: how it splits a long sum depends on its length."""
+    """weights @ values, on a CPU in blocks of keys: how a long sum is split depends on its length."""
     num_keys = values.shape[1]
-    if values.device.type != "cpu" or uses_onednn(values) or num_keys <= _KEY_BLOCK:
+    if values.device.type != "cpu" or num_keys <= _KEY_BLOCK:
         return torch.bmm(weights, values)
     blocks = [slice(start, start + _KEY_BLOCK) for start in range(0, num_keys, _KEY_BLOCK)]
-    parts = (torch.bmm(weights[:, :, block], values[:, block]) for block in blocks)
-    return reduce(torch.Tensor.add_, parts)
+    parts = (torch.bmm(weights[:, :, block], values[:, block]).float() for block in blocks)
+    return reduce(torch.Tensor.add_, parts).to(values.dtype)
 
 
 def _softmax(scores: torch.Tensor, sinks: torch.Tensor | None) -> torch.Tensor:

@@ -10,7 +10,7 @@ from shared.sampling import SamplingParams
 from workers.engine.attention import UnsupportedModel, slot_attention
 from workers.engine.kv_budget import KVBudget
 from workers.engine.kv_cache import LayerCache, SlotCache
-from workers.engine.scheduler import Plan, Row
+from workers.engine.plan import Plan, Row
 from workers.engine.sequence import Sequence
 
 HEADS, KV_HEADS, DIM = 6, 2, 8
@@ -88,6 +88,10 @@ def test_a_decoded_token_is_bit_for_bit_what_it_is_in_a_chunk(dtype: torch.dtype
         beside = compute([[(0, 0, position)], [(1, 0, 600)], [(0, position, position + 1), (1, 600, 601)]])
         assert torch.equal(alone[0], whole[position])
         assert torch.equal(beside[0], whole[position])
+    for first in (100, 190, 230, 400, 630):
+        for count in (5, 16, 50):
+            chunk = compute([[(0, 0, first)], [(0, first, first + count)]])
+            assert torch.equal(chunk, whole[first : first + count])
 
 
 def test_window_softcap_and_sinks() -> None:
