@@ -27,8 +27,9 @@ log = logging.getLogger(__name__)
 
 #: The prefix cache holds this part of as many tokens as there may be in slots.
 _PREFIX_PART = 4
-#: A layer of width h multiplies some 12 h * h for each token, and 2 h for each of its keys, twice as slowly.
-_SPAN_PER_WIDTH = 3
+#: A layer of width h multiplies some 12 h * h for each token, and 2 h for each of its keys: these are six
+#: times as slow.
+_SPAN_PER_WIDTH = 1
 
 
 def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:

@@ -19,7 +19,7 @@ class Prefixes(Protocol):
 
 
 #: While sequences decode, a step reads at least this many tokens of prompts, or as many as take that time.
-_MIN_READ = 48
+_MIN_READ = 64
 #: A step in which tokens are guessed has at most so many, and rows for no more than half of them: others wait
 #: for what is guessed of one, and where there are many they lose more than that one gains.
 _DRAFTED_STEP = 32

@@ -6,7 +6,8 @@ import sys
 from shared.sampling import SamplingParams
 from workers.engine.drafter import Drafter
 from workers.engine.kv_budget import KVBudget
-from workers.engine.scheduler import Plan, Scheduler, Turn
+from workers.engine.plan import Plan, Turn
+from workers.engine.scheduler import Scheduler
 from workers.engine.sequence import Sequence
 
 
@@ -264,7 +265,7 @@ def counts(
 
 def test_prompts_get_more_of_a_step_the_more_of_them_there_are_beside_the_streams() -> None:
     assert counts(0, 1) == [128]
-    assert counts(16, 1) == [48]
+    assert counts(16, 1) == [64]
     assert counts(16, 16) == [120]
     assert sum(counts(4, 28)) == 220
 
@@ -274,11 +275,11 @@ def test_prompts_that_one_chunk_ends_are_read_at_once_as_far_as_the_step_has_roo
     assert counts(28, 2, length=300, position=200) == [100, 100]
     assert counts(28, 3, length=300, position=200) == [100, 100, 28]
     assert counts(16, 1, length=300, position=172) == [128]
-    assert counts(16, 1, length=300, position=171) == [48]
+    assert counts(16, 1, length=300, position=171) == [64]
 
 
 def test_a_token_far_behind_in_a_prompt_counts_as_several() -> None:
-    assert counts(16, 1, position=4000, attention_span=2000) == [16]
+    assert counts(16, 1, position=6000, attention_span=2000) == [16]
     assert counts(16, 1, position=7000, attention_span=50) == [1]
     assert counts(0, 1, position=4000, attention_span=2000) == [128]
 
