@@ -120,11 +120,11 @@ class Equality:
         return compare("prompts in small chunks", self._alone, answers, "24 tokens a chunk")
 
     def _read_again(self) -> Verdict:
-        """In a cache that holds four of the longest answers, so that sequences lose their slots."""
+        """In a cache that holds two of the longest answers, so that sequences lose their slots."""
         longest = max(len(one.request.prompt_token_ids) for one in self._asked)
         sampling = self._asked[0].request.sampling
         num_longest = 512 * math.ceil((longest + sampling.max_tokens) / 512)
-        engine = self._engine(replace(self._config, max_kv_tokens=4 * num_longest))
+        engine = self._engine(replace(self._config, max_kv_tokens=2 * num_longest))
         answers = answer(engine, self._asked)
         proof = f"{engine.stats.cache.preempted} sequences lost their slot"
         return compare("read again after losing the slot", self._alone, answers, proof)

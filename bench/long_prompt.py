@@ -32,6 +32,8 @@ from workers.engine.loader import LoadedModel, load_model
 _NUM_USUAL = 100
 #: Tokens of a stream's own prompt, and what a chat's second turn adds.
 _NUM_SHORT = 64
+#: Tokens that a stream would have in the end.
+_NUM_LONG = 4000
 _OWNER = "bench"
 
 
@@ -68,6 +70,10 @@ class Bench:
     def tokens(self, num: int) -> tuple[int, ...]:
         drawn = torch.randint(self._vocab_size, (num,), generator=self._generator)
         return tuple(drawn.tolist())
+
+    @property
+    def num_running(self) -> int:
+        return self._engine.stats.running
 
     def abort(self, name: str) -> None:
         self._engine.abort(name)
@@ -111,12 +117,13 @@ class Bench:
 def run(bench: Bench, options: argparse.Namespace) -> Run:
     streams = [f"stream {index}" for index in range(options.streams)]
     for name in streams:
-        bench.add(name, bench.tokens(_NUM_SHORT), 2000)
+        bench.add(name, bench.tokens(_NUM_SHORT), _NUM_LONG)
     for name in streams:
         bench.until_first(name)
     usual = [bench.until_first(streams[0])[0] for _ in range(_NUM_USUAL)]
     bench.add("long", bench.tokens(options.prompt), 1)
     long_first_s, beside = bench.until_first("long")
+    assert bench.num_running == len(streams), "the streams ended before the prompt was read"
     for name in streams:
         bench.abort(name)
     return Run(Gaps.of(usual), Gaps.of(beside), long_first_s, turns(bench, options.history))

@@ -13,7 +13,7 @@ from workers.engine.grammar_cache import GrammarCache
 from workers.engine.kernels import uses_operations
 from workers.engine.kv_budget import KVBudget
 from workers.engine.kv_cache import KVSpan
-from workers.engine.kv_form import make_budget
+from workers.engine.kv_form import form_for, make_budget
 from workers.engine.loader import LoadedModel
 from workers.engine.model_runner import ModelRunner
 from workers.engine.native_drawing import draw_natively
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 #: The prefix cache holds this part of as many tokens as there may be in slots.
 _PREFIX_PART = 4
 #: A layer of width h multiplies some 12 h * h for each token, and 2 h for each of its keys: these are six
-#: times as slow.
-_SPAN_PER_WIDTH = 1
+#: times as slow on a CPU, twice on a GPU.
+_SPAN_PER_WIDTH = {"slots": 1, "pages": 3}
 
 
 def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:
@@ -48,7 +48,7 @@ def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:
             max_step_tokens=config.max_step_tokens,
             kv_budget=budget,
             prefixes=prefixes,
-            attention_span=_SPAN_PER_WIDTH * loaded.model.config.get_text_config().hidden_size,
+            attention_span=_attention_span(loaded),
         ),
         _sampler(loaded, config),
         lambda request, choice: OutputBuilder(token_bytes, request, choice),
@@ -57,6 +57,11 @@ def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:
         GrammarCache(lambda: Vocabulary.of(tokenizer, runner.vocab_size)),
         Drafter if config.speculation == "auto" and loaded.is_exact else None,
     )
+
+
+def _attention_span(loaded: LoadedModel) -> int:
+    width: int = loaded.model.config.get_text_config().hidden_size
+    return width * _SPAN_PER_WIDTH[form_for(loaded.model.device)]
 
 
 def _sampler(loaded: LoadedModel, config: EngineConfig) -> Sampler:

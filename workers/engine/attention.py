@@ -20,8 +20,9 @@ from workers.engine.paged_cache import PagedLayer
 #: The name under which transformers knows `slot_attention`.
 INTERFACE = "baton_slots"
 
-#: Up to here MKL sums a product over keys in one go (256 on AVX2, less than 192 on AVX-512). How oneDNN sums
-#: depends on how many keys and queries there are, but for just as many keys as this on the keys alone.
+#: Up to here MKL sums a product over keys in one go (256 on AVX2, less than 192 on AVX-512). How oneDNN does
+#: depends on the numbers of keys and queries, but not for just this many keys: those of 16 bits are padded
+#: to a multiple. It divides the slots' LENGTH_STEP.
 _KEY_BLOCK = 128
 
 #: What models pass along that does not change the result of a causal decoder.

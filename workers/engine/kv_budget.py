@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 #: Slots of a shelf have one length: this, or a power of two times it, or the longest that there may be.
 FIRST_LENGTH = 512
-#: Lengths are multiples of this, and so of the numbers of keys that a Group reads.
+#: Lengths are multiples of this, and so of the numbers of keys that attention reads.
 LENGTH_STEP = 128
 
 
@@ -35,9 +35,9 @@ class KVBudget:
         """Whether sequences that are charged so many tokens fit together."""
         return self.max_tokens is None or charged <= self.max_tokens
 
-    def most(self, length: int) -> int:
-        """Slots of a length that there can be; 0: any number."""
-        return 0 if self.max_tokens is None else self.max_tokens // length
+    def most(self, length: int) -> int | None:
+        """Slots of a length that there can be; None: any number."""
+        return None if self.max_tokens is None else self.max_tokens // length
 
     @property
     def longest(self) -> int:

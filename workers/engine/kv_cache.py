@@ -9,12 +9,15 @@ import torch
 from transformers.cache_utils import Cache
 
 from workers.engine.batch import Batch, make_batch
-from workers.engine.kv_budget import KVBudget
+from workers.engine.kv_budget import FIRST_LENGTH, KVBudget
 from workers.engine.packed_linear import can_pack
 from workers.engine.plan import Plan
 from workers.engine.shelf import Place, Shelf
 from workers.engine.slot_states import SlotStates
 
+#: Steps after which a shelf of long slots, of which no more than a quarter was in use meanwhile, gives the
+#: memory of the others back.
+_PATIENCE = 1000
 #: Of each layer, in the order in which they were made, keys and values [kv heads, tokens, head dim].
 KVSpan = list[tuple[torch.Tensor, ...]]
 
@@ -47,7 +50,7 @@ class SlotLayer:
         length = self.keys.shape[2]
         return length if 3 * length < 4 * num_keys and uses_onednn(self.keys) else num_keys
 
-    def resize(self, num_places: int, most: int) -> bool:
+    def resize(self, num_places: int, most: int | None) -> bool:
         """As SlotStates.resize does."""
         keys_moved = self._keys.resize(num_places, most)
         return self._values.resize(num_places, most) or keys_moved
@@ -114,11 +117,13 @@ class LayerCache:
         self.num_reads += 1
         return self._batch
 
-    def resize(self, shelf: int, num_places: int, most: int) -> bool:
+    def resize(self, shelf: int, num_places: int, most: int | None) -> bool:
         """As SlotStates.resize does."""
         if num_places == 0:
             return self.shelves.pop(shelf, None) is not None
-        return self.shelves.setdefault(shelf, SlotLayer(shelf, *self._like)).resize(num_places, most)
+        if shelf not in self.shelves:
+            self.shelves[shelf] = SlotLayer(shelf, *self._like)
+        return self.shelves[shelf].resize(num_places, most)
 
 
 class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
@@ -126,8 +131,8 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
 
     Layers are made at their first update, from the shapes that come. A shelf has slots of one length, so that
     a long sequence costs those beside it nothing; a sequence that outgrows its slot moves to the next shelf.
-    Shelves grow as slots are taken, and shrink when others need their memory: to take it anew from the system
-    may hold a step up for a long time.
+    Shelves grow as slots are taken; those of long sequences shrink when these have left for long, or when
+    others need the memory: to take it anew from the system may hold a step up.
     """
 
     def __init__(self, budget: KVBudget) -> None:
@@ -214,6 +219,10 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
             # A slot may come and go between two steps, without a row.
             if slot in self._shelf_of:
                 self._shelves[self._shelf_of.pop(slot)].leave(slot)
+        for name, shelf in self._shelves.items():
+            shelf.idle_steps = shelf.idle_steps + 1 if 4 * len(shelf.places) <= shelf.capacity else 0
+            if name > FIRST_LENGTH and shelf.idle_steps > _PATIENCE:
+                self._compact(name)
 
     def _settle(self, slot: int, num_tokens: int) -> None:
         """Gives the slot a place that is long enough."""

@@ -22,6 +22,8 @@ class Shelf:
         self.places: dict[int, int] = {}
         #: Places that there is memory for.
         self.capacity = 0
+        #: Steps since more than a quarter of them was in use.
+        self.idle_steps = 0
 
     @property
     def extent(self) -> int:

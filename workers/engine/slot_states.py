@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from workers.native.memory import HugeZeros
+from workers.native.memory import HugeZeros, addresses_are_free
 
 
 class SlotStates:
     """[places, kv heads, length, head dim], zeros at first; the number of places may change.
 
-    On a CPU there are addresses for as many as there may ever be: one that was never written takes no memory,
-    and more of them come without a copy of the others.
+    On a CPU there are addresses for as many as there may ever be, where that is known: one that was never
+    written takes no memory, and more of them come without a copy of the others.
     """
 
     def __init__(self, length: int, like: torch.Tensor) -> None:
@@ -19,12 +19,12 @@ class SlotStates:
         self.tensor = like.new_empty(0, like.shape[1], length, like.shape[3])
         self._memory: HugeZeros | None = None
 
-    def resize(self, num_places: int, most: int) -> bool:
-        """Keep the first places; there will never be more of them than `most`. Answers whether these lie
-        elsewhere now."""
+    def resize(self, num_places: int, most: int | None) -> bool:
+        """Keep the first places; there may be `most` of them one day. Answers whether they lie elsewhere."""
         old = self.tensor
         if self._memory is not None and num_places <= len(self._memory.tensor):
-            self._memory.give_back(num_places, len(old))
+            if num_places < len(old):
+                self._memory.give_back(num_places)
             self.tensor = self._memory.tensor[:num_places]
             return False
         self.tensor = self._zeros(num_places, most)
@@ -32,12 +32,10 @@ class SlotStates:
         self.tensor[:places] = old[:places]
         return True
 
-    def _zeros(self, num_places: int, most: int) -> torch.Tensor:
+    def _zeros(self, num_places: int, most: int | None) -> torch.Tensor:
         shape, dtype = self.tensor.shape[1:], self.tensor.dtype
         if self.tensor.device.type != "cpu":
             return self.tensor.new_zeros(num_places, *shape)
-        try:
-            self._memory = HugeZeros((max(num_places, most), *shape), dtype)
-        except OSError:
-            self._memory = HugeZeros((num_places, *shape), dtype)
+        room = max(num_places, most or 0) if addresses_are_free() else num_places
+        self._memory = HugeZeros((room, *shape), dtype)
         return self._memory.tensor[:num_places]

@@ -8,26 +8,41 @@ other.
 
 from __future__ import annotations
 
+import functools
 import mmap
+import resource
 from collections.abc import Sequence
 from contextlib import suppress
 from math import prod
+from pathlib import Path
 
 import torch
 
 PAGE = 2 << 20
+_OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
 #: What a pool asks of the system at a time.
 _POOL_SIZE = 32 * PAGE
 #: Tensors in a pool begin at a multiple of it: a line of the caches.
 _ALIGNMENT = 64
 
 
+@functools.cache
+def addresses_are_free() -> bool:
+    """Whether a process may have more of them than memory: not where the system promises no more than it has
+    (https://docs.kernel.org/mm/overcommit-accounting.html), nor where they are limited."""
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        return False
+    try:
+        return _OVERCOMMIT.read_text().strip() != "2"
+    except OSError:
+        return False
+
+
 class HugeZeros:
     """A tensor of zeros in memory of its own, which it takes as it is written: rows that are never used cost
-    addresses only. One that fills no page is like any other."""
+    addresses only, where those are free. One that fills no page is like any other."""
 
     def __init__(self, shape: Sequence[int], dtype: torch.dtype) -> None:
-        """Raises OSError where the system promises no more memory than it has."""
         size = prod(shape) * dtype.itemsize
         self._mapping: mmap.mmap | None = None
         if size < PAGE:
@@ -36,13 +51,12 @@ class HugeZeros:
             self._mapping, self._start = _map(size)
             self.tensor = _bytes(self._mapping, self._start, size).view(dtype).view(*shape)
 
-    def give_back(self, first: int, last: int) -> None:
-        """Free the whole pages of rows [first, last); what these held is lost."""
-        row = self.tensor[:1].nbytes
-        start, end = -(-first * row // PAGE) * PAGE, last * row // PAGE * PAGE
-        if self._mapping is not None and start < end:
+    def give_back(self, first: int) -> None:
+        """Free the whole pages behind the rows before `first`; what they held is lost."""
+        start = -(-self.tensor[:first].nbytes // PAGE) * PAGE
+        if self._mapping is not None and start < self.tensor.nbytes:
             with suppress(AttributeError, OSError):
-                self._mapping.madvise(mmap.MADV_DONTNEED, self._start + start, end - start)
+                self._mapping.madvise(mmap.MADV_DONTNEED, self._start + start)
 
 
 class HugePool:

@@ -61,8 +61,13 @@ def test_each_token_sees_itself_and_those_before(count: int) -> None:
     torch.testing.assert_close(attend(layer, query), plainly(query, keys, values))
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"sliding_window": 90}, {"softcap": 2.0, "s_aux": torch.linspace(-1, 1, 6)}], ids=str
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_decoded_token_is_bit_for_bit_what_it_is_in_a_chunk(dtype: torch.dtype) -> None:
+def test_a_decoded_token_is_bit_for_bit_what_it_is_in_a_chunk(
+    dtype: torch.dtype, options: dict[str, Any]
+) -> None:
     """Whatever the length, and however many keys a longer neighbour makes the step read."""
     torch.manual_seed(0)
     query = torch.randn(1, 6, 700, 64).to(dtype)
@@ -79,7 +84,7 @@ def test_a_decoded_token_is_bit_for_bit_what_it_is_in_a_chunk(dtype: torch.dtype
                 torch.cat([x[:, :, part] for part in parts], 2) for x in (keys, values, query)
             )
             layer, _ = cache.update(step_keys, step_values, 0)
-        return attend(layer, step_query)[0, : len(range(*step[0][1:]))]
+        return attend(layer, step_query, **options)[0, : len(range(*step[0][1:]))]
 
     sequence = Sequence("r", 0, SamplingParams(max_tokens=1, seed=0), [0] * 700, 700)
     whole = compute([[(0, 0, 700)]])

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from shared.sampling import SamplingParams
 from tests.models import tiny_model
-from workers.engine import fused_decoder
+from workers.engine import fused_decoder, kv_cache
 from workers.engine.config import Quant
 from workers.engine.fused_decoder import FusedDecoder
 from workers.engine.kv_budget import KVBudget
@@ -65,8 +65,9 @@ def test_nothing_is_fused_where_it_is_off() -> None:
     assert not is_fused(model)
 
 
-#: Steps of two caches: which, and the rows (slot, position of the first token, tokens, guessed ones).
-STEPS: list[tuple[int, list[Any]]] = [
+#: Steps of two caches: which, the rows (slot, position of the first token, tokens, guessed ones), and slots
+#: that were left before.
+STEPS: list[tuple[int, list[Any], tuple[int, ...]] | tuple[int, list[Any]]] = [
     (0, [(0, 0, 5), (1, 0, 3)]),
     (0, [(0, 5, 1), (1, 3, 1)]),
     (0, [(0, 6, 1), (1, 4, 1)]),
@@ -86,16 +87,23 @@ STEPS: list[tuple[int, list[Any]]] = [
     (0, [(0, 14, 1), (1, 613, 1), (2, 6, 1)]),
     (0, [(0, 15, 18, tuple(range(17))), (1, 614, 1), (2, 7, 1)]),
     (0, [(0, 16, 1), (1, 615, 2, (3,)), (2, 8, 3, (2, 1))]),
+    # The shelf of the long one is given back, and made anew.
+    (0, [(0, 17, 1), (2, 9, 1)], (1,)),
+    (0, [(0, 18, 1), (2, 10, 1), (3, 0, 600)]),
+    (0, [(0, 19, 1), (2, 11, 1), (3, 600, 1)]),
+    (0, [(0, 20, 1), (2, 12, 1), (3, 601, 1)]),
+    (0, [(0, 21, 1), (2, 13, 1), (3, 602, 1)]),
 ]
 
 
-def compute_steps(model: PreTrainedModel) -> list[torch.Tensor]:
-    runners = [ModelRunner(model, KVBudget(1024)) for _ in range(2)]
+def compute_steps(model: PreTrainedModel, max_tokens: int | None) -> list[torch.Tensor]:
+    """Logits of each; `max_tokens`: of the budget, which says for how much addresses are reserved."""
+    runners = [ModelRunner(model, KVBudget(1024, max_tokens)) for _ in range(2)]
     token_ids = torch.randint(100, (1024,), generator=torch.Generator().manual_seed(0)).tolist()
     sequence = Sequence("r", 0, SamplingParams(max_tokens=1, seed=0), token_ids, num_prompt_tokens=1024)
     return [
-        runners[which].run(Plan(tuple(Row(sequence, *row) for row in rows), wants_all=True))
-        for which, rows in STEPS
+        runners[which].run(Plan(tuple(Row(sequence, *row) for row in rows), sum(freed, ()), wants_all=True))
+        for which, rows, *freed in STEPS
     ]
 
 
@@ -122,18 +130,20 @@ WIDTHS: dict[str, Any] = {
 @pytest.mark.parametrize(
     "quant", [pytest.param("none", marks=needs_products), pytest.param("int8", marks=needs_int8_products)]
 )
+@pytest.mark.parametrize("max_tokens", [None, 4096])
 @pytest.mark.parametrize("most", [1, 32])
 def test_steps_that_are_recorded_are_the_same(
-    quant: Quant, most: int, monkeypatch: pytest.MonkeyPatch
+    quant: Quant, most: int, max_tokens: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(kv_cache, "_PATIENCE", 0)
     monkeypatch.setattr(fused_decoder, "_MAX_RECORDED", most)
     monkeypatch.setattr(fused_decoder, "_MEMORY_STEP", 1)  # it grows beneath what is recorded
     model = tiny_model("llama", **WIDTHS).bfloat16()
     prepare_model(model, quant)
     assert model.base_model._is_native
-    found = compute_steps(model)
+    found = compute_steps(model, max_tokens)
     monkeypatch.setattr(model.base_model, "_is_native", False)
-    expected = compute_steps(model)
+    expected = compute_steps(model, max_tokens)
     assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
@@ -150,6 +160,6 @@ def test_a_recorded_step_does_not_hold_the_cache() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SlotCache, "__init__", remembered)
-        compute_steps(model)
+        compute_steps(model, None)
     gc.collect()
     assert not cache

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from shared.sampling import SamplingParams
+from workers.engine import kv_cache
 from workers.engine.kv_budget import KVBudget
 from workers.engine.kv_cache import LayerCache, SlotCache, uses_onednn
 from workers.engine.plan import Plan, Row
@@ -94,6 +96,26 @@ def test_a_shelf_keeps_its_memory_when_sequences_leave_until_others_need_it() ->
     subject.put(2, 1500, 1)
     subject.put(3, 1500, 1)
     assert subject.shapes() == {512: (1, 512), 2048: (3, 2048)}
+
+
+def test_a_shelf_of_long_sequences_shrinks_when_they_have_left_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kv_cache, "_PATIENCE", 3)
+    subject = Cache(KVBudget(2000))
+    for slot in range(4):
+        subject.put(slot, 600, slot)
+        subject.put(4 + slot, 0, slot)
+    subject.put(3, 601, 3, freed=(0, 1, 2, 5, 6, 7))
+    for _ in range(2):
+        subject.put(3, 601, 3)
+    assert subject.shapes() == {512: (4, 512), 1024: (4, 1024)}
+    layer = subject.put(3, 601, 3)
+    assert subject.shapes() == {512: (4, 512), 1024: (1, 1024)}
+    assert layer.shelves[1024].keys[0, 0, 600:602, 0].tolist() == [3, 3]
+    for _ in range(5):
+        subject.put(4, 1, 1, freed=(3,))
+    assert subject.shapes() == {512: (4, 512)}
 
 
 def test_longest_shelf_is_as_long_as_a_sequence_may_be() -> None:
