@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 _PROGRESS_STEP = 10
 #: Tokens of all sequences together in one step, and of one prompt; more where there are more slots.
 _STEP_TOKENS, _PREFILL_CHUNK = 256, 128
-#: A GPU needs many to be busy. Not measured, see docs/engine.md.
+#: A GPU needs many to be busy. Not measured, see docs/engine-inside.md.
 _GPU_STEP_TOKENS, _GPU_PREFILL_CHUNK = 2048, 1024
 
 

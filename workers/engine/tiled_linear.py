@@ -1,7 +1,7 @@
 """TiledLinear: a linear layer by our own product, in bfloat16 or of 8 bits, where the CPU has it.
 
 A row's result is the same in any company by its making, where oneDNN's in bfloat16 depends on how many rows
-there are; and weights are read from memory once (docs/engine.md).
+there are; and weights are read from memory once (docs/engine-inside.md).
 """
 
 from __future__ import annotations
