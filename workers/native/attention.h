@@ -2,10 +2,10 @@
 
 /* Queries that share a key-value head, and the keys that each of them sees: from `first` up to, without, `end`. */
 typedef struct {
-    const element *query[TILE];
-    float *scores[TILE];
-    element *mixed[TILE];
-    int64_t first[TILE], end[TILE];
+    const element *query[MOST_QUERIES];
+    float *scores[MOST_QUERIES];
+    element *mixed[MOST_QUERIES];
+    int64_t first[MOST_QUERIES], end[MOST_QUERIES];
     /* Keys that are read next. */
     const element *next;
 } NAME(Tile);
@@ -74,15 +74,30 @@ static void NAME(attend_tile)(const NAME(Tile) *tile, int num, const element *ke
     }
 }
 
+#ifdef ATTENDS_BY_TILES
+#include "attention_by_tiles.h"
+#endif
+
+/* Query vectors that are attended together: more than TILE by tiles, which pay where a few heads at least share their
+ * keys. All of a model's are attended one way. */
+INLINE int64_t NAME(queries_at_once)(const Attention *a) {
+#ifdef ATTENDS_BY_TILES
+    const int fits = a->length % STEP == 0 && a->dim % 32 == 0 && a->dim <= MOST_TILED_DIM;
+    if (fits && a->heads >= LEAST_SHARING * a->kv_heads && may_use_tiles()) return MOST_QUERIES;
+#endif
+    (void)a;
+    return TILE;
+}
+
 /* The query vectors that share a key-value head: `from` up to `end` of tokens x sharing heads. */
 INLINE void NAME(attend_head)(const Attention *a, const int64_t *row, int64_t kv_head, int64_t from, int64_t end,
                               float *workspace) {
-    const int64_t dim = a->dim, sharing = a->heads / a->kv_heads;
+    const int64_t dim = a->dim, sharing = a->heads / a->kv_heads, most = NAME(queries_at_once)(a);
     const element *keys = (const element *)a->keys + (row[2] * a->kv_heads + kv_head) * a->length * dim;
     const element *values = (const element *)a->values + (row[2] * a->kv_heads + kv_head) * a->length * dim;
     while (from < end) {
         NAME(Tile) tile = {.next = keys + a->length * dim};
-        int num = (int)(end - from < TILE ? end - from : TILE);
+        int num = (int)(end - from < most ? end - from : most);
         for (int q = 0; q < num; q++, from++) {
             int64_t token = from / sharing, head = kv_head * sharing + from % sharing;
             tile.query[q] = (const element *)a->queries + head * a->query_head_stride +
@@ -92,7 +107,11 @@ INLINE void NAME(attend_head)(const Attention *a, const int64_t *row, int64_t kv
             tile.end[q] = row[3] + token + 1;
             tile.first[q] = a->window && tile.end[q] > a->window ? tile.end[q] - a->window : 0;
         }
-        NAME(attend_tile)(&tile, num, keys, values, dim, (float)a->scaling);
+#ifdef ATTENDS_BY_TILES
+        if (most > TILE) attend_by_tiles(&tile, num, keys, values, dim, (float)a->scaling);
+        else
+#endif
+            NAME(attend_tile)(&tile, num, keys, values, dim, (float)a->scaling);
     }
 }
 

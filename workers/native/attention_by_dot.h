@@ -29,6 +29,12 @@ INLINE vec NAME(score_keys)(const element *query, const element *keys, int64_t d
 /* What `mix` reads as weights: bfloat16, in the first half of what were scores. */
 INLINE void NAME(store_weights)(float *weights, int64_t i, vec v) { store_bfloat16((uint16_t *)weights + i, v); }
 
+/* 16 or 32 dimensions, which came apart when two keys were interleaved. */
+INLINE void store_interleaved(element *to, vec low, vec high, int parts) {
+    STORE(to, SHUFFLE(low, high, 0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23));
+    if (parts >= 2) STORE(to + LANES, SHUFFLE(low, high, 8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31));
+}
+
 /* The weighted sums of `parts` x 16 dimensions of the values, divided by the sums of weights; two keys at a time. */
 INLINE void NAME(mix)(float *const weights[], int num, const float *inverse, const element *values,
                       const element *next, int64_t num_keys, int64_t dim, int parts, element *const mixed[], int64_t offset) {
@@ -57,11 +63,7 @@ INLINE void NAME(mix)(float *const weights[], int num, const float *inverse, con
         }
     }
     for (int q = 0; q < num; q++)
-        for (int half = 0; half < halves; half++) {
-            vec low = sums[q][2 * half] * inverse[q], high = sums[q][2 * half + 1] * inverse[q];
-            element *to = mixed[q] + offset + half * 2 * LANES;
-            STORE(to, SHUFFLE(low, high, 0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23));
-            if (parts >= 2)
-                STORE(to + LANES, SHUFFLE(low, high, 8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31));
-        }
+        for (int half = 0; half < halves; half++)
+            store_interleaved(mixed[q] + offset + half * 2 * LANES, sums[q][2 * half] * inverse[q],
+                              sums[q][2 * half + 1] * inverse[q], parts);
 }

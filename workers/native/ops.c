@@ -8,10 +8,14 @@
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define LANES 16
 /* Query vectors that are attended together: each key and value is read once for all of them. */
 #define TILE 4
+/* The same by AMX, for heads of up to so many dimensions. */
+#define MOST_QUERIES 16
+#define MOST_TILED_DIM 256
 /* Elements from which on a call is worth waking the other threads. */
 #define MIN_SHARED 16384
 
@@ -101,6 +105,7 @@ INLINE vec sum_each(vec a[LANES]) {
 }
 
 #include "threads.h"
+#include "tiles.h"
 
 /* ---- What is drawn from logits ---- */
 
@@ -231,7 +236,7 @@ typedef struct {
 } Drawing;
 
 /* Floats that a thread needs to attend over so many keys. */
-int64_t workspace_size(int64_t length) { return TILE * (length + LANES); }
+int64_t workspace_size(int64_t length) { return MOST_QUERIES * (length + LANES); }
 
 /* ---- The same for each type ---- */
 
@@ -283,6 +288,9 @@ INLINE vec round_bfloat16(vec v) { return (vec)(__builtin_convertvector(bfloat16
 #include "ops_typed.h"
 #ifdef __AVX512BF16__
 #include "attention_by_dot.h"
+#ifdef __AMX_BF16__
+#define ATTENDS_BY_TILES
+#endif
 #else
 #include "attention_by_fma.h"
 #endif

@@ -62,31 +62,12 @@ INLINE int64_t panels_of_block(const Product *p) {
 
 #if defined(__AMX_BF16__) || defined(__AMX_INT8__)
 
-#include <sys/syscall.h>
-#include <unistd.h>
-
 /* Tiles 0 and 1 are the sums of the first 16 rows, 2 and 3 those of the others; 4 and 5 are their inputs, 6 and 7
  * weights. */
 INLINE void configure_tiles(int64_t rows) {
-    struct {
-        uint8_t palette, start_row, reserved[14];
-        uint16_t width[16];
-        uint8_t height[16];
-    } config = {.palette = 1};
-    for (int tile = 0; tile < 8; tile++) {
-        config.width[tile] = 64;
-        config.height[tile] = 16;
-    }
-    config.height[0] = config.height[1] = config.height[4] = (uint8_t)(rows < 16 ? rows : 16);
-    config.height[2] = config.height[3] = config.height[5] = (uint8_t)(rows > 16 ? rows - 16 : 1);
-    _tile_loadconfig(&config);
-}
-
-/* Whether this process may use AMX's registers: Linux gives them to whom asks
- * (docs.kernel.org/arch/x86/xstate.html). */
-static int64_t may_use_tiles(void) {
-    const int request = 0x1023, tile_data = 18;
-    return syscall(SYS_arch_prctl, request, tile_data) == 0;
+    const uint8_t first = (uint8_t)(rows < 16 ? rows : 16), others = (uint8_t)(rows > 16 ? rows - 16 : 1);
+    const uint8_t heights[8] = {first, first, others, others, first, others, 16, 16};
+    configure_heights(heights);
 }
 
 #endif

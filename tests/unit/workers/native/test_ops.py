@@ -20,7 +20,14 @@ pytestmark = pytest.mark.skipif(native_library() is None, reason="no C compiler 
 DTYPES = [torch.float32, torch.bfloat16]
 #: Relative to values of about one.
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 1e-2}
-SHAPES = [HeadShape(9, 3, 64), HeadShape(4, 4, 16), HeadShape(6, 1, 80), HeadShape(16, 2, 128)]
+SHAPES = [
+    HeadShape(9, 3, 64),
+    HeadShape(4, 4, 16),
+    HeadShape(6, 1, 80),
+    HeadShape(16, 2, 128),
+    HeadShape(4, 4, 64),
+    HeadShape(40, 1, 96),
+]
 LENGTH = 256
 #: First token, tokens, place, position: decoding ones, and two chunks.
 ROWS = [(0, 1, 3, 0), (1, 1, 0, 200), (2, 40, 1, 100), (42, 3, 2, 0)]
@@ -66,6 +73,7 @@ def reference(
     return torch.stack(mixed)
 
 
+@pytest.mark.usefixtures("build")
 @pytest.mark.parametrize("window", [None, 37])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -78,15 +86,19 @@ def test_attention_is_softmax_over_the_keys_that_are_seen(
     assert torch.allclose(mixed.double(), expected, rtol=0, atol=TOLERANCE[dtype])
 
 
+@pytest.mark.usefixtures("build")
+@pytest.mark.parametrize("window", [None, 37])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_query_is_attended_alike_alone_and_in_any_chunk(shape: HeadShape, dtype: torch.dtype) -> None:
+def test_query_is_attended_alike_alone_and_in_any_chunk(
+    shape: HeadShape, dtype: torch.dtype, window: int | None
+) -> None:
     cache, queries = make_cache(shape, dtype), draw(45, shape.num_heads, shape.dim, dtype=dtype)
-    together = attend(queries, cache, shape, ROWS, None)
+    together = attend(queries, cache, shape, ROWS, window)
     for index in (0, 7, 39):
-        alone = attend(queries[2 + index : 3 + index], cache, shape, [(0, 1, 1, 100 + index)], None)
+        alone = attend(queries[2 + index : 3 + index], cache, shape, [(0, 1, 1, 100 + index)], window)
         assert torch.equal(alone[0], together[2 + index])
-    chunks = attend(queries[2:42], cache, shape, [(0, 11, 1, 100), (11, 29, 1, 111)], None)
+    chunks = attend(queries[2:42], cache, shape, [(0, 11, 1, 100), (11, 29, 1, 111)], window)
     assert torch.equal(chunks, together[2:42])
 
 
@@ -104,9 +116,10 @@ def test_number_of_threads_changes_nothing(dtype: torch.dtype) -> None:
     assert torch.equal(*found)
 
 
+@pytest.mark.usefixtures("build")
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_what_lies_beyond_a_sequence_is_not_read(dtype: torch.dtype) -> None:
-    shape = SHAPES[0]
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_what_lies_beyond_a_sequence_spoils_nothing(shape: HeadShape, dtype: torch.dtype) -> None:
     cache, queries = make_cache(shape, dtype), draw(45, shape.num_heads, shape.dim, dtype=dtype)
     expected = attend(queries, cache, shape, ROWS, None)
     for part in cache:

@@ -1,0 +1,31 @@
+/* Included by ops.c: AMX, registers of eight tiles, each of 16 rows of 64 bytes. */
+
+#if defined(__AMX_BF16__) || defined(__AMX_INT8__)
+
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Rows of each tile; all are 64 bytes wide. */
+INLINE void configure_heights(const uint8_t heights[8]) {
+    struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t width[16];
+        uint8_t height[16];
+    } config = {.palette = 1};
+    for (int tile = 0; tile < 8; tile++) {
+        config.width[tile] = 64;
+        config.height[tile] = heights[tile];
+    }
+    _tile_loadconfig(&config);
+}
+
+/* Whether this process may use them: Linux gives them to whom asks (docs.kernel.org/arch/x86/xstate.html). */
+static int64_t may_use_tiles(void) {
+    static int64_t answer = -1;
+    const int request = 0x1023, tile_data = 18;
+    if (answer < 0) answer = syscall(SYS_arch_prctl, request, tile_data) == 0;
+    return answer;
+}
+
+#endif
