@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 
 #: The prefix cache holds this part of as many tokens as there may be in slots.
 _PREFIX_PART = 4
-#: A layer of width h multiplies some 12 h * h for each token, and 2 h for each of its keys: these are six
+#: A layer of width h multiplies some 12 h * h for each token, and 2 h for each of its keys: these are three
 #: times as slow on a CPU, twice on a GPU.
-_SPAN_PER_WIDTH = {"slots": 1, "pages": 3}
+_SPAN_PER_WIDTH = {"slots": 2, "pages": 3}
 
 
 def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:
