@@ -79,7 +79,8 @@ class FusedDecoder(nn.Module):
         self.config = decoder.config
         self.embed_tokens = decoder.embed_tokens
         self._rotary = decoder.rotary_emb
-        self._layers = [_Layer(layer, index) for index, layer in enumerate(decoder.layers)]
+        memory = Scratch()
+        self._layers = [_Layer(layer, index, memory) for index, layer in enumerate(decoder.layers)]
         self._norm = _norm(decoder.norm)
         self._is_native = all(layer.is_native for layer in self._layers)
         #: By cache, which it does not hold: that may be larger than all else.
@@ -205,9 +206,10 @@ class _RecordedSteps:
 
 
 class _Layer:
-    def __init__(self, layer: Any, index: int) -> None:
+    def __init__(self, layer: Any, index: int, memory: Scratch) -> None:
+        """`memory`: of all layers, for what each is done with before the next."""
         dtype: torch.dtype = layer.input_layernorm.weight.dtype
-        self._attention = _Attention(layer.self_attn, index, dtype)
+        self._attention = _Attention(layer.self_attn, index, dtype, memory)
         self._input_norm = _norm(layer.input_layernorm)
         self._output_norm = _norm(layer.post_attention_layernorm)
         self._gate_and_up = layer.mlp.gate_proj.fused.product
@@ -230,14 +232,14 @@ class _Layer:
 
 
 class _Attention:
-    def __init__(self, attention: Any, index: int, dtype: torch.dtype) -> None:
+    def __init__(self, attention: Any, index: int, dtype: torch.dtype, memory: Scratch) -> None:
         self._index = index
         self._project = attention.q_proj.fused.product
         self._output = attention.o_proj
         self._shape = shape = _head_shape(attention)
         self._like = torch.empty(1, shape.num_kv_heads, 0, shape.dim, dtype=dtype)
         self._rotate = Rotation(shape, dtype, _head_norms(attention))
-        self._attend = SlotAttention(shape, dtype, attention.scaling, _window(attention))
+        self._attend = SlotAttention(shape, dtype, attention.scaling, _window(attention), memory)
 
     @property
     def products(self) -> tuple[Any, Any]:

@@ -113,6 +113,9 @@ INLINE void NAME(attend_head)(const Attention *a, const int64_t *row, int64_t kv
 #endif
             NAME(attend_tile)(&tile, num, keys, values, dim, (float)a->scaling);
     }
+#ifdef ATTENDS_BY_TILES
+    if (most > TILE) _tile_release();
+#endif
 }
 
 /* Of each row so many items: one for each key-value head, or one for all where that occupies all threads. */

@@ -1,15 +1,17 @@
 /* Included by ops.c for bfloat16 where the CPU has AMX: sixteen queries at a time, 32 keys a step.
  *
- * A query's results depend on neither those beside it nor on how many there are: each has a column of the tiles of
- * scores and a row of those of sums. Blocks of keys begin at multiples of 32 for all.
+ * A query's results depend on neither those beside it nor on how many there are, as long as values are finite: each
+ * has a column of the tiles of scores and a row of those of sums. Steps begin at multiples of 32 keys for all.
  */
+
+_Static_assert(MOST_QUERIES == 16 && LANES == 16, "a tile has 16 rows of 16 float32");
 
 /* Keys of a step: those that one tile of weights holds. */
 #define STEP 32
 /* Heads that share a key-value head, from which on it is no slower for single tokens. */
 #define LEAST_SHARING 3
 
-/* Tiles 0 to 3 are weighted sums, 4 the weights; 5 is the right factor, 6 keys and 7 scores. */
+/* Tiles 0 to 3 are weighted sums, 4 their weights, 5 and 6 values; 7 are scores, 6 their keys, 5 queries. */
 INLINE void configure_attention(int num) {
     const uint8_t rows = (uint8_t)num, heights[8] = {rows, rows, rows, rows, rows, 16, 16, 16};
     configure_heights(heights);
@@ -46,6 +48,7 @@ INLINE void score_by_tiles(const NAME(Tile) *tile, int num, const element *keys,
     float scores[16 * LANES] __attribute__((aligned(64)));
     vec own[4];
     lay_queries(tile, num, dim, pairs);
+    SETTLE();
     for (int64_t key = start; key < end; key += LANES) {
         const element *block = keys + key * dim;
         for (int64_t i = 0; i < LANES * dim; i += 32) {
@@ -103,6 +106,7 @@ INLINE void mix_by_tiles(const NAME(Tile) *tile, int num, const float *inverse, 
             for (int64_t i = 0; i < 32 * halves; i += 32)
                 PREFETCH_FAR(tile->next + (key + k) * dim + offset + i);
         lay_values(values + offset, key, end, dim, halves, laid);
+        SETTLE();
         _tile_loadd(4, (const uint16_t *)tile->scores[0] + key - start, stride);
         _tile_loadd(5, laid, 64);
         _tile_dpbf16ps(0, 4, 5);

@@ -1,14 +1,14 @@
 /* What a decoder layer computes between its products, on a CPU: for bfloat16 and for float32.
  *
- * Every result depends on its own row alone: sums are taken in an order that neither the batch, nor how a
- * prompt is cut, nor the number of threads changes. Values are rounded where transformers' modules round.
+ * Every result depends on its own row alone, where all numbers are finite: sums are taken in an order that neither
+ * the batch, nor how a prompt is cut, nor the number of threads changes. Values are rounded where transformers'
+ * modules round.
  * Written with the vector extensions of GCC and Clang, so that one source serves AVX2, AVX-512 and NEON.
  */
 
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define LANES 16
 /* Query vectors that are attended together: each key and value is read once for all of them. */

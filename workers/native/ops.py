@@ -23,6 +23,7 @@ from workers.native.arguments import (
 )
 from workers.native.compiler import compile_native
 from workers.native.recording import Recording, perform
+from workers.native.scratch import Scratch
 
 #: Numbers that are computed at once; widths are multiples of it.
 LANES = 16
@@ -209,11 +210,17 @@ class Rotation:
 class SlotAttention:
     """Causal attention of each query over the keys and values in its sequence's slot.
 
-    `window`: keys that a query sees, itself included; None: all.
+    `window`: keys that a query sees, itself included; None: all. `memory`: for scores, of several that are
+    called in turn; None: allocated at each call.
     """
 
     def __init__(
-        self, shape: HeadShape, dtype: torch.dtype, scaling: float, window: int | None = None
+        self,
+        shape: HeadShape,
+        dtype: torch.dtype,
+        scaling: float,
+        window: int | None = None,
+        memory: Scratch | None = None,
     ) -> None:
         self._library = loaded_library()
         self._shape = shape
@@ -226,7 +233,7 @@ class SlotAttention:
             window=window or 0,
             threads=self._threads,
         )
-        self._workspace = torch.empty(self._threads, 0)
+        self._memory = memory
         self._call = self._library.function("attend", dtype)
 
     def __call__(
@@ -247,7 +254,10 @@ class SlotAttention:
         arguments.mixed = mixed.data_ptr()
         arguments.length = length = cache[0].shape[2]
         size = self._library.workspace_size(length)
-        if self._workspace.shape[1] < size:
-            self._workspace = torch.empty(self._threads, size)
-        arguments.workspace, arguments.workspace_stride = self._workspace.data_ptr(), self._workspace.shape[1]
-        perform(self._call, arguments, self._workspace)
+        workspace = (
+            torch.empty(self._threads, size)
+            if self._memory is None
+            else self._memory.take("scores", self._threads, size, torch.float32)
+        )
+        arguments.workspace, arguments.workspace_stride = workspace.data_ptr(), size
+        perform(self._call, arguments, workspace)

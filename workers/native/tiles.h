@@ -6,6 +6,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* GCC does not know that a tile is loaded from memory: without this it may move or leave out stores before that. */
+#define SETTLE() __asm__ volatile("" ::: "memory")
+
 /* Rows of each tile; all are 64 bytes wide. */
 INLINE void configure_heights(const uint8_t heights[8]) {
     struct {
@@ -17,12 +20,13 @@ INLINE void configure_heights(const uint8_t heights[8]) {
         config.width[tile] = 64;
         config.height[tile] = heights[tile];
     }
+    __asm__ volatile("" ::"m"(config)); /* nor that all of this is read */
     _tile_loadconfig(&config);
 }
 
 /* Whether this process may use them: Linux gives them to whom asks (docs.kernel.org/arch/x86/xstate.html). */
 static int64_t may_use_tiles(void) {
-    static int64_t answer = -1;
+    static _Atomic int answer = -1;
     const int request = 0x1023, tile_data = 18;
     if (answer < 0) answer = syscall(SYS_arch_prctl, request, tile_data) == 0;
     return answer;

@@ -27,10 +27,13 @@ SHAPES = [
     HeadShape(16, 2, 128),
     HeadShape(4, 4, 64),
     HeadShape(40, 1, 96),
+    HeadShape(6, 2, 160),
+    HeadShape(3, 1, 256),
+    HeadShape(3, 1, 32),
 ]
 LENGTH = 256
 #: First token, tokens, place, position: decoding ones, and two chunks.
-ROWS = [(0, 1, 3, 0), (1, 1, 0, 200), (2, 40, 1, 100), (42, 3, 2, 0)]
+ROWS = [(0, 1, 3, 0), (1, 1, 0, LENGTH - 1), (2, 40, 1, 100), (42, 3, 2, 0)]
 
 
 def draw(*shape: int, dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
