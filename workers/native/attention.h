@@ -10,20 +10,38 @@ typedef struct {
     const element *next;
 } NAME(Tile);
 
+/* The keys that any of the queries sees: from `start` up to, without, `end`. */
+INLINE void NAME(find_seen)(const NAME(Tile) *tile, int num, int64_t *start, int64_t *end) {
+    *start = tile->first[0], *end = tile->end[0];
+    for (int q = 1; q < num; q++) {
+        *start = tile->first[q] < *start ? tile->first[q] : *start;
+        *end = tile->end[q] > *end ? tile->end[q] : *end;
+    }
+}
+
+/* A query's scores of 16 keys, of those that it does not see -inf. */
+INLINE vec NAME(hide)(const NAME(Tile) *tile, int q, int64_t key, vec scores) {
+    ivec at = IOTA + (int32_t)key;
+    ivec is_seen = (at >= (int32_t)tile->first[q]) & (at < (int32_t)tile->end[q]);
+    return select_vec(is_seen, scores, splat(-INFINITY));
+}
+
+/* Keys behind the 16 at work, and the values of these. */
+INLINE void NAME(fetch)(const element *keys, const element *values, int64_t dim, int64_t key) {
+    for (int64_t i = 0; i < LANES * dim; i += 64 / sizeof(element)) {
+        PREFETCH(keys + (key + AHEAD) * dim + i);
+        PREFETCH_FAR(values + key * dim + i);
+    }
+}
+
 /* The scores of all keys from `start`, a multiple of 16; of those not seen -inf. Meanwhile the values are fetched. */
 INLINE void NAME(score)(const NAME(Tile) *tile, int num, const element *keys, const element *values, int64_t dim,
                         float scaling, int64_t start, int64_t end) {
     for (int64_t key = start; key < end; key += LANES) {
-        const element *block = keys + key * dim;
-        for (int64_t i = 0; i < LANES * dim; i += 64 / sizeof(element)) {
-            PREFETCH(block + AHEAD * dim + i);
-            PREFETCH_FAR(values + key * dim + i);
-        }
+        NAME(fetch)(keys, values, dim, key);
         for (int q = 0; q < num; q++) {
-            ivec at = IOTA + (int32_t)key;
-            ivec is_seen = (at >= (int32_t)tile->first[q]) & (at < (int32_t)tile->end[q]);
-            vec scores = NAME(score_keys)(tile->query[q], block, dim) * scaling;
-            *(vec *)(tile->scores[q] + key - start) = select_vec(is_seen, scores, splat(-INFINITY));
+            vec scores = NAME(score_keys)(tile->query[q], keys + key * dim, dim) * scaling;
+            *(vec *)(tile->scores[q] + key - start) = NAME(hide)(tile, q, key, scores);
         }
     }
 }
@@ -43,12 +61,9 @@ INLINE float NAME(weigh)(float *scores, int64_t num) {
 
 INLINE void NAME(attend_queries)(const NAME(Tile) *tile, int num, const element *keys, const element *values,
                                  int64_t dim, float scaling) {
-    int64_t start = tile->first[0], end = tile->end[0];
+    int64_t start, end;
     float inverse[TILE];
-    for (int q = 1; q < num; q++) {
-        start = tile->first[q] < start ? tile->first[q] : start;
-        end = tile->end[q] > end ? tile->end[q] : end;
-    }
+    NAME(find_seen)(tile, num, &start, &end);
     start -= start % LANES;
     NAME(score)(tile, num, keys, values, dim, scaling, start, end);
     for (int q = 0; q < num; q++) inverse[q] = 1.0f / NAME(weigh)(tile->scores[q], end - start);

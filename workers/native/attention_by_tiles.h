@@ -51,10 +51,7 @@ INLINE void score_by_tiles(const NAME(Tile) *tile, int num, const element *keys,
     SETTLE();
     for (int64_t key = start; key < end; key += LANES) {
         const element *block = keys + key * dim;
-        for (int64_t i = 0; i < LANES * dim; i += 32) {
-            PREFETCH(block + AHEAD * dim + i);
-            PREFETCH_FAR(values + key * dim + i);
-        }
+        NAME(fetch)(keys, values, dim, key);
         _tile_zero(7);
         for (int64_t i = 0; i < dim; i += 32) {
             _tile_loadd(6, block + i, dim * sizeof(element));
@@ -65,11 +62,7 @@ INLINE void score_by_tiles(const NAME(Tile) *tile, int num, const element *keys,
         for (int q = 0; q < num; q++) {
             if (q % 4 == 0) turn_scores(scores + q, own);
             vec scaled = own[q % 4] * scaling;
-            if (key < tile->first[q] || key + LANES > tile->end[q]) {
-                ivec at = IOTA + (int32_t)key;
-                ivec is_seen = (at >= (int32_t)tile->first[q]) & (at < (int32_t)tile->end[q]);
-                scaled = select_vec(is_seen, scaled, splat(-INFINITY));
-            }
+            if (key < tile->first[q] || key + LANES > tile->end[q]) scaled = NAME(hide)(tile, q, key, scaled);
             *(vec *)(tile->scores[q] + key - start) = scaled;
         }
     }
@@ -132,12 +125,9 @@ INLINE void mix_by_tiles(const NAME(Tile) *tile, int num, const float *inverse, 
 
 static void attend_by_tiles(const NAME(Tile) *tile, int num, const element *keys, const element *values, int64_t dim,
                             float scaling) {
-    int64_t start = tile->first[0], end = tile->end[0], padded;
+    int64_t start, end, padded;
     float inverse[MOST_QUERIES];
-    for (int q = 1; q < num; q++) {
-        start = tile->first[q] < start ? tile->first[q] : start;
-        end = tile->end[q] > end ? tile->end[q] : end;
-    }
+    NAME(find_seen)(tile, num, &start, &end);
     configure_attention(num);
     start -= start % STEP;
     padded = end + (STEP - end % STEP) % STEP;
