@@ -26,19 +26,19 @@ INLINE vec NAME(hide)(const NAME(Tile) *tile, int q, int64_t key, vec scores) {
     return select_vec(is_seen, scores, splat(-INFINITY));
 }
 
-/* Keys behind the 16 at work, and the values of these. */
-INLINE void NAME(fetch)(const element *keys, const element *values, int64_t dim, int64_t key) {
-    for (int64_t i = 0; i < LANES * dim; i += 64 / sizeof(element)) {
-        PREFETCH(keys + (key + AHEAD) * dim + i);
-        PREFETCH_FAR(values + key * dim + i);
-    }
+/* Of 16 keys: these vectors, into the cache that is larger and further away. */
+INLINE void NAME(fetch)(const element *vectors, int64_t dim) {
+    for (int64_t i = 0; i < LANES * dim; i += 64 / sizeof(element)) PREFETCH_FAR(vectors + i);
 }
 
-/* The scores of all keys from `start`, a multiple of 16; of those not seen -inf. Meanwhile the values are fetched. */
+/* The scores of all keys from `start`, a multiple of 16; of those not seen -inf. Meanwhile the values are fetched, and
+ * keys ahead as far as there are any: of a short sequence the rest would be as much again. */
 INLINE void NAME(score)(const NAME(Tile) *tile, int num, const element *keys, const element *values, int64_t dim,
                         float scaling, int64_t start, int64_t end) {
     for (int64_t key = start; key < end; key += LANES) {
-        NAME(fetch)(keys, values, dim, key);
+        if (key + AHEAD < end)
+            for (int64_t i = 0; i < LANES * dim; i += 64 / sizeof(element)) PREFETCH(keys + (key + AHEAD) * dim + i);
+        NAME(fetch)(values + key * dim, dim);
         for (int q = 0; q < num; q++) {
             vec scores = NAME(score_keys)(tile->query[q], keys + key * dim, dim) * scaling;
             *(vec *)(tile->scores[q] + key - start) = NAME(hide)(tile, q, key, scores);

@@ -51,7 +51,7 @@ INLINE void score_by_tiles(const NAME(Tile) *tile, int num, const element *keys,
     SETTLE();
     for (int64_t key = start; key < end; key += LANES) {
         const element *block = keys + key * dim;
-        NAME(fetch)(keys, values, dim, key);
+        NAME(fetch)(values + key * dim, dim);
         _tile_zero(7);
         for (int64_t i = 0; i < dim; i += 32) {
             _tile_loadd(6, block + i, dim * sizeof(element));

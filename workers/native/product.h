@@ -14,9 +14,10 @@
 /* Outputs whose tiles lie side by side, two for each depth of inputs. */
 #define PANEL 32
 /* Weights come from memory: they are fetched into the core's second cache as far ahead as they take to arrive, and
- * shortly before they are read into its first, which has room for few. */
-#define WEIGHTS_AHEAD (48 * TILE_SIZE)
-#define SOON (4 * TILE_SIZE)
+ * shortly before they are read into its first, which has room for few. No further: behind a thread's block lies what
+ * another one reads. */
+#define WEIGHTS_AHEAD (8 * TILE_SIZE)
+#define SOON (2 * TILE_SIZE)
 /* Blocks that each thread has of a product, so that all end together; panels of one. */
 #define BLOCKS_OF_THREAD 4
 #define MOST_PANELS 16
