@@ -61,6 +61,8 @@ class Child:
                 start_new_session=True,
                 pass_fds=(self._lock,),
             )
+        if self.plan.role != "worker":
+            _give_way(self._process.pid)
         self.state = "starting"
 
     async def wait(self) -> int:
@@ -108,3 +110,11 @@ class Child:
             yield log
         finally:
             os.close(log)
+
+
+def _give_way(pid: int) -> None:
+    """Let it have a core that is free, or its turn, and not take one the moment that it wakes: a step on the
+    CPU waits for each of its threads (SCHED_BATCH, https://man7.org/linux/man-pages/man7/sched.7.html)."""
+    if hasattr(os, "SCHED_BATCH"):
+        with suppress(OSError):  # it has ended, or may not: nothing depends on it
+            os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))

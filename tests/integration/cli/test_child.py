@@ -13,6 +13,7 @@ import pytest
 from cli.supervisor import child as module
 from cli.supervisor.child import Child
 from cli.supervisor.plan import ChildPlan
+from cli.supervisor.state_file import Role
 
 WAIT_S = 10.0
 
@@ -58,3 +59,14 @@ async def test_a_large_log_makes_room(tmp_path: Path, lock: int, monkeypatch: py
         await child.wait()
     assert child.log.read_text() == "line\n"
     assert (tmp_path / "api-1.log.1").read_text() == "line\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux knows it")
+@pytest.mark.parametrize("role", ["api", "redis", "flower", "worker"])
+async def test_all_but_workers_give_way(tmp_path: Path, lock: int, role: Role) -> None:
+    plan = ChildPlan(role, "one", ("/bin/sleep", "60"), os.environ)
+    child = Child(plan, tmp_path, lock)
+    await child.start()
+    assert child.pid is not None
+    assert os.sched_getscheduler(child.pid) == (os.SCHED_OTHER if role == "worker" else os.SCHED_BATCH)
+    await child.stop(grace_s=WAIT_S)
