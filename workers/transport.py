@@ -8,7 +8,7 @@ from typing import Any
 
 from kombu import Connection
 from kombu.transport.redis import Channel, Transport
-from redis import ConnectionPool
+from redis import ConnectionPool, Redis
 
 _RETRY = {"interval_start": 1, "interval_step": 0, "interval_max": 1}
 
@@ -23,6 +23,17 @@ class FleetingPool(ConnectionPool):
 
 class BellChannel(Channel):  # type: ignore[misc]  # kombu is untyped
     """A channel that is closed by one `close`, whatever the connection does, and leaves nothing open."""
+
+    _caller: Redis | None = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        """One for all calls by the same pool. kombu makes one for each, several a bell, with tables of all
+        commands: an eighth of what its thread does."""
+        if asynchronous:
+            return super()._create_client(asynchronous=True)
+        if self._caller is None or self._caller.connection_pool is not self.pool:
+            self._caller = super()._create_client()
+        return self._caller
 
     def close(self) -> None:
         """Closing reads the reply of the call that waits for a message first. When that fails kombu leaves
