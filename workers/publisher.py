@@ -21,8 +21,10 @@ from workers.transcript import Transcript
 
 logger = logging.getLogger(__name__)
 
-#: A running job without news asks this often whether it is still this worker's.
-_CHECK_S = 0.5
+#: A stream is written at most every so many seconds for each job that runs here, and not more seldom than
+#: that: each piece costs CPU from here to the client, however many tokens it holds. Steps of many rows that
+#: take less go together; where few run, none waits.
+_PACE_S, _MAX_PACE_S = 0.001, 0.05
 
 
 class Publisher:
@@ -49,6 +51,7 @@ class Publisher:
         self._news = asyncio.Event()
         self._round_is_over = asyncio.Condition()
         self._backoff = Backoff()
+        self._is_flushing = False
 
     def take(self, outputs: Sequence[StepOutput]) -> None:
         """Add a step's outputs; those of jobs that are no longer here are nobody's."""
@@ -79,7 +82,7 @@ class Publisher:
         """Write, for ever."""
         while True:
             try:
-                async with asyncio.timeout(self._next_check_s()):
+                async with asyncio.timeout(self._rest_s()):
                     await self._news.wait()
             except TimeoutError:
                 pass
@@ -90,19 +93,25 @@ class Publisher:
 
     async def flush(self) -> None:
         """Return when everything is written."""
+        self._is_flushing = True
         while any(running.has_news for running in self._jobs):
             self._news.set()
             async with self._round_is_over:
                 await self._round_is_over.wait()
 
-    def _next_check_s(self) -> float | None:
-        now = time.monotonic()
-        longest = max((running.unchecked_s(now) for running in self._jobs), default=None)
-        return None if longest is None else max(0.0, _CHECK_S - longest)
+    @property
+    def _pace_s(self) -> float:
+        return 0.0 if self._is_flushing else min(_PACE_S * len(self._jobs), _MAX_PACE_S)
+
+    def _rest_s(self) -> float | None:
+        """Until something is due; None when nothing will be without news."""
+        pace_s = self._pace_s
+        soonest = min((running.due_at(pace_s) for running in self._jobs), default=math.inf)
+        return None if soonest == math.inf else max(0.0, soonest - time.monotonic())
 
     async def _round(self) -> None:
-        now = time.monotonic()
-        due = [job for job in self._jobs if job.has_news or job.unchecked_s(now) >= _CHECK_S]
+        now, pace_s = time.monotonic(), self._pace_s
+        due = [running for running in self._jobs if running.due_at(pace_s) <= now]
         if not due:
             return
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 
@@ -16,6 +17,9 @@ from workers.telemetry import Telemetry
 from workers.transcript import Transcript
 
 logger = logging.getLogger(__name__)
+
+#: A running job without news asks this often whether it is still this worker's.
+_CHECK_S = 0.5
 
 
 class RunningJob:
@@ -70,9 +74,15 @@ class RunningJob:
     def _prompt_tokens(self) -> int:
         return len(self.resolved.prompt_token_ids) if self.resolved else 0
 
-    def unchecked_s(self, now: float) -> float:
-        """For how long the store has not said that the job is this worker's."""
-        return now - self.checked_at if self._is_begun else 0.0
+    def due_at(self, pace_s: float) -> float:
+        """When to write it again, on the monotonic clock: its first output and its end at once, what comes
+        between so long after what was written last, and without news a check."""
+        if not self._is_begun:
+            return math.inf
+        if not self.has_news:
+            return self.checked_at + _CHECK_S
+        is_urgent = not any(self.released.positions) or self.terminal is not None
+        return -math.inf if is_urgent else self.checked_at + pace_s
 
     def take(self, output: StepOutput) -> None:
         """Add what the backend made."""

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from shared import keys
 from shared.constraint import Constraint
 from shared.errors import ErrorInfo, invalid_request
-from shared.events import Cancelled, Completed, Failed, Incomplete, Queued, Requeued, Resumed, Started
+from shared.events import Cancelled, Completed, Failed, Incomplete, Output, Queued, Requeued, Resumed, Started
 from shared.job import Job, ResolvedRequest
 from shared.job_store import JobStore
 from shared.lease import Lease
@@ -27,6 +27,7 @@ from tests.scripted_backend import (
     scripted_resolve,
     scripted_text,
 )
+from workers import publisher
 from workers.backends.local import LocalBackend
 from workers.heartbeat import BackendStalled
 from workers.watchdog import WorkerIdle
@@ -197,6 +198,65 @@ async def test_who_goes_on_with_a_constraint_prepares_it_too(
             (prepared,) = harness.engine.prepared
             assert prepared.sampling.constraint == Constraint.decode(REGEX)
     assert await jobs.texts(job_id) == [scripted_text(1, 0, 300)]
+
+
+class PausingEngine(ScriptedEngine):
+    """Makes ten tokens, and then no more until it may."""
+
+    def __init__(self, *, slots: int, step_s: float = 0.0) -> None:
+        super().__init__(slots=slots, step_s=step_s)
+        self.may_go_on = threading.Event()
+        self.is_pausing = threading.Event()
+
+    def step(self) -> list[ScriptedOutput]:
+        if self.stats.steps == 10:
+            self.is_pausing.set()
+            assert self.may_go_on.wait(WAIT_S)
+        return super().step()
+
+
+def set_pace(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    monkeypatch.setattr(publisher, "_PACE_S", seconds)
+    monkeypatch.setattr(publisher, "_MAX_PACE_S", seconds)
+
+
+async def test_steps_that_follow_soon_go_to_the_stream_together(
+    store: JobStore, ringer: Ringer, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_pace(monkeypatch, 60.0)
+    job_id = await jobs.create(30)
+    async with Harness(store, ringer) as harness:
+        harness.ring(job_id)
+        await jobs.ended(job_id)
+    ends = [entry.end for entry in await jobs.entries(job_id) if isinstance(entry.event, Output)]
+    assert len(ends) <= 2 and ends[-1] == (30,)
+    assert await jobs.texts(job_id) == [scripted_text(1, 0, 30)]
+
+
+async def test_what_waits_for_its_turn_needs_no_further_news(
+    store: JobStore, ringer: Ringer, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_pace(monkeypatch, 0.1)
+    job_id = await jobs.create(30)
+    async with Harness(store, ringer, kind=PausingEngine) as harness:
+        assert isinstance(harness.engine, PausingEngine)
+        harness.ring(job_id)
+        await jobs.reached(job_id, 10)
+        harness.engine.may_go_on.set()
+
+
+async def test_a_drain_writes_what_waits_for_its_turn(
+    store: JobStore, ringer: Ringer, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_pace(monkeypatch, 60.0)
+    job_id = await jobs.create(1000)
+    async with Harness(store, ringer, kind=PausingEngine) as harness:
+        assert isinstance(harness.engine, PausingEngine)
+        harness.ring(job_id)
+        assert await asyncio.to_thread(harness.engine.is_pausing.wait, WAIT_S)
+        harness.engine.may_go_on.set()
+    job = await jobs.get(job_id)
+    assert job.status == "queued" and job.end >= (10,)
 
 
 async def test_a_drained_worker_rings_for_its_jobs_and_leaves_no_lease(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 from shared.append import Append
@@ -57,7 +58,28 @@ def drawn(*choices: tuple[int, int, int, Any]) -> ScriptedOutput:
 def test_before_the_stream_is_known_there_is_no_news() -> None:
     running = RunningJob(a_job(end=(5,)), "h", None)
     assert not running.has_news
-    assert running.unchecked_s(1e12) == 0
+    assert running.due_at(0.0) == math.inf
+
+
+def test_what_comes_between_the_first_output_and_the_end_keeps_the_pace() -> None:
+    running = begun()
+    running.checked_at = 100.0
+    assert running.due_at(0.03) == 100.5  # a check
+    running.take(drawn((0, 0, 1, None)))
+    assert running.due_at(0.03) == -math.inf
+    running.confirm(running.append())
+    running.take(drawn((0, 1, 1, None)))
+    assert running.due_at(0.03) == 100.03
+    running.take(drawn((0, 2, 1, "stop")))
+    assert running.due_at(0.03) == -math.inf
+
+
+def test_a_failure_does_not_wait() -> None:
+    running = begun()
+    running.take(drawn((0, 0, 1, None)))
+    running.confirm(running.append())
+    running.take(ScriptedOutput("h", (), ErrorInfo("no")))
+    assert running.due_at(0.03) == -math.inf
 
 
 def test_the_resolved_request_rides_on_the_first_append_until_it_is_stored() -> None:
