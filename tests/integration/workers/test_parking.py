@@ -148,7 +148,7 @@ async def test_a_real_model_makes_the_same_text_when_it_is_parked(
 
     async def low() -> str:
         return await jobs.create(
-            seed=7, priority="low", max_tokens=300, temperature=1.0, logit_bias={"2": -100}
+            seed=7, priority="low", max_tokens=900, temperature=1.0, logit_bias={"2": -100}
         )
 
     async with Harness(store, ringer, slots=1, backend=backend()) as harness:
