@@ -57,7 +57,7 @@ class Int8ProductArguments(ProductArguments):
 
 class DrawingArguments(Structure):
     _fields_ = [
-        *((name, c_void_p) for name in ("logits", "masks", "temperatures", "min_p", "top_k", "top_p")),
-        *((name, c_void_p) for name in ("uniform", "drawn", "workspace")),
+        *((name, c_void_p) for name in ("logits", "masks", "is_barred", "temperatures", "min_p", "top_k")),
+        *((name, c_void_p) for name in ("top_p", "uniform", "drawn", "workspace")),
         *((name, c_int64) for name in ("rows", "width", "mask_width", "bits", "threads")),
     ]

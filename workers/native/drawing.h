@@ -163,7 +163,7 @@ static void NAME(draw_row)(const void *arguments, int64_t index, int thread) {
     const Drawing *a = arguments;
     NAME(Row) row = {
         .logits = (const element *)a->logits + index * a->width,
-        .mask = a->masks ? a->masks + index * a->mask_width : 0,
+        .mask = a->masks && a->is_barred[index] ? a->masks + index * a->mask_width : 0,
         .width = a->width,
         .coldness = 1 / a->temperatures[index],
         .min_p = a->min_p[index],

@@ -48,6 +48,8 @@ def draw(logits: torch.Tensor, parameters: DrawParameters, masks: torch.Tensor |
     logits = logits.contiguous()
     rows, width = logits.shape
     assert masks is None or 8 * masks.shape[1] >= width + MASK_SURPLUS
+    # To read a mask takes half as long as the logits do: rows beside those that are held have no need of it.
+    is_barred = None if masks is None else torch.from_numpy((masks.numpy() != 0xFF).any(axis=1))
     threads = compute_threads()
     is_cut = bool((parameters.top_k > 0).any() or (parameters.top_p < 1).any())
     workspace = torch.empty(threads, width if is_cut else 0, _RANKED_BYTES, dtype=torch.uint8)
@@ -55,6 +57,7 @@ def draw(logits: torch.Tensor, parameters: DrawParameters, masks: torch.Tensor |
     arguments = DrawingArguments(
         logits=logits.data_ptr(),
         masks=None if masks is None else masks.data_ptr(),
+        is_barred=None if is_barred is None else is_barred.data_ptr(),
         temperatures=parameters.temperature.data_ptr(),
         min_p=parameters.min_p.data_ptr(),
         top_k=parameters.top_k.data_ptr(),

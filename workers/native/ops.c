@@ -222,8 +222,8 @@ typedef struct {
     /* [rows, width] */
     const void *logits;
     /* [rows, mask_width]: a bit for each token that may be drawn, the first in the lowest bit, and MASK_SURPLUS bits
-     * that are not read as such; NULL: every token may be. */
-    const uint8_t *masks;
+     * that are not read as such; NULL: every token may be. Of each row, whether its mask bars any. */
+    const uint8_t *masks, *is_barred;
     /* Of each row; where the temperature is 0 the likeliest token is drawn. */
     const float *temperatures, *min_p;
     const int64_t *top_k;
