@@ -21,9 +21,9 @@ from workers.transcript import Transcript
 
 logger = logging.getLogger(__name__)
 
-#: A stream is written at most every so many seconds for each job that runs here, and not more seldom than
-#: that: each piece costs CPU from here to the client, however many tokens it holds. Steps of many rows that
-#: take less go together; where few run, none waits.
+#: A stream waits so long after each piece for every job that runs here, in seconds, and at most so long: a
+#: piece costs CPU from here to the client, however many tokens it holds, so short steps of many rows go
+#: together. Where few run the next step comes later than that.
 _PACE_S, _MAX_PACE_S = 0.001, 0.05
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from tests.redis_server import RedisServer
+from celery import Celery
+
 from workers.transport import BellConnection
 
 
-def test_calls_share_a_client_as_long_as_its_connections_last(redis_server: RedisServer) -> None:
-    with BellConnection(redis_server.url.replace("unix://", "redis+socket://", 1)) as connection:
+def test_calls_share_a_client_as_long_as_its_connections_last(celery: Celery) -> None:
+    with BellConnection(celery.conf.broker_url) as connection:
         channel = connection.default_channel
         with channel.conn_or_acquire() as first, channel.conn_or_acquire() as second:
             assert first is second
