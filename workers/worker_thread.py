@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import uvloop
+
 from workers.held_bell import HeldBell
 from workers.worker import Worker
 
@@ -26,7 +28,7 @@ class WorkerThread:
         self._worker = worker
         self._description = description
         self._on_death = on_death
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._is_drained = False
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
