@@ -6,6 +6,7 @@
  */
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
@@ -16,8 +17,12 @@
 /* Rounds in which the caller waits for a helper that is at work, before it lets others have its core. */
 #define PATIENCE 2000
 #define MOST_HELPERS 254
+/* Bytes that one core takes from another at a time. */
+#define LINE 64
 /* An item that took so long was held by a helper without a core: another process has it, and not just for an event. */
 #define LONG_NS 1500000
+/* A helper that gave its core away for less had nobody to give it to. */
+#define YIELD_NS 2000
 /* How long that helper stays away, twice as long each time, until it has been well for a while. */
 #define LEAST_ABSENCE_NS 20000000
 #define MOST_ABSENCE_NS 640000000
@@ -34,15 +39,15 @@
 typedef void (*Item)(const void *arguments, int64_t index, int thread);
 
 static struct {
-    /* The operation at work; written while nobody holds an item. */
+    /* The operation at work; written while nobody holds an item, and on no line of memory that helpers look at. */
     Item item;
     const void *arguments;
     uint32_t num_items;
     /* Which operation it is, how many threads may share it, and how many items nobody has taken: in one word, so
      * that no helper takes an item of another operation than it looked at. */
-    _Atomic uint64_t offer;
-    _Atomic uint32_t num_done;
-    _Atomic int is_busy, num_asleep;
+    _Alignas(LINE) _Atomic uint64_t offer;
+    _Alignas(LINE) _Atomic uint32_t num_done;
+    _Alignas(LINE) _Atomic int is_busy, num_asleep;
     /* Threads that there are, and how many of them operations are shared with. */
     int num_started, num_helpers;
     /* Whether this is a forked process, which computes alone as long as it starts no helpers of its own. */
@@ -105,7 +110,12 @@ static void *help(void *thread) {
             nanosleep(&(struct timespec){0, absence}, NULL);
             losses = num_losses();
             back_at = now_ns();
-        } else if (looks++ < LOOKS) {
+        } else if (looks++ == 0) {
+            /* Whoever waits for its core has it now, and not in the middle of the next item: then the caller would
+             * wait as well. */
+            sched_yield();
+            if (now_ns() - begun > YIELD_NS) losses = num_losses();
+        } else if (looks < LOOKS) {
             PAUSE();
         } else {
             sleep_until_wanted();
