@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from shared.append import Append, AppendAnswer
 from shared.errors import StoreUnavailable
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 #: A stream waits so long after each piece for every job that runs here, in seconds, and at most so long: a
 #: piece costs CPU from here to the client, however many tokens it holds, so short steps of many rows go
 #: together. Where few run the next step comes later than that.
-_PACE_S, _MAX_PACE_S = 0.001, 0.05
+_PACE_S, _MAX_PACE_S = 0.0015, 0.05
 
 
 class Publisher:
@@ -81,15 +82,16 @@ class Publisher:
     async def run(self) -> None:
         """Write, for ever."""
         while True:
-            try:
-                async with asyncio.timeout(self._rest_s()):
-                    await self._news.wait()
-            except TimeoutError:
-                pass
             self._news.clear()
-            await self._round()
-            async with self._round_is_over:
-                self._round_is_over.notify_all()
+            now, pace_s = time.monotonic(), self._pace_s
+            due_at = {running: running.due_at(pace_s) for running in self._jobs}
+            due = [running for running, at in due_at.items() if at <= now]
+            if due:
+                await self._write(due, now)
+                async with self._round_is_over:
+                    self._round_is_over.notify_all()
+            else:
+                await self._rest(min(due_at.values(), default=math.inf) - now)
 
     async def flush(self) -> None:
         """Return when everything is written."""
@@ -103,17 +105,13 @@ class Publisher:
     def _pace_s(self) -> float:
         return 0.0 if self._is_flushing else min(_PACE_S * len(self._jobs), _MAX_PACE_S)
 
-    def _rest_s(self) -> float | None:
-        """Until something is due; None when nothing will be without news."""
-        pace_s = self._pace_s
-        soonest = min((running.due_at(pace_s) for running in self._jobs), default=math.inf)
-        return None if soonest == math.inf else max(0.0, soonest - time.monotonic())
+    async def _rest(self, seconds: float) -> None:
+        """Until there is news, or for so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if seconds == math.inf else seconds):
+                await self._news.wait()
 
-    async def _round(self) -> None:
-        now, pace_s = time.monotonic(), self._pace_s
-        due = [running for running in self._jobs if running.due_at(pace_s) <= now]
-        if not due:
-            return
+    async def _write(self, due: Sequence[RunningJob], now: float) -> None:
         try:
             for running in due:
                 if not running.is_sure:
@@ -128,7 +126,6 @@ class Publisher:
             logger.warning("output of %d jobs waits: %s", len(due), error)
             for running in due:
                 running.is_sure = False
-            self._news.set()
             await self._backoff.sleep()
             return
         self._backoff.reset()
@@ -150,7 +147,6 @@ class Publisher:
                 running.confirm(append)
             case "end":
                 running.is_sure = False
-                self._news.set()
             case "closed":
                 self._jobs.close(running)
                 failpoint("closed")
