@@ -8,7 +8,6 @@ sides serve the same prompts with the same weights and threads, in turn.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import statistics
 import subprocess
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+import uvloop
 
 from bench.spread import spread
 from bench.stream_client import stream_all, stream_chat
@@ -80,7 +80,7 @@ def throughput(system: System, bare: BareEngine, rounds: int) -> None:
         path_rates, bare_rates = [], []
         for round_ in range(rounds):
             ask = bodies(count, round_)
-            tokens, seconds = asyncio.run(stream_all(system.urls[0], ask))
+            tokens, seconds = uvloop.run(stream_all(system.urls[0], ask))
             path_rates.append(tokens / seconds)
             figures = bare.run(ask)
             assert figures["tokens"] == tokens, (figures["tokens"], tokens)
@@ -97,7 +97,7 @@ def first_token(system: System, bare: BareEngine, rounds: int, fsync: str) -> No
     added = []
     for round_ in range(rounds + 2):
         (ask,) = bodies(1, round_, num_tokens=4)
-        path_s = asyncio.run(stream_chat(system.urls[0], ask)).first_s
+        path_s = uvloop.run(stream_chat(system.urls[0], ask)).first_s
         engine_s = bare.run([ask])["first_s"]
         if round_ >= 2:  # the first two warm caches and connections
             added.append(1000 * (path_s - engine_s))
