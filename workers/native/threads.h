@@ -14,6 +14,8 @@
 
 /* Looks, some 40 ns each, at an operation that does not come, before a helper sleeps. */
 #define LOOKS 5000
+/* After the first, and so many each, it lets others have its core. */
+#define LOOKS_OF_TURN 1000
 /* Rounds in which the caller waits for a helper that is at work, before it lets others have its core. */
 #define PATIENCE 2000
 #define MOST_HELPERS 254
@@ -110,7 +112,7 @@ static void *help(void *thread) {
             nanosleep(&(struct timespec){0, absence}, NULL);
             losses = num_losses();
             back_at = now_ns();
-        } else if (looks++ == 0) {
+        } else if (looks++ % LOOKS_OF_TURN == 0) {
             /* Whoever waits for its core has it now, and not in the middle of the next item: then the caller would
              * wait as well. */
             sched_yield();
