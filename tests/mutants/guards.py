@@ -207,7 +207,7 @@ GUARDS = (
     _guard(
         "re-send after a rollback",
         "workers/publisher.py",
-        "                running.is_sure = False\n                self._news.set()\n            case",
+        "                running.is_sure = False\n            case",
         "                running.confirm(append)\n            case",
         _WORKER,
     ),
