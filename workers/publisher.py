@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 #: A stream waits so long after each piece for every job that runs here, in seconds, and at most so long: a
 #: piece costs CPU from here to the client, however many tokens it holds, so short steps of many rows go
 #: together. Where few run the next step comes later than that.
-_PACE_S, _MAX_PACE_S = 0.0015, 0.05
+_PACE_S, _MAX_PACE_S = 0.0025, 0.05
 
 
 class Publisher:
