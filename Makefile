@@ -39,7 +39,7 @@ check: venv-dev ## style, types, import rules
 	@$(BIN)/lint-imports
 
 bench: venv-dev ## the whole path, the relay, the queue and the engine, each against a rival
-	@$(BIN)/python -m cli.model_fetch --home .baton
+	@$(BIN)/python -m cli.models.fetch --home .baton
 	@$(BIN)/python -m bench.path $(ARGS)
 	@$(BIN)/python -m bench.relay
 	@$(BIN)/python -m bench.queue
@@ -49,22 +49,22 @@ bench: venv-dev ## the whole path, the relay, the queue and the engine, each aga
 	@$(BIN)/python -m bench.engine --model .baton/models/SmolLM2-135M-Instruct
 
 bench-features: venv-dev ## what long prompts, a chat's second turn, grammars and guessed tokens cost or bring
-	@$(BIN)/python -m cli.model_fetch --home .baton
+	@$(BIN)/python -m cli.models.fetch --home .baton
 	@$(BIN)/python -m bench.long_prompt --model .baton/models/SmolLM2-135M-Instruct
 	@$(BIN)/python -m bench.constrained --model .baton/models/SmolLM2-135M-Instruct
 	@$(BIN)/python -m bench.grammar --model .baton/models/SmolLM2-135M-Instruct
 	@$(BIN)/python -m bench.speculation --model .baton/models/SmolLM2-135M-Instruct
 
 showcase: venv-dev ## kill workers and replicas under `baton chat` and time the silence (ARGS: --rounds 5)
-	@$(BIN)/python -m cli.model_fetch --home .baton
+	@$(BIN)/python -m cli.models.fetch --home .baton
 	@$(BIN)/python -m bench.showcase $(ARGS)
 
 perplexity: venv-dev ## quality of each form of the default model (ARGS: --gguf FILE of the same model)
-	@$(BIN)/python -m cli.model_fetch --home .baton >/dev/null
+	@$(BIN)/python -m cli.models.fetch --home .baton >/dev/null
 	@$(BIN)/python -m bench.perplexity --model .baton/models/SmolLM2-135M-Instruct $(ARGS)
 
 equality: venv-dev ## the default model's answers alone against the same in a batch, continued, copied … (ARGS)
-	@$(BIN)/python -m cli.model_fetch --home .baton >/dev/null
+	@$(BIN)/python -m cli.models.fetch --home .baton >/dev/null
 	@$(BIN)/python -m bench.equality --report docs/reports/equality.md $(ARGS)
 
 # make bench-engine ARGS="--quick --streams 1 8 32 64 --sets random --rivals llama.cpp"
@@ -90,7 +90,7 @@ trials: venv-dev ## one stream, one fault, thirty times each, at the defaults: h
 	@$(BIN)/python -m tests.acceptance.faults.trials $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
 goals: venv-dev ## R1 to R14 as one table, of the figures in docs/reports and of tests that are run now
-	@$(BIN)/python -m tests.acceptance.faults.goals docs/reports/*.json $(ARGS)
+	@$(BIN)/python -m tests.acceptance.faults.verdict.goals docs/reports/*.json $(ARGS)
 
 soak: venv-dev ## the engine alone under random work, half an hour: outputs, memory, a report (SECONDS, ARGS)
 	@$(BIN)/python -m tests.soak --report docs/reports/soak-engine.md $(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS)) $(ARGS)
@@ -109,8 +109,8 @@ mutants: venv-dev ## take out one guard at a time: a test must fail for each (AR
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
 docs: venv-dev ## what of docs/ is made of the code
-	@$(BIN)/python -m api.schemas.compatibility docs/compatibility.md
-	@$(BIN)/python -m cli.reference docs
+	@$(BIN)/python -m tools.docs.compatibility docs/compatibility.md
+	@$(BIN)/python -m tools.docs.reference docs
 
 clean: ## remove what was installed and built; models and data in .baton stay
 	rm -rf $(VENV) *.egg-info build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

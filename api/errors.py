@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from api.visit import ERROR_CODE
+from api.http.request_record import ERROR_CODE
+from shared.domain.events import Cancelled, CancelReason, Completed, Expired, Failed, Incomplete
 from shared.errors import DecodeError, ErrorInfo, KeyReused, RequestError, StoreUnavailable, TooManyJobs
-from shared.events import Cancelled, CancelReason, Completed, Expired, Failed, Incomplete
 
 logger = logging.getLogger(__name__)
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.grammar import ARTICLE
-from bench.spread import spread
-from shared.constraint import Constraint
-from shared.job import ResolvedRequest
-from shared.sampling import SamplingParams
-from workers.engine.assembly import make_engine
+from bench.harness.spread import spread
+from shared.domain.constraint import Constraint
+from shared.domain.job import ResolvedRequest
+from shared.domain.sampling import SamplingParams
+from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
-from workers.engine.loader import load_model
+from workers.engine.loading.loader import load_model
 
 #: Longer than any of the steps that are measured.
 SCHEMA = {"type": "array", "items": ARTICLE, "minItems": 100}

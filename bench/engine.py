@@ -28,20 +28,20 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from bench.random_llama import random_llama
-from shared.events import ChoiceOutput, FinishReason
-from shared.job import ResolvedRequest
-from shared.prompt_logprobs import PromptToken
-from shared.sampling import SamplingParams
+from bench.harness.random_llama import random_llama
+from shared.domain.events import ChoiceOutput, FinishReason
+from shared.domain.job import ResolvedRequest
+from shared.domain.prompt_logprobs import PromptToken
+from shared.domain.sampling import SamplingParams
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
-from workers.engine.kv_budget import KVBudget
-from workers.engine.loader import prepare_model, resolve_dtype
-from workers.engine.logprobs import Scores
-from workers.engine.model_runner import ModelRunner
-from workers.engine.sampler import Sampler
-from workers.engine.scheduler import Scheduler
-from workers.engine.threads import available_cores, use_threads
+from workers.engine.loading.loader import prepare_model, resolve_dtype
+from workers.engine.loading.threads import available_cores, use_threads
+from workers.engine.model.runner import ModelRunner
+from workers.engine.sampling.logprobs import Scores
+from workers.engine.sampling.sampler import Sampler
+from workers.engine.scheduling.kv_budget import KVBudget
+from workers.engine.scheduling.scheduler import Scheduler
 
 NUM_PROMPT = 64
 

@@ -20,16 +20,16 @@ from pathlib import Path
 
 import torch
 
-from bench.peers.machine import describe_machine
+from bench.harness.verdict import HEADING, Answers, Verdict, compare, row
+from bench.peers.report.machine import describe_machine
 from bench.perplexity import TEXT
-from bench.verdict import HEADING, Answers, Verdict, compare, row
-from shared.events import ChoiceOutput
-from shared.job import ResolvedRequest
-from shared.sampling import SamplingParams
-from workers.engine.assembly import make_engine
+from shared.domain.events import ChoiceOutput
+from shared.domain.job import ResolvedRequest
+from shared.domain.sampling import SamplingParams
+from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
-from workers.engine.loader import LoadedModel, load_model
+from workers.engine.loading.loader import LoadedModel, load_model
 
 #: Tokens of prompts: less than a chunk, some chunks, and so many that an answer outgrows its first slot.
 _PROMPT_LENGTHS = (9, 70, 200, 460, 505)

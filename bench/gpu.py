@@ -35,13 +35,13 @@ from bench.engine import (
     serve,
     speed_of,
 )
-from bench.spread import spread
+from bench.harness.spread import spread
+from workers.engine.cache.select import make_budget
 from workers.engine.engine import Engine
-from workers.engine.kv_form import make_budget
-from workers.engine.loader import prepare_model
-from workers.engine.model_runner import ModelRunner
-from workers.engine.sampler import Sampler
-from workers.engine.scheduler import Scheduler
+from workers.engine.loading.loader import prepare_model
+from workers.engine.model.runner import ModelRunner
+from workers.engine.sampling.sampler import Sampler
+from workers.engine.scheduling.scheduler import Scheduler
 
 NUM_PROMPT = 64
 #: Tokens of a step: a GPU reads many prompts at once.

@@ -26,10 +26,10 @@ from typing import Any, Protocol
 
 from transformers import AutoTokenizer
 
-from bench.spread import spread
-from shared.constraint import Constraint
-from workers.engine.grammar import compile_grammar
-from workers.engine.vocabulary import Vocabulary
+from bench.harness.spread import spread
+from shared.domain.constraint import Constraint
+from workers.engine.constraints.grammar import compile_grammar
+from workers.engine.constraints.vocabulary import Vocabulary
 
 _PERSON: dict[str, Any] = {
     "type": "object",

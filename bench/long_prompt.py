@@ -20,13 +20,13 @@ from pathlib import Path
 
 import torch
 
-from bench.spread import spread
-from shared.job import ResolvedRequest
-from shared.sampling import SamplingParams
-from workers.engine.assembly import make_engine
+from bench.harness.spread import spread
+from shared.domain.job import ResolvedRequest
+from shared.domain.sampling import SamplingParams
+from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
-from workers.engine.loader import LoadedModel, load_model
+from workers.engine.loading.loader import LoadedModel, load_model
 
 #: Tokens between whose times the usual gap is measured.
 _NUM_USUAL = 100

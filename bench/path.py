@@ -22,8 +22,8 @@ from typing import Any
 import redis
 import uvloop
 
-from bench.spread import spread
-from bench.stream_client import stream_all, stream_chat
+from bench.harness.spread import spread
+from bench.harness.stream_client import stream_all, stream_chat
 from tests.acceptance.system import System
 from tests.tiny_chat_model import make_tiny_chat_model
 
@@ -32,10 +32,10 @@ STREAMS = (1, 8, 32)
 
 
 class BareEngine:
-    """The process of bench.bare_engine."""
+    """The process of bench.harness.bare_engine."""
 
     def __init__(self, model: Path, dtype: str, threads: str) -> None:
-        command = [sys.executable, "-m", "bench.bare_engine", "--model", str(model), "--dtype", dtype]
+        command = [sys.executable, "-m", "bench.harness.bare_engine", "--model", str(model), "--dtype", dtype]
         command += ["--threads", threads] if threads else []
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._read()

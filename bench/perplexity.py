@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 from transformers.utils import logging as transformers_logging
 
-from shared.sampling import SamplingParams
+from shared.domain.sampling import SamplingParams
 from workers.engine.config import DType, EngineConfig, Quant
-from workers.engine.kv_budget import KVBudget
-from workers.engine.loader import LoadedModel, load_model
-from workers.engine.model_runner import ModelRunner
-from workers.engine.plan import Plan, Row
-from workers.engine.sequence import Sequence
+from workers.engine.loading.loader import LoadedModel, load_model
+from workers.engine.model.runner import ModelRunner
+from workers.engine.scheduling.kv_budget import KVBudget
+from workers.engine.scheduling.plan import Plan, Row
+from workers.engine.scheduling.sequence import Sequence
 
 TEXT = Path(__file__).with_name("perplexity.txt")
 _CHUNK = 128

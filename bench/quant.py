@@ -14,16 +14,16 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from bench.random_llama import random_llama
-from shared.sampling import SamplingParams
+from bench.harness.random_llama import random_llama
+from shared.domain.sampling import SamplingParams
 from workers.engine.config import EngineConfig, Quant
-from workers.engine.int8_linear import WrongProduct
-from workers.engine.kv_budget import KVBudget
-from workers.engine.loader import prepare_model, resolve_dtype
-from workers.engine.model_runner import ModelRunner
-from workers.engine.plan import Plan, Row
-from workers.engine.sequence import Sequence
-from workers.engine.threads import use_threads
+from workers.engine.linear.int8 import WrongProduct
+from workers.engine.loading.loader import prepare_model, resolve_dtype
+from workers.engine.loading.threads import use_threads
+from workers.engine.model.runner import ModelRunner
+from workers.engine.scheduling.kv_budget import KVBudget
+from workers.engine.scheduling.plan import Plan, Row
+from workers.engine.scheduling.sequence import Sequence
 from workers.native.ops import compute_threads
 
 #: Tokens that each row has in its cache.

@@ -19,18 +19,18 @@ from typing import Any
 import httpx
 from redis.asyncio import Redis
 
-from api.auth import PUBLIC
-from bench.cheap_client import CheapClient
-from bench.server_process import ServerProcess, api_process
-from bench.spread import spread
-from shared import keys
-from shared.bell import Bell
-from shared.celery_app import make_celery
-from shared.job import NewJob, new_job_id
-from shared.job_store import JobStore
-from shared.lease import Lease
-from shared.redis_client import connect
-from shared.ringer import Ringer
+from api.http.auth import PUBLIC
+from bench.harness.cheap_client import CheapClient
+from bench.harness.server_process import ServerProcess, api_process
+from bench.harness.spread import spread
+from shared.cluster.celery_app import make_celery
+from shared.cluster.wake_up_sender import WakeUpSender
+from shared.domain.job import NewJob, new_job_id
+from shared.domain.lease import Lease
+from shared.domain.wake_up import WakeUp
+from shared.store import keys
+from shared.store.job_store import JobStore
+from shared.store.redis_client import connect
 from tests.redis_server import RedisServer
 
 MODEL = "bench"
@@ -94,7 +94,7 @@ def accepting(redis_url: str, options: argparse.Namespace) -> None:
 
 
 class Filler:
-    """Makes the queue as long as it is asked for, with a bell for each job."""
+    """Makes the queue as long as it is asked for, with a wake-up for each job."""
 
     def __init__(self, redis: Redis, store: JobStore) -> None:
         self._redis = redis
@@ -102,19 +102,19 @@ class Filler:
         self.job_ids: list[str] = []
 
     async def begin(self, redis_url: str) -> None:
-        """One real bell, of which `fill` makes copies."""
+        """One real wake-up, of which `fill` makes copies."""
         celery = make_celery(redis_url)
-        ringer = Ringer(celery, self._redis)
-        await ringer.ring([Bell(await self.create(), MODEL)])
-        ringer.close()
+        sender = WakeUpSender(celery, self._redis)
+        await sender.send([WakeUp(await self.create(), MODEL)])
+        sender.close()
         celery.close()
 
     async def fill(self, length: int) -> None:
         missing = length - len(self.job_ids)
-        bell = (await self._redis.lrange(keys.bell_queue(MODEL), 0, 0))[0]
+        wake_up = (await self._redis.lrange(keys.broker_list(MODEL), 0, 0))[0]
         for first in range(0, missing, _WIDTH):
             await asyncio.gather(*(self.create() for _ in range(min(_WIDTH, missing - first))))
-            await self._redis.rpush(keys.bell_queue(MODEL), *[bell] * min(_WIDTH, missing - first))
+            await self._redis.rpush(keys.broker_list(MODEL), *[wake_up] * min(_WIDTH, missing - first))
 
     async def create(self) -> str:
         job = NewJob(new_job_id(), MODEL, PUBLIC, BODY)
@@ -173,7 +173,7 @@ async def calls(http: httpx.AsyncClient, store: JobStore, filler: Filler, count:
 
     last = filler.job_ids[-1]
     # A worker of its own for each length: the jobs that one holds make its claims slower.
-    lease = replace(LEASE, incarnation=f"bench.{last}")
+    lease = replace(LEASE, worker_instance=f"bench.{last}")
     await store.register(lease)
     return {
         "enqueue, in Redis": await undisturbed_ms(filler.create, count),

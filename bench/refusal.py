@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.spread import spread
-from bench.stream_client import stream_chat
+from bench.harness.spread import spread
+from bench.harness.stream_client import stream_chat
 from tests.acceptance.system import System
 from tests.tiny_chat_model import make_tiny_chat_model
 
@@ -28,7 +28,7 @@ from tests.tiny_chat_model import make_tiny_chat_model
 def attacking(url: str, rate: float) -> Iterator[list[tuple[str, float]]]:
     """Bad bodies go out meanwhile; afterwards the list holds how long (ms) each took to be refused."""
     times: list[tuple[str, float]] = []
-    command = [sys.executable, "-m", "bench.bad_bodies", url, str(rate)]
+    command = [sys.executable, "-m", "bench.harness.bad_bodies", url, str(rate)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"

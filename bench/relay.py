@@ -1,6 +1,6 @@
 """The relay alone: 1,000 clients read SSE from one API process that a scripted writer feeds through Redis.
 
-The rival is bare ASGI (bench.bare_sse) on the same Redis, writer, clients and server; both take turns.
+The rival is bare ASGI (bench.harness.bare_sse) on the same Redis, writer, clients and server; both take turns.
 First a steady rate, for the delay from append to client; then a bounded burst, for tokens a second. CPU is
 that of the server's process alone: it says more than the clock where clients and writer share its cores.
 """
@@ -20,17 +20,17 @@ from dataclasses import dataclass, fields
 
 import httpx
 
-from api.auth import PUBLIC
-from api.translate import CHAT_PREFIX, JOB_PREFIX
-from bench.server_process import ServerProcess, api_process, free_port
-from bench.spread import spread
-from shared import keys
-from shared.append import Append
-from shared.events import ChoiceOutput, Output
-from shared.job import Job, NewJob, new_job_id
-from shared.job_store import JobStore
-from shared.lease import Lease
-from shared.redis_client import connect
+from api.dialects.openai_chat.chunks import CHAT_PREFIX, JOB_PREFIX
+from api.http.auth import PUBLIC
+from bench.harness.server_process import ServerProcess, api_process, free_port
+from bench.harness.spread import spread
+from shared.domain.events import ChoiceOutput, Output
+from shared.domain.job import Job, NewJob, new_job_id
+from shared.domain.lease import Lease
+from shared.store import keys
+from shared.store.append import Append
+from shared.store.job_store import JobStore
+from shared.store.redis_client import connect
 from tests.redis_server import RedisServer
 
 MODEL = "bench"
@@ -85,15 +85,17 @@ class Writer:
         self._position += num_tokens
 
     async def _append(self, group: list[Job], position: int) -> None:
-        answers = await self._store.append(self._lease.incarnation, [_token(job, position) for job in group])
+        answers = await self._store.append(
+            self._lease.worker_instance, [_token(job, position) for job in group]
+        )
         assert all(answer.kind == "end" for answer in answers)
 
 
 def _token(job: Job, position: int) -> Append:
-    assert job.holder is not None
+    assert job.claim_token is not None
     stamp = f"@{time.monotonic_ns()}@"
     output = Output((ChoiceOutput(0, position, (position,), (stamp,)),))
-    return Append(job.id, job.holder, (position,), (position + 1,), output=output)
+    return Append(job.id, job.claim_token, (position,), (position + 1,), output=output)
 
 
 def measure(
@@ -105,7 +107,7 @@ def measure(
         [
             sys.executable,
             "-m",
-            "bench.relay_clients",
+            "bench.harness.relay_clients",
             "--port",
             str(server.port),
             "--phases",
@@ -124,8 +126,8 @@ def measure(
 
     async def play() -> Figures:
         redis = connect(redis_url, timeout_s=30)
-        # Nobody waits for a bell here, and the reaper need not look for one.
-        await redis.rpush(keys.bell_queue(MODEL), "a bell")
+        # Nobody waits for a wake-up here, and the reaper need not look for one.
+        await redis.rpush(keys.broker_list(MODEL), "a wake_up")
         writer = Writer(JobStore(redis))
         job_ids = await writer.take_jobs(options.clients)
         assert clients.stdin is not None
@@ -173,7 +175,7 @@ async def followed_by(server: ServerProcess, num_clients: int) -> None:
 def bare_process(redis_url: str) -> Iterator[ServerProcess]:
     """The rival."""
     port = free_port()
-    server = ServerProcess(["bench.bare_sse", "--redis", redis_url, "--port", str(port)], {}, port)
+    server = ServerProcess(["bench.harness.bare_sse", "--redis", redis_url, "--port", str(port)], {}, port)
     try:
         yield server
     finally:

@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared.sampling import SamplingParams
-from workers.engine.adjustments import Adjustments
-from workers.engine.native_drawing import draw_natively
-from workers.engine.sample_row import SampleRow
-from workers.engine.sampler import Sampler
+from shared.domain.sampling import SamplingParams
+from workers.engine.sampling.logit_adjustments import LogitAdjustments
+from workers.engine.sampling.native_draw import draw_natively
+from workers.engine.sampling.row import SampleRow
+from workers.engine.sampling.sampler import Sampler
 from workers.native.ops import native_library
 
 #: Rows and vocabulary: SmolLM2 and Llama 3.
@@ -44,7 +44,7 @@ class Case:
         for seed, held in enumerate(tokens):
             sampling = SamplingParams(**{"max_tokens": 999, "seed": seed, **self.params})
             prompt, output = held[:NUM_PROMPT], held[NUM_PROMPT:]
-            rows.append(SampleRow(sampling, 0, NUM_OUTPUT, Adjustments.of(sampling, (), prompt, output)))
+            rows.append(SampleRow(sampling, 0, NUM_OUTPUT, LogitAdjustments.of(sampling, (), prompt, output)))
         return rows
 
 

@@ -27,8 +27,8 @@ import psutil
 from rich.console import Console
 from rich.text import Text
 
-from bench.server_process import free_port
-from bench.spread import spread
+from bench.harness.server_process import free_port
+from bench.harness.spread import spread
 
 PROMPT = "Count from 1 to 100, separated by commas."
 CHAT = ("chat", PROMPT, "--temperature", "0", "--max-tokens", "380")

@@ -19,13 +19,13 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.spread import spread
-from shared.job import ResolvedRequest
-from shared.sampling import SamplingParams
-from workers.engine.assembly import make_engine
+from bench.harness.spread import spread
+from shared.domain.job import ResolvedRequest
+from shared.domain.sampling import SamplingParams
+from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig, Speculation
 from workers.engine.engine import Engine
-from workers.engine.loader import LoadedModel, load_model
+from workers.engine.loading.loader import LoadedModel, load_model
 
 _PASSAGES = Path(__file__).with_name("perplexity.txt").read_text().split("\n\n")
 _ORDERS = [

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 
 from cli.exit_codes import ExitCode
 from shared import settings
-from shared.celery_app import make_celery
+from shared.cluster.celery_app import make_celery
 from shared.errors import SettingsError
-from shared.logs import configure_logging, log_uncaught
+from shared.runtime.logs import configure_logging, log_uncaught
 
 
 def flower_environment(env: settings.Environment) -> dict[str, str]:
@@ -29,7 +29,7 @@ def flower_environment(env: settings.Environment) -> dict[str, str]:
         "FLOWER_PERSISTENT": "false",
         # Of each it keeps 5 KiB and more.
         "FLOWER_MAX_TASKS": "2000",
-        # A worker that was killed comes back under another incarnation's name: forget the old one.
+        # A worker that was killed comes back under another worker_instance's name: forget the old one.
         "FLOWER_PURGE_OFFLINE_WORKERS": "60",
     }
 

@@ -9,18 +9,18 @@ from typing import Annotated
 
 import typer
 
-from cli.again import delete, retry
 from cli.bench.command import bench
-from cli.chat import chat
-from cli.doctor import doctor
+from cli.commands.chat import chat
+from cli.commands.doctor import doctor
+from cli.commands.jobs import cancel, jobs, watch
+from cli.commands.ps import ps
+from cli.commands.retry_delete import delete, retry
+from cli.commands.submit import submit
+from cli.commands.up import up
+from cli.commands.workers import drain, start, workers
 from cli.errors import CommandError
 from cli.exit_codes import EXIT_CODES, ExitCode
-from cli.jobs import cancel, jobs, watch
 from cli.options import unfold
-from cli.processes import ps
-from cli.submit import submit
-from cli.up import up
-from cli.workers import drain, start, workers
 from shared.errors import BatonError, SettingsError
 
 #: Every command, with the examples that its help shows.

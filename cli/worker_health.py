@@ -12,8 +12,8 @@ import sys
 
 from shared import settings
 from shared.errors import BatonError
-from shared.job_store import JobStore
-from shared.redis_client import connect
+from shared.store.job_store import JobStore
+from shared.store.redis_client import connect
 
 
 async def is_healthy(redis_url: str, host: str) -> bool:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from shared.device_name import read_device
 from shared.errors import SettingsError
-from shared.failpoint import read_failpoint
+from shared.host.device_name import read_device
+from shared.runtime.failpoint import read_failpoint
 
 T = TypeVar("T")
 

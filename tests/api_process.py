@@ -16,7 +16,7 @@ WAIT_S = 20.0
 
 
 class ApiProcess:
-    """`python -m api.entry` on a free port. `settings` are BATON_* variables without the prefix."""
+    """`python -m api.main` on a free port. `settings` are BATON_* variables without the prefix."""
 
     def __init__(self, redis_url: str, model: str, **settings: str) -> None:
         self.port = free_port()
@@ -33,7 +33,7 @@ class ApiProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self._process = subprocess.Popen([sys.executable, "-m", "api.entry"], env=self._environ)
+        self._process = subprocess.Popen([sys.executable, "-m", "api.main"], env=self._environ)
 
     def wait_up(self) -> None:
         """Until it answers, for at most 20 seconds."""

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from shared.job_store import JobStore
-from shared.redis_client import connect
+from shared.store.job_store import JobStore
+from shared.store.redis_client import connect
 from tests.redis_server import RedisServer
 
 
@@ -27,9 +27,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """`--dist loadgroup` means the groups of these tests."""
     if config.getvalue("dist") != "loadgroup":
         return None
-    from tests.lanes import LaneScheduling  # here, since pytest-xdist may be missing
+    from tests.xdist_groups import GroupScheduling  # here, since pytest-xdist may be missing
 
-    return LaneScheduling(config, log)
+    return GroupScheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 
-from shared.append import Append, AppendAnswer
+from shared.domain.events import ChoiceOutput, Completed, Failed, FinishReason, Incomplete, Output
+from shared.domain.job import Job
+from shared.domain.lease import Lease
+from shared.domain.prompt_logprobs import PromptLogprobs
 from shared.errors import ErrorInfo, StoreUnavailable
-from shared.events import ChoiceOutput, Completed, Failed, FinishReason, Incomplete, Output
-from shared.job import Job
-from shared.job_store import JobStore
-from shared.lease import Lease
-from shared.prompt_logprobs import PromptLogprobs
+from shared.store.append import Append, AppendAnswer
+from shared.store.job_store import JobStore
 
 #: What a `FakeWorker` says when a test does not tell it otherwise.
 ANSWER = ("Hel", "lo", ",", " wor", "ld", "!")
@@ -26,11 +26,11 @@ _BEAT_S = 0.2
 class Running:
     """A claimed job, in the hands of a test."""
 
-    def __init__(self, store: JobStore, incarnation: str, job: Job) -> None:
+    def __init__(self, store: JobStore, worker_instance: str, job: Job) -> None:
         self.job = job
         self.end = list(job.end)
         self._store = store
-        self._incarnation = incarnation
+        self._new_instance = worker_instance
         self._finish: list[FinishReason | None] = [None] * job.n
 
     async def say(
@@ -82,11 +82,11 @@ class Running:
     async def _append(
         self, start: tuple[int, ...], output: Output | None, terminal: Completed | Incomplete | Failed | None
     ) -> AppendAnswer:
-        assert self.job.holder is not None
+        assert self.job.claim_token is not None
         append = Append(
-            self.job.id, self.job.holder, start, tuple(self.end), output=output, terminal=terminal
+            self.job.id, self.job.claim_token, start, tuple(self.end), output=output, terminal=terminal
         )
-        return (await self._store.append(self._incarnation, [append]))[0]
+        return (await self._store.append(self._new_instance, [append]))[0]
 
 
 Script = Callable[[Running], Awaitable[None]]
@@ -118,11 +118,13 @@ class FakeWorker:
         self, store: JobStore, script: Script | None = None, *, model: str = "test", name: str = "fake-0"
     ) -> None:
         self.name = name
-        self.incarnation = f"{name}-{secrets.token_hex(4)}"
+        self.worker_instance = f"{name}-{secrets.token_hex(4)}"
         self.num_claims = 0
         self._store = store
         self._script = script
-        self._lease = Lease(self.incarnation, name, model, "host", 1, "cpu", 64, "revision", is_exact=True)
+        self._lease = Lease(
+            self.worker_instance, name, model, "host", 1, "cpu", 64, "revision", is_exact=True
+        )
         self._claimed: asyncio.Queue[Running] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[str, str] = {}
@@ -142,12 +144,12 @@ class FakeWorker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         while self._tasks:
-            # Until they ended: a call of Redis may swallow a cancellation (shared/redis_client.py).
+            # Until they ended: a call of Redis may swallow a cancellation (shared/store/redis_client.py).
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(self._tasks, timeout=0.1)
         with suppress(StoreUnavailable):
-            await self._store.release(self.incarnation, "drain", died=False)
+            await self._store.release(self.worker_instance, "drain", died=False)
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -156,17 +158,17 @@ class FakeWorker:
 
     async def _claim_all(self) -> None:
         while True:
-            holder = secrets.token_hex(8)
+            claim_token = secrets.token_hex(8)
             try:
-                job = await self._store.claim(self._lease, holder)
+                job = await self._store.claim(self._lease, claim_token)
             except StoreUnavailable:
                 job = "empty"
             if isinstance(job, str):
                 await asyncio.sleep(_POLL_S)
                 continue
             self.num_claims += 1
-            self._held[job.id] = holder
-            running = Running(self._store, self.incarnation, job)
+            self._held[job.id] = claim_token
+            running = Running(self._store, self.worker_instance, job)
             if self._script is None:
                 self._claimed.put_nowait(running)
             else:
@@ -181,6 +183,6 @@ class FakeWorker:
         while True:
             with suppress(StoreUnavailable):
                 await self._store.beat(
-                    self.incarnation, steps=1, bells=0, running=dict(self._held), stats=stats
+                    self.worker_instance, steps=1, wake_ups=0, running=dict(self._held), stats=stats
                 )
             await asyncio.sleep(_BEAT_S)

@@ -7,8 +7,8 @@ import functools
 import pytest
 import torch
 
-from workers.engine.int8_linear import Int8Packer, WrongProduct
-from workers.engine.packed_linear import can_pack
+from workers.engine.linear.int8 import Int8Packer, WrongProduct
+from workers.engine.linear.onednn import can_pack
 
 
 @functools.lru_cache(1)

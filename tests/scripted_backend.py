@@ -10,14 +10,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.constraint import Constraint
+from shared.domain.constraint import Constraint
+from shared.domain.events import ChoiceOutput, FinishReason
+from shared.domain.histogram import HistogramReading
+from shared.domain.job import ResolvedRequest
+from shared.domain.sampling import SamplingParams
 from shared.errors import ErrorInfo, invalid_request
-from shared.events import ChoiceOutput, FinishReason
-from shared.histogram import HistogramReading
-from shared.job import ResolvedRequest
-from shared.sampling import SamplingParams
 from workers.backends.local import LocalBackend
-from workers.engine.cache_reading import CacheReading
+from workers.engine.cache_stats import CacheStats
 
 #: Longest prompt plus output, in tokens; a prompt has one for each word.
 CONTEXT_LENGTH = 4096
@@ -82,7 +82,7 @@ class ScriptedStats:
     accepted_tokens: int = 0
     prompt_tokens: int = 0
     phases: dict[str, HistogramReading] = field(default_factory=dict)
-    cache: CacheReading = field(default_factory=CacheReading)
+    cache: CacheStats = field(default_factory=CacheStats)
 
     @property
     def mean_batch_size(self) -> float:

@@ -6,10 +6,10 @@ import argparse
 import os
 import sys
 
-from shared.logs import configure_logging
+from shared.runtime.logs import configure_logging
 from shared.settings import Environment
 from tests.scripted_backend import ScriptedEngine, scripted_backend
-from workers.service import serve
+from workers.process import serve
 from workers.settings import WorkerSettings
 
 

@@ -7,8 +7,8 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import NamedTuple
 
-from shared.device_name import parts_of
 from shared.errors import SettingsError
+from shared.host.device_name import parts_of
 
 
 class Device(NamedTuple):

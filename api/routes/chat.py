@@ -9,9 +9,7 @@ from typing import NamedTuple, get_args
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from api.chat_view import ChatView
-from api.cursor import Cursor
-from api.deps import (
+from api.dependencies import (
     READS,
     MetricsDep,
     Owner,
@@ -22,24 +20,26 @@ from api.deps import (
     read_json,
     unknown_job,
 )
+from api.dialects.openai_chat.chunks import JobInfo, completion, job_id_of
+from api.dialects.openai_chat.schema import ChatRequest, read_chat
+from api.dialects.openai_chat.stream_view import ChatStreamView
 from api.errors import NO_WORKER, StreamExpired, error_of
-from api.event_stream import EventStream, watch_client
-from api.follower import Follower
-from api.idempotency import PARAMETER, as_asked, mark_replay, read_key
-from api.join import EndEvent, News
-from api.openapi import request_body
-from api.resuming import event_id, expired_if_ours, facts_of, read_cursor, resume
-from api.schemas.chat import ChatRequest, read_chat
-from api.schemas.query import read_word
-from api.services import Services
+from api.http.idempotency import PARAMETER, comparable_body, mark_replay, read_key
+from api.http.openapi import request_body
+from api.http.query import read_word
+from api.lifespan import Services
+from api.metrics.stream_timer import StreamTimer
 from api.settings import ApiSettings
-from api.stream_meter import StreamMeter
-from api.translate import Facts, completion, job_id_of
-from api.waiting import until_end, until_output
+from api.streaming.cursor import Cursor
+from api.streaming.resume import event_id, expired_if_ours, job_info_of, read_cursor, resume
+from api.streaming.sse_response import SseResponse, watch_client
+from api.streaming.subscription import Subscription
+from api.streaming.updates import EndEvent, Update
+from api.streaming.wait import until_end, until_output
+from shared.domain.events import ChoiceOutput, Queued
+from shared.domain.job import Job, NewJob, OnDisconnect, new_job_id
+from shared.domain.request_key import RequestKey
 from shared.errors import ErrorInfo, RequestError
-from shared.events import ChoiceOutput, Queued
-from shared.job import Job, NewJob, OnDisconnect, new_job_id
-from shared.request_key import RequestKey
 
 router = APIRouter()
 _EXAMPLE = {
@@ -78,10 +78,10 @@ async def create_chat(
     else:
         reading = await _begin_or_repeat(request, services, new, new.key, is_streamed=chat.stream)
     with reading.closed_on_error():
-        watch_client(reading.follower, request.receive)
+        watch_client(reading.subscription, request.receive)
         news = await reading.first_news(settings.first_output_wait_s)
         if reading.is_untouched(news) and not await services.models.may_be_served(new.model):
-            await _give_up(services, reading.facts)
+            await _give_up(services, reading.job_info)
         if not chat.stream:
             return await _whole(reading, news)
         meter = metrics.stream_meter(request.state.started_at)
@@ -94,7 +94,7 @@ async def get_chat(request: Request, completion_id: str, owner: Owner, services:
     job = await _find(request, services, owner, completion_id)
     reading = await _take_up(services, job, Cursor.start(job.id, job.n))
     with reading.closed_on_error():
-        watch_client(reading.follower, request.receive)
+        watch_client(reading.subscription, request.receive)
         return await _whole(reading, [])
 
 
@@ -111,7 +111,7 @@ async def resume_chat(
     job = await _find(request, services, owner, completion_id, text)
     reading = await _take_up(services, job, read_cursor(text, job))
     with reading.closed_on_error():
-        watch_client(reading.follower, request.receive)
+        watch_client(reading.subscription, request.receive)
         news = await reading.first_news(settings.first_output_wait_s)
         return _stream(reading, news, settings, None, include_usage=_wants_usage(job))
 
@@ -119,8 +119,8 @@ async def resume_chat(
 class _Reading(NamedTuple):
     """One client's reading of a chat, from a cursor on."""
 
-    follower: Follower
-    facts: Facts
+    subscription: Subscription
+    job_info: JobInfo
     start: Cursor
     #: Nothing is left to read.
     is_over: bool = False
@@ -130,26 +130,26 @@ class _Reading(NamedTuple):
         """Whether the client has output already: the status line need not wait for any."""
         return self.is_over or any(self.start.positions)
 
-    def is_untouched(self, news: list[News]) -> bool:
+    def is_untouched(self, news: list[Update]) -> bool:
         """Whether no worker has had the job, as far as this client can tell."""
         return not self.has_begun and all(isinstance(one.event, Queued) for one in news)
 
-    async def first_news(self, wait_s: float) -> list[News]:
-        return [] if self.has_begun else await until_output(self.follower, wait_s)
+    async def first_news(self, wait_s: float) -> list[Update]:
+        return [] if self.has_begun else await until_output(self.subscription, wait_s)
 
     @contextmanager
     def closed_on_error(self) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            self.follower.close()
+            self.subscription.close()
             raise
 
 
 async def _begin(request: Request, services: Services, new: NewJob) -> _Reading:
     name_job(request, new.id)
-    follower, facts = await services.dispatcher.accept_and_follow(new)
-    return _Reading(follower, facts, Cursor.start(new.id, new.n))
+    subscription, job_info = await services.dispatcher.accept_and_follow(new)
+    return _Reading(subscription, job_info, Cursor.start(new.id, new.n))
 
 
 async def _begin_or_repeat(
@@ -167,8 +167,8 @@ async def _begin_or_repeat(
 
 
 async def _take_up(services: Services, job: Job, start: Cursor) -> _Reading:
-    follower, last = await resume(services.relay, job, start)
-    return _Reading(follower, facts_of(job), start, last.is_terminal and start.ending == "over")
+    subscription, last = await resume(services.relay, job, start)
+    return _Reading(subscription, job_info_of(job), start, last.is_terminal and start.ending == "over")
 
 
 def _new_job(request: Request, chat: ChatRequest, owner: str, settings: ApiSettings) -> NewJob:
@@ -183,7 +183,7 @@ def _new_job(request: Request, chat: ChatRequest, owner: str, settings: ApiSetti
         metadata=chat.metadata or {},
         reader_grace_s=settings.reader_grace_s,
         retention_s=settings.retention_s,
-        key=read_key(request, owner, as_asked(chat)),
+        key=read_key(request, owner, comparable_body(chat)),
     )
 
 
@@ -199,43 +199,43 @@ async def _find(
         raise expired_if_ours(text, job_id, error) from error
 
 
-async def _give_up(services: Services, facts: Facts) -> None:
+async def _give_up(services: Services, job_info: JobInfo) -> None:
     """Nobody serves the model: end the job. Raises RequestError (503), unless it ended meanwhile."""
-    if await services.store.give_up(facts.job_id, "deadline") == "cancelled":
-        message = f"No worker serves the model '{facts.model}' now."
+    if await services.store.give_up(job_info.job_id, "deadline") == "cancelled":
+        message = f"No worker serves the model '{job_info.model}' now."
         raise RequestError(ErrorInfo(message, code=NO_WORKER, status=503))
 
 
-async def _whole(reading: _Reading, news: list[News]) -> Response:
-    news = await until_end(reading.follower, news)
+async def _whole(reading: _Reading, news: list[Update]) -> Response:
+    news = await until_end(reading.subscription, news)
     _raise_failure(news)
-    reading.follower.close()
-    return JSONResponse(completion(reading.facts, news))
+    reading.subscription.close()
+    return JSONResponse(completion(reading.job_info, news))
 
 
 def _stream(
     reading: _Reading,
-    news: list[News],
+    news: list[Update],
     settings: ApiSettings,
-    meter: StreamMeter | None,
+    meter: StreamTimer | None,
     *,
     include_usage: bool,
 ) -> Response:
     if reading.is_over:
-        reading.follower.close()
+        reading.subscription.close()
         return Response(status_code=204)
     _raise_early_failure(news)
-    view = ChatView(reading.facts, reading.start, include_usage=include_usage)
-    return EventStream(reading.follower, view, settings.ping_s, first=news, headers={}, meter=meter)
+    view = ChatStreamView(reading.job_info, reading.start, include_usage=include_usage)
+    return SseResponse(reading.subscription, view, settings.ping_s, first=news, headers={}, meter=meter)
 
 
-def _raise_early_failure(news: list[News]) -> None:
+def _raise_early_failure(news: list[Update]) -> None:
     """A stream without any output yet can still tell the true status."""
     if not any(isinstance(one.event, ChoiceOutput) for one in news):
         _raise_failure(news)
 
 
-def _raise_failure(news: list[News]) -> None:
+def _raise_failure(news: list[Update]) -> None:
     end = news[-1].event if news else None
     error = error_of(end) if isinstance(end, EndEvent) else None
     if error is not None:

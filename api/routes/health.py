@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
-from api.deps import ServicesDep
+from api.dependencies import ServicesDep
 from api.errors import RETRY_AFTER_S
-from api.services import Services
+from api.lifespan import Services
 from shared.errors import ErrorInfo, StoreUnavailable
 
 router = APIRouter()

@@ -7,16 +7,16 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from api.deps import READS, Owner, ServicesDep, SettingsDep, find_job
-from api.event_stream import EventStream, watch_client
-from api.job_view import JobView
-from api.join import News
-from api.resuming import event_id, expired_if_ours, facts_of, read_cursor, resume
-from api.schemas.query import MAX_WAIT_S, read_count, read_seconds
-from api.services import Services
-from api.waiting import until_page
+from api.dependencies import READS, Owner, ServicesDep, SettingsDep, find_job
+from api.dialects.jobs.event_view import JobEventView
+from api.http.query import MAX_WAIT_S, read_count, read_seconds
+from api.lifespan import Services
+from api.streaming.resume import event_id, expired_if_ours, job_info_of, read_cursor, resume
+from api.streaming.sse_response import SseResponse, watch_client
+from api.streaming.updates import Update
+from api.streaming.wait import until_page
+from shared.domain.job import Job
 from shared.errors import RequestError
-from shared.job import Job
 
 router = APIRouter()
 
@@ -38,13 +38,13 @@ async def job_events(
     if _wants_json(request.headers.get("accept", "")):
         return JSONResponse(await _poll(request, services, job, text))
     cursor = read_cursor(text, job)
-    follower, last = await resume(services.relay, job, cursor)
+    subscription, last = await resume(services.relay, job, cursor)
     if last.is_terminal and cursor.ending == "over":
-        follower.close()
+        subscription.close()
         return Response(status_code=204)
-    watch_client(follower, request.receive)
-    services.queue_watch.add(follower, job.model)
-    return EventStream(follower, JobView(facts_of(job)), settings.ping_s, first=[], headers={})
+    watch_client(subscription, request.receive)
+    services.position_feed.add(subscription, job.model)
+    return SseResponse(subscription, JobEventView(job_info_of(job)), settings.ping_s, first=[], headers={})
 
 
 async def _poll(request: Request, services: Services, job: Job, text: str | None) -> dict[str, Any]:
@@ -55,18 +55,18 @@ async def _poll(request: Request, services: Services, job: Job, text: str | None
     limit = read_count("limit", request.query_params.get("limit"), default=1000, most=10_000)
     wait_s = read_seconds("wait", request.query_params.get("wait"), most=MAX_WAIT_S)
     cursor = read_cursor(text, job)
-    follower, last = await resume(services.relay, job, cursor)
+    subscription, last = await resume(services.relay, job, cursor)
     try:
         is_over = last.is_terminal and cursor.ending == "over"
-        watch_client(follower, request.receive)
-        news = [] if is_over else await until_page(follower, wait_s, limit)
+        watch_client(subscription, request.receive)
+        news = [] if is_over else await until_page(subscription, wait_s, limit)
     finally:
-        follower.close()
+        subscription.close()
     cursor = news[-1].cursor if news else cursor
-    if follower.is_waiting and len(news) < limit:
-        places = await services.forecast.places([(job.model, job.id)])
-        news += [News(place, cursor, sum(cursor.positions)) for place in places if place is not None]
-    events = JobView(facts_of(job)).items(news)
+    if subscription.is_waiting and len(news) < limit:
+        places = await services.wait_estimator.places([(job.model, job.id)])
+        news += [Update(place, cursor, sum(cursor.positions)) for place in places if place is not None]
+    events = JobEventView(job_info_of(job)).items(news)
     return {"events": events, "cursor": cursor.encode(), "done": is_over or cursor.ending == "over"}
 
 

@@ -7,31 +7,31 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from api.deps import (
+from api.dependencies import (
     Owner,
-    ReadersDep,
     ServicesDep,
     SettingsDep,
+    StreamLimiterDep,
     find_job,
     read_json,
     read_nothing,
 )
-from api.event_stream import watch_client
-from api.idempotency import PARAMETER, as_asked, mark_replay, read_key
-from api.job_object import job_object, job_summary
-from api.openapi import request_body
-from api.place import Place
-from api.resuming import read_cursor, resume
-from api.schemas.chat import ChatRequest
-from api.schemas.job import JobRequest, read_job
-from api.schemas.query import MAX_WAIT_S, read_count, read_seconds, read_word
-from api.services import Services
+from api.dialects.jobs.job_object import job_object, job_summary
+from api.dialects.jobs.schema import JobRequest, read_job
+from api.dialects.openai_chat.schema import ChatRequest
+from api.http.idempotency import PARAMETER, comparable_body, mark_replay, read_key
+from api.http.openapi import request_body
+from api.http.query import MAX_WAIT_S, read_count, read_seconds, read_word
+from api.jobs.queue_position import Place
+from api.lifespan import Services
 from api.settings import ApiSettings
-from api.waiting import until_end_within
+from api.streaming.resume import read_cursor, resume
+from api.streaming.sse_response import watch_client
+from api.streaming.wait import until_end_within
+from shared.domain.job import TERMINAL_STATUSES, Job, JobStatus, NewJob, is_job_id, new_job_id
+from shared.domain.request_key import RequestKey
 from shared.errors import RequestError, invalid_request, invalid_value
-from shared.failpoint import failpoint
-from shared.job import TERMINAL_STATUSES, Job, JobStatus, NewJob, is_job_id, new_job_id
-from shared.request_key import RequestKey
+from shared.runtime.failpoint import failpoint
 
 router = APIRouter()
 _EXAMPLE = {
@@ -59,7 +59,7 @@ async def create_job(
     """Accept a job: 202 with the job's object."""
     asked, chat = read_job(await read_json(request))
     await services.models.require(chat.model)
-    asked_for = {**as_asked(asked), "body": as_asked(chat)}
+    asked_for = {**comparable_body(asked), "body": comparable_body(chat)}
     key = read_key(request, owner, asked_for)
     return await _accept(request, services, _new_job(asked, chat, owner, settings, key))
 
@@ -74,7 +74,7 @@ async def list_jobs(request: Request, owner: Owner, services: ServicesDep) -> di
     if after is not None and not is_job_id(after):
         raise _invalid_after()
     jobs, last_id, has_more = await _page(services, owner, status, after, limit)
-    places = await services.forecast.places([(job.model, job.id) for job in jobs])
+    places = await services.wait_estimator.places([(job.model, job.id) for job in jobs])
     data = [job_summary(job, place) for job, place in zip(jobs, places, strict=True)]
     first_id = data[0]["id"] if data else None
     return {"object": "list", "data": data, "first_id": first_id, "last_id": last_id, "has_more": has_more}
@@ -82,7 +82,7 @@ async def list_jobs(request: Request, owner: Owner, services: ServicesDep) -> di
 
 @router.get("/v1/jobs/{job_id}")
 async def get_job(
-    request: Request, job_id: str, owner: Owner, services: ServicesDep, readers: ReadersDep
+    request: Request, job_id: str, owner: Owner, services: ServicesDep, readers: StreamLimiterDep
 ) -> dict[str, Any]:
     """The job; with `?wait=` when it is over or the time is up."""
     wait_s = read_seconds("wait", request.query_params.get("wait"), most=MAX_WAIT_S)
@@ -182,7 +182,7 @@ async def _accept(request: Request, services: Services, new: NewJob) -> Response
 
 async def _place(services: Services, job: Job) -> Place | None:
     waiting = [(job.model, job.id)] if job.status == "queued" else []
-    return next(iter(await services.forecast.places(waiting)), None)
+    return next(iter(await services.wait_estimator.places(waiting)), None)
 
 
 async def _show(services: Services, job: Job) -> dict[str, Any]:
@@ -191,12 +191,12 @@ async def _show(services: Services, job: Job) -> dict[str, Any]:
 
 
 async def _wait_for_end(request: Request, services: Services, job: Job, wait_s: float) -> None:
-    follower, _ = await resume(services.relay, job, read_cursor(None, job))
+    subscription, _ = await resume(services.relay, job, read_cursor(None, job))
     try:
-        watch_client(follower, request.receive)
-        await until_end_within(follower, wait_s)
+        watch_client(subscription, request.receive)
+        await until_end_within(subscription, wait_s)
     finally:
-        follower.close()
+        subscription.close()
 
 
 async def _page(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from api.deps import MetricsDep, ServicesDep
-from api.families import census_families, replica_families
+from api.dependencies import MetricsDep, ServicesDep
+from api.metrics.collectors import cluster_collectors, replica_collectors
 from shared.errors import StoreUnavailable
 
 router = APIRouter()
@@ -15,9 +15,11 @@ router = APIRouter()
 async def get_metrics(services: ServicesDep, metrics: MetricsDep) -> Response:
     """This replica's own, and what the store knows of queues and of all workers."""
     try:
-        census = await services.census.take()
+        cluster_stats = await services.cluster_stats.take()
     except StoreUnavailable:
-        census = None
-    own = replica_families(services.relay.num_followers, services.reaper.acts, is_redis_up=census is not None)
-    shared = [] if census is None else census_families(census)
+        cluster_stats = None
+    own = replica_collectors(
+        services.relay.num_subscriptions, services.reaper.acts, is_redis_up=cluster_stats is not None
+    )
+    shared = [] if cluster_stats is None else cluster_collectors(cluster_stats)
     return Response(metrics.render([*own, *shared]), media_type="text/plain; version=0.0.4")

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from api.deps import Owner, ServicesDep
+from api.dependencies import Owner, ServicesDep
 
 router = APIRouter()
 

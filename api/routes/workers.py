@@ -7,9 +7,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from api.deps import Owner, ServicesDep, read_nothing
+from api.dependencies import Owner, ServicesDep, read_nothing
+from shared.domain.lease import find_by_name
 from shared.errors import RequestError, invalid_request
-from shared.lease import called
 
 router = APIRouter()
 
@@ -25,7 +25,7 @@ async def drain_worker(request: Request, worker_id: str, _: Owner, services: Ser
     """Have a worker stop claiming, hand its jobs on and end: 202. Called again: the same answer while it
     lives."""
     await read_nothing(request)
-    found = called(await services.store.workers(), worker_id)
+    found = find_by_name(await services.store.workers(), worker_id)
     if not found:
         raise _unknown(worker_id)
     if len(found) > 1:
@@ -34,7 +34,7 @@ async def drain_worker(request: Request, worker_id: str, _: Owner, services: Ser
             code="worker_ambiguous",
             status=409,
         )
-    if not await services.store.drain(found[0].incarnation):
+    if not await services.store.drain(found[0].worker_instance):
         raise _unknown(worker_id)
     return JSONResponse({**found[0].to_json(), "status": "draining"}, 202)
 

@@ -18,22 +18,22 @@ from pathlib import Path
 
 import torch
 
-from bench.peers.aims import render_aims
-from bench.peers.document import NoMarkers, check_markers, write_part
 from bench.peers.figures import Results
 from bench.peers.lineup import RIVALS, Place, line_up
-from bench.peers.machine import describe_baton, describe_machine
-from bench.peers.plot import write_plot
-from bench.peers.prompts import Prompts
+from bench.peers.report.aims import render_aims
+from bench.peers.report.document import NoMarkers, check_markers, write_part
+from bench.peers.report.machine import describe_baton, describe_machine
+from bench.peers.report.plot import write_plot
+from bench.peers.report.tables import render
+from bench.peers.rivals.virtual_env import VirtualEnvs
 from bench.peers.roofline import bounds
 from bench.peers.rounds import Plan, Rounds
 from bench.peers.scope import SCOPES
-from bench.peers.tables import render
-from bench.peers.virtual_env import VirtualEnvs
-from bench.peers.weights import Weights, directory_weights, random_weights, smollm2_weights
+from bench.peers.weights.forms import Weights, directory_weights, random_weights, smollm2_weights
+from bench.peers.weights.prompts import Prompts
+from cli.client.generation_options import pair_of
 from cli.errors import CommandError
-from cli.request import pair_of
-from workers.engine.threads import available_cores, default_threads
+from workers.engine.loading.threads import available_cores, default_threads
 from workers.native.ops import has_products
 
 SETS = ("random", "smollm2", "random-1b")

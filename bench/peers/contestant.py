@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from bench.peers.process_group import ProcessGroup
-from bench.peers.prompts import Chat
+from bench.peers.weights.prompts import Chat
 from cli.bench.load import Bounds
 from cli.bench.sample import Sample
 

@@ -51,7 +51,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class RequestRecord:
     """One round of a contestant: until its first token, and its memory at the end."""
 
     contestant: str
@@ -75,7 +75,7 @@ class Results:
     """Everything that was measured with one set of weights."""
 
     cells: tuple[Cell, ...]
-    visits: tuple[Visit, ...]
+    visits: tuple[RequestRecord, ...]
     #: Contestant to version, in the order of the tables.
     versions: dict[str, str]
     #: Contestants that could not be had or failed, and why.
@@ -96,8 +96,8 @@ class Results:
         """Round by round."""
         return [cell for cell in self.cells if (cell.contestant, cell.streams) == (contestant, streams)]
 
-    def visits_of(self, contestant: str) -> list[Visit]:
-        return [visit for visit in self.visits if visit.contestant == contestant]
+    def visits_of(self, contestant: str) -> list[RequestRecord]:
+        return [record for record in self.visits if record.contestant == contestant]
 
 
 def make_cell(

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bench.peers.bare_loop import BareLoop
-from bench.peers.baton import baton
 from bench.peers.contestant import Contestant
-from bench.peers.litserve import litserve
-from bench.peers.llama_cpp import llama_server
 from bench.peers.peer import Peer, PeerUnavailable
+from bench.peers.rivals.bare_loop import BareLoop
+from bench.peers.rivals.baton import baton
+from bench.peers.rivals.litserve import litserve
+from bench.peers.rivals.llama_cpp import llama_server
+from bench.peers.rivals.transformers_serve import transformers_serve
+from bench.peers.rivals.virtual_env import VirtualEnvs
+from bench.peers.rivals.vllm import vllm
 from bench.peers.server import Server
-from bench.peers.transformers_serve import transformers_serve
-from bench.peers.virtual_env import VirtualEnvs
-from bench.peers.vllm import vllm
-from bench.peers.weights import Weights
+from bench.peers.weights.forms import Weights
 
 Rival = Literal["llama.cpp", "vllm", "transformers", "litserve", "loop"]
 RIVALS: tuple[Rival, ...] = ("llama.cpp", "vllm", "transformers", "litserve", "loop")

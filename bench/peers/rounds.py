@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.peers.contestant import Contestant
-from bench.peers.figures import Cell, Results, Visit, make_cell
+from bench.peers.figures import Cell, RequestRecord, Results, make_cell
 from bench.peers.peer import PeerUnavailable
-from bench.peers.prompts import Prompts
+from bench.peers.weights.prompts import Prompts
 from cli.bench.load import Bounds
 
 #: Chats of one cell have numbers from a multiple of this on.
@@ -54,7 +54,7 @@ class Rounds:
         #: Seconds that each took in its last round.
         self._took: dict[str, float] = {}
         self._cells: list[Cell] = []
-        self._visits: list[Visit] = []
+        self._visits: list[RequestRecord] = []
         self._missing: dict[str, str] = {}
 
     def run(self) -> Results:
@@ -89,7 +89,7 @@ class Rounds:
             for index, streams in enumerate(self._plan.streams):
                 self._measure(contestant, streams, round_, (1 + index + 100 * round_) * _NUMBERS)
             peak = contestant.group.peak_mib()
-            self._visits.append(Visit(contestant.name, round_, round(start_s, 2), round(peak)))
+            self._visits.append(RequestRecord(contestant.name, round_, round(start_s, 2), round(peak)))
         except PeerUnavailable as error:
             print(f"{contestant.name}: {error}", flush=True)
             self._missing[contestant.name] = str(error)

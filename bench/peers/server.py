@@ -8,10 +8,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.harness.server_process import free_port
 from bench.peers.peer import Peer, PeerUnavailable
 from bench.peers.process_group import ProcessGroup
-from bench.peers.prompts import Chat
-from bench.server_process import free_port
+from bench.peers.weights.prompts import Chat
 from cli.bench.connection import Connections
 from cli.bench.load import Bounds, Level, run_load
 from cli.bench.sample import Sample, take_sample

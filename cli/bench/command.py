@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from cli.bench.contest import Contest, Plan
-from cli.bench.options import Asked, Good, Pressed
+from cli.bench.options import Asked, LoadOptions, SloOptions
 from cli.bench.plot import check_plotting, write_plot
 from cli.bench.report import print_report, to_json
 from cli.bench.target import find_targets, with_model
@@ -34,8 +34,8 @@ _PngOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw them
 
 def bench(
     asked: Asked,
-    pressed: Pressed,
-    good: Good,
+    pressed: LoadOptions,
+    good: SloOptions,
     target: _TargetOption = None,
     model: _ModelOption = None,
     json_file: _JsonOption = None,

@@ -10,9 +10,9 @@ import typer
 from cli.bench.load import Level
 from cli.bench.summary import Slo
 from cli.bench.workload import Lengths, Workload
+from cli.client.generation_options import pair_of, read_value
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
-from cli.request import pair_of, read_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Pressed:
+class LoadOptions:
     """How hard, and how long."""
 
     concurrency: Annotated[
@@ -70,7 +70,7 @@ class Pressed:
 
 
 @dataclass(frozen=True, slots=True)
-class Good:
+class SloOptions:
     """What makes an answer a good one."""
 
     slo_first_ms: Annotated[

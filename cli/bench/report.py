@@ -11,7 +11,7 @@ from typing import Any
 from cli.bench.contest import Plan
 from cli.bench.summary import Summary
 from cli.bench.target import Target
-from cli.table import print_table
+from cli.terminal.table import print_table
 
 #: From here on the load generator itself may be what is slow.
 _BUSY = 0.7

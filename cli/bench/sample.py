@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cli.bench.connection import Answer, BadAnswer, Connections
-from cli.sse_client import SseDecoder
+from cli.client.sse_client import SseDecoder
 
 _PATH = "/chat/completions"
 #: Bytes of an error's body that are looked at.

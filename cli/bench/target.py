@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from cli.api_client import ApiClient
-from cli.endpoint import Endpoint, find_endpoint
+from cli.client.api_client import ApiClient
+from cli.client.endpoint import Endpoint, find_endpoint
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from shared import settings

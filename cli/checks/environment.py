@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cli.checks.finding import Finding, refusal
-from cli.supervisor.settings import UpSettings
+from cli.supervisor.setup.settings import UpSettings
 from shared import settings
 from shared.errors import SettingsError
 

@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from cli.checks.finding import Finding, Level, refusal
-from cli.supervisor.devices import Gpu, is_cpu_build_of_torch, resolve_devices
-from cli.supervisor.home import Home
-from cli.supervisor.memory import check_memory, free_memory
-from cli.supervisor.model import weight_bytes
 from cli.supervisor.plan import ports
-from cli.supervisor.ports import check_ports
-from cli.supervisor.settings import UpSettings
-from shared.device_name import parts_of
+from cli.supervisor.setup.devices import Gpu, is_cpu_build_of_torch, resolve_devices
+from cli.supervisor.setup.home import Home
+from cli.supervisor.setup.memory import check_memory, free_memory
+from cli.supervisor.setup.model import weight_bytes
+from cli.supervisor.setup.ports import check_ports
+from cli.supervisor.setup.settings import UpSettings
+from shared.host.device_name import parts_of
 
 _GIB = 1 << 30
 #: Less is not enough for the append-only file of a day.

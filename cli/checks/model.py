@@ -8,8 +8,8 @@ from typing import Any
 
 from cli.checks.finding import Finding
 from cli.errors import StartRefused
-from cli.supervisor.model import model_path, read_header
-from shared.gguf_header import find_gguf
+from cli.supervisor.setup.model import model_path, read_header
+from shared.model.gguf_header import find_gguf
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 _INDEX = "model.safetensors.index.json"

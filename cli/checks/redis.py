@@ -11,9 +11,9 @@ from typing import Any
 from cli.checks.finding import Finding
 from cli.errors import StartRefused
 from cli.supervisor.embedded_redis import redis_binary, socket_path
-from cli.supervisor.home import Home
+from cli.supervisor.setup.home import Home
 from shared.errors import StoreUnavailable
-from shared.redis_client import connect, unavailable_as_error
+from shared.store.redis_client import connect, unavailable_as_error
 
 #: The first with NOMKSTREAM, without which a stream that is gone would be made again.
 _LEAST = (6, 2)
@@ -21,7 +21,7 @@ _LARGEST_SKEW_S = 1.0
 _TIMEOUT_S = 3
 
 #: What INFO tells, and by how many seconds the server's clock is ahead.
-Facts = tuple[dict[str, Any], float]
+JobInfo = tuple[dict[str, Any], float]
 
 
 def check_redis(url: str, broker_url: str, home: Home) -> list[Finding]:
@@ -90,7 +90,7 @@ def judge_clock(ahead_s: float) -> Finding:
     return Finding("clock", "ok", "agrees with Redis's")
 
 
-async def _ask(url: str) -> Facts:
+async def _ask(url: str) -> JobInfo:
     """Raises StoreUnavailable, ValueError for what is no URL."""
     redis = connect(url, timeout_s=_TIMEOUT_S)
     try:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cli.leash import leashed
+from cli.supervisor.parent_death import ends_with_parent
 from cli.supervisor.plan import ChildPlan
 from cli.supervisor.state_file import ChildState, State
 
@@ -28,7 +28,7 @@ class Child:
         self.plan = plan
         self.state: State = "starting"
         #: Why the latest life ended, and when the next begins.
-        self.obituary = ""
+        self.exit_reason = ""
         self.log = logs / f"{plan.id}.log"
         self._lock = lock
         self._log_start = 0
@@ -53,7 +53,7 @@ class Child:
         """Begin a life. Its output goes to the log."""
         with self._open_log() as log:
             self._process = await asyncio.create_subprocess_exec(
-                *leashed(self.plan.command),
+                *ends_with_parent(self.plan.command),
                 env=dict(self.plan.environ),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.errors import StartRefused
-from cli.supervisor.settings import UpSettings, url_of
+from cli.supervisor.setup.settings import UpSettings, url_of
 from cli.supervisor.state_file import Role
 
 #: Without the current directory on the module path: a folder named `api` there is not ours.
@@ -71,7 +71,7 @@ def _api(settings: UpSettings, replica: int, environ: Mapping[str, str]) -> Chil
     return ChildPlan(
         "api",
         f"api-{replica + 1}",
-        (*_PYTHON, "api.entry"),
+        (*_PYTHON, "api.main"),
         {**environ, "BATON_PORT": str(port), "BATON_FLOWER_AUTH": ""},
         url_of(settings.host, port),
     )
@@ -85,7 +85,7 @@ def _worker(number: int, device: str, threads: int | None, environ: Mapping[str,
     return ChildPlan(
         "worker",
         name,
-        (*_PYTHON, "workers.entry"),
+        (*_PYTHON, "workers.main"),
         {**_without_secrets(environ), **own},
         device=device,
     )

@@ -9,7 +9,7 @@ import httpx
 
 from cli.supervisor.plan import ChildPlan
 from shared.errors import DecodeError, StoreUnavailable
-from shared.job_store import JobStore
+from shared.store.job_store import JobStore
 
 #: Whether the process `pid` of this plan is ready.
 Probe = Callable[[ChildPlan, int], Awaitable[bool]]

@@ -11,21 +11,21 @@ from contextlib import asynccontextmanager
 import httpx
 from rich.console import Console
 
-from cli.supervisor.banner import banner
 from cli.supervisor.child import Child
-from cli.supervisor.death_notice import DeathNotice
-from cli.supervisor.display import Display
-from cli.supervisor.flower_password import keep_flower_auth
-from cli.supervisor.home import Home
-from cli.supervisor.prepare import Prepared
+from cli.supervisor.display.banner import banner
+from cli.supervisor.display.status_display import Display
+from cli.supervisor.lease_releaser import LeaseReleaser
 from cli.supervisor.probes import Probes
+from cli.supervisor.setup.flower_password import keep_flower_auth
+from cli.supervisor.setup.home import Home
+from cli.supervisor.setup.prepare import Prepared
 from cli.supervisor.start_requests import StartRequests
 from cli.supervisor.state_file import StateFile
 from cli.supervisor.supervisor import ChildFailed, Supervisor
-from shared.celery_app import make_celery
-from shared.job_store import JobStore
-from shared.redis_client import connect
-from shared.ringer import Ringer
+from shared.cluster.celery_app import make_celery
+from shared.cluster.wake_up_sender import WakeUpSender
+from shared.store.job_store import JobStore
+from shared.store.redis_client import connect
 
 #: How often `/health/ready` is asked while the whole comes up.
 _POLL_S = 0.2
@@ -106,20 +106,20 @@ def _stop_signal(supervisor: Supervisor) -> asyncio.Event:
 
 
 @asynccontextmanager
-async def _collaborators(prepared: Prepared) -> AsyncIterator[tuple[Probes, DeathNotice]]:
+async def _collaborators(prepared: Prepared) -> AsyncIterator[tuple[Probes, LeaseReleaser]]:
     redis = connect(prepared.redis_url, timeout_s=1)
     broker = connect(prepared.broker_url, timeout_s=1)
     celery = make_celery(prepared.broker_url)
-    ringer = Ringer(celery, broker)
+    sender = WakeUpSender(celery, broker)
     store = JobStore(redis)
     try:
         # The environment may name a proxy; the parts of this machine are not behind it. As they speak plain
         # HTTP, a context that trusts nobody will do: reading all certificates takes 40 ms of every start.
         trust_none = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         async with httpx.AsyncClient(timeout=1, trust_env=False, verify=trust_none) as http:
-            yield Probes(store, http), DeathNotice(store, ringer)
+            yield Probes(store, http), LeaseReleaser(store, sender)
     finally:
-        ringer.close()
+        sender.close()
         celery.close()
         await redis.aclose()
         await broker.aclose()

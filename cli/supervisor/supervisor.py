@@ -13,12 +13,12 @@ from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.supervisor.backoff import Backoff
 from cli.supervisor.child import Child
-from cli.supervisor.log_line import log_text
+from cli.supervisor.display.log_line import log_text
 from cli.supervisor.plan import ChildPlan
 from cli.supervisor.probes import Probe
 from cli.supervisor.start_requests import StartRequests
 from cli.supervisor.state_file import Role
-from shared.lease import EX_DRAINED
+from shared.domain.lease import EX_DRAINED
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +112,8 @@ class Supervisor:
             self._check_start(child, status, attempt)
             wait_s = backoff.wait_s(time.monotonic() - born)
             child.state = "restarting"
-            child.obituary = f"{describe_exit(status)}, starts again in {wait_s:g} s"
-            logger.warning("%s %s", child.plan.id, child.obituary)
+            child.exit_reason = f"{describe_exit(status)}, starts again in {wait_s:g} s"
+            logger.warning("%s %s", child.plan.id, child.exit_reason)
             self._on_change(self.children)
             await asyncio.sleep(wait_s)
 

@@ -27,7 +27,7 @@ SAID: dict[str, Any] = {
     "user": f"{CANARY}-user",
 }
 #: Where Baton itself keeps what was said.
-STORE = ("job:",)
+STORE = ("baton:job:",)
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +54,12 @@ def told(closed_system: System) -> Iterator[dict[str, str]]:
         waiting = ring_unheard(system, http, store)
         found = collect(system, http, store)
         # It can be found where it is.
-        kept = "\n".join(content(store, key) for key in store.scan_iter("job:*") if store.type(key) == "hash")
+        kept = "\n".join(
+            content(store, key) for key in store.scan_iter("baton:job:*") if store.type(key) == "hash"
+        )
     assert CANARY in kept and len(output) > 20
     assert {where for where, text in found.items() if output in text} == set()
-    yield {**found, "a waiting bell": waiting}
+    yield {**found, "a waiting wake_up": waiting}
 
 
 def talk(http: httpx.Client) -> str:
@@ -103,13 +105,13 @@ def survive_a_kill(system: System, http: httpx.Client) -> None:
 
 
 def ring_unheard(system: System, http: httpx.Client, store: redis.Redis) -> str:
-    """A bell as it waits in Redis."""
+    """A wake-up as it waits in Redis."""
     worker = system.part_pid("worker-1")
     os.kill(worker, signal.SIGSTOP)
     try:
         submit(http, prompt=CANARY, max_tokens=2)
-        system.wait_until(lambda: store.llen("baton.tiny") > 0, 10)
-        return json.dumps(store.lrange("baton.tiny", 0, -1))
+        system.wait_until(lambda: store.llen("baton:baton.tiny") > 0, 10)
+        return json.dumps(store.lrange("baton:baton.tiny", 0, -1))
     finally:
         os.kill(worker, signal.SIGCONT)
 

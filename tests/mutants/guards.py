@@ -10,8 +10,8 @@ _REAPER, _KEYS = f"{_SHARED}/test_reaper.py", f"{_SHARED}/test_request_key.py"
 _WORKER, _HEARTBEAT, _WATCHDOG = (
     f"tests/integration/workers/test_{name}.py" for name in ("worker", "heartbeat", "watchdog")
 )
-_JOIN, _RELAY, _FOLLOWER = (f"tests/unit/api/test_{name}.py" for name in ("join", "relay", "follower"))
-_LUA = "shared/scripts/"
+_JOIN, _RELAY, _FOLLOWER = (f"tests/unit/api/streaming/test_{name}.py" for name in ("updates", "relay", "subscription"))
+_LUA = "shared/store/scripts/"
 
 
 def _guard(name: str, file: str, old: str, new: str, *tests: str) -> Guard:
@@ -21,9 +21,9 @@ def _guard(name: str, file: str, old: str, new: str, *tests: str) -> Guard:
 GUARDS = (
     # Writing
     _guard(
-        "holder compared in append",
+        "claim_token compared in append",
         _LUA + "append.lua",
-        "if seen[1] ~= holder then",
+        "if seen[1] ~= claim_token then",
         "if false then",
         _STORE,
     ),
@@ -33,7 +33,7 @@ GUARDS = (
     _guard(
         "end known by its writer",
         _LUA + "append.lua",
-        "if seen[2] == holder then",
+        "if seen[2] == claim_token then",
         "if false then",
         _STORE,
     ),
@@ -59,7 +59,7 @@ GUARDS = (
         _STORE,
     ),
     _guard(
-        "cancelling clears the holder",
+        "cancelling clears the claim_token",
         _LUA + "prelude.lua",
         "  take_away(id, job)\n  redis.call('HSET', job_key(id), 'status', status,",
         "  redis.call('HSET', job_key(id), 'status', status,",
@@ -77,14 +77,14 @@ GUARDS = (
     _guard(
         "a claim repeated by its word",
         _LUA + "claim.lua",
-        "if held[i + 1] == holder then",
+        "if held[i + 1] == claim_token then",
         "if false then",
         _STORE,
     ),
     _guard(
         "no lease, no claim",
         _LUA + "claim.lua",
-        "if redis.call('SISMEMBER', WORKERS, incarnation) == 0 then",
+        "if redis.call('SISMEMBER', WORKERS, worker_instance) == 0 then",
         "if false then",
         _STORE,
     ),
@@ -96,20 +96,24 @@ GUARDS = (
         _STORE,
     ),
     _guard(
-        "holder compared in requeue", _LUA + "requeue.lua", "job.holder ~= holder then", "false then", _STORE
+        "claim_token compared in requeue",
+        _LUA + "requeue.lua",
+        "job.claim_token ~= claim_token then",
+        "false then",
+        _STORE,
     ),
     _guard(
-        "holder compared in release",
+        "claim_token compared in release",
         _LUA + "release.lua",
-        "job.holder == held[i + 1] and",
+        "job.claim_token == held[i + 1] and",
         "",
         _STORE,
     ),
     _guard("deaths end a job", _LUA + "prelude.lua", "if deaths >= MAX_DEATHS then", "if false then", _STORE),
     _guard(
-        "a reaped incarnation's beat",
+        "a reaped worker_instance's beat",
         _LUA + "beat.lua",
-        "if redis.call('SISMEMBER', WORKERS, incarnation) == 0 then return {'unknown'} end",
+        "if redis.call('SISMEMBER', WORKERS, worker_instance) == 0 then return {'unknown'} end",
         "",
         _STORE,
     ),
@@ -144,14 +148,14 @@ GUARDS = (
     ),
     _guard(
         "patience of the reaper",
-        "shared/reaper.py",
+        "shared/cluster/reaper.py",
         "worker.beat) > self._lease_s:",
         "worker.beat) >= 0:",
         _REAPER,
     ),
     _guard(
         "patience anew after a gap",
-        "shared/reaper.py",
+        "shared/cluster/reaper.py",
         'logger.warning("no round of duties: %s", error)\n            self._patience.start_anew()',
         'logger.warning("no round of duties: %s", error)',
         _REAPER,
@@ -169,21 +173,21 @@ GUARDS = (
     _guard("an end although the memory is full", _LUA + "cancel.lua", "write_although_full()", "", _STORE),
     _guard(
         "a refusal is no end of a worker",
-        "shared/celery_app.py",
+        "shared/cluster/celery_app.py",
         "        broker_channel_error_retry=True,\n",
         "",
         "tests/acceptance/faults/test_full.py",
     ),
     _guard(
         "patience with readers",
-        "shared/reaper.py",
+        "shared/cluster/reaper.py",
         "deadline.due_ms) <= _READER_PATIENCE_S:",
         "deadline.due_ms) < 0:",
         _REAPER,
     ),
     _guard(
         "patience with a revision",
-        "shared/reaper.py",
+        "shared/cluster/reaper.py",
         "found) > REVISION_PATIENCE_S",
         "found) >= 0",
         _REAPER,
@@ -206,49 +210,49 @@ GUARDS = (
     # The worker's side
     _guard(
         "re-send after a rollback",
-        "workers/publisher.py",
+        "workers/runtime/publisher.py",
         "                running.is_sure = False\n            case",
         "                running.confirm(append)\n            case",
         _WORKER,
     ),
     _guard(
         "strays only without a claim under way",
-        "workers/heartbeat.py",
+        "workers/runtime/heartbeat.py",
         "if self._claimer.is_claiming:",
         "if False:",
         _HEARTBEAT,
     ),
     _guard(
         "strays only when named twice",
-        "workers/heartbeat.py",
+        "workers/runtime/heartbeat.py",
         "in strays & self._strays:",
         "in strays:",
         _HEARTBEAT,
     ),
     _guard(
         "a worker that claims nothing ends",
-        "workers/watchdog.py",
+        "workers/runtime/watchdog.py",
         "if self._num_idle >= MAX_IDLE_LOOKS:",
         "if False:",
         _WATCHDOG,
     ),
     _guard(
         "patience with a worker while Redis is away",
-        "workers/watchdog.py",
+        "workers/runtime/watchdog.py",
         'logger.warning("not judged: %s", error)\n            self._num_idle = 0',
         'logger.warning("not judged: %s", error)',
         _WATCHDOG,
     ),
     _guard(
         "only a free slot can be idle",
-        "workers/watchdog.py",
+        "workers/runtime/watchdog.py",
         "self._num_asked != before or self._jobs.num_free_slots < 1:",
         "self._num_asked != before:",
         _WATCHDOG,
     ),
     _guard(
         "a row that cannot be drawn fails alone",
-        "workers/engine/isolating_sampler.py",
+        "workers/engine/sampling/isolating_sampler.py",
         "if num_failed == 0 or num_failed == len(rows) > 1:",
         "if True:",
         "tests/unit/workers/engine/test_engine.py",
@@ -256,31 +260,35 @@ GUARDS = (
     # Readers
     _guard(
         "the relay's positions",
-        "api/join.py",
+        "api/streaming/updates.py",
         "        if part.start > tokens:\n            return None\n",
         "",
         _JOIN,
     ),
     _guard(
         "known tokens cut off",
-        "api/join.py",
+        "api/streaming/updates.py",
         "fresh = part if part.start == tokens else part.since(tokens)",
         "fresh = part",
         _JOIN,
     ),
     _guard(
-        "a missing change of hands", "api/join.py", "if follows > cursor.marker or any(", "if any(", _JOIN
+        "a missing change of hands",
+        "api/streaming/updates.py",
+        "if follows > cursor.marker or any(",
+        "if any(",
+        _JOIN,
     ),
     _guard(
         "nothing behind the end",
-        "api/join.py",
+        "api/streaming/updates.py",
         '    if cursor.ending == "over":\n        return []\n',
         "",
         _JOIN,
     ),
     _guard(
         "registered before read",
-        "api/follower.py",
+        "api/streaming/subscription.py",
         "                self._held.append(entry)\n",
         "                pass\n",
         _RELAY,
@@ -288,7 +296,7 @@ GUARDS = (
     ),
     _guard(
         "what was left in the stream is read",
-        "api/follower.py",
+        "api/streaming/subscription.py",
         "        if self.is_behind:\n            self._on_room()\n",
         "",
         _RELAY,
@@ -296,41 +304,51 @@ GUARDS = (
     ),
     _guard(
         "nothing is joined past what was left",
-        "api/follower.py",
+        "api/streaming/subscription.py",
         "            self.is_behind = True\n            return True\n        self.last_id",
         "            return True\n        self.last_id",
         _FOLLOWER,
     ),
     _guard(
         "what does not go on from an id is read by position",
-        "api/follower.py",
+        "api/streaming/subscription.py",
         "                self.last_id = None\n",
         "",
         _RELAY,
         _FOLLOWER,
     ),
     _guard(
-        "silence is looked up", "api/relay.py", "                await self._look_up_silent()\n", "", _RELAY
+        "silence is looked up",
+        "api/streaming/relay.py",
+        "                await self._look_up_silent()\n",
+        "",
+        _RELAY,
     ),
-    _guard("a reconnect is looked up", "api/relay.py", "                self._look_up_all()\n", "", _RELAY),
+    _guard(
+        "a reconnect is looked up",
+        "api/streaming/relay.py",
+        "                self._look_up_all()\n",
+        "",
+        _RELAY,
+    ),
     # Who may ask
     _guard(
         "cursor of another job",
-        "api/cursor.py",
+        "api/streaming/cursor.py",
         "if match is None or match[1] != _check(job_id):",
         "if match is None:",
-        "tests/unit/api/test_cursor.py",
+        "tests/unit/api/streaming/test_cursor.py",
     ),
     _guard(
         "API keys compared",
-        "api/auth.py",
+        "api/http/auth.py",
         "hmac.compare_digest(given, digest)",
         "True",
-        "tests/unit/api/test_auth.py",
+        "tests/unit/api/http/test_auth.py",
     ),
     _guard(
         "another owner's job is not found",
-        "api/deps.py",
+        "api/dependencies.py",
         "if job is None or job.owner != owner:",
         "if job is None:",
         "tests/integration/api/test_jobs.py",

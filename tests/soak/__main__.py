@@ -17,15 +17,15 @@ from typing import get_args
 
 import psutil
 
-from bench.peers.machine import describe_machine
+from bench.peers.report.machine import describe_machine
 from tests.soak.pool import make_pool
 from tests.soak.report import MAX_GROWTH_MIB, Moment, conclusion, growth_mib, page
 from tests.soak.soak import Soak, most_at_once
 from tests.tiny_chat_model import make_tiny_chat_model
-from workers.engine.assembly import make_engine
+from workers.engine.build import make_engine
 from workers.engine.config import DType, EngineConfig
 from workers.engine.engine import Engine
-from workers.engine.loader import LoadedModel, load_model
+from workers.engine.loading.loader import LoadedModel, load_model
 
 #: So few that sequences have to give their slots back now and then.
 MAX_KV_TOKENS = 6_144

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from shared.events import ChoiceOutput
-from shared.job import ResolvedRequest
-from shared.sampling import SamplingParams
+from shared.domain.events import ChoiceOutput
+from shared.domain.job import ResolvedRequest
+from shared.domain.sampling import SamplingParams
 from workers.engine.engine import Engine
-from workers.engine.engine_output import EngineOutput
+from workers.engine.output import EngineOutput
 
 _WAYS: tuple[dict[str, Any], ...] = (
     {"temperature": 0.0},

@@ -7,12 +7,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from shared.events import ChoiceOutput
-from shared.job import ResolvedRequest
-from shared.sampling import SamplingParams
+from shared.domain.events import ChoiceOutput
+from shared.domain.job import ResolvedRequest
+from shared.domain.sampling import SamplingParams
 from tests.soak.pool import Known, join
 from workers.engine.engine import Engine
-from workers.engine.engine_output import EngineOutput
+from workers.engine.output import EngineOutput
 
 #: Requests that are in the engine at once, at most: more than it has slots.
 _MOST = 48

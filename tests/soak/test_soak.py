@@ -11,7 +11,7 @@ from tests.soak.__main__ import load
 from tests.soak.pool import make_pool
 from tests.soak.soak import Soak, most_at_once
 from tests.tiny_chat_model import make_tiny_chat_model
-from workers.engine.assembly import make_engine
+from workers.engine.build import make_engine
 from workers.engine.config import DType
 from workers.native.ops import has_products
 

@@ -161,7 +161,7 @@ def test_every_command_is_there(compose: dict[str, Any]) -> None:
     texts = [(ROOT / name).read_text() for name in (*DOCKERFILES, "deploy/docker/start-worker")]
     tests = [" ".join(service["healthcheck"]["test"]) for service in compose["services"].values()]
     modules = set(re.findall(r"python\W+-m\W+([\w.]+)", "\n".join([*texts, *tests]))) - {"venv"}
-    expected = {"api.entry", "workers.entry", "cli.worker_health", "cli.model_fetch", "cli.flower_entry"}
+    expected = {"api.main", "workers.main", "cli.worker_health", "cli.models.fetch", "cli.flower_entry"}
     assert modules == expected
     assert all(importlib.util.find_spec(module) for module in modules)
 
@@ -221,9 +221,9 @@ def test_only_the_worker_image_has_torch() -> None:
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("api.entry", {"torch", "typer", "rich", "httpx", "psutil", "prompt_toolkit", "flower"}),
+        ("api.main", {"torch", "typer", "rich", "httpx", "psutil", "prompt_toolkit", "flower"}),
         ("cli.worker_health", {"fastapi", "uvicorn", "typer", "rich", "httpx", "psutil", "prompt_toolkit"}),
-        ("cli.model_fetch", {"fastapi", "uvicorn", "typer", "rich", "httpx", "psutil", "prompt_toolkit"}),
+        ("cli.models.fetch", {"fastapi", "uvicorn", "typer", "rich", "httpx", "psutil", "prompt_toolkit"}),
         ("cli.flower_entry", {"fastapi", "uvicorn", "torch"}),
     ],
 )

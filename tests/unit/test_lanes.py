@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lanes import group_of, turn_of
+from tests.xdist_groups import group_of, turn_of
 
 
 @pytest.mark.parametrize(
@@ -10,7 +10,7 @@ from tests.lanes import group_of, turn_of
     [
         ("tests/acceptance/test_chat.py::test_a", "tests/acceptance"),
         ("tests/acceptance/faults/test_full.py::test_a[tests/unit]", "tests/acceptance/faults"),
-        ("tests/unit/api/test_auth.py::test_a[x::y]", "tests/unit/api/test_auth.py"),
+        ("tests/unit/api/http/test_auth.py::test_a[x::y]", "tests/unit/api/http/test_auth.py"),
         ("tests/soak/test_soak.py::TestSoak::test_a", "tests/soak/test_soak.py"),
     ],
 )
@@ -20,7 +20,7 @@ def test_what_shares_a_system_or_a_file_is_one_group(nodeid: str, group: str) ->
 
 def test_long_groups_come_before_their_like() -> None:
     groups = [
-        "tests/unit/api/test_auth.py",
+        "tests/unit/api/http/test_auth.py",
         "tests/unit/workers/engine/test_engine.py",
         "tests/integration/api/test_jobs.py",
         "tests/integration/workers/test_speculation.py",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from api.connection import MAX_HEAD_BYTES
+from api.http.protocol import MAX_HEAD_BYTES
 from shared import settings
 
 CONF = Path(__file__).parents[2] / "deploy/nginx/nginx.conf"

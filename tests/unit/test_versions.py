@@ -8,12 +8,10 @@ from typing import Any
 
 import pytest
 
-from api.cursor import ChoiceCursor, Cursor
-from api.idempotency import as_asked
-from api.schemas.chat import ChatRequest
-from shared.append import AppendAnswer
-from shared.errors import DecodeError, ErrorInfo
-from shared.events import (
+from api.dialects.openai_chat.schema import ChatRequest
+from api.http.idempotency import comparable_body
+from api.streaming.cursor import ChoiceCursor, Cursor
+from shared.domain.events import (
     Cancelled,
     Candidate,
     ChoiceOutput,
@@ -31,12 +29,14 @@ from shared.events import (
     decode_event,
     encode_event,
 )
-from shared.fingerprint import Fingerprint
-from shared.job import Job, ResolvedRequest
-from shared.lease import WorkerState
-from shared.prompt_logprobs import PromptLogprobs, PromptToken
-from shared.sampling import SamplingParams
-from shared.worker_report import WorkerReport
+from shared.domain.fingerprint import Fingerprint
+from shared.domain.job import Job, ResolvedRequest
+from shared.domain.lease import WorkerState
+from shared.domain.prompt_logprobs import PromptLogprobs, PromptToken
+from shared.domain.sampling import SamplingParams
+from shared.domain.worker_report import WorkerReport
+from shared.errors import DecodeError, ErrorInfo
+from shared.store.append import AppendAnswer
 
 ERROR = '{"message":"m","type":"t","param":null,"code":"c","status":400}'
 CANDIDATE = Candidate(5, b"\xc3", -0.5)
@@ -122,14 +122,20 @@ def test_a_resolved_request_is_read_without_what_was_added_since() -> None:
 
 RECORD = {
     "id": "job_a", "endpoint": "/v1/chat/completions", "model": "m", "owner": "o", "body": "{}", "n": "1",
-    "priority": "normal", "on_disconnect": "continue", "metadata": "{}", "status": "queued", "holder": "",
+    "priority": "normal", "on_disconnect": "continue", "metadata": "{}", "status": "queued", "claim_token": "",
     "created_ms": "1000", "fence": "1", "attempts": "0", "deaths": "0",
 }  # fmt: skip
 
 
 def test_a_jobs_record_is_read_with_what_is_new_and_without_what_was_added_since() -> None:
     job = Job.decode(RECORD, (0,))
-    assert (job.parked, job.holder, job.resolved, job.retry_of, job.error) == (0, None, None, None, None)
+    assert (job.preempted, job.claim_token, job.resolved, job.retry_of, job.error) == (
+        0,
+        None,
+        None,
+        None,
+        None,
+    )
     assert Job.decode({**RECORD, "mood": "good"}, (0,)) == job
 
 
@@ -145,7 +151,7 @@ COMPUTES: dict[str, Any] = {
 
 def test_a_lease_is_read_with_what_is_new_and_without_what_was_added_since() -> None:
     worker = WorkerState.decode("w.a", LEASE, 0)
-    assert (worker.fingerprint, worker.model_revision, worker.steps, worker.bells) == (None, "", 0, 0)
+    assert (worker.fingerprint, worker.model_revision, worker.steps, worker.wake_ups) == (None, "", 0, 0)
     assert WorkerState.decode("w.a", {**LEASE, "mood": "good"}, 0) == worker
     computes = json.dumps({**COMPUTES, "driver": "1.2"})
     later = WorkerState.decode("w.a", {**LEASE, "computes": computes}, 0)
@@ -180,6 +186,8 @@ class LaterChat(ChatRequest):
 def test_a_keyed_request_is_the_same_to_a_version_with_more_fields() -> None:
     """A client whose POST was cut repeats it, maybe at a replica of the other version."""
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "seed": 3}
-    assert as_asked(LaterChat.model_validate(body)) == as_asked(ChatRequest.model_validate(body))
+    assert comparable_body(LaterChat.model_validate(body)) == comparable_body(
+        ChatRequest.model_validate(body)
+    )
     moody = LaterChat.model_validate({**body, "mood": "good"})
-    assert as_asked(moody) != as_asked(ChatRequest.model_validate(body))
+    assert comparable_body(moody) != comparable_body(ChatRequest.model_validate(body))

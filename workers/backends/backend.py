@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from shared.domain.events import ChoiceOutput
+from shared.domain.fingerprint import Fingerprint
+from shared.domain.histogram import HistogramReading
+from shared.domain.job import ResolvedRequest
 from shared.errors import ErrorInfo
-from shared.events import ChoiceOutput
-from shared.fingerprint import Fingerprint
-from shared.histogram import HistogramReading
-from shared.job import ResolvedRequest
-from workers.engine.cache_reading import CacheReading
+from workers.engine.cache_stats import CacheStats
 
 
 class StepOutput(Protocol):
@@ -51,7 +51,7 @@ class BackendStats:
     batch_sizes: Mapping[int, int] = field(default_factory=dict)
     #: Seconds by part of a step.
     phases: Mapping[str, HistogramReading] = field(default_factory=dict)
-    cache: CacheReading = field(default_factory=CacheReading)
+    cache: CacheStats = field(default_factory=CacheStats)
 
 
 class Backend(Protocol):

@@ -11,12 +11,12 @@ from transformers.utils import logging as transformers_logging
 
 from workers.backends.local import LocalBackend
 from workers.device import Device
-from workers.engine.assembly import make_engine
+from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig
-from workers.engine.free_memory import OutOfMemory
-from workers.engine.loader import LoadedModel, load_model
-from workers.engine.model_files import ModelFiles
-from workers.resolver import Resolver
+from workers.engine.loading.free_memory import OutOfMemory
+from workers.engine.loading.loader import LoadedModel, load_model
+from workers.engine.loading.model_files import ModelFiles
+from workers.requests.resolver import Resolver
 from workers.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from shared.domain.events import ChoiceOutput
+from shared.domain.fingerprint import Fingerprint
+from shared.domain.histogram import HistogramReading
+from shared.domain.job import ResolvedRequest
 from shared.errors import ErrorInfo, RequestError
-from shared.events import ChoiceOutput
-from shared.fingerprint import Fingerprint
-from shared.histogram import HistogramReading
-from shared.job import ResolvedRequest
 from workers.backends.backend import BackendStats, OnOutputs, StepOutput
-from workers.engine.cache_reading import CacheReading
+from workers.engine.cache_stats import CacheStats
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class StepStats(Protocol):
     @property
     def phases(self) -> Mapping[str, HistogramReading]: ...
     @property
-    def cache(self) -> CacheReading: ...
+    def cache(self) -> CacheStats: ...
 
 
 class StepEngine(Protocol):

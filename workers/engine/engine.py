@@ -6,27 +6,27 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
+from shared.domain.events import ChoiceOutput
+from shared.domain.job import ResolvedRequest
 from shared.errors import ErrorInfo, RequestError
-from shared.events import ChoiceOutput
-from shared.job import ResolvedRequest
-from workers.engine.admission import Admission
-from workers.engine.cache_reading import CacheReading
-from workers.engine.drafter import Drafter
-from workers.engine.engine_output import EngineOutput
-from workers.engine.engine_stats import EngineStats
-from workers.engine.grammar_cache import GrammarCache
-from workers.engine.intake import Intake
-from workers.engine.isolating_sampler import IsolatingSampler
-from workers.engine.kv_budget import KVBudget
-from workers.engine.kv_cache import KVSpan
-from workers.engine.model_runner import ModelRunner
-from workers.engine.plan import Plan, Turn
-from workers.engine.prefix_cache import PrefixCache, prefix_root
-from workers.engine.prompt_scores import PromptScores, read_prompts
-from workers.engine.running_request import MakeOutput, RunningRequest
-from workers.engine.sampler import Drawn, Sampler
-from workers.engine.scheduler import Scheduler
-from workers.engine.sequence import Sequence
+from workers.engine.cache.slot_cache import KVSpan
+from workers.engine.cache_stats import CacheStats
+from workers.engine.constraints.grammar_cache import GrammarCache
+from workers.engine.model.runner import ModelRunner
+from workers.engine.output import EngineOutput
+from workers.engine.requests.limits import RequestLimits
+from workers.engine.requests.running_request import MakeOutput, RunningRequest
+from workers.engine.requests.sequence_factory import SequenceFactory
+from workers.engine.sampling.isolating_sampler import IsolatingSampler
+from workers.engine.sampling.prompt_scores import PromptLogprobCollector, read_prompts
+from workers.engine.sampling.sampler import Drawn, Sampler
+from workers.engine.scheduling.drafter import Drafter
+from workers.engine.scheduling.kv_budget import KVBudget
+from workers.engine.scheduling.plan import Plan, Turn
+from workers.engine.scheduling.prefix_cache import PrefixCache, prefix_root
+from workers.engine.scheduling.scheduler import Scheduler
+from workers.engine.scheduling.sequence import Sequence
+from workers.engine.stats import EngineStats
 from workers.engine.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
@@ -49,11 +49,11 @@ class Engine:
         self._runner = runner
         self._scheduler = scheduler
         self._sampler = IsolatingSampler(sampler)
-        self._intake = Intake(make_output, runner.vocab_size, grammars, make_drafter)
+        self._intake = SequenceFactory(make_output, runner.vocab_size, grammars, make_drafter)
         self._kv_budget = kv_budget
         self._grammars = grammars
         self._prefixes = prefixes
-        self._admission = Admission(kv_budget.longest, runner.vocab_size)
+        self._admission = RequestLimits(kv_budget.longest, runner.vocab_size)
         self._requests: dict[str, RunningRequest] = {}
         self._steps = 0
         self._prompt_tokens = 0
@@ -84,10 +84,8 @@ class Engine:
         )
 
     @property
-    def _cache_reading(self) -> CacheReading:
-        slots = CacheReading(
-            self._runner.kv_tokens, self._kv_budget.max_tokens, self._scheduler.num_preempted
-        )
+    def _cache_reading(self) -> CacheStats:
+        slots = CacheStats(self._runner.kv_tokens, self._kv_budget.max_tokens, self._scheduler.num_preempted)
         if (kept := self._prefixes) is None:
             return slots
         return replace(
@@ -218,7 +216,7 @@ class Engine:
         entry.error = _error_info(error)
         self._end(entry)
 
-    def _tell(self, told: PromptScores) -> None:
+    def _tell(self, told: PromptLogprobCollector) -> None:
         sequence = told.sequence
         assert sequence.num_told is not None
         sequence.num_told += len(told.tokens)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Literal
 
-from shared.histogram import SHORT_S, Histogram, HistogramReading
+from shared.domain.histogram import SHORT_S, Histogram, HistogramReading
 
 Phase = Literal["schedule", "run", "sample", "postprocess"]
 

@@ -15,15 +15,15 @@ from typing import Any
 
 import torch
 
-from workers.native.arguments import (
+from workers.native.build import compile_native
+from workers.native.recording import Recording, perform
+from workers.native.scratch import Scratch
+from workers.native.structs import (
     AttentionArguments,
     GateArguments,
     NormArguments,
     RotationArguments,
 )
-from workers.native.compiler import compile_native
-from workers.native.recording import Recording, perform
-from workers.native.scratch import Scratch
 
 #: Numbers that are computed at once; widths are multiples of it.
 LANES = 16

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from workers.native.arguments import Int8ProductArguments, ProductArguments
 from workers.native.memory import HugePool
 from workers.native.ops import compute_threads, has_int8_products, has_products, loaded_library
 from workers.native.recording import perform
 from workers.native.scratch import Scratch
+from workers.native.structs import Int8ProductArguments, ProductArguments
 
 #: Outputs are multiples of it.
 _PANEL = 32

@@ -6,7 +6,7 @@ import torch
 
 
 class Scratch:
-    """By name and width. What was taken is its holder's, also when more has been taken since."""
+    """By name and width. What was taken is its claim_token's, also when more has been taken since."""
 
     def __init__(self, step: int = 1) -> None:
         """It is allocated for multiples of so many rows."""

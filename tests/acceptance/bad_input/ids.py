@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from shared import keys
+from shared.store import keys
 from tests.acceptance.bad_input.case import Case, Refused, sent
 from tests.acceptance.bad_input.site import CHAT, JOBS, THEIRS, Site, chat, request
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import psutil
 import redis
 
-from shared import keys
+from shared.store import keys
 from tests.acceptance.system import System
 
 MINE, THEIRS, NEIGHBOUR = "sk-mine", "sk-theirs", "sk-neighbour"

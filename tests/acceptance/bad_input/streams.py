@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
-from shared import keys
+from shared.store import keys
 from tests.acceptance.bad_input.case import Case, Refused
 from tests.acceptance.bad_input.site import CHAT, JOBS, MAX_READERS, Site, chat, read_reply, request
 

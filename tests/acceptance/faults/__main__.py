@@ -16,17 +16,17 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from tests.acceptance.faults.census import Finals, after_retention, all_over, leftovers, usage_of
-from tests.acceptance.faults.checker import check
-from tests.acceptance.faults.cluster import Cluster
-from tests.acceptance.faults.faults import Faults
-from tests.acceptance.faults.gauge import Gauge
-from tests.acceptance.faults.growth import WARM_UP_S, table
-from tests.acceptance.faults.load import Load
-from tests.acceptance.faults.plan import Planned, draw_plan
-from tests.acceptance.faults.recording import Engine, scripted, tiny
-from tests.acceptance.faults.report import Run, goals, show
-from tests.acceptance.faults.supervised import Supervised
+from tests.acceptance.faults.harness.cluster import Cluster
+from tests.acceptance.faults.harness.faults import Faults
+from tests.acceptance.faults.harness.load import Load
+from tests.acceptance.faults.harness.plan import Planned, draw_plan
+from tests.acceptance.faults.harness.recording import Engine, scripted, tiny
+from tests.acceptance.faults.harness.supervised import Supervised
+from tests.acceptance.faults.verdict.checker import check
+from tests.acceptance.faults.verdict.growth import WARM_UP_S, table
+from tests.acceptance.faults.verdict.leftovers import Finals, after_retention, all_over, leftovers, usage_of
+from tests.acceptance.faults.verdict.report import Run, goals, show
+from tests.acceptance.faults.verdict.resource_monitor import ResourceMonitor
 
 #: A client that has no answer so long after the last fault hangs.
 _PATIENCE_S = 120.0
@@ -121,7 +121,7 @@ async def _disturb(
     def living() -> list[tuple[str, int]]:
         return [*cluster.living(), *(supervised.living() if supervised else ())]
 
-    gauge = Gauge(living, cluster.client)
+    gauge = ResourceMonitor(living, cluster.client)
     beside = [asyncio.create_task(each) for each in (gauge.run(), finals.keep())]
     if supervised is not None:
         beside += [asyncio.create_task(each) for each in (supervised.keep_killing(faults), _tell(gauge))]
@@ -156,7 +156,7 @@ async def _disturb(
     )
 
 
-async def _tell(gauge: Gauge) -> None:
+async def _tell(gauge: ResourceMonitor) -> None:
     """What has been read so far, now and then, until cancelled."""
     while True:
         await asyncio.sleep(WARM_UP_S)

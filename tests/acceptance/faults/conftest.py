@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from tests.acceptance.faults.cluster import Cluster
+from tests.acceptance.faults.harness.cluster import Cluster
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")

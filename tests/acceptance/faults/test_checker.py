@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.acceptance.faults.checker import check
-from tests.acceptance.faults.history import Ask, Final, Heard, History
-from tests.acceptance.faults.reference import Recorded, Scripted
+from tests.acceptance.faults.verdict.checker import check
+from tests.acceptance.faults.verdict.history import Ask, Final, Heard, History
+from tests.acceptance.faults.verdict.reference import Recorded, Scripted
 from tests.scripted_backend import scripted_token
 
 JOB = "job_a"

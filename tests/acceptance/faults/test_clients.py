@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import pytest
 
-from tests.acceptance.faults.checker import check
-from tests.acceptance.faults.clients import Client
-from tests.acceptance.faults.history import Ask, History
-from tests.acceptance.faults.load import Load, Shape
-from tests.acceptance.faults.reference import Scripted
+from tests.acceptance.faults.harness.clients import Client
+from tests.acceptance.faults.harness.load import Load, Shape
+from tests.acceptance.faults.verdict.checker import check
+from tests.acceptance.faults.verdict.history import Ask, History
+from tests.acceptance.faults.verdict.reference import Scripted
 
 ASK = Ask("whole", seed=7, length=9, max_tokens=100)
 Answering = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -10,14 +10,14 @@ from typing import get_args
 
 import pytest
 
-from shared import keys
-from shared.failpoint import Name
-from tests.acceptance.faults.clients import Client
-from tests.acceptance.faults.cluster import Cluster, Part, eventually
-from tests.acceptance.faults.faults import Faults
-from tests.acceptance.faults.history import Ask, History
-from tests.acceptance.faults.http import fetch
-from tests.acceptance.faults.promise import hold_to_promise
+from shared.runtime.failpoint import Name
+from shared.store import keys
+from tests.acceptance.faults.harness.clients import Client
+from tests.acceptance.faults.harness.cluster import Cluster, Part, eventually
+from tests.acceptance.faults.harness.faults import Faults
+from tests.acceptance.faults.harness.http import fetch
+from tests.acceptance.faults.verdict.history import Ask, History
+from tests.acceptance.faults.verdict.promise import hold_to_promise
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(90)]
 NAMES = get_args(Name)
@@ -69,7 +69,7 @@ async def dies(part: Part) -> None:
 
 AT_WORK = {
     "lease_begun": "lease_begun",
-    "bell_received": "bell_received",
+    "wake_up_received": "wake_up_received",
     "claimed": "claimed:2",
     "resolved": "resolved:2",
     "sampled": "sampled:9",
@@ -96,7 +96,7 @@ async def test_a_worker_at_work(cluster: Cluster, clients: Clients, name: str) -
 
 
 @pytest.mark.parametrize(
-    "name", ["drain_begun", "drain_stopped", "drain_flushed", "drain_released", "drain_rung"]
+    "name", ["drain_begun", "drain_stopped", "drain_flushed", "drain_released", "drain_woken"]
 )
 async def test_a_worker_that_leaves_in_order(cluster: Cluster, clients: Clients, name: str) -> None:
     await cluster.begin("api", "api-1", "api-2")
@@ -151,7 +151,7 @@ async def lose_the_lease(cluster: Cluster, worker: Part) -> None:
     lease = await worker.lease()
     assert lease is not None
     await kill_the_worker(cluster, worker)
-    await cluster.client.srem(keys.WORKERS, lease.incarnation)
+    await cluster.client.srem(keys.WORKERS, lease.worker_instance)
 
 
 @pytest.mark.parametrize(
@@ -183,14 +183,14 @@ async def test_the_only_reaper_rings_for_a_lost_bell(cluster: Cluster, clients: 
     (worker,) = await cluster.begin("worker", "worker-0")
     await cluster.remove(worker)
     armed = cluster.add("api", "api-1")
-    await armed.start("reaper_ringing")
+    await armed.start("reaper_waking")
     await armed.ready()
     clients.ask(FOLLOWED)
 
-    async def is_rung() -> bool:
-        return bool(await cluster.client.delete(keys.bell_queue(cluster.model)))
+    async def is_sent() -> bool:
+        return bool(await cluster.client.delete(keys.broker_list(cluster.model)))
 
-    await eventually(is_rung, 10, "a bell to lose")
+    await eventually(is_sent, 10, "a wake_up to lose")
     await dies(armed)
     await armed.start()
     await cluster.begin("worker", "worker-1")
@@ -223,7 +223,7 @@ def submission(ask: Ask, cluster: Cluster) -> dict[str, object]:
     return {"endpoint": "/v1/chat/completions", "body": body}
 
 
-@pytest.mark.parametrize("name", ["creating", "created", "rung"])
+@pytest.mark.parametrize("name", ["creating", "created", "wake_up_sent"])
 @pytest.mark.parametrize("ask", ALL, ids=lambda ask: ask.kind)
 async def test_a_replica_that_accepts(cluster: Cluster, clients: Clients, name: str, ask: Ask) -> None:
     await cluster.begin("worker", "worker-1")
@@ -294,9 +294,18 @@ async def test_a_replica_that_repeats_a_job(cluster: Cluster, clients: Clients) 
 async def test_each_point_has_its_test() -> None:
     tested = {
         *AT_WORK,
-        *("drain_begun", "drain_stopped", "drain_flushed", "drain_released", "drain_rung"),
-        *("taken_away", "given_back", "reaper_judged", "reaper_released", "reaper_mended", "reaper_ringing"),
-        *("deadline_kept", "creating", "created", "rung", "cancelling", "cancelled", "deleting", "deleted"),
+        *("drain_begun", "drain_stopped", "drain_flushed", "drain_released", "drain_woken"),
+        *("taken_away", "given_back", "reaper_judged", "reaper_released", "reaper_mended", "reaper_waking"),
+        *(
+            "deadline_kept",
+            "creating",
+            "created",
+            "wake_up_sent",
+            "cancelling",
+            "cancelled",
+            "deleting",
+            "deleted",
+        ),
         "retrying",
     }
     assert tested == set(NAMES)

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from tests.acceptance.faults.checker import Violation
-from tests.acceptance.faults.figures import Usage, figures, spread
-from tests.acceptance.faults.history import Ask, History
+from tests.acceptance.faults.verdict.checker import Violation
+from tests.acceptance.faults.verdict.figures import Usage, figures, spread
+from tests.acceptance.faults.verdict.history import Ask, History
 
 ASK = Ask("streamed", seed=7, length=9, max_tokens=100)
 

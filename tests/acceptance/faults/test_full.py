@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.acceptance.faults.clients import Client
-from tests.acceptance.faults.cluster import Cluster, Part, eventually
-from tests.acceptance.faults.history import Ask
-from tests.acceptance.faults.http import Answer, fetch
-from tests.acceptance.faults.promise import hold_to_promise
+from tests.acceptance.faults.harness.clients import Client
+from tests.acceptance.faults.harness.cluster import Cluster, Part, eventually
+from tests.acceptance.faults.harness.http import Answer, fetch
+from tests.acceptance.faults.verdict.history import Ask
+from tests.acceptance.faults.verdict.promise import hold_to_promise
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -79,7 +79,7 @@ async def test_all_goes_on_when_there_is_room_again(
         read = await fetch("GET", cluster.urls[1], f"/v1/jobs/{client.history.job_id}")
         assert (read.status, read.json["status"]) == (200, "in_progress")
     history = await asking
-    known = [key.split(":")[1] async for key in cluster.client.scan_iter("job:*")]
+    known = [key.split(":")[2] async for key in cluster.client.scan_iter("baton:job:*")]
     finals = await hold_to_promise(cluster, [history], also_known=known)
     assert history.job_id is not None and finals[history.job_id].attempts == 1
     assert worker.is_alive and history.num_resumed == 0

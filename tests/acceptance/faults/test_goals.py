@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.acceptance.faults.figures import Figure
-from tests.acceptance.faults.goals import Row, counted, of_runs, show
+from tests.acceptance.faults.verdict.figures import Figure
+from tests.acceptance.faults.verdict.goals import Row, counted, of_runs, show
 
 
 def test_goals_are_in_the_order_of_their_numbers() -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.acceptance.faults.gauge import Reading, Readings, StoreReading, slope
-from tests.acceptance.faults.growth import flatness, growth, table
+from tests.acceptance.faults.verdict.growth import flatness, growth, table
+from tests.acceptance.faults.verdict.resource_monitor import Reading, Readings, StoreReading, slope
 
 MIB = 2**20
 

@@ -8,16 +8,16 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from shared import keys
-from tests.acceptance.faults.clients import Client
-from tests.acceptance.faults.cluster import Cluster, eventually
-from tests.acceptance.faults.faults import Faults
-from tests.acceptance.faults.history import Ask, Final, History
-from tests.acceptance.faults.http import Unreachable, fetch, opened
-from tests.acceptance.faults.load import Load, Shape, ask_all, draw
-from tests.acceptance.faults.plan import FaultKind, Planned, draw_plan
-from tests.acceptance.faults.promise import hold_to_promise
-from tests.acceptance.faults.scripted_worker import POISON
+from shared.store import keys
+from tests.acceptance.faults.harness.clients import Client
+from tests.acceptance.faults.harness.cluster import Cluster, eventually
+from tests.acceptance.faults.harness.faults import Faults
+from tests.acceptance.faults.harness.http import Unreachable, fetch, opened
+from tests.acceptance.faults.harness.load import Load, Shape, ask_all, draw
+from tests.acceptance.faults.harness.plan import FaultKind, Planned, draw_plan
+from tests.acceptance.faults.harness.scripted_worker import POISON
+from tests.acceptance.faults.verdict.history import Ask, Final, History
+from tests.acceptance.faults.verdict.promise import hold_to_promise
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -190,14 +190,14 @@ async def test_bells_too_many_and_bells_lost(cluster: Cluster) -> None:
     asking = asyncio.create_task(
         ask_all([Ask("events", seed, 20, 400) for seed in range(20)], cluster.urls, cluster.model)
     )
-    queue = keys.bell_queue(cluster.model)
+    queue = keys.broker_list(cluster.model)
 
     async def has_bells() -> bool:
         return bool(await cluster.client.llen(queue) > 2)
 
-    await eventually(has_bells, 10, "bells that wait")
-    bell = await cluster.client.lindex(queue, 0)
-    await cluster.client.lpush(queue, *[str(bell)] * 10)
+    await eventually(has_bells, 10, "wake_ups that wait")
+    wake_up = await cluster.client.lindex(queue, 0)
+    await cluster.client.lpush(queue, *[str(wake_up)] * 10)
     await cluster.client.delete(queue)
     finals = await hold_to_promise(cluster, await asking)
     assert {final.attempts for final in finals.values()} == {1}

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.exceptions import ConnectionError, TimeoutError
 
-from shared.redis_client import connect
-from tests.acceptance.faults.proxy import Proxy
+from shared.store.redis_client import connect
+from tests.acceptance.faults.harness.proxy import Proxy
 from tests.redis_server import RedisServer
 
 

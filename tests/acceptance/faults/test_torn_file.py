@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from tests.acceptance.faults.faults import cut_tail
+from tests.acceptance.faults.harness.faults import cut_tail
 from tests.redis_server import RedisServer
 
 _APPEND = "redis.call('XADD', KEYS[1], ARGV[1], 'e', ARGV[2]) redis.call('SET', 'last', ARGV[1]) return 1"

@@ -17,26 +17,26 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from shared.events import Resumed
-from tests.acceptance.faults import preloaded_worker
-from tests.acceptance.faults.census import after_retention, all_over, finals_of, leftovers
-from tests.acceptance.faults.checker import check
-from tests.acceptance.faults.cluster import Cluster, Part, Role, eventually
-from tests.acceptance.faults.history import History
-from tests.acceptance.faults.load import Load, Shape
-from tests.acceptance.faults.nursery import Nursery
-from tests.acceptance.faults.recording import tiny_cluster
-from tests.acceptance.faults.reference import Told
+from shared.domain.events import Resumed
+from tests.acceptance.faults.harness import preloaded_worker
+from tests.acceptance.faults.harness.cluster import Cluster, Part, Role, eventually
+from tests.acceptance.faults.harness.fork_server import ForkServer
+from tests.acceptance.faults.harness.load import Load, Shape
+from tests.acceptance.faults.harness.recording import tiny_cluster
+from tests.acceptance.faults.verdict.checker import check
+from tests.acceptance.faults.verdict.history import History
+from tests.acceptance.faults.verdict.leftovers import after_retention, all_over, finals_of, leftovers
+from tests.acceptance.faults.verdict.reference import Told
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600), pytest.mark.matrix]
 
 #: The first version that compares keyed requests as later ones do: the first commit with these words in this
 #: file. As what it is installed here.
-EARLIER = ("-Sdef as_asked", "--", "api/idempotency.py")
+EARLIER = ("-Sdef comparable_body", "--", "api/http/idempotency.py")
 VERSION = "0.0.9"
 ROOT = Path(__file__).parents[3]
 LONG = Shape(tokens=(200, 400))
-MODULES: dict[Role, str] = {"api": "api.entry", "worker": preloaded_worker.__name__}
+MODULES: dict[Role, str] = {"api": "api.main", "worker": preloaded_worker.__name__}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def git(*arguments: str) -> bytes:
 class Site:
     """A cluster with parts of both versions, and the load on it."""
 
-    def __init__(self, cluster: Cluster, earlier: Nursery) -> None:
+    def __init__(self, cluster: Cluster, earlier: ForkServer) -> None:
         self.cluster = cluster
         self._earlier = earlier
 
@@ -96,7 +96,7 @@ class Site:
 async def site(tiny_model: Path, earlier: Path) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
         cluster = await stack.enter_async_context(tiny_cluster(tiny_model, READER_GRACE_S="15", PING_S="1"))
-        nursery = await stack.enter_async_context(Nursery(*MODULES.values(), tree=earlier))
+        nursery = await stack.enter_async_context(ForkServer(*MODULES.values(), tree=earlier))
         yield Site(cluster, nursery)
 
 

@@ -22,20 +22,20 @@ from pathlib import Path
 
 import psutil
 
-from shared import keys
-from shared.lease import WorkerState
-from tests.acceptance.faults.census import finals_of
-from tests.acceptance.faults.checker import check
-from tests.acceptance.faults.clients import Client
-from tests.acceptance.faults.cluster import Cluster, eventually
-from tests.acceptance.faults.faults import Done
-from tests.acceptance.faults.figures import Figure, spread
-from tests.acceptance.faults.history import Ask, History
-from tests.acceptance.faults.http import Unreachable, fetch
-from tests.acceptance.faults.plan import FaultKind
-from tests.acceptance.faults.recording import tiny
-from tests.acceptance.faults.report import gaps
-from tests.acceptance.faults.supervised import Supervised
+from shared.domain.lease import WorkerState
+from shared.store import keys
+from tests.acceptance.faults.harness.clients import Client
+from tests.acceptance.faults.harness.cluster import Cluster, eventually
+from tests.acceptance.faults.harness.faults import Done
+from tests.acceptance.faults.harness.http import Unreachable, fetch
+from tests.acceptance.faults.harness.plan import FaultKind
+from tests.acceptance.faults.harness.recording import tiny
+from tests.acceptance.faults.harness.supervised import Supervised
+from tests.acceptance.faults.verdict.checker import check
+from tests.acceptance.faults.verdict.figures import Figure, spread
+from tests.acceptance.faults.verdict.history import Ask, History
+from tests.acceptance.faults.verdict.leftovers import finals_of
+from tests.acceptance.faults.verdict.report import gaps
 
 #: Of an answer; the fault comes when the reader has heard so many.
 _TOKENS = 800
@@ -93,7 +93,7 @@ class Arena:
         if kind == "api kill":
             return next(p for p in map(psutil.Process, psutil.pids()) if _listens(p, history.reads_from))
         for worker in await self.cluster.store.workers():
-            if history.job_id in await self.cluster.client.hkeys(keys.worker_jobs(worker.incarnation)):
+            if history.job_id in await self.cluster.client.hkeys(keys.worker_jobs(worker.worker_instance)):
                 return psutil.Process(worker.pid)
         raise LookupError("no worker has the job: the fault comes too late")
 
@@ -117,7 +117,7 @@ def _is_there(worker: WorkerState) -> bool:
 def _listens(process: psutil.Process, url: str) -> bool:
     try:
         return (
-            "api.entry" in process.cmdline() and process.environ().get("BATON_PORT") == url.rpartition(":")[2]
+            "api.main" in process.cmdline() and process.environ().get("BATON_PORT") == url.rpartition(":")[2]
         )
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return False

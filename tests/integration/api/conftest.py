@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.job_store import JobStore
+from shared.store.job_store import JobStore
 from tests.integration.api.server import ApiServer
 from tests.redis_server import RedisServer
 

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any
 
 from api.app import create_app
-from api.entry import make_server
-from api.services import Services
+from api.lifespan import Services
+from api.main import make_server
 from api.settings import ApiSettings
 
 MODEL = "test"

@@ -8,15 +8,15 @@ import httpx
 import openai
 import pytest
 
-from api.translate import prompt_logprobs_of
+from api.dialects.openai_chat.chunks import prompt_logprobs_of
 from shared.errors import ErrorInfo
-from shared.job_store import JobStore
+from shared.store.job_store import JobStore
 from tests.fake_worker import ANSWER, PROMPT_TOKENS, FakeWorker, Running, hello, says
 from tests.integration.api.conftest import StartApi
 from tests.integration.api.requests import CHAT, chat, read_blocks, stream
 from tests.integration.api.server import MODEL, ApiServer
 from tests.unit.api.streams import Text
-from tests.unit.shared.test_prompt_logprobs import TOLD
+from tests.unit.shared.domain.test_prompt_logprobs import TOLD
 
 TEXT = "".join(ANSWER)
 USAGE = {
@@ -157,7 +157,7 @@ async def test_32_streams_at_once(http: httpx.AsyncClient, api: ApiServer, store
             *(stream(http, messages=[{"role": "user", "content": content}]) for content in asked)
         )
     assert [Text.of(blocks).texts[0] for blocks in found] == asked
-    assert api.services.relay.num_followers == 0
+    assert api.services.relay.num_subscriptions == 0
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from api import event_stream
-from shared import reaper
-from shared.job_store import JobStore
+from api.streaming import sse_response as event_stream
+from shared.cluster import reaper
+from shared.store.job_store import JobStore
 from tests.fake_worker import FakeWorker, Running
 from tests.integration.api.conftest import StartApi
 from tests.integration.api.requests import CHAT, chat, read_blocks, resume, submit
@@ -47,9 +47,9 @@ async def test_a_client_that_leaves_leaves_no_follower(
     async with FakeWorker(store) as worker:
         running = await worker.claimed()
         await running.say("a")
-        await until(lambda: api.services.relay.num_followers == 1)
+        await until(lambda: api.services.relay.num_subscriptions == 1)
         writer.close()
-        await until(lambda: api.services.relay.num_followers == 0)
+        await until(lambda: api.services.relay.num_subscriptions == 0)
         # It may come back: nothing is cancelled at once.
         job = await store.get(running.job.id)
         assert job is not None and job.status == "in_progress"
@@ -92,7 +92,7 @@ async def test_a_reader_who_stops_reading_is_cut_and_may_come_back(
         running = await worker.claimed()
         for _ in range(num):
             await running.say(text)
-        await until(lambda: api.services.relay.num_followers == 0)
+        await until(lambda: api.services.relay.num_subscriptions == 0)
         await running.complete()
         assert await asyncio.to_thread(_is_cut, stalled)
         stalled.close()

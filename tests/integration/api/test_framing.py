@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from shared.job_store import JobStore
+from shared.store.job_store import JobStore
 from tests.fake_worker import FakeWorker, says
 from tests.integration.api.requests import CHAT, chat, resume, stream, submit
 from tests.unit.api.streams import Block, blocks

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from api.schemas.chat import ChatRequest
-from api.schemas.job import JobRequest
-from api.schemas.unsupported import UNSUPPORTED
-from shared.job_store import JobStore
+from api.dialects.jobs.schema import JobRequest
+from api.dialects.openai_chat.schema import ChatRequest
+from api.dialects.openai_chat.unsupported import UNSUPPORTED
+from shared.store.job_store import JobStore
 from tests.fake_worker import FakeWorker, hello
 from tests.integration.api.requests import CHAT, chat, job
 

@@ -7,7 +7,7 @@ import asyncio
 import httpx
 import pytest
 
-from shared.job_store import JobStore
+from shared.store.job_store import JobStore
 from tests.fake_worker import FakeWorker, hello, says
 from tests.integration.api.conftest import StartApi
 from tests.integration.api.requests import CHAT, chat, job, read_blocks, submit

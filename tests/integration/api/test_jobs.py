@@ -12,11 +12,12 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from api.lifespan import Services
 from api.routes.jobs import _page
-from api.services import Services
-from shared import keys, reaper
-from shared.job import Job
-from shared.job_store import JobStore
+from shared.cluster import reaper
+from shared.domain.job import Job
+from shared.store import keys
+from shared.store.job_store import JobStore
 from tests.fake_worker import ANSWER, FakeWorker, hello
 from tests.integration.api.conftest import StartApi
 from tests.integration.api.requests import chat, job, read_blocks, submit

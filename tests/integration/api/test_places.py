@@ -9,12 +9,12 @@ from dataclasses import replace
 import httpx
 from redis.asyncio import Redis
 
-from shared import keys
-from shared.append import Append
-from shared.events import Completed, Queued
-from shared.job import Job
-from shared.job_store import JobStore
-from shared.lease import Lease
+from shared.domain.events import Completed, Queued
+from shared.domain.job import Job
+from shared.domain.lease import Lease
+from shared.store import keys
+from shared.store.append import Append
+from shared.store.job_store import JobStore
 from tests.fake_worker import FakeWorker
 from tests.integration.api.requests import CHAT, chat, read_blocks, submit
 from tests.integration.api.server import MODEL
@@ -33,9 +33,9 @@ async def _measured(http: httpx.AsyncClient, store: JobStore, redis: Redis) -> J
     return await _claimed(http, store, "h2")
 
 
-async def _claimed(http: httpx.AsyncClient, store: JobStore, holder: str) -> Job:
+async def _claimed(http: httpx.AsyncClient, store: JobStore, claim_token: str) -> Job:
     await submit(http)
-    job = await store.claim(LEASE, holder)
+    job = await store.claim(LEASE, claim_token)
     assert isinstance(job, Job)
     return job
 
@@ -48,7 +48,7 @@ async def test_the_object_and_the_list_tell_place_and_eta(
     async with asyncio.timeout(10):
         # What a replica knows of pace and workers may be a second old.
         while (await http.get(f"/v1/jobs/{ids[2]}")).json()["eta_seconds"] in (None, 0):
-            await store.beat("w.a", steps=1, bells=0, running={running.id: "h2"}, stats={})
+            await store.beat("w.a", steps=1, wake_ups=0, running={running.id: "h2"}, stats={})
             await asyncio.sleep(0.05)
     for position, job_id in enumerate(ids):
         found = (await http.get(f"/v1/jobs/{job_id}")).json()

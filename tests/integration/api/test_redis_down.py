@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
-from shared.job_store import JobStore
-from shared.redis_client import connect
+from shared.store.job_store import JobStore
+from shared.store.redis_client import connect
 from tests.fake_worker import FakeWorker, hello
 from tests.integration.api.requests import CHAT, chat, job
 from tests.integration.api.server import ApiServer

@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
-from api.cursor import Cursor
-from shared.append import Append
-from shared.job import ResolvedRequest
-from shared.job_store import JobStore
-from shared.sampling import SamplingParams
+from api.streaming.cursor import Cursor
+from shared.domain.job import ResolvedRequest
+from shared.domain.sampling import SamplingParams
+from shared.store.append import Append
+from shared.store.job_store import JobStore
 from tests.fake_worker import ANSWER, FakeWorker, Running, hello
 from tests.integration.api.requests import CHAT, chat, read_blocks, resume, stream, submit
 from tests.unit.api.streams import Block, Text, blocks
@@ -76,10 +76,10 @@ async def test_a_reader_is_told_that_nobody_serves_the_revision_any_more(
     async with FakeWorker(store) as worker:
         asking = asyncio.create_task(stream(http))
         running = await worker.claimed()
-        assert running.job.holder is not None
+        assert running.job.claim_token is not None
         resolved = ResolvedRequest((1,), SamplingParams(8, 1), (), "revision")
-        begun = Append(running.job.id, running.job.holder, (0,), (0,), resolved=resolved)
-        await store.append(worker.incarnation, [begun])
+        begun = Append(running.job.id, running.job.claim_token, (0,), (0,), resolved=resolved)
+        await store.append(worker.worker_instance, [begun])
         await running.say("a", "b")
     await store.audit([running.job.id], lasting={running.job.model: ["another"]})
     async with asyncio.timeout(10):
@@ -226,7 +226,7 @@ async def test_an_expired_stream_is_410(
         await store.forget(job_id)
         assert (await resume(http, completion_id)).status_code == 404
     else:
-        await redis_client.delete(f"job:{job_id}:events")
+        await redis_client.delete(f"baton:job:{job_id}:events")
         assert (await resume(http, completion_id)).status_code == 410
     response = await resume(http, completion_id, whole[1].id)
     assert (response.status_code, response.json()["error"]["code"]) == (410, "stream_expired")

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from api.auth import PUBLIC
-from shared.append import Append
-from shared.events import ChoiceOutput, Completed, FinishReason, Output
-from shared.job import Job, NewJob, new_job_id
-from shared.job_store import JobStore
-from shared.lease import Lease
+from api.http.auth import PUBLIC
+from shared.domain.events import ChoiceOutput, Completed, FinishReason, Output
+from shared.domain.job import Job, NewJob, new_job_id
+from shared.domain.lease import Lease
+from shared.store.append import Append
+from shared.store.job_store import JobStore
 from tests.api_process import ApiProcess
 from tests.integration.api.requests import read_blocks
 from tests.integration.api.server import MODEL
@@ -56,15 +56,15 @@ async def take_job(store: JobStore) -> Job:
 
 async def write(store: JobStore, job: Job, num_tokens: int) -> None:
     """So many tokens, and the end."""
-    assert job.holder is not None
+    assert job.claim_token is not None
     for start in range(0, num_tokens, TOKENS_AT_ONCE):
         end = start + TOKENS_AT_ONCE
         texts = tuple(map(text_of, range(start, end)))
         finish: FinishReason | None = "stop" if end == num_tokens else None
         output = Output((ChoiceOutput(0, start, tuple(range(start, end)), texts, finish),))
         over = Completed(7) if finish else None
-        append = Append(job.id, job.holder, (start,), (end,), output=output, terminal=over)
-        await store.append(LEASE.incarnation, [append])
+        append = Append(job.id, job.claim_token, (start,), (end,), output=output, terminal=over)
+        await store.append(LEASE.worker_instance, [append])
 
 
 async def read(url: str, job: Job) -> str:

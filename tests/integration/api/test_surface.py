@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from shared.job_store import JobStore
+from shared.store.job_store import JobStore
 from tests.fake_worker import FakeWorker, says
 from tests.integration.api.conftest import StartApi
 from tests.integration.api.requests import chat, job, stream
@@ -95,7 +95,7 @@ async def test_metrics(fresh_http: httpx.AsyncClient, store: JobStore) -> None:
         'baton_workers{model="other"} 1.0',
         'baton_worker_slots{device="cpu",model="other",worker="fake-0"} 64.0',
         "baton_redis_up 1.0",
-        "baton_followers 0.0",
+        "baton_subscriptions 0.0",
         "baton_streams_open 0.0",
     ):
         assert line in text.splitlines()

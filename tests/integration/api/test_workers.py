@@ -6,14 +6,14 @@ import dataclasses
 
 import httpx
 
-from shared.fingerprint import Fingerprint
-from shared.job_store import JobStore
-from shared.lease import Lease
+from shared.domain.fingerprint import Fingerprint
+from shared.domain.lease import Lease
+from shared.store.job_store import JobStore
 from tests.integration.api.conftest import StartApi
 
 FINGERPRINT = Fingerprint("rev", "float32", "MKL", "2.13", "a CPU", "d1", "1", threads=2)
 FIRST = Lease("w1.a", "w1", "test", "north", 7, "cpu", 4, "rev", True, FINGERPRINT)
-NAMESAKE = dataclasses.replace(FIRST, incarnation="w1.b", host="south")
+NAMESAKE = dataclasses.replace(FIRST, worker_instance="w1.b", host="south")
 
 
 async def test_a_worker_is_listed_and_drained_by_any_of_its_names(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.peers.bare_loop import BareLoop
 from bench.peers.peer import PeerUnavailable
-from bench.peers.prompts import Chat
+from bench.peers.rivals.bare_loop import BareLoop
+from bench.peers.weights.prompts import Chat
 from cli.bench.load import Bounds
 from tests.tiny_chat_model import make_tiny_chat_model
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from bench.equality import Equality
 from tests.tiny_chat_model import make_tiny_chat_model
 from workers.engine.config import EngineConfig
-from workers.engine.loader import load_model
+from workers.engine.loading.loader import load_model
 
 
 def test_short_run_goes_every_way_and_finds_no_difference(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from bench.peers.__main__ import main
-from bench.peers.document import NoMarkers
+from bench.peers.report.document import NoMarkers
 from tests.tiny_chat_model import make_tiny_chat_model
 
 _PAGE = "# Page\n\n<!-- begin model -->\n<!-- end model -->\n"

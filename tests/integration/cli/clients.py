@@ -11,12 +11,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.append import Append
-from shared.events import ChoiceOutput, Completed, Failed, Output
-from shared.job import Job, ResolvedRequest
-from shared.job_store import JobStore
-from shared.lease import Lease
-from shared.sampling import SamplingParams
+from shared.domain.events import ChoiceOutput, Completed, Failed, Output
+from shared.domain.job import Job, ResolvedRequest
+from shared.domain.lease import Lease
+from shared.domain.sampling import SamplingParams
+from shared.store.append import Append
+from shared.store.job_store import JobStore
 from tests.api_process import ApiProcess
 
 WAIT_S = 20.0
@@ -38,8 +38,8 @@ class ScriptedWorker:
     def __init__(self, store: JobStore) -> None:
         self._store = store
         # Another one in each test: it gives no sign, and replicas that outlive a test count from the first.
-        self.incarnation = f"w.{secrets.token_hex(4)}"
-        self._lease = Lease(self.incarnation, "worker-1", MODEL, socket.gethostname(), 1, "cpu", 4, "rev")
+        self.worker_instance = f"w.{secrets.token_hex(4)}"
+        self._lease = Lease(self.worker_instance, "worker-1", MODEL, socket.gethostname(), 1, "cpu", 4, "rev")
         self._job: Job | None = None
         self._num_tokens = 0
 
@@ -66,7 +66,7 @@ class ScriptedWorker:
             resolved=RESOLVED,
             terminal=end,
         )
-        (answer,) = await self._store.append(self._lease.incarnation, [append])
+        (answer,) = await self._store.append(self._lease.worker_instance, [append])
         assert answer.kind in ("end", "closed")
 
 

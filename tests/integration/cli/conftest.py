@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.job_store import JobStore
+from shared.store.job_store import JobStore
 from tests.integration.cli.clients import Command, Replica, ScriptedWorker
 from tests.redis_server import RedisServer
 

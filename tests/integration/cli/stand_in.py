@@ -17,9 +17,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import FrameType
 
-from shared.job_store import JobStore
-from shared.lease import EX_DRAINED, Lease
-from shared.redis_client import connect
+from shared.domain.lease import EX_DRAINED, Lease
+from shared.store.job_store import JobStore
+from shared.store.redis_client import connect
 
 
 class Healthy(BaseHTTPRequestHandler):
@@ -36,7 +36,7 @@ class Healthy(BaseHTTPRequestHandler):
 async def register(url: str, name: str) -> None:
     redis = connect(url, timeout_s=5)
     lease = Lease(
-        incarnation=f"{name}-{secrets.token_hex(4)}",
+        worker_instance=f"{name}-{secrets.token_hex(4)}",
         name=name,
         model="stand-in",
         host=socket.gethostname(),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.exit_codes import ExitCode
-from shared.job_store import JobStore
+from shared.store.job_store import JobStore
 from tests.fake_worker import PROMPT_TOKENS, FakeWorker, says
 from tests.integration.api.server import MODEL, ApiServer
 from tests.redis_server import RedisServer

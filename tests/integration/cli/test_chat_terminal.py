@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cli.exit_codes import ExitCode
-from shared.events import Completed
-from shared.job_store import JobStore
+from shared.domain.events import Completed
+from shared.store.job_store import JobStore
 from tests.integration.cli.clients import MODEL, Replica, ScriptedWorker
 from tests.integration.cli.terminal import CTRL_C, CTRL_D, ENTER, PROMPT, UP, Terminal
 

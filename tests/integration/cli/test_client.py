@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cli.exit_codes import ExitCode
+from shared.domain.events import Completed, Failed
 from shared.errors import ErrorInfo
-from shared.events import Completed, Failed
-from shared.job_store import JobStore
+from shared.store.job_store import JobStore
 from tests.integration.cli.clients import Command, Done, Replica, ScriptedWorker
 from tests.redis_server import RedisServer
 

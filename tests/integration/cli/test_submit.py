@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from cli.exit_codes import ExitCode
+from shared.domain.events import Completed, Failed
 from shared.errors import ErrorInfo
-from shared.events import Completed, Failed
-from shared.job_store import JobStore
+from shared.store.job_store import JobStore
 from tests.integration.cli.clients import MODEL, Done, ScriptedWorker
 
 

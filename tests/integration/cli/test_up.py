@@ -16,10 +16,10 @@ import pytest
 
 from cli.exit_codes import ExitCode
 from cli.supervisor.state_file import ChildState, StateFile
-from shared.job import NewJob, new_job_id
-from shared.job_store import JobStore
-from shared.lease import Lease, WorkerState
-from shared.redis_client import connect
+from shared.domain.job import NewJob, new_job_id
+from shared.domain.lease import Lease, WorkerState
+from shared.store.job_store import JobStore
+from shared.store.redis_client import connect
 from tests.free_port import free_port
 
 WAIT_S = 20.0
@@ -163,7 +163,7 @@ async def test_jobs_of_a_killed_worker_wait_again_before_any_lease_runs_out(up: 
     found = await store.get(job.id)
     assert found is not None
     assert (found.status, found.deaths) == ("queued", 1)
-    assert await redis.llen("baton.stand-in") == 1
+    assert await redis.llen("baton:baton.stand-in") == 1
     await redis.aclose()
 
 
@@ -232,7 +232,7 @@ def _is_another(up: Up, part: str, pid: int) -> bool:
 
 def _lease_of(worker: WorkerState) -> Lease:
     return Lease(
-        incarnation=worker.incarnation,
+        worker_instance=worker.worker_instance,
         name=worker.name,
         model=worker.model,
         host=worker.host,

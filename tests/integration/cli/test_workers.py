@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cli.exit_codes import ExitCode
-from shared.job_store import JobStore
+from shared.store.job_store import JobStore
 from tests.integration.cli.clients import WAIT_S, Command, Done, Replica, ScriptedWorker
 from tests.redis_server import RedisServer
 
@@ -33,7 +33,9 @@ async def test_a_worker_is_listed_and_told_to_drain(
     tmp_path: Path, worker: ScriptedWorker, store: JobStore, reaching: list[str]
 ) -> None:
     listed = json.loads((await done(tmp_path, "workers", "--json", *reaching)).out)
-    assert [(w["id"], w["name"], w["status"]) for w in listed] == [(worker.incarnation, "worker-1", "ready")]
+    assert [(w["id"], w["name"], w["status"]) for w in listed] == [
+        (worker.worker_instance, "worker-1", "ready")
+    ]
     assert await done(tmp_path, "workers", "drain", "worker-1", *reaching) == Done(
         0, "worker-1 draining\n", ""
     )
@@ -41,7 +43,7 @@ async def test_a_worker_is_listed_and_told_to_drain(
     table = (await done(tmp_path, "workers", *reaching)).out
     assert "draining" in table and "\x1b" not in table
     # Options before the subcommand count as well.
-    told = await done(tmp_path, "workers", *reaching, "drain", worker.incarnation, "--json")
+    told = await done(tmp_path, "workers", *reaching, "drain", worker.worker_instance, "--json")
     assert json.loads(told.out)["status"] == "draining"
 
 
@@ -55,7 +57,7 @@ async def test_wait_ends_when_the_worker_is_gone(
 
     while not await is_told():
         pass
-    await store.release(worker.incarnation, "drain", died=False)
+    await store.release(worker.worker_instance, "drain", died=False)
     assert await command.done() == Done(0, "worker-1 drained\n", "")
 
 

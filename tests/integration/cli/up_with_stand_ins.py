@@ -14,11 +14,11 @@ from rich.console import Console
 
 from cli.errors import CommandError
 from cli.supervisor.embedded_redis import redis_binary, redis_command, socket_path
-from cli.supervisor.flower_password import FlowerAuth
-from cli.supervisor.home import Home
 from cli.supervisor.plan import ChildPlan, redis_plan
-from cli.supervisor.prepare import Prepared
 from cli.supervisor.run import run
+from cli.supervisor.setup.flower_password import FlowerAuth
+from cli.supervisor.setup.home import Home
+from cli.supervisor.setup.prepare import Prepared
 
 
 def plans(home: Home, api_port: str, flower_port: str, worker: list[str]) -> tuple[ChildPlan, ...]:

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from shared import settings
-from shared.job_store import JobStore
+from shared.store.job_store import JobStore
 from tests.api_process import ApiProcess
 from tests.fake_worker import FakeWorker, Running
 from tests.free_port import free_port
@@ -194,14 +194,14 @@ async def test_a_client_that_leaves_is_noticed_by_the_api(
     writer.write(b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (CHAT.encode(), len(body)))
     writer.write(body)
 
-    def num_followers() -> int:
-        return sum(replica.services.relay.num_followers for replica in replicas)
+    def num_subscriptions() -> int:
+        return sum(replica.services.relay.num_subscriptions for replica in replicas)
 
     async with FakeWorker(store) as worker:
         await (await worker.claimed()).say("a")
-        await until(lambda: num_followers() == 1)
+        await until(lambda: num_subscriptions() == 1)
         writer.close()
-        await until(lambda: num_followers() == 0)
+        await until(lambda: num_subscriptions() == 0)
 
 
 async def test_a_stream_goes_on_at_the_other_replica_when_its_own_is_killed(

@@ -11,11 +11,7 @@ from typing import cast
 import pytest
 from redis.asyncio import Redis
 
-from shared import keys, scripts
-from shared.append import Append, AppendAnswer
-from shared.bell import Bell
-from shared.errors import ErrorInfo, StoreUnavailable
-from shared.events import (
+from shared.domain.events import (
     Cancelled,
     ChoiceOutput,
     Completed,
@@ -29,17 +25,21 @@ from shared.events import (
     Resumed,
     Started,
 )
-from shared.fingerprint import Fingerprint
-from shared.job import Accepted, Job, NewJob, ResolvedRequest, new_job_id
-from shared.job_reader import Page
-from shared.job_store import JobStore
-from shared.lease import BeatAnswer, Lease
-from shared.request_key import RequestKey
-from shared.sampling import SamplingParams
+from shared.domain.fingerprint import Fingerprint
+from shared.domain.job import Accepted, Job, NewJob, ResolvedRequest, new_job_id
+from shared.domain.lease import BeatAnswer, Lease
+from shared.domain.request_key import RequestKey
+from shared.domain.sampling import SamplingParams
+from shared.domain.wake_up import WakeUp
+from shared.errors import ErrorInfo, StoreUnavailable
+from shared.store import keys, scripts
+from shared.store.append import Append, AppendAnswer
+from shared.store.job_reader import Page
+from shared.store.job_store import JobStore
 
 MODEL = "org/model"
 LEASE = Lease("w1.a", "w1", MODEL, "host", 1, "cpu", 4, "rev")
-OTHER = replace(LEASE, incarnation="w2.b", name="w2")
+OTHER = replace(LEASE, worker_instance="w2.b", name="w2")
 RESOLVED = ResolvedRequest((5, 6, 7), SamplingParams(8, 1), (0,), "rev")
 
 
@@ -51,8 +51,8 @@ def words(*texts: str, start: int = 0) -> Output:
     return Output((ChoiceOutput(0, start, tuple(range(len(texts))), texts),))
 
 
-async def claimed(store: JobStore, lease: Lease, holder: str) -> Job:
-    job = await store.claim(lease, holder)
+async def claimed(store: JobStore, lease: Lease, claim_token: str) -> Job:
+    job = await store.claim(lease, claim_token)
     assert isinstance(job, Job)
     return job
 
@@ -107,7 +107,7 @@ async def test_within_a_class_the_order_is_that_of_acceptance(store: JobStore) -
 
 
 async def test_the_order_holds_when_the_clock_goes_back(store: JobStore, redis_client: Redis) -> None:
-    await redis_client.set(keys.PLACE, 2_500_000_000_000_000)  # a clock that was decades ahead
+    await redis_client.set(keys.ACCEPT_SEQ, 2_500_000_000_000_000)  # a clock that was decades ahead
     jobs = [new_job(priority=p) for p in ("low", "normal", "normal", "high")]
     for job in jobs:
         await store.create(job)
@@ -128,7 +128,7 @@ async def test_a_job_that_waited_long_goes_on_in_a_better_class(store: JobStore)
     await store.register(LEASE)
     assert (await claimed(store, LEASE, "h")).id == low.id
     # One that comes back keeps its better place.
-    await store.requeue(low.id, "h", "parked")
+    await store.requeue(low.id, "h", "preempted")
     assert await store.queue_positions([(MODEL, job.id) for job in (low, normal, high)]) == [0, 1, 2]
 
 
@@ -142,7 +142,13 @@ async def test_nothing_is_made_of_a_job_that_is_gone(store: JobStore, redis_clie
 
 async def test_a_claim_starts_the_job(store: JobStore) -> None:
     job = await running(store)
-    assert (job.status, job.holder, job.worker, job.attempts, job.fence) == ("in_progress", "h1", "w1", 1, 2)
+    assert (job.status, job.claim_token, job.worker, job.attempts, job.fence) == (
+        "in_progress",
+        "h1",
+        "w1",
+        1,
+        2,
+    )
     assert await stream(store, job.id) == [Queued(), Started("w1")]
     assert await store.claim(LEASE, "h2") == "empty"
 
@@ -162,7 +168,7 @@ async def test_no_lease_no_claim(store: JobStore) -> None:
 
 async def test_a_job_resolved_for_another_revision_is_passed_over(store: JobStore) -> None:
     job = await running(store)
-    await store.append(LEASE.incarnation, [Append(job.id, "h1", (0,), (1,), words("a"), RESOLVED)])
+    await store.append(LEASE.worker_instance, [Append(job.id, "h1", (0,), (1,), words("a"), RESOLVED)])
     await store.requeue(job.id, "h1", "drain")
     second = new_job()
     await store.create(second)
@@ -292,26 +298,26 @@ async def test_requeued_it_keeps_place_and_output(store: JobStore) -> None:
     later = new_job()
     await store.create(later)
     await store.append("w1.a", [Append(job.id, "h1", (0,), (1,), words("a"))])
-    assert await store.requeue(job.id, "h1", "parked") == "requeued"
-    assert await store.requeue(job.id, "h1", "parked") == "not yours"
+    assert await store.requeue(job.id, "h1", "preempted") == "requeued"
+    assert await store.requeue(job.id, "h1", "preempted") == "not yours"
     again = await claimed(store, LEASE, "h2")
     assert (again.id, again.end, again.attempts, again.deaths) == (job.id, (1,), 2, 0)
 
 
 async def test_release_gives_everything_back_and_ends_the_lease(store: JobStore) -> None:
     job = await running(store)
-    assert await store.release("w1.a", "worker_died", died=True) == [Bell(job.id, MODEL)]
+    assert await store.release("w1.a", "worker_died", died=True) == [WakeUp(job.id, MODEL)]
     assert await store.release("w1.a", "worker_died", died=True) == []
     assert await store.workers() == []
-    assert await store.beat("w1.a", steps=1, bells=0, running={}, stats={}) is None
+    assert await store.beat("w1.a", steps=1, wake_ups=0, running={}, stats={}) is None
     assert (await stream(store, job.id))[-1] == Requeued("worker_died")
 
 
 async def test_release_leaves_a_job_that_another_holds(store: JobStore, redis_client: Redis) -> None:
     job = await running(store)
     await store.register(OTHER)
-    await redis_client.hset(keys.worker_jobs(OTHER.incarnation), job.id, "older")
-    assert await store.release(OTHER.incarnation, "worker_died", died=True) == []
+    await redis_client.hset(keys.worker_jobs(OTHER.worker_instance), job.id, "older")
+    assert await store.release(OTHER.worker_instance, "worker_died", died=True) == []
     assert await store.append("w1.a", [Append(job.id, "h1", (0,), (0,))]) == [AppendAnswer("end", (0,))]
 
 
@@ -330,9 +336,9 @@ async def test_three_deaths_without_progress_end_a_job(store: JobStore) -> None:
 async def test_a_token_gained_forgives_the_deaths(store: JobStore) -> None:
     job = await running(store)
     for attempt in range(4):
-        holder = "h1" if attempt == 0 else f"again{attempt}"
+        claim_token = "h1" if attempt == 0 else f"again{attempt}"
         await store.append(
-            "w1.a", [Append(job.id, holder, (attempt,), (attempt + 1,), words("a", start=attempt))]
+            "w1.a", [Append(job.id, claim_token, (attempt,), (attempt + 1,), words("a", start=attempt))]
         )
         await store.release("w1.a", "worker_died", died=True)
         await store.register(LEASE)
@@ -351,8 +357,8 @@ async def test_after_two_deaths_a_job_runs_alone(store: JobStore) -> None:
     await store.register(LEASE)
     assert (await claimed(store, LEASE, "a")).id == neighbour.id
     assert (await claimed(store, LEASE, "b")).id == third.id  # the poisoned one is passed over
-    for holder, other in (("a", neighbour), ("b", third)):
-        await store.append("w1.a", [Append(other.id, holder, (0,), (0,), None, None, Completed(1))])
+    for claim_token, other in (("a", neighbour), ("b", third)):
+        await store.append("w1.a", [Append(other.id, claim_token, (0,), (0,), None, None, Completed(1))])
     assert (await claimed(store, LEASE, "c")).id == job.id
     await store.create(new_job())
     assert await store.claim(LEASE, "d") == "wait"
@@ -362,12 +368,12 @@ async def test_after_two_deaths_a_job_runs_alone(store: JobStore) -> None:
 
 async def test_a_beat_names_what_the_worker_does_not_know(store: JobStore) -> None:
     job = await running(store)
-    known = {"steps": 3, "bells": 1, "stats": {"x": 1}}
+    known = {"steps": 3, "wake_ups": 1, "stats": {"x": 1}}
     for running_here, strays in (({job.id: "h1"}, {}), ({}, {job.id: "h1"})):
         answer = await store.beat("w1.a", running=running_here, **known)  # type: ignore[arg-type]
         assert answer == BeatAnswer(strays, is_draining=False)
     (worker,) = await store.workers()
-    assert (worker.beat, worker.steps, worker.bells, worker.jobs, worker.stats) == (2, 3, 1, 1, {"x": 1})
+    assert (worker.beat, worker.steps, worker.wake_ups, worker.jobs, worker.stats) == (2, 3, 1, 1, {"x": 1})
 
 
 @pytest.mark.parametrize("damage", ["no worker", "not named", "not queued"])
@@ -461,7 +467,7 @@ async def test_a_forgotten_job_leaves_nothing(store: JobStore, redis_client: Red
     await store.forget(job.id)
     await store.forget(job.id)
     await store.release("w1.a", "drain", died=False)
-    assert set(await redis_client.keys("*")) == {keys.MODELS, keys.PLACE, keys.pace(MODEL)}
+    assert set(await redis_client.keys("*")) == {keys.MODELS, keys.ACCEPT_SEQ, keys.throughput(MODEL)}
     assert not (await store.create(new_job(key=key))).is_replay
 
 
@@ -476,7 +482,11 @@ async def test_every_written_event_is_published(store: JobStore, redis_client: R
         message = await heard.get_message(ignore_subscribe_messages=True, timeout=5)
         if message is not None:
             found += [(message["channel"], stream_id) for _, stream_id, *_ in json.loads(message["data"])]
-    assert found == [("events:w1.a", "2-0"), ("events:w1.a", "2-1"), ("events:store", "3-0")]
+    assert found == [
+        ("baton:events:w1.a", "2-0"),
+        ("baton:events:w1.a", "2-1"),
+        ("baton:events:store", "3-0"),
+    ]
     await heard.aclose()  # type: ignore[no-untyped-call]
 
 
@@ -495,7 +505,7 @@ async def full(redis_client: Redis) -> AsyncIterator[Fill]:
 
 
 KEPT_WHEN_FULL: dict[str, Callable[[JobStore, str], Awaitable[object]]] = {
-    "beat": lambda store, job_id: store.beat("w1.a", steps=1, bells=0, running={job_id: "h1"}, stats={}),
+    "beat": lambda store, job_id: store.beat("w1.a", steps=1, wake_ups=0, running={job_id: "h1"}, stats={}),
     "renew": lambda store, job_id: store.renew_readers([job_id], grace_s=60),
     "cancel": lambda store, job_id: store.cancel(job_id, "client"),
     "requeue": lambda store, job_id: store.requeue(job_id, "h1", "drain"),
@@ -619,7 +629,7 @@ async def test_a_stream_is_read_page_by_page(store: JobStore) -> None:
 
 async def test_a_drain_is_told_with_every_beat_and_ends_with_the_lease(store: JobStore) -> None:
     await store.register(LEASE)
-    beat = {"steps": 0, "bells": 0, "running": {}, "stats": {}}
+    beat = {"steps": 0, "wake_ups": 0, "running": {}, "stats": {}}
     for _ in range(2):
         assert await store.drain("w1.a") is True
         assert await store.beat("w1.a", **beat) == BeatAnswer({}, is_draining=True)  # type: ignore[arg-type]
@@ -651,24 +661,24 @@ async def test_a_resumed_job_tells_whether_it_goes_on_exactly(
 ) -> None:
     """Once it did not, it does not again."""
     await store.create(new_job())
-    for lease, holder, end in ((first, "h1", 0), (second, "h2", 1), (first, "h3", 2)):
-        mine = replace(lease, incarnation=f"w.{holder}")
+    for lease, claim_token, end in ((first, "h1", 0), (second, "h2", 1), (first, "h3", 2)):
+        mine = replace(lease, worker_instance=f"w.{claim_token}")
         await store.register(mine)
-        job = await claimed(store, mine, holder)
-        text = Append(job.id, holder, (end,), (end + 1,), words("a", start=end), RESOLVED, None)
-        await store.append(mine.incarnation, [text])
-        await store.requeue(job.id, holder, "drain")
+        job = await claimed(store, mine, claim_token)
+        text = Append(job.id, claim_token, (end,), (end + 1,), words("a", start=end), RESOLVED, None)
+        await store.append(mine.worker_instance, [text])
+        await store.requeue(job.id, claim_token, "drain")
     told = [event.exact for event in await stream(store, job.id) if isinstance(event, Resumed)]
     assert told == [is_exact, is_exact]
 
 
 async def test_tokens_that_nobody_has_seen_need_not_be_continued_exactly(store: JobStore) -> None:
     await store.create(new_job())
-    for holder, digest in (("h1", "d1"), ("h2", "d2")):
-        mine = replace(EXACT, incarnation=f"w.{holder}", fingerprint=replace(PRINT, digest=digest))
+    for claim_token, digest in (("h1", "d1"), ("h2", "d2")):
+        mine = replace(EXACT, worker_instance=f"w.{claim_token}", fingerprint=replace(PRINT, digest=digest))
         await store.register(mine)
-        job = await claimed(store, mine, holder)
-        await store.requeue(job.id, holder, "drain")
+        job = await claimed(store, mine, claim_token)
+        await store.requeue(job.id, claim_token, "drain")
     assert Resumed("w1", 2, exact=True) in await stream(store, job.id)
 
 
@@ -676,7 +686,7 @@ async def low_and_high(store: JobStore, *, tokens: int) -> tuple[Job, str]:
     """A low job that has made some tokens on LEASE, and a high one that has waited for a slot."""
     low = await running(store, priority="low")
     text = words(*["a"] * tokens)
-    await store.append(LEASE.incarnation, [Append(low.id, "h1", (0,), (tokens,), text, RESOLVED, None)])
+    await store.append(LEASE.worker_instance, [Append(low.id, "h1", (0,), (tokens,), text, RESOLVED, None)])
     high = new_job(priority="high")
     await store.create(high)
     await store._redis.hincrby(keys.job(high.id), "created_ms", -250)
@@ -689,20 +699,25 @@ async def test_a_claim_instead_of_a_low_job_parks_it_once(store: JobStore) -> No
     for _ in range(2):
         taken = await store.claim(LEASE, "h2", instead_of=(low.id, "h1"))
         assert isinstance(taken, Job) and taken.id == high
-    parked = await store.get(low.id)
-    assert parked is not None and (parked.status, parked.parked, parked.deaths) == ("queued", 1, 0)
-    assert (await stream(store, low.id))[-1] == Requeued("parked")
+    preempted = await store.get(low.id)
+    assert preempted is not None and (preempted.status, preempted.preempted, preempted.deaths) == (
+        "queued",
+        1,
+        0,
+    )
+    assert (await stream(store, low.id))[-1] == Requeued("preempted")
     assert await store._redis.zscore(keys.queued(MODEL), low.id) == float(before)
-    assert await store._redis.hgetall(keys.worker_jobs(LEASE.incarnation)) == {high: "h2"}
+    assert await store._redis.hgetall(keys.worker_jobs(LEASE.worker_instance)) == {high: "h2"}
 
 
 @pytest.mark.parametrize(
-    "case", ["too few tokens", "another holder", "parked too often", "not low", "nobody waits", "just came"]
+    "case",
+    ["too few tokens", "another claim_token", "preempted too often", "not low", "nobody waits", "just came"],
 )
 async def test_a_job_that_may_not_be_parked_stays(store: JobStore, case: str) -> None:
     low, high = await low_and_high(store, tokens=31 if case == "too few tokens" else 32)
-    if case == "parked too often":
-        await store._redis.hset(keys.job(low.id), "parked", 3)
+    if case == "preempted too often":
+        await store._redis.hset(keys.job(low.id), "preempted", 3)
     if case == "not low":
         await store._redis.hset(keys.job(low.id), "score", 3 * 10**15 + 5)
     if case == "nobody waits":
@@ -710,8 +725,8 @@ async def test_a_job_that_may_not_be_parked_stays(store: JobStore, case: str) ->
         await store.create(new_job())
     if case == "just came":
         await store._redis.hincrby(keys.job(high), "created_ms", 60_000)
-    holder = "h0" if case == "another holder" else "h1"
-    assert await store.claim(LEASE, "h2", instead_of=(low.id, holder)) == "empty"
+    claim_token = "h0" if case == "another claim_token" else "h1"
+    assert await store.claim(LEASE, "h2", instead_of=(low.id, claim_token)) == "empty"
     found = await store.get(low.id)
-    assert found is not None and (found.status, found.holder) == ("in_progress", "h1")
-    assert Requeued("parked") not in await stream(store, low.id)
+    assert found is not None and (found.status, found.claim_token) == ("in_progress", "h1")
+    assert Requeued("preempted") not in await stream(store, low.id)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from shared.domain.job import NewJob, new_job_id
 from shared.errors import TooManyJobs
-from shared.job import NewJob, new_job_id
-from shared.job_store import JobStore
+from shared.store.job_store import JobStore
 
 
 def job(owner: str = "a") -> NewJob:

@@ -9,20 +9,20 @@ from dataclasses import replace
 import pytest
 from redis.asyncio import Redis
 
-from shared import keys
-from shared.append import Append
-from shared.bell import Bell
-from shared.celery_app import make_celery
+from shared.cluster.celery_app import make_celery
+from shared.cluster.reaper import Reaper
+from shared.cluster.wake_up_sender import WakeUpSender
+from shared.domain.events import Cancelled, Expired, Failed, Requeued
+from shared.domain.job import Job, JobStatus, NewJob, ResolvedRequest, new_job_id
+from shared.domain.lease import Lease
+from shared.domain.sampling import SamplingParams
+from shared.domain.wake_up import WakeUp
 from shared.errors import StoreUnavailable
-from shared.events import Cancelled, Expired, Failed, Requeued
-from shared.job import Job, JobStatus, NewJob, ResolvedRequest, new_job_id
-from shared.job_store import JobStore
-from shared.lease import Lease
-from shared.queue_score import PROMOTED_AFTER_S
-from shared.reaper import Reaper
-from shared.redis_client import connect
-from shared.ringer import Ringer
-from shared.sampling import SamplingParams
+from shared.store import keys
+from shared.store.append import Append
+from shared.store.job_store import JobStore
+from shared.store.queue_score import PROMOTED_AFTER_S
+from shared.store.redis_client import connect
 from tests.redis_server import RedisServer
 
 MODEL = "model"
@@ -45,17 +45,17 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def ringer(redis_server: RedisServer, redis_client: Redis) -> AsyncIterator[Ringer]:
+async def sender(redis_server: RedisServer, redis_client: Redis) -> AsyncIterator[WakeUpSender]:
     celery = make_celery(redis_server.url)
-    ringer = Ringer(celery, redis_client)
-    yield ringer
-    ringer.close()
+    sender = WakeUpSender(celery, redis_client)
+    yield sender
+    sender.close()
     celery.close()
 
 
 @pytest.fixture
-def reaper(store: JobStore, ringer: Ringer, clock: Clock) -> Reaper:
-    return Reaper(store, ringer, lease_s=3, clock=clock)
+def reaper(store: JobStore, sender: WakeUpSender, clock: Clock) -> Reaper:
+    return Reaper(store, sender, lease_s=3, clock=clock)
 
 
 async def create(store: JobStore, **changes: float | str) -> str:
@@ -68,12 +68,12 @@ async def last_event(store: JobStore, job_id: str) -> object:
     return (await store.entries(job_id))[-1].event
 
 
-async def beat(store: JobStore, running: Iterable[tuple[str, str]] = (), bells: int = 0) -> None:
-    await store.beat("w1.a", steps=0, bells=bells, running=dict(running), stats={})
+async def beat(store: JobStore, running: Iterable[tuple[str, str]] = (), wake_ups: int = 0) -> None:
+    await store.beat("w1.a", steps=0, wake_ups=wake_ups, running=dict(running), stats={})
 
 
 async def test_a_worker_without_a_sign_of_life_loses_its_jobs(
-    store: JobStore, reaper: Reaper, ringer: Ringer, clock: Clock
+    store: JobStore, reaper: Reaper, sender: WakeUpSender, clock: Clock
 ) -> None:
     job_id = await create(store)
     await store.register(LEASE)
@@ -83,7 +83,7 @@ async def test_a_worker_without_a_sign_of_life_loses_its_jobs(
     await reaper.tick()
     assert await last_event(store, job_id) == Requeued("worker_died")
     assert await store.workers() == []
-    assert await ringer.num_waiting(MODEL) == 1
+    assert await sender.num_waiting(MODEL) == 1
 
 
 async def test_what_it_did_is_counted(store: JobStore, reaper: Reaper, clock: Clock) -> None:
@@ -95,7 +95,7 @@ async def test_what_it_did_is_counted(store: JobStore, reaper: Reaper, clock: Cl
     assert +reaper.acts == {"expires": 1}
     clock.now = 3.1
     await reaper.tick()
-    assert +reaper.acts == {"expires": 1, "buried": 1, "rung": 1}
+    assert +reaper.acts == {"expires": 1, "buried": 1, "resent": 1}
 
 
 async def test_a_worker_that_beats_keeps_them(store: JobStore, reaper: Reaper, clock: Clock) -> None:
@@ -110,35 +110,35 @@ async def test_a_worker_that_beats_keeps_them(store: JobStore, reaper: Reaper, c
     assert len(await store.workers()) == 1
 
 
-async def test_lost_bells_are_rung_again_after_a_while(
-    store: JobStore, reaper: Reaper, ringer: Ringer, clock: Clock
+async def test_lost_wake_ups_are_sent_again_after_a_while(
+    store: JobStore, reaper: Reaper, sender: WakeUpSender, clock: Clock
 ) -> None:
     for _ in range(3):
         await create(store)
     await store.register(LEASE)
-    await ringer.ring([Bell("job_x", MODEL)])
+    await sender.send([WakeUp("job_x", MODEL)])
     await reaper.tick()
-    assert await ringer.num_waiting(MODEL) == 1  # they may be on their way
+    assert await sender.num_waiting(MODEL) == 1  # they may be on their way
     clock.now = 2.1
     await beat(store)
     await reaper.tick()
-    assert await ringer.num_waiting(MODEL) == 3
+    assert await sender.num_waiting(MODEL) == 3
     clock.now = 4.3
     await beat(store)
     await reaper.tick()
-    assert await ringer.num_waiting(MODEL) == 3
+    assert await sender.num_waiting(MODEL) == 3
 
 
 async def test_a_bell_that_a_worker_holds_is_not_lost(
-    store: JobStore, reaper: Reaper, ringer: Ringer, clock: Clock
+    store: JobStore, reaper: Reaper, sender: WakeUpSender, clock: Clock
 ) -> None:
     await create(store)
     await store.register(LEASE)
     for now in (0.0, 2.1, 4.2):
         clock.now = now
-        await beat(store, bells=1)
+        await beat(store, wake_ups=1)
         await reaper.tick()
-    assert await ringer.num_waiting(MODEL) == 0
+    assert await sender.num_waiting(MODEL) == 0
 
 
 async def test_deadlines_are_kept(store: JobStore, reaper: Reaper) -> None:
@@ -182,7 +182,7 @@ class Upgraded:
         self._store = store
         self._clock = clock
         self._reaper = reaper
-        self.new = replace(LEASE, incarnation="w2.b", name="w2", model_revision="new")
+        self.new = replace(LEASE, worker_instance="w2.b", name="w2", model_revision="new")
         self.job_id = ""
 
     async def begin(self) -> None:
@@ -199,7 +199,7 @@ class Upgraded:
         """A round of duties at that time; what became of the job."""
         self._clock.now = now
         for worker in await self._store.workers():
-            await self._store.beat(worker.incarnation, steps=0, bells=0, running={}, stats={})
+            await self._store.beat(worker.worker_instance, steps=0, wake_ups=0, running={}, stats={})
         await self._reaper.try_tick()
         job = await self._store.get(self.job_id)
         assert job is not None
@@ -269,8 +269,8 @@ async def own_redis() -> AsyncIterator[RedisServer]:
 async def test_a_reaper_that_cannot_write_judges_nobody(own_redis: RedisServer, clock: Clock) -> None:
     """Nor can the workers: their silence begins to count when the disk has room again."""
     client, celery = connect(own_redis.url, timeout_s=5), make_celery(own_redis.url)
-    store, ringer = JobStore(client), Ringer(celery, client)
-    reaper = Reaper(store, ringer, lease_s=3, clock=clock)
+    store, sender = JobStore(client), WakeUpSender(celery, client)
+    reaper = Reaper(store, sender, lease_s=3, clock=clock)
     await store.register(LEASE)
     await reaper.tick()
     own_redis.fill_disk()
@@ -285,7 +285,7 @@ async def test_a_reaper_that_cannot_write_judges_nobody(own_redis: RedisServer, 
     clock.now = 6.2
     await reaper.try_tick()
     assert await store.workers() == []
-    ringer.close()
+    sender.close()
     celery.close()
     await client.aclose()
 
@@ -321,10 +321,10 @@ async def test_one_that_waited_for_an_hour_goes_on_in_the_next_class(
 
 
 async def test_a_reaper_that_cannot_reach_redis_judges_nobody(
-    store: JobStore, ringer: Ringer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, sender: WakeUpSender, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.register(LEASE)
-    reaper = Reaper(store, ringer, lease_s=3, clock=clock)
+    reaper = Reaper(store, sender, lease_s=3, clock=clock)
     await reaper.tick()
     with monkeypatch.context() as patch:
         patch.setattr(store, "survey", _unreachable)

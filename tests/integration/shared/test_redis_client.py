@@ -8,11 +8,11 @@ import pytest
 import uvloop
 from redis.asyncio import Redis
 
+from shared.domain.job import NewJob, new_job_id
 from shared.errors import StoreUnavailable
-from shared.job import NewJob, new_job_id
-from shared.job_store import JobStore
-from shared.redis_client import connect, unavailable_as_error
-from tests.acceptance.faults.proxy import Proxy
+from shared.store.job_store import JobStore
+from shared.store.redis_client import connect, unavailable_as_error
+from tests.acceptance.faults.harness.proxy import Proxy
 from tests.redis_server import RedisServer
 
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 from redis.asyncio import Redis
 
-from shared import keys
+from shared.domain.job import Accepted
+from shared.domain.request_key import RequestKey
 from shared.errors import KeyReused, StoreUnavailable
-from shared.job import Accepted
-from shared.job_store import JobStore
-from shared.request_key import RequestKey
+from shared.store import keys
+from shared.store.job_store import JobStore
 from tests.integration.shared.test_job_store import new_job
 from tests.integration.workers.lossy_store import LossyStore
 
@@ -73,10 +73,10 @@ async def test_a_job_keeps_a_bounded_number_of_keys(store: JobStore, redis_clien
     await store.create(job)
     for number in range(40):
         await store.bind(RequestKey.of(str(number), "owner", "/v1/jobs/x/cancel", None), job.id)
-    assert len(await redis_client.keys(keys.request("*"))) == 16
+    assert len(await redis_client.keys(keys.idempotency("*"))) == 16
     await store.cancel(job.id, "client")
     await store.forget(job.id)
-    assert await redis_client.keys(keys.request("*")) == []
+    assert await redis_client.keys(keys.idempotency("*")) == []
 
 
 async def test_a_job_given_up_frees_its_key(store: JobStore) -> None:
@@ -101,6 +101,6 @@ async def test_a_key_whose_job_is_gone_is_free(store: JobStore, redis_client: Re
 async def test_nothing_of_the_request_is_stored_in_a_key(store: JobStore, redis_client: Redis) -> None:
     secret = RequestKey.of("sesame", "owner", "/v1/jobs", {"prompt": "open"})
     await store.create(replace(new_job(), key=secret))
-    name = (await redis_client.keys(keys.request("*")))[0]
+    name = (await redis_client.keys(keys.idempotency("*")))[0]
     stored = str(name) + str(await redis_client.get(name))
     assert "sesame" not in stored and "open" not in stored

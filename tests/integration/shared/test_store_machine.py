@@ -19,17 +19,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from redis.asyncio import Redis
 
-from api import follower
-from shared import keys
-from shared.bell import Bell
+from api.streaming import subscription as subscription
+from shared.cluster.reaper import Reaper
+from shared.cluster.wake_up_sender import WakeUpSender
+from shared.domain.events import CancelReason
+from shared.domain.job import Priority
+from shared.domain.request_key import RequestKey
+from shared.domain.wake_up import WakeUp
 from shared.errors import KeyReused, StoreUnavailable
-from shared.events import CancelReason
-from shared.job import Priority
-from shared.job_store import JobStore
-from shared.reaper import Reaper
-from shared.redis_client import connect
-from shared.request_key import RequestKey
-from shared.ringer import Ringer
+from shared.store import keys
+from shared.store.job_store import JobStore
+from shared.store.redis_client import connect
 from tests.integration.shared.machine.faulty_store import Fault, FaultyStore
 from tests.integration.shared.machine.plan import MODEL, REVISION, Deadlined, Plan
 from tests.integration.shared.machine.readers import Replica
@@ -49,17 +49,17 @@ numbers = st.integers(0, 11)
 pairs = st.integers(0, 1)
 
 
-class _Bells(Ringer):
+class _WakeUps(WakeUpSender):
     """Bells that nobody hears: workers here claim by themselves."""
 
     def __init__(self) -> None:
-        self.rung: list[Bell] = []
+        self.sent: list[WakeUp] = []
 
-    async def ring(self, bells: Iterable[Bell]) -> None:
-        self.rung += bells
+    async def send(self, wake_ups: Iterable[WakeUp]) -> None:
+        self.sent += wake_ups
 
     async def num_waiting(self, model: str) -> int:
-        return sum(bell.model == model for bell in self.rung)
+        return sum(wake_up.model == model for wake_up in self.sent)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -76,7 +76,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.plans: dict[str, Plan] = {}
         self.workers = [MachineWorker(name, self.store, self.plans) for name in ("a", "b")]
-        self.reapers = [Reaper(self.store, _Bells(), lease_s=3, clock=lambda: self.now) for _ in range(2)]
+        self.reapers = [Reaper(self.store, _WakeUps(), lease_s=3, clock=lambda: self.now) for _ in range(2)]
         self.replica = Replica(self.truth, lambda: self.now, self.wait)
         self.heard = self.redis.pubsub()
         self.copies: list[RedisCopy] = []
@@ -137,7 +137,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     async def _create(self, plan: Plan, text: str, asked: int, fault: Fault) -> None:
         key = RequestKey.of(text, "owner", "/v1/jobs", {"asked": asked}) if text else None
-        held = await self.redis.get(keys.request(key.name)) if key else None
+        held = await self.redis.get(keys.idempotency(key.name)) if key else None
         new = replace(plan.new_job(), key=key)
         for _ in range(2):
             self.store.fault, fault = fault, "none"
@@ -222,11 +222,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.do(self._publish(self.workers[worker]), fault)
 
     async def _publish(self, worker: MachineWorker) -> None:
-        """Nobody but the holder writes."""
+        """Nobody but the claim token writes."""
         others = {
             running.job.id: await self.truth.entries(running.job.id)
             for word, running in worker.jobs.items()
-            if await self.redis.hget(keys.job(running.job.id), "holder") != word
+            if await self.redis.hget(keys.job(running.job.id), "claim_token") != word
         }
         try:
             await worker.publish()
@@ -248,13 +248,13 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(worker=pairs)
     def kill(self, worker: int) -> None:
-        self.dead.append(self.workers[worker].incarnation)
+        self.dead.append(self.workers[worker].worker_instance)
         self.workers[worker].die()
 
     @rule(which=st.sampled_from([(0,), (1,), (0, 1)]), revision=st.sampled_from([REVISION, "next"]))
     def upgrade(self, which: tuple[int, ...], revision: str) -> None:
         for worker in which:
-            self.dead.append(self.workers[worker].incarnation)
+            self.dead.append(self.workers[worker].worker_instance)
             self.workers[worker].upgrade(revision)
 
     @rule(fault=faults)
@@ -367,8 +367,8 @@ class StoreMachine(RuleBasedStateMachine):
 @pytest.mark.timeout(max(600, _EXAMPLES))
 def test_nothing_is_lost_whatever_happens(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     # So small that these streams are read in pages, and readers fall behind.
-    monkeypatch.setattr(follower, "MAX_PAGE", 3)
-    monkeypatch.setattr(follower, "MAX_UNREAD_BYTES", 1200)
+    monkeypatch.setattr(subscription, "MAX_PAGE", 3)
+    monkeypatch.setattr(subscription, "MAX_UNREAD_BYTES", 1200)
 
     class Here(StoreMachine):
         url = redis_server.url

@@ -9,9 +9,9 @@ import pytest
 from celery import Celery
 from redis.asyncio import Redis
 
-from shared.celery_app import make_celery
-from shared.job_store import JobStore
-from shared.ringer import Ringer
+from shared.cluster.celery_app import make_celery
+from shared.cluster.wake_up_sender import WakeUpSender
+from shared.store.job_store import JobStore
 from tests.integration.workers.harness import Jobs
 from tests.integration.workers.lossy_store import LossyStore
 from tests.integration.workers.processes import Workers
@@ -29,10 +29,10 @@ def lossy(store: JobStore) -> LossyStore:
 
 
 @pytest.fixture
-async def ringer(celery: Celery, redis_client: Redis) -> AsyncIterator[Ringer]:
-    ringer = Ringer(celery, redis_client)
-    yield ringer
-    ringer.close()
+async def sender(celery: Celery, redis_client: Redis) -> AsyncIterator[WakeUpSender]:
+    sender = WakeUpSender(celery, redis_client)
+    yield sender
+    sender.close()
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def workers(redis_server: RedisServer, redis_client: Redis) -> Iterator[Workers]
 
 @pytest.fixture
 def celery(redis_server: RedisServer) -> Iterator[Celery]:
-    """What the API and people use: it sends bells and remote control."""
+    """What the API and people use: it sends wake-ups and remote control."""
     app = make_celery(redis_server.url)
     yield app
     app.close()

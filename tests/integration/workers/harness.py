@@ -7,17 +7,17 @@ import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
-from shared.events import Entry, Event, Output
-from shared.job import Job, NewJob, Priority, new_job_id
-from shared.job_store import JobStore
-from shared.lease import Lease
-from shared.ringer import Ringer
+from shared.cluster.wake_up_sender import WakeUpSender
+from shared.domain.events import Entry, Event, Output
+from shared.domain.job import Job, NewJob, Priority, new_job_id
+from shared.domain.lease import Lease
+from shared.store.job_store import JobStore
 from tests.scripted_backend import ScriptedEngine, scripted_resolve
 from workers.backends.local import LocalBackend
-from workers.claimer import Claimer
-from workers.held_bell import Delivery, HeldBell
-from workers.transcript import Transcript
-from workers.worker import Worker
+from workers.celery_app.pending_task import Delivery, PendingTask
+from workers.runtime.claimer import Claimer
+from workers.runtime.transcript import Transcript
+from workers.runtime.worker import Worker
 
 MODEL = "scripted"
 WAIT_S = 10.0
@@ -90,23 +90,23 @@ class Jobs:
 
 
 class CelerySide:
-    """Delivers bells as the pool does, and writes down what Celery would be told."""
+    """Delivers wake-ups as the pool does, and writes down what Celery would be told."""
 
     def __init__(self) -> None:
         self._pids = itertools.count(1)
         self.told: dict[int, list[Any]] = {}
 
-    def bell(self, job_id: str, worker: Worker | Claimer) -> HeldBell:
+    def wake_up(self, job_id: str, worker: Worker | Claimer) -> PendingTask:
         pid = next(self._pids)
         told = self.told[pid] = []
-        bell = HeldBell(
+        wake_up = PendingTask(
             pid=pid, job_id=job_id, post=_call, forget=lambda: None, on_terminate=lambda _: None
         )  # fmt: skip
-        bell.deliver(
+        wake_up.deliver(
             Delivery(lambda *_: told.append("accepted"), lambda outcome: told.append(_plain(outcome)))
         )
-        worker.hold(bell)
-        return bell
+        worker.hold(wake_up)
+        return wake_up
 
 
 def _call(call: Callable[..., object], *args: Any) -> None:
@@ -124,7 +124,7 @@ class Harness:
     def __init__(
         self,
         store: JobStore,
-        ringer: Ringer,
+        sender: WakeUpSender,
         *,
         name: str = "w1",
         slots: int = 4,
@@ -141,7 +141,7 @@ class Harness:
         self.is_told_to_drain = asyncio.Event()
         self.worker = Worker(
             store,
-            ringer,
+            sender,
             lease,
             self.backend,
             lease_s=3,
@@ -161,17 +161,17 @@ class Harness:
             await self.worker.drain()
         await self._running
 
-    def ring(self, job_id: str) -> HeldBell:
-        return self.celery.bell(job_id, self.worker)
+    def send(self, job_id: str) -> PendingTask:
+        return self.celery.wake_up(job_id, self.worker)
 
-    async def told(self, bell: HeldBell, num: int = 2) -> list[Any]:
-        """What Celery was told of a bell, once it is as much."""
+    async def told(self, wake_up: PendingTask, num: int = 2) -> list[Any]:
+        """What Celery was told of a wake-up, once it is as much."""
 
         async def is_there() -> bool:
-            return len(self.celery.told[bell.pid]) >= num
+            return len(self.celery.told[wake_up.pid]) >= num
 
         await eventually(is_there)
-        return self.celery.told[bell.pid]
+        return self.celery.told[wake_up.pid]
 
 
 def _fail(error: BaseException) -> NoReturn:

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from api.schemas.chat import read_chat
-from shared.events import ChoiceOutput
-from shared.job import ResolvedRequest
-from workers.engine.assembly import make_engine
+from api.dialects.openai_chat.schema import read_chat
+from shared.domain.events import ChoiceOutput
+from shared.domain.job import ResolvedRequest
+from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig, Speculation
 from workers.engine.engine import Engine
-from workers.engine.loader import load_model
-from workers.resolver import Resolver
-from workers.transcript import Transcript
+from workers.engine.loading.loader import load_model
+from workers.requests.resolver import Resolver
+from workers.runtime.transcript import Transcript
 
 PROMPT = [{"role": "user", "content": "count from 1 to 30"}]
 

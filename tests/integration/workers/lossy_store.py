@@ -6,8 +6,8 @@ from collections import Counter
 from typing import Any
 
 from shared.errors import StoreUnavailable
-from shared.job_store import JobStore
-from shared.scripts import ScriptName
+from shared.store.job_store import JobStore
+from shared.store.scripts import ScriptName
 
 
 class LossyStore(JobStore):

@@ -10,8 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from shared.job_store import JobStore
-from shared.lease import WorkerState
+from shared.domain.lease import WorkerState
+from shared.store.job_store import JobStore
 from tests.integration.workers.harness import MODEL, eventually
 
 #: Short enough for tests, long enough for a busy machine to beat in time.

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from shared.bell import Bell
-from shared.job_store import JobStore
-from shared.ringer import Ringer
+from shared.cluster.wake_up_sender import WakeUpSender
+from shared.domain.wake_up import WakeUp
+from shared.store.job_store import JobStore
 from tests.int8 import is_int8_served
 from tests.integration.workers.harness import MODEL, Jobs, eventually
 from tests.redis_server import RedisServer
 from tests.tiny_gguf import write_tiny_gguf
-from workers.engine.assembly import make_engine
+from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig, Quant
-from workers.engine.loader import load_model
-from workers.resolver import Resolver
+from workers.engine.loading.loader import load_model
+from workers.requests.resolver import Resolver
 
 #: Where the CPU has it.
 QUANT: Quant = "int8" if is_int8_served() else "none"
@@ -44,7 +44,7 @@ async def test_a_worker_serves_a_gguf_file_with_int8_weights(
     redis_server: RedisServer,
     store: JobStore,
     jobs: Jobs,
-    ringer: Ringer,
+    sender: WakeUpSender,
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "tiny.gguf"
@@ -62,7 +62,7 @@ async def test_a_worker_serves_a_gguf_file_with_int8_weights(
     }
     with (tmp_path / "log").open("wb") as log:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "workers.entry"], env={**environ, **settings}, stdout=log, stderr=log
+            [sys.executable, "-m", "workers.main"], env={**environ, **settings}, stdout=log, stderr=log
         )
     try:
 
@@ -73,7 +73,7 @@ async def test_a_worker_serves_a_gguf_file_with_int8_weights(
         await eventually(is_there, 40)
         (state,) = await store.workers()
         job_id = await jobs.create(content="Hi", temperature=0, max_tokens=12)
-        await ringer.ring([Bell(job_id, MODEL)])
+        await sender.send([WakeUp(job_id, MODEL)])
         await jobs.ended(job_id, 20)
         assert await jobs.texts(job_id) == [expected(path)]
         assert state.fingerprint is not None and state.fingerprint.quant == QUANT

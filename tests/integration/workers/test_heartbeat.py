@@ -7,31 +7,31 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shared.job_store import JobStore
-from shared.lease import Lease
-from shared.ringer import Ringer
-from shared.worker_report import WorkerReport
+from shared.cluster.wake_up_sender import WakeUpSender
+from shared.domain.lease import Lease
+from shared.domain.worker_report import WorkerReport
+from shared.store.job_store import JobStore
 from tests.integration.workers.harness import MODEL, Jobs
 from tests.scripted_backend import scripted_backend
-from workers.claimer import Claimer
-from workers.crew import Crew
-from workers.heartbeat import Heartbeat
-from workers.lease import LeaseKeeper
-from workers.running import RunningJobs
-from workers.telemetry import Telemetry
+from workers.runtime.claimer import Claimer
+from workers.runtime.heartbeat import Heartbeat
+from workers.runtime.lease import LeaseKeeper
+from workers.runtime.running_job import RunningJobs
+from workers.runtime.task_set import TaskSet
+from workers.runtime.telemetry import Telemetry
 
 
 class Beating:
     """A worker's heartbeat, without the worker: nothing claims here but the test."""
 
-    def __init__(self, store: JobStore, ringer: Ringer, resolver: ThreadPoolExecutor) -> None:
+    def __init__(self, store: JobStore, sender: WakeUpSender, resolver: ThreadPoolExecutor) -> None:
         backend = scripted_backend(slots=4)
         jobs = RunningJobs(backend, Telemetry(), slots=4)
         lease = Lease("", "w", MODEL, "host", 1, "cpu", 4, "scripted-1")
         self.lease = LeaseKeeper(store, lease, jobs)
-        crew = Crew(lambda _: None)
+        task_set = TaskSet(lambda _: None)
         self.claimer = Claimer(
-            store, self.lease, jobs, backend, resolver, resolver, crew, on_begun=lambda: None
+            store, self.lease, jobs, backend, resolver, resolver, task_set, on_begun=lambda: None
         )
         self.heartbeat = Heartbeat(
             store,
@@ -39,7 +39,7 @@ class Beating:
             jobs,
             self.claimer,
             backend,
-            ringer,
+            sender,
             stats=dict,
             report=lambda: WorkerReport({}),
             on_drain=lambda: None,
@@ -47,9 +47,9 @@ class Beating:
 
 
 @pytest.fixture
-def beating(store: JobStore, ringer: Ringer) -> Iterator[Beating]:
+def beating(store: JobStore, sender: WakeUpSender) -> Iterator[Beating]:
     with ThreadPoolExecutor(1) as resolver:
-        yield Beating(store, ringer, resolver)
+        yield Beating(store, sender, resolver)
 
 
 async def test_a_stray_is_given_back_when_it_was_named_twice(

@@ -6,41 +6,41 @@ from pathlib import Path
 
 import pytest
 
-from shared.events import Completed, Queued, Requeued, Resumed, Started
-from shared.job_store import JobStore
-from shared.ringer import Ringer
+from shared.cluster.wake_up_sender import WakeUpSender
+from shared.domain.events import Completed, Queued, Requeued, Resumed, Started
+from shared.store.job_store import JobStore
 from tests.integration.workers.harness import MODEL, Harness, Jobs, eventually
 from tests.integration.workers.lossy_store import LossyStore
 from tests.scripted_backend import scripted_text
 from tests.tiny_chat_model import make_tiny_chat_model
 from workers.backends.local import LocalBackend
-from workers.engine.assembly import make_engine
+from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig
-from workers.engine.loader import load_model
-from workers.resolver import Resolver
+from workers.engine.loading.loader import load_model
+from workers.requests.resolver import Resolver
 
 
 @pytest.mark.parametrize("losses", [0, 2])
 async def test_a_high_job_takes_the_place_of_a_low_one_that_goes_on_afterwards(
-    ringer: Ringer, jobs: Jobs, lossy: LossyStore, losses: int
+    sender: WakeUpSender, jobs: Jobs, lossy: LossyStore, losses: int
 ) -> None:
     low = await jobs.create(1000, priority="low")
-    async with Harness(lossy, ringer, slots=1) as harness:
-        bell = harness.ring(low)
+    async with Harness(lossy, sender, slots=1) as harness:
+        wake_up = harness.send(low)
         await jobs.reached(low, 40)
         lossy.losses["claim"] = losses
         high = await jobs.create(20, seed=2, priority="high")
         assert (await jobs.ended(high)).status == "completed"
         # The publisher asks meanwhile: where the answer to the claim is late or lost, it learns of it first.
-        assert (await harness.told(bell))[1] in {f"{high} completed", f"{low} taken away"}
+        assert (await harness.told(wake_up))[1] in {f"{high} completed", f"{low} taken away"}
         assert not (await jobs.get(low)).is_terminal
-        again = harness.ring(low)
+        again = harness.send(low)
         job = await jobs.ended(low)
         assert await harness.told(again) == ["accepted", f"{low} completed"]
     assert await jobs.life(low) == [
         Queued(),
         Started("w1"),
-        Requeued("parked"),
+        Requeued("preempted"),
         Resumed("w1", attempt=2),
         Completed(prompt_tokens=3),
     ]
@@ -49,17 +49,17 @@ async def test_a_high_job_takes_the_place_of_a_low_one_that_goes_on_afterwards(
         [scripted_text(1, 0, 1000)],
         [scripted_text(2, 0, 20)],
     )
-    assert (job.deaths, job.attempts, job.parked) == (0, 2, 1)
+    assert (job.deaths, job.attempts, job.preempted) == (0, 2, 1)
 
 
 async def test_the_low_job_that_was_accepted_last_is_parked_and_its_slot_is_free_at_once(
-    store: JobStore, ringer: Ringer, jobs: Jobs
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     normal = await jobs.create(4000)
     lows = [await jobs.create(4000, priority="low") for _ in range(2)]
-    async with Harness(store, ringer, slots=3) as harness:
+    async with Harness(store, sender, slots=3) as harness:
         for job_id in (normal, *lows):
-            harness.ring(job_id)
+            harness.send(job_id)
             await jobs.reached(job_id, 32)
         high = await jobs.create(3000, priority="high")
         await jobs.reached(high, 1)
@@ -72,33 +72,35 @@ async def test_the_low_job_that_was_accepted_last_is_parked_and_its_slot_is_free
         assert await store.queue_positions([(MODEL, lows[1])]) == [0]
 
 
-async def test_a_job_that_was_parked_three_times_stays(store: JobStore, ringer: Ringer, jobs: Jobs) -> None:
+async def test_a_job_that_was_parked_three_times_stays(
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
+) -> None:
     low = await jobs.create(1000, priority="low")
-    async with Harness(store, ringer, slots=1) as harness:
+    async with Harness(store, sender, slots=1) as harness:
         for _ in range(3):
-            harness.ring(low)
+            harness.send(low)
             at = sum((await jobs.get(low)).end)
             await jobs.reached(low, at + 32)
             high = await jobs.create(3, priority="high")
             await jobs.ended(high)
-        harness.ring(low)
+        harness.send(low)
         last = await jobs.create(3, priority="high")
-        harness.ring(last)
+        harness.send(last)
         job = await jobs.ended(low, within_s=40)
-        assert (job.status, job.parked, job.deaths, job.attempts) == ("completed", 3, 0, 4)
+        assert (job.status, job.preempted, job.deaths, job.attempts) == ("completed", 3, 0, 4)
         await jobs.ended(last)
-    assert (await jobs.life(low)).count(Requeued("parked")) == 3
+    assert (await jobs.life(low)).count(Requeued("preempted")) == 3
     assert await jobs.texts(low) == [scripted_text(1, 0, 1000)]
 
 
 async def test_a_normal_job_parks_nothing_and_a_normal_one_is_not_parked(
-    store: JobStore, ringer: Ringer, jobs: Jobs
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     low = await jobs.create(4000, priority="low")
     normal = await jobs.create(4000)
-    async with Harness(store, ringer, slots=2) as harness:
+    async with Harness(store, sender, slots=2) as harness:
         for job_id in (low, normal):
-            harness.ring(job_id)
+            harness.send(job_id)
         for job_id in (low, normal):
             await jobs.reached(job_id, 32)
         waiting = await jobs.create(3)
@@ -114,11 +116,11 @@ async def test_a_normal_job_parks_nothing_and_a_normal_one_is_not_parked(
 
 
 async def test_a_high_job_that_is_cancelled_meanwhile_parks_nothing(
-    store: JobStore, ringer: Ringer, jobs: Jobs
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     low = await jobs.create(500, priority="low")
-    async with Harness(store, ringer, slots=1) as harness:
-        harness.ring(low)
+    async with Harness(store, sender, slots=1) as harness:
+        harness.send(low)
         await jobs.reached(low, 40)
         await store.cancel(await jobs.create(3, priority="high"), "client")
 
@@ -126,11 +128,11 @@ async def test_a_high_job_that_is_cancelled_meanwhile_parks_nothing(
             return (await jobs.get(low)).is_terminal
 
         await eventually(is_over, within_s=40)
-    assert Requeued("parked") not in await jobs.life(low)
+    assert Requeued("preempted") not in await jobs.life(low)
 
 
 async def test_a_real_model_makes_the_same_text_when_it_is_parked(
-    store: JobStore, ringer: Ringer, jobs: Jobs, tmp_path: Path
+    store: JobStore, sender: WakeUpSender, jobs: Jobs, tmp_path: Path
 ) -> None:
     directory = make_tiny_chat_model(tmp_path / "tiny")
 
@@ -151,15 +153,15 @@ async def test_a_real_model_makes_the_same_text_when_it_is_parked(
             seed=7, priority="low", max_tokens=900, temperature=1.0, logit_bias={"2": -100}
         )
 
-    async with Harness(store, ringer, slots=1, backend=backend()) as harness:
-        whole, parked = await low(), await low()
-        harness.ring(whole)
+    async with Harness(store, sender, slots=1, backend=backend()) as harness:
+        whole, preempted = await low(), await low()
+        harness.send(whole)
         await jobs.ended(whole, within_s=30)
-        harness.ring(parked)
-        await jobs.reached(parked, 40)
+        harness.send(preempted)
+        await jobs.reached(preempted, 40)
         high = await jobs.create(priority="high", max_tokens=20)
         await jobs.ended(high)
-        harness.ring(parked)
-        await jobs.ended(parked, within_s=60)
-    assert Requeued("parked") in await jobs.life(parked)
-    assert await jobs.texts(parked) == await jobs.texts(whole)
+        harness.send(preempted)
+        await jobs.ended(preempted, within_s=60)
+    assert Requeued("preempted") in await jobs.life(preempted)
+    assert await jobs.texts(preempted) == await jobs.texts(whole)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from redis.asyncio import Redis
 
-from shared import worker_report as families
-from shared.census import take_census
-from shared.histogram import HistogramReading
-from shared.job_store import JobStore
-from shared.ringer import Ringer
-from shared.worker_report import FAMILIES, Measured, WorkerReport
+from shared.cluster.cluster_stats import read_cluster_stats
+from shared.cluster.wake_up_sender import WakeUpSender
+from shared.domain import worker_report as families
+from shared.domain.histogram import HistogramReading
+from shared.domain.worker_report import FAMILIES, Measured, WorkerReport
+from shared.store.job_store import JobStore
 from tests.integration.workers.harness import Harness, Jobs, eventually
 
 
@@ -18,7 +18,7 @@ async def report_of(redis: Redis, store: JobStore, *, claims: int) -> WorkerRepo
     found: list[WorkerReport] = []
 
     async def is_there() -> bool:
-        reports = (await take_census(redis, store, [])).reports.values()
+        reports = (await read_cluster_stats(redis, store, [])).reports.values()
         found[:] = [
             report
             for report in reports
@@ -43,13 +43,13 @@ def has_risen(before: Measured, after: Measured) -> bool:
 
 
 async def test_counters_rise_with_the_work(
-    redis_client: Redis, store: JobStore, ringer: Ringer, jobs: Jobs
+    redis_client: Redis, store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
-    async with Harness(store, ringer) as harness:
+    async with Harness(store, sender) as harness:
         reports = []
         for claims in (1, 2):
             job_id = await jobs.create(length=5)
-            harness.ring(job_id)
+            harness.send(job_id)
             await jobs.ended(job_id)
             reports.append(await report_of(redis_client, store, claims=claims))
     first, second = reports

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from shared.events import ChoiceOutput
-from shared.job import ResolvedRequest
-from shared.sampling import SamplingParams
+from shared.domain.events import ChoiceOutput
+from shared.domain.job import ResolvedRequest
+from shared.domain.sampling import SamplingParams
 from tests.features import NAMES, PLAIN, features
 from tests.integration.workers.lone_worker import LoneWorker
 from tests.tiny_chat_model import make_tiny_chat_model
-from workers.engine.assembly import make_engine
+from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig
-from workers.engine.drafter import Drafter
-from workers.engine.loader import load_model
+from workers.engine.loading.loader import load_model
+from workers.engine.scheduling.drafter import Drafter
 
 #: Continuations that share the batch: so few that there is room for guesses.
 NUM_TOGETHER = 4

@@ -10,8 +10,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from shared.domain.events import ChoiceOutput
 from shared.errors import RequestError
-from shared.events import ChoiceOutput
 from tests.features import END, ONE, PERSON
 from tests.integration.workers.lone_worker import LoneWorker
 from tests.tiny_chat_model import make_tiny_chat_model

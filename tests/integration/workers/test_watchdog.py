@@ -8,32 +8,32 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from redis.asyncio import Redis
 
-from shared.bell import Bell
-from shared.job_store import JobStore
-from shared.lease import Lease
-from shared.ringer import Ringer
+from shared.cluster.wake_up_sender import WakeUpSender
+from shared.domain.lease import Lease
+from shared.domain.wake_up import WakeUp
+from shared.store.job_store import JobStore
 from tests.integration.workers.harness import MODEL, CelerySide, Jobs
 from tests.scripted_backend import scripted_backend
-from workers.claimer import Claimer
-from workers.crew import Crew
-from workers.lease import LeaseKeeper
-from workers.running import RunningJob, RunningJobs
-from workers.telemetry import Telemetry
-from workers.watchdog import MAX_IDLE_LOOKS, Watchdog, WorkerIdle
+from workers.runtime.claimer import Claimer
+from workers.runtime.lease import LeaseKeeper
+from workers.runtime.running_job import RunningJob, RunningJobs
+from workers.runtime.task_set import TaskSet
+from workers.runtime.telemetry import Telemetry
+from workers.runtime.watchdog import MAX_IDLE_LOOKS, Watchdog, WorkerIdle
 
 
 class Idle:
     """A worker whose claimer does nothing but what the test does."""
 
-    def __init__(self, store: JobStore, ringer: Ringer, resolver: ThreadPoolExecutor) -> None:
+    def __init__(self, store: JobStore, sender: WakeUpSender, resolver: ThreadPoolExecutor) -> None:
         backend = scripted_backend(slots=1)
         self.jobs = RunningJobs(backend, Telemetry(), slots=1)
         self.lease = LeaseKeeper(store, Lease("", "w", MODEL, "host", 1, "cpu", 1, "scripted-1"), self.jobs)
-        crew = Crew(lambda _: None)
+        task_set = TaskSet(lambda _: None)
         self.claimer = Claimer(
-            store, self.lease, self.jobs, backend, resolver, resolver, crew, on_begun=lambda: None
+            store, self.lease, self.jobs, backend, resolver, resolver, task_set, on_begun=lambda: None
         )
-        self.watchdog = Watchdog(store, ringer, self.jobs, self.claimer, model=MODEL)
+        self.watchdog = Watchdog(store, sender, self.jobs, self.claimer, model=MODEL)
 
     async def look(self, times: int) -> None:
         for _ in range(times):
@@ -47,13 +47,13 @@ class Idle:
         return False
 
     def hold(self, job_id: str) -> None:
-        CelerySide().bell(job_id, self.claimer)
+        CelerySide().wake_up(job_id, self.claimer)
 
 
 @pytest.fixture
-def idle(store: JobStore, ringer: Ringer) -> Iterator[Idle]:
+def idle(store: JobStore, sender: WakeUpSender) -> Iterator[Idle]:
     with ThreadPoolExecutor(1) as resolver:
-        yield Idle(store, ringer, resolver)
+        yield Idle(store, sender, resolver)
 
 
 async def test_a_worker_that_holds_a_bell_and_claims_nothing_ends(jobs: Jobs, idle: Idle) -> None:
@@ -62,8 +62,8 @@ async def test_a_worker_that_holds_a_bell_and_claims_nothing_ends(jobs: Jobs, id
     assert await idle.is_ended_by_the_next_look()
 
 
-async def test_a_worker_that_takes_no_bell_ends(jobs: Jobs, ringer: Ringer, idle: Idle) -> None:
-    await ringer.ring([Bell(await jobs.create(), MODEL)])
+async def test_a_worker_that_takes_no_bell_ends(jobs: Jobs, sender: WakeUpSender, idle: Idle) -> None:
+    await sender.send([WakeUp(await jobs.create(), MODEL)])
     await idle.look(MAX_IDLE_LOOKS - 1)
     assert await idle.is_ended_by_the_next_look()
 
@@ -71,7 +71,7 @@ async def test_a_worker_that_takes_no_bell_ends(jobs: Jobs, ringer: Ringer, idle
 async def test_nothing_to_claim_is_no_reason(jobs: Jobs, idle: Idle) -> None:
     idle.hold("job_of_another_time")
     await idle.look(2 * MAX_IDLE_LOOKS)
-    idle.claimer.withdraw(idle.claimer.bells[0])
+    idle.claimer.withdraw(idle.claimer.wake_ups[0])
     await jobs.create()  # and nobody rang
     await idle.look(2 * MAX_IDLE_LOOKS)
 

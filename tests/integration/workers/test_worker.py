@@ -1,4 +1,4 @@
-"""One worker from the bell to the terminal event, against real Redis, with a scripted engine."""
+"""One worker from the wake-up to the terminal event, against real Redis, with a scripted engine."""
 
 from __future__ import annotations
 
@@ -9,14 +9,24 @@ from dataclasses import replace
 import pytest
 from redis.asyncio import Redis
 
-from shared import keys
-from shared.constraint import Constraint
+from shared.cluster.wake_up_sender import WakeUpSender
+from shared.domain.constraint import Constraint
+from shared.domain.events import (
+    Cancelled,
+    Completed,
+    Failed,
+    Incomplete,
+    Output,
+    Queued,
+    Requeued,
+    Resumed,
+    Started,
+)
+from shared.domain.job import Job, ResolvedRequest
+from shared.domain.lease import Lease
 from shared.errors import ErrorInfo, invalid_request
-from shared.events import Cancelled, Completed, Failed, Incomplete, Output, Queued, Requeued, Resumed, Started
-from shared.job import Job, ResolvedRequest
-from shared.job_store import JobStore
-from shared.lease import Lease
-from shared.ringer import Ringer
+from shared.store import keys
+from shared.store.job_store import JobStore
 from tests.integration.workers.harness import MODEL, WAIT_S, CelerySide, Harness, Jobs, eventually
 from tests.integration.workers.lossy_store import LossyStore
 from tests.scripted_backend import (
@@ -27,52 +37,54 @@ from tests.scripted_backend import (
     scripted_resolve,
     scripted_text,
 )
-from workers import publisher
 from workers.backends.local import LocalBackend
-from workers.heartbeat import BackendStalled
-from workers.watchdog import WorkerIdle
-from workers.worker import Worker
+from workers.runtime import publisher
+from workers.runtime.heartbeat import BackendStalled
+from workers.runtime.watchdog import WorkerIdle
+from workers.runtime.worker import Worker
 
 #: Another worker, whose part the test plays.
 OTHER = Lease("w0.a", "w0", MODEL, "host", 1, "cpu", 4, "scripted-1")
 
 
 async def test_a_job_goes_from_the_bell_to_its_terminal_event(
-    store: JobStore, ringer: Ringer, jobs: Jobs
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     job_id = await jobs.create(5)
-    async with Harness(store, ringer) as harness:
-        bell = harness.ring(job_id)
+    async with Harness(store, sender) as harness:
+        wake_up = harness.send(job_id)
         job = await jobs.ended(job_id)
-        assert await harness.told(bell) == ["accepted", f"{job_id} completed"]
+        assert await harness.told(wake_up) == ["accepted", f"{job_id} completed"]
     assert await jobs.life(job_id) == [Queued(), Started("w1"), Completed(prompt_tokens=3)]
     assert await jobs.texts(job_id) == [scripted_text(1, 0, 5)]
     assert (job.status, job.worker, job.prompt_tokens, job.end) == ("completed", "w1", 3, (5,))
     assert job.resolved is not None and job.resolved.sampling.seed == 1
 
 
-async def test_the_token_limit_makes_it_incomplete(store: JobStore, ringer: Ringer, jobs: Jobs) -> None:
+async def test_the_token_limit_makes_it_incomplete(store: JobStore, sender: WakeUpSender, jobs: Jobs) -> None:
     job_id = await jobs.create(50, max_tokens=7)
-    async with Harness(store, ringer) as harness:
-        harness.ring(job_id)
+    async with Harness(store, sender) as harness:
+        harness.send(job_id)
         await jobs.ended(job_id)
     assert (await jobs.life(job_id))[-1] == Incomplete(prompt_tokens=3)
     assert await jobs.texts(job_id) == [scripted_text(1, 0, 7)]
 
 
-async def test_each_choice_has_draws_of_its_own(store: JobStore, ringer: Ringer, jobs: Jobs) -> None:
+async def test_each_choice_has_draws_of_its_own(store: JobStore, sender: WakeUpSender, jobs: Jobs) -> None:
     job_id = await jobs.create(6, n=3)
-    async with Harness(store, ringer) as harness:
-        harness.ring(job_id)
+    async with Harness(store, sender) as harness:
+        harness.send(job_id)
         await jobs.ended(job_id)
     assert await jobs.texts(job_id) == [scripted_text(1, choice, 6) for choice in range(3)]
 
 
-async def test_jobs_share_the_batch_up_to_the_slots(store: JobStore, ringer: Ringer, jobs: Jobs) -> None:
+async def test_jobs_share_the_batch_up_to_the_slots(
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
+) -> None:
     job_ids = [await jobs.create(20, seed=seed) for seed in range(9)]
-    async with Harness(store, ringer, slots=4) as harness:
+    async with Harness(store, sender, slots=4) as harness:
         for job_id in job_ids:
-            harness.ring(job_id)
+            harness.send(job_id)
         for seed, job_id in enumerate(job_ids):
             await jobs.ended(job_id)
             assert await jobs.texts(job_id) == [scripted_text(seed, 0, 20)]
@@ -81,22 +93,26 @@ async def test_jobs_share_the_batch_up_to_the_slots(store: JobStore, ringer: Rin
     assert stats["batch_mean"] > 2
 
 
-async def test_a_bell_too_many_is_acknowledged_at_once(store: JobStore, ringer: Ringer, jobs: Jobs) -> None:
+async def test_a_bell_too_many_is_acknowledged_at_once(
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
+) -> None:
     job_id = await jobs.create(5)
-    async with Harness(store, ringer) as harness:
-        bells = [harness.ring(job_id) for _ in range(3)]
-        told = [await harness.told(bell, num) for bell, num in zip(bells, (2, 1, 1), strict=True)]
+    async with Harness(store, sender) as harness:
+        wake_ups = [harness.send(job_id) for _ in range(3)]
+        told = [await harness.told(wake_up, num) for wake_up, num in zip(wake_ups, (2, 1, 1), strict=True)]
     assert told == [["accepted", f"{job_id} completed"], ["nothing waited"], ["nothing waited"]]
 
 
-async def test_a_request_that_cannot_be_read_fails_alone(store: JobStore, ringer: Ringer, jobs: Jobs) -> None:
+async def test_a_request_that_cannot_be_read_fails_alone(
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
+) -> None:
     good = await jobs.create(20)
     bad = await jobs.create(content="word " * CONTEXT_LENGTH)
-    async with Harness(store, ringer) as harness:
-        harness.ring(good)
-        bell = harness.ring(bad)
+    async with Harness(store, sender) as harness:
+        harness.send(good)
+        wake_up = harness.send(bad)
         await jobs.ended(bad)
-        assert await harness.told(bell) == ["accepted", f"failed: {bad} context_length_exceeded"]
+        assert await harness.told(wake_up) == ["accepted", f"failed: {bad} context_length_exceeded"]
         await jobs.ended(good)
     event = (await jobs.life(bad))[-1]
     assert isinstance(event, Failed)
@@ -105,14 +121,14 @@ async def test_a_request_that_cannot_be_read_fails_alone(store: JobStore, ringer
 
 
 async def test_what_breaks_while_reading_a_request_fails_that_job(
-    store: JobStore, ringer: Ringer, jobs: Jobs
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     bad = await jobs.create(messages=[7])
     job_id = await jobs.create()
-    async with Harness(store, ringer) as harness:
-        harness.ring(bad)
+    async with Harness(store, sender) as harness:
+        harness.send(bad)
         await jobs.ended(bad)
-        harness.ring(job_id)
+        harness.send(job_id)
         assert (await jobs.ended(job_id)).status == "completed"
     event = (await jobs.life(bad))[-1]
     assert isinstance(event, Failed)
@@ -120,15 +136,15 @@ async def test_what_breaks_while_reading_a_request_fails_that_job(
 
 
 async def test_a_job_that_had_a_worker_before_is_continued(
-    store: JobStore, ringer: Ringer, jobs: Jobs
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     job_id = await jobs.create(300, n=2)
-    async with Harness(store, ringer, name="first") as harness:
-        harness.ring(job_id)
+    async with Harness(store, sender, name="first") as harness:
+        harness.send(job_id)
         await jobs.reached(job_id, 20)
     assert (await jobs.get(job_id)).status == "queued"
-    async with Harness(store, ringer, name="second") as harness:
-        harness.ring(job_id)
+    async with Harness(store, sender, name="second") as harness:
+        harness.send(job_id)
         await jobs.ended(job_id)
     assert await jobs.life(job_id) == [
         Queued(),
@@ -144,7 +160,7 @@ REGEX = {"kind": "regex", "text": "a+", "field": "structured_outputs.regex"}
 
 
 async def test_a_constraint_that_takes_long_holds_up_nobody_else(
-    store: JobStore, ringer: Ringer, jobs: Jobs
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     go_on = threading.Event()
 
@@ -154,9 +170,9 @@ async def test_a_constraint_that_takes_long_holds_up_nobody_else(
             super().prepare(request)
 
     constrained, plain = await jobs.create(5, constraint=REGEX), await jobs.create(20)
-    async with Harness(store, ringer, kind=Slow) as harness:
-        harness.ring(constrained)
-        harness.ring(plain)
+    async with Harness(store, sender, kind=Slow) as harness:
+        harness.send(constrained)
+        harness.send(plain)
         assert (await jobs.ended(plain)).status == "completed"
         assert (await jobs.get(constrained)).status == "in_progress"
         go_on.set()
@@ -165,7 +181,7 @@ async def test_a_constraint_that_takes_long_holds_up_nobody_else(
 
 
 async def test_a_constraint_that_is_refused_fails_its_job(
-    store: JobStore, ringer: Ringer, jobs: Jobs
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     class Refusing(ScriptedEngine):
         def prepare(self, request: ResolvedRequest) -> None:
@@ -174,8 +190,8 @@ async def test_a_constraint_that_is_refused_fails_its_job(
             raise invalid_request("no", param=constraint.field, code="invalid_grammar")
 
     job_id = await jobs.create(5, constraint=REGEX)
-    async with Harness(store, ringer, kind=Refusing) as harness:
-        harness.ring(job_id)
+    async with Harness(store, sender, kind=Refusing) as harness:
+        harness.send(job_id)
         await jobs.ended(job_id)
         assert harness.engine.seen == []
     event = (await jobs.life(job_id))[-1]
@@ -188,12 +204,12 @@ async def test_a_constraint_that_is_refused_fails_its_job(
 
 
 async def test_who_goes_on_with_a_constraint_prepares_it_too(
-    store: JobStore, ringer: Ringer, jobs: Jobs
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     job_id = await jobs.create(300, constraint=REGEX)
     for name in ("first", "second"):
-        async with Harness(store, ringer, name=name) as harness:
-            harness.ring(job_id)
+        async with Harness(store, sender, name=name) as harness:
+            harness.send(job_id)
             await (jobs.reached(job_id, 20) if name == "first" else jobs.ended(job_id))
             (prepared,) = harness.engine.prepared
             assert prepared.sampling.constraint == Constraint.decode(REGEX)
@@ -221,12 +237,12 @@ def set_pace(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 
 async def test_steps_that_follow_soon_go_to_the_stream_together(
-    store: JobStore, ringer: Ringer, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, sender: WakeUpSender, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_pace(monkeypatch, 60.0)
     job_id = await jobs.create(30)
-    async with Harness(store, ringer) as harness:
-        harness.ring(job_id)
+    async with Harness(store, sender) as harness:
+        harness.send(job_id)
         await jobs.ended(job_id)
     ends = [entry.end for entry in await jobs.entries(job_id) if isinstance(entry.event, Output)]
     assert len(ends) <= 2 and ends[-1] == (30,)
@@ -234,25 +250,25 @@ async def test_steps_that_follow_soon_go_to_the_stream_together(
 
 
 async def test_what_waits_for_its_turn_needs_no_further_news(
-    store: JobStore, ringer: Ringer, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, sender: WakeUpSender, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_pace(monkeypatch, 0.1)
     job_id = await jobs.create(30)
-    async with Harness(store, ringer, kind=PausingEngine) as harness:
+    async with Harness(store, sender, kind=PausingEngine) as harness:
         assert isinstance(harness.engine, PausingEngine)
-        harness.ring(job_id)
+        harness.send(job_id)
         await jobs.reached(job_id, 10)
         harness.engine.may_go_on.set()
 
 
 async def test_a_drain_writes_what_waits_for_its_turn(
-    store: JobStore, ringer: Ringer, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, sender: WakeUpSender, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_pace(monkeypatch, 60.0)
     job_id = await jobs.create(1000)
-    async with Harness(store, ringer, kind=PausingEngine) as harness:
+    async with Harness(store, sender, kind=PausingEngine) as harness:
         assert isinstance(harness.engine, PausingEngine)
-        harness.ring(job_id)
+        harness.send(job_id)
         assert await asyncio.to_thread(harness.engine.is_pausing.wait, WAIT_S)
         harness.engine.may_go_on.set()
     job = await jobs.get(job_id)
@@ -260,39 +276,39 @@ async def test_a_drain_writes_what_waits_for_its_turn(
 
 
 async def test_a_drained_worker_rings_for_its_jobs_and_leaves_no_lease(
-    store: JobStore, ringer: Ringer, jobs: Jobs
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     job_id = await jobs.create(1000)
-    async with Harness(store, ringer) as harness:
-        bell = harness.ring(job_id)
+    async with Harness(store, sender) as harness:
+        wake_up = harness.send(job_id)
         await jobs.reached(job_id, 5)
-    assert await harness.told(bell) == ["accepted", f"{job_id} handed on"]
-    assert await ringer.num_waiting(MODEL) == 1
+    assert await harness.told(wake_up) == ["accepted", f"{job_id} handed on"]
+    assert await sender.num_waiting(MODEL) == 1
     assert await store.workers() == []
 
 
-async def test_a_bell_without_a_job_yet_is_rung_again_on_drain(
-    store: JobStore, ringer: Ringer, jobs: Jobs
+async def test_a_bell_without_a_job_yet_is_sent_again_on_drain(
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     first, second = await jobs.create(1000), await jobs.create(1000)
-    async with Harness(store, ringer, slots=1) as harness:
-        harness.ring(first)
-        waiting = harness.ring(second)
+    async with Harness(store, sender, slots=1) as harness:
+        harness.send(first)
+        waiting = harness.send(second)
         await jobs.reached(first, 1)
     assert await harness.told(waiting, 1) == ["handed on"]
-    assert await ringer.num_waiting(MODEL) == 2
+    assert await sender.num_waiting(MODEL) == 2
 
 
 async def test_when_only_the_terminal_event_is_missing_nothing_is_drawn(
-    store: JobStore, ringer: Ringer, jobs: Jobs
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     job_id = await jobs.create(4)
-    async with Harness(store, ringer) as harness:
-        harness.ring(job_id)
+    async with Harness(store, sender) as harness:
+        harness.send(job_id)
         await jobs.ended(job_id)
     await _reopen_without_terminal_event(store, job_id)
-    async with Harness(store, ringer, name="w2") as harness:
-        harness.ring(job_id)
+    async with Harness(store, sender, name="w2") as harness:
+        harness.send(job_id)
         job = await jobs.ended(job_id)
         assert harness.engine.seen == []
     assert job.end == (4,)
@@ -308,69 +324,71 @@ async def _reopen_without_terminal_event(store: JobStore, job_id: str) -> None:
     await redis.zadd(keys.queued(MODEL), {job_id: 1})
 
 
-async def test_cancelling_a_running_job_frees_its_slot(store: JobStore, ringer: Ringer, jobs: Jobs) -> None:
+async def test_cancelling_a_running_job_frees_its_slot(
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
+) -> None:
     first, second = await jobs.create(3000), await jobs.create(5, seed=2)
-    async with Harness(store, ringer, slots=1) as harness:
-        bell = harness.ring(first)
-        harness.ring(second)
+    async with Harness(store, sender, slots=1) as harness:
+        wake_up = harness.send(first)
+        harness.send(second)
         await jobs.reached(first, 3)
         await store.cancel(first, "client")
         await jobs.ended(second)
-        assert await harness.told(bell) == ["accepted", f"{first} taken away"]
+        assert await harness.told(wake_up) == ["accepted", f"{first} taken away"]
         assert harness.backend.stats.running == 0
     assert (await jobs.life(first))[-1] == Cancelled("client", prompt_tokens=3)
     assert sum(isinstance(event, Cancelled) for event in await jobs.life(first)) == 1
 
 
 async def test_a_cancelled_queued_job_never_reaches_the_backend(
-    store: JobStore, ringer: Ringer, jobs: Jobs
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     job_id, other = await jobs.create(), await jobs.create()
     await store.cancel(job_id, "client")
-    async with Harness(store, ringer) as harness:
-        harness.ring(job_id)
-        harness.ring(other)
+    async with Harness(store, sender) as harness:
+        harness.send(job_id)
+        harness.send(other)
         await jobs.ended(other)
         assert len(harness.engine.seen) == 1
     assert await jobs.life(job_id) == [Queued(), Cancelled("client")]
 
 
 async def test_terminating_a_running_bell_cancels_its_job(
-    store: JobStore, ringer: Ringer, jobs: Jobs
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     job_id = await jobs.create(3000)
-    async with Harness(store, ringer) as harness:
-        bell = harness.ring(job_id)
+    async with Harness(store, sender) as harness:
+        wake_up = harness.send(job_id)
         await jobs.reached(job_id, 3)
-        await harness.worker.terminate(bell)
+        await harness.worker.terminate(wake_up)
         assert (await jobs.ended(job_id)).reason == "client"
 
 
 async def test_terminating_a_waiting_bell_only_drops_the_bell(
-    store: JobStore, ringer: Ringer, jobs: Jobs
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     first, second = await jobs.create(3000), await jobs.create(5)
-    async with Harness(store, ringer, slots=1) as harness:
-        harness.ring(first)
-        waiting = harness.ring(second)
+    async with Harness(store, sender, slots=1) as harness:
+        harness.send(first)
+        waiting = harness.send(second)
         await jobs.reached(first, 3)
         await harness.worker.terminate(waiting)
         assert await harness.told(waiting) == ["accepted", "revoked"]
         assert (await jobs.get(second)).status == "queued"
         await store.cancel(first, "client")
-        harness.ring(second)
+        harness.send(second)
         assert (await jobs.ended(second)).status == "completed"
 
 
 @pytest.mark.parametrize("losses", [1, 3])
 async def test_a_lost_answer_to_a_claim_loses_no_job(
-    ringer: Ringer, jobs: Jobs, lossy: LossyStore, losses: int
+    sender: WakeUpSender, jobs: Jobs, lossy: LossyStore, losses: int
 ) -> None:
     job_ids = [await jobs.create(5, seed=seed) for seed in range(2)]
     lossy.losses["claim"] = losses
-    async with Harness(lossy, ringer) as harness:
+    async with Harness(lossy, sender) as harness:
         for job_id in job_ids:
-            harness.ring(job_id)
+            harness.send(job_id)
         for seed, job_id in enumerate(job_ids):
             job = await jobs.ended(job_id)
             assert (job.status, job.attempts) == ("completed", 1)
@@ -379,12 +397,12 @@ async def test_a_lost_answer_to_a_claim_loses_no_job(
 
 
 async def test_lost_answers_to_appends_lose_and_double_nothing(
-    ringer: Ringer, jobs: Jobs, lossy: LossyStore
+    sender: WakeUpSender, jobs: Jobs, lossy: LossyStore
 ) -> None:
     job_ids = [await jobs.create(60, seed=seed, n=2) for seed in range(3)]
-    async with Harness(lossy, ringer, slots=6) as harness:
+    async with Harness(lossy, sender, slots=6) as harness:
         for job_id in job_ids:
-            harness.ring(job_id)
+            harness.send(job_id)
         for _ in range(4):
             lossy.losses["append"] = 1
             await eventually(lambda: _is_zero(lossy, "append"))
@@ -399,13 +417,13 @@ async def _is_zero(lossy: LossyStore, script: str) -> bool:
 
 
 async def test_the_lost_answer_to_the_last_append_ends_the_job_once(
-    ringer: Ringer, jobs: Jobs, lossy: LossyStore
+    sender: WakeUpSender, jobs: Jobs, lossy: LossyStore
 ) -> None:
     job_id = await jobs.create(1)
     lossy.losses["append"] = 1
-    async with Harness(lossy, ringer) as harness:
-        bell = harness.ring(job_id)
-        assert await harness.told(bell) == ["accepted", f"{job_id} completed"]
+    async with Harness(lossy, sender) as harness:
+        wake_up = harness.send(job_id)
+        assert await harness.told(wake_up) == ["accepted", f"{job_id} completed"]
     assert await jobs.life(job_id) == [Queued(), Started("w1"), Completed(prompt_tokens=3)]
 
 
@@ -419,11 +437,11 @@ redis.call('XSETID', KEYS[1], entries[kept][1])
 
 
 async def test_a_stream_that_lost_its_tail_gets_it_again(
-    store: JobStore, redis_client: Redis, ringer: Ringer, jobs: Jobs
+    store: JobStore, redis_client: Redis, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     job_id = await jobs.create(400)
-    async with Harness(store, ringer) as harness:
-        harness.ring(job_id)
+    async with Harness(store, sender) as harness:
+        harness.send(job_id)
         await jobs.reached(job_id, 30)
         await redis_client.eval(_LOSE_TAIL, 1, keys.events(job_id))
         await jobs.ended(job_id)
@@ -431,19 +449,19 @@ async def test_a_stream_that_lost_its_tail_gets_it_again(
 
 
 async def test_a_reaped_worker_begins_anew_and_runs_its_jobs_no_more(
-    store: JobStore, ringer: Ringer, jobs: Jobs
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     job_id = await jobs.create(3000)
-    async with Harness(store, ringer) as harness:
-        bell = harness.ring(job_id)
+    async with Harness(store, sender) as harness:
+        wake_up = harness.send(job_id)
         await jobs.reached(job_id, 3)
         (worker,) = await store.workers()
-        await store.release(worker.incarnation, "worker_died", died=True)
-        assert (await harness.told(bell))[1].startswith(f"{job_id} taken away")
+        await store.release(worker.worker_instance, "worker_died", died=True)
+        assert (await harness.told(wake_up))[1].startswith(f"{job_id} taken away")
         await eventually(lambda: _has_worker(store))
         (anew,) = await store.workers()
-        assert anew.incarnation != worker.incarnation
-        harness.ring(job_id)
+        assert anew.worker_instance != worker.worker_instance
+        harness.send(job_id)
         await jobs.reached(job_id, 10)
         await store.cancel(job_id, "client")
     assert [type(event) for event in await jobs.life(job_id)] == [
@@ -456,26 +474,26 @@ async def _has_worker(store: JobStore) -> bool:
 
 
 async def test_a_claim_whose_answer_never_came_is_given_back(
-    store: JobStore, ringer: Ringer, jobs: Jobs
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
-    async with Harness(store, ringer):
+    async with Harness(store, sender):
         await eventually(lambda: _has_worker(store))
         (worker,) = await store.workers()
         job_id = await jobs.create()
-        stray = await store.claim(replace(OTHER, incarnation=worker.incarnation), "word")
+        stray = await store.claim(replace(OTHER, worker_instance=worker.worker_instance), "word")
         assert isinstance(stray, Job)
 
-        async def is_rung() -> bool:
-            return await ringer.num_waiting(MODEL) == 1
+        async def is_sent() -> bool:
+            return await sender.num_waiting(MODEL) == 1
 
-        await eventually(is_rung)
+        await eventually(is_sent)
     assert (await jobs.life(job_id))[-1] == Requeued("given_back")
 
 
-async def test_beats_tell_what_the_worker_does(store: JobStore, ringer: Ringer, jobs: Jobs) -> None:
+async def test_beats_tell_what_the_worker_does(store: JobStore, sender: WakeUpSender, jobs: Jobs) -> None:
     job_id = await jobs.create(2000)
-    async with Harness(store, ringer, slots=2) as harness:
-        harness.ring(job_id)
+    async with Harness(store, sender, slots=2) as harness:
+        harness.send(job_id)
 
         async def is_told() -> bool:
             found = await store.workers()
@@ -483,14 +501,16 @@ async def test_beats_tell_what_the_worker_does(store: JobStore, ringer: Ringer, 
 
         await eventually(is_told)
         (worker,) = await store.workers()
-        assert (worker.name, worker.slots, worker.bells, worker.jobs) == ("w1", 2, 1, 1)
+        assert (worker.name, worker.slots, worker.wake_ups, worker.jobs) == ("w1", 2, 1, 1)
         assert worker.is_exact is False
         assert {
             "batch_mean", "batch_max", "tokens_total", "tokens_per_second", "running", "slots", "steps_total"
         } <= set(worker.stats)  # fmt: skip
 
 
-async def test_a_backend_that_hangs_ends_the_worker(store: JobStore, ringer: Ringer, jobs: Jobs) -> None:
+async def test_a_backend_that_hangs_ends_the_worker(
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
+) -> None:
     go_on = threading.Event()
 
     class Stuck(ScriptedEngine):
@@ -502,7 +522,7 @@ async def test_a_backend_that_hangs_ends_the_worker(store: JobStore, ringer: Rin
     died = asyncio.get_running_loop().create_future()
     worker = Worker(
         store,
-        ringer,
+        sender,
         OTHER,
         backend,
         lease_s=3,
@@ -512,7 +532,7 @@ async def test_a_backend_that_hangs_ends_the_worker(store: JobStore, ringer: Rin
     )
     job_id = await jobs.create()
     running = asyncio.create_task(worker.run())
-    CelerySide().bell(job_id, worker)
+    CelerySide().wake_up(job_id, worker)
     async with asyncio.timeout(WAIT_S):
         assert isinstance(await died, BackendStalled)
     go_on.set()
@@ -521,16 +541,16 @@ async def test_a_backend_that_hangs_ends_the_worker(store: JobStore, ringer: Rin
 
 
 async def test_a_claim_that_never_returns_ends_the_worker(
-    store: JobStore, ringer: Ringer, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, sender: WakeUpSender, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.watchdog._LOOK_S", 0.02)
+    monkeypatch.setattr("workers.runtime.watchdog._LOOK_S", 0.02)
     monkeypatch.setattr(store, "claim", lambda *_, **__: asyncio.Event().wait())
     died = asyncio.get_running_loop().create_future()
     backend = scripted_backend(slots=4)
-    worker = Worker(store, ringer, OTHER, backend, lease_s=3, on_death=died.set_result, on_drain=lambda: None)
+    worker = Worker(store, sender, OTHER, backend, lease_s=3, on_death=died.set_result, on_drain=lambda: None)
     job_id = await jobs.create()
     running = asyncio.create_task(worker.run())
-    CelerySide().bell(job_id, worker)
+    CelerySide().wake_up(job_id, worker)
     async with asyncio.timeout(WAIT_S):
         assert isinstance(await died, WorkerIdle)
     await worker.drain()
@@ -538,16 +558,18 @@ async def test_a_claim_that_never_returns_ends_the_worker(
 
 
 async def test_a_drain_before_the_store_answers_is_short(
-    ringer: Ringer, store: JobStore, monkeypatch: pytest.MonkeyPatch
+    sender: WakeUpSender, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     never = asyncio.Event()
     monkeypatch.setattr(store, "register", lambda _lease: never.wait())
-    async with asyncio.timeout(3), Harness(store, ringer):
+    async with asyncio.timeout(3), Harness(store, sender):
         pass
 
 
-async def test_a_drain_that_was_asked_for_is_told_with_the_next_beat(store: JobStore, ringer: Ringer) -> None:
-    async with Harness(store, ringer) as harness:
+async def test_a_drain_that_was_asked_for_is_told_with_the_next_beat(
+    store: JobStore, sender: WakeUpSender
+) -> None:
+    async with Harness(store, sender) as harness:
 
         async def has_lease() -> bool:
             return await store.workers() != []
@@ -555,6 +577,6 @@ async def test_a_drain_that_was_asked_for_is_told_with_the_next_beat(store: JobS
         await eventually(has_lease)
         (worker,) = await store.workers()
         assert not worker.is_draining and not harness.is_told_to_drain.is_set()
-        assert await store.drain(worker.incarnation)
+        assert await store.drain(worker.worker_instance)
         async with asyncio.timeout(WAIT_S):
             await harness.is_told_to_drain.wait()

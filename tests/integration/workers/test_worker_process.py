@@ -13,14 +13,14 @@ import pytest
 from celery import Celery
 from redis.asyncio import Redis
 
-from shared import keys
-from shared.bell import Bell
-from shared.celery_app import make_celery
-from shared.events import Cancelled, Completed, Queued, Requeued, Resumed, Started
-from shared.job_store import JobStore
-from shared.lease import EX_DRAINED
-from shared.redis_client import connect
-from shared.ringer import Ringer
+from shared.cluster.celery_app import make_celery
+from shared.cluster.wake_up_sender import WakeUpSender
+from shared.domain.events import Cancelled, Completed, Queued, Requeued, Resumed, Started
+from shared.domain.lease import EX_DRAINED
+from shared.domain.wake_up import WakeUp
+from shared.store import keys
+from shared.store.job_store import JobStore
+from shared.store.redis_client import connect
 from tests.integration.workers.harness import MODEL, Jobs, eventually
 from tests.integration.workers.processes import Workers
 from tests.redis_server import RedisServer
@@ -29,15 +29,15 @@ from tests.scripted_backend import CONTEXT_LENGTH, scripted_text
 LONG = 400
 
 
-async def rung(jobs: Jobs, ringer: Ringer, length: int = LONG, **body: Any) -> str:
-    """A job whose bell is rung."""
+async def queued_job(jobs: Jobs, sender: WakeUpSender, length: int = LONG, **body: Any) -> str:
+    """A job whose wake-up is sent."""
     job_id = await jobs.create(length, **body)
-    await ringer.ring([Bell(job_id, MODEL)])
+    await sender.send([WakeUp(job_id, MODEL)])
     return job_id
 
 
 async def num_unacknowledged(redis_client: Redis) -> int:
-    return int(await redis_client.hlen("unacked"))
+    return int(await redis_client.hlen("baton:unacked"))
 
 
 async def all_acknowledged(redis_client: Redis) -> None:
@@ -48,10 +48,10 @@ async def all_acknowledged(redis_client: Redis) -> None:
 
 
 async def test_a_job_runs_and_its_bell_is_acknowledged(
-    workers: Workers, store: JobStore, jobs: Jobs, ringer: Ringer, redis_client: Redis
+    workers: Workers, store: JobStore, jobs: Jobs, sender: WakeUpSender, redis_client: Redis
 ) -> None:
     await workers.start("w1").ready(store)
-    job_ids = [await rung(jobs, ringer, 30, seed=seed) for seed in range(9)]
+    job_ids = [await queued_job(jobs, sender, 30, seed=seed) for seed in range(9)]
     for seed, job_id in enumerate(job_ids):
         await jobs.ended(job_id)
         assert await jobs.texts(job_id) == [scripted_text(seed, 0, 30)]
@@ -65,11 +65,11 @@ async def test_a_job_runs_and_its_bell_is_acknowledged(
 
 
 async def test_a_killed_workers_job_is_continued_exactly(
-    workers: Workers, store: JobStore, jobs: Jobs, ringer: Ringer
+    workers: Workers, store: JobStore, jobs: Jobs, sender: WakeUpSender
 ) -> None:
     first = workers.start("w1")
     await first.ready(store)
-    job_ids = [await rung(jobs, ringer, seed=seed, n=2) for seed in range(2)]
+    job_ids = [await queued_job(jobs, sender, seed=seed, n=2) for seed in range(2)]
     for job_id in job_ids:
         await jobs.reached(job_id, 20)
     first.signal(signal.SIGKILL)
@@ -87,11 +87,11 @@ async def test_a_killed_workers_job_is_continued_exactly(
 
 
 async def test_a_worker_restarted_under_its_name_continues_its_job(
-    workers: Workers, store: JobStore, jobs: Jobs, ringer: Ringer
+    workers: Workers, store: JobStore, jobs: Jobs, sender: WakeUpSender
 ) -> None:
     first = workers.start("w1")
     await first.ready(store)
-    job_id = await rung(jobs, ringer)
+    job_id = await queued_job(jobs, sender)
     await jobs.reached(job_id, 20)
     first.signal(signal.SIGKILL)
     workers.start("w1")
@@ -105,19 +105,19 @@ async def test_a_worker_told_to_go_hands_its_jobs_on_at_once(
     workers: Workers,
     store: JobStore,
     jobs: Jobs,
-    ringer: Ringer,
+    sender: WakeUpSender,
     redis_client: Redis,
     number: signal.Signals | None,
 ) -> None:
     first = workers.start("w1")
     await first.ready(store)
     await workers.start("w2", slots=8).ready(store)
-    job_ids = [await rung(jobs, ringer, 300, seed=seed) for seed in range(6)]
+    job_ids = [await queued_job(jobs, sender, 300, seed=seed) for seed in range(6)]
     for job_id in job_ids:
         await jobs.reached(job_id, 5)
     on_first = [job_id for job_id in job_ids if (await jobs.get(job_id)).worker == "w1"]
     if number is None:
-        assert await store.drain((await first.ready(store)).incarnation)
+        assert await store.drain((await first.ready(store)).worker_instance)
     else:
         first.signal(number)
     told = time.monotonic()
@@ -137,10 +137,10 @@ async def test_a_worker_told_to_go_hands_its_jobs_on_at_once(
 
 
 async def test_broken_connections_lose_and_double_nothing(
-    workers: Workers, store: JobStore, jobs: Jobs, ringer: Ringer, redis_client: Redis
+    workers: Workers, store: JobStore, jobs: Jobs, sender: WakeUpSender, redis_client: Redis
 ) -> None:
     await workers.start("w1").ready(store)
-    job_ids = [await rung(jobs, ringer, seed=seed) for seed in range(6)]
+    job_ids = [await queued_job(jobs, sender, seed=seed) for seed in range(6)]
     for position in (10, 60, 150):
         await jobs.reached(job_ids[0], position)
         await redis_client.client_kill_filter(skipme=True)
@@ -149,7 +149,7 @@ async def test_broken_connections_lose_and_double_nothing(
         assert await jobs.texts(job_id) == [scripted_text(seed, 0, LONG)]
         assert await jobs.life(job_id) == [Queued(), Started("w1"), Completed(prompt_tokens=3)]
     await all_acknowledged(redis_client)
-    after = await rung(jobs, ringer, 5)
+    after = await queued_job(jobs, sender, 5)
     await jobs.ended(after)
 
 
@@ -164,7 +164,7 @@ async def test_a_restart_of_redis_holds_output_up_and_loses_none() -> None:
         await workers.start("w1").ready(store)
         job_ids = [await jobs.create(LONG, seed=seed) for seed in range(3)]
         await jobs.reached(job_ids[0], 0)
-        # Nobody rings: the reapers of the worker find that bells are missing.
+        # Nobody rings: the reapers of the worker find that wake-ups are missing.
         await jobs.reached(job_ids[0], 20)
         server.kill()
         await asyncio.to_thread(server.start)
@@ -182,7 +182,7 @@ async def test_restarts_of_redis_leave_no_descriptor_open() -> None:
     server.start()
     workers = Workers(server.url)
     client = connect(server.url, timeout_s=5)
-    ringer = Ringer(make_celery(server.url), client)
+    sender = WakeUpSender(make_celery(server.url), client)
     store = JobStore(client)
     jobs = Jobs(store)
     worker = workers.start("w1")
@@ -195,8 +195,8 @@ async def test_restarts_of_redis_leave_no_descriptor_open() -> None:
     try:
         await worker.ready(store)
         for _ in range(4):
-            # Their bells are acknowledged when they end, on the connection that broke meanwhile.
-            job_ids = [await rung(jobs, ringer, 60, seed=seed) for seed in range(3)]
+            # Their wake-ups are acknowledged when they end, on the connection that broke meanwhile.
+            job_ids = [await queued_job(jobs, sender, 60, seed=seed) for seed in range(3)]
             await jobs.reached(job_ids[0], 5)
             server.kill()
             await asyncio.to_thread(server.start)
@@ -213,12 +213,12 @@ async def test_restarts_of_redis_leave_no_descriptor_open() -> None:
 
 
 async def test_cancelling_frees_the_slot_and_spares_the_backend(
-    workers: Workers, store: JobStore, jobs: Jobs, ringer: Ringer
+    workers: Workers, store: JobStore, jobs: Jobs, sender: WakeUpSender
 ) -> None:
     await workers.start("w1", slots=1).ready(store)
-    running = await rung(jobs, ringer, 5000)
+    running = await queued_job(jobs, sender, 5000)
     await jobs.reached(running, 3)
-    queued, last = await rung(jobs, ringer), await rung(jobs, ringer, 5)
+    queued, last = await queued_job(jobs, sender), await queued_job(jobs, sender, 5)
     await store.cancel(queued, "client")
     await store.cancel(running, "client")
     cancelled = time.monotonic()
@@ -252,7 +252,7 @@ class Monitor:
 
 
 async def test_celery_tells_of_each_task_what_became_of_it(
-    workers: Workers, store: JobStore, jobs: Jobs, ringer: Ringer, celery: Celery
+    workers: Workers, store: JobStore, jobs: Jobs, sender: WakeUpSender, celery: Celery
 ) -> None:
     await workers.start("w1").ready(store)
     monitor = Monitor(celery)
@@ -260,10 +260,10 @@ async def test_celery_tells_of_each_task_what_became_of_it(
     async with asyncio.TaskGroup() as group:
         group.create_task(asyncio.to_thread(monitor.capture, loop, 6))
         await monitor.is_ready.wait()
-        rung_at = time.monotonic()
-        good = await rung(jobs, ringer, 100)
-        bad = await rung(jobs, ringer, content="secret " * CONTEXT_LENGTH)
-    seen_s = time.monotonic() - rung_at
+        sent_at = time.monotonic()
+        good = await queued_job(jobs, sender, 100)
+        bad = await queued_job(jobs, sender, content="secret " * CONTEXT_LENGTH)
+    seen_s = time.monotonic() - sent_at
     by_job: dict[str, list[dict[str, Any]]] = {good: [], bad: []}
     for event in monitor.events:
         uuid = event["uuid"]
@@ -279,10 +279,10 @@ async def test_celery_tells_of_each_task_what_became_of_it(
 
 
 async def test_inspect_shows_the_worker_and_its_tasks(
-    workers: Workers, store: JobStore, jobs: Jobs, ringer: Ringer, celery: Celery
+    workers: Workers, store: JobStore, jobs: Jobs, sender: WakeUpSender, celery: Celery
 ) -> None:
     await workers.start("w1", slots=3).ready(store)
-    job_id = await rung(jobs, ringer, 3000)
+    job_id = await queued_job(jobs, sender, 3000)
     await jobs.reached(job_id, 3)
     node = f"w1@{os.uname().nodename}"
     inspect = celery.control.inspect(timeout=3, limit=1)
@@ -291,14 +291,14 @@ async def test_inspect_shows_the_worker_and_its_tasks(
     assert (pool["running"], pool["sequences"], pool["max-concurrency"]) == (1, 1, 3)
     assert {"tokens_per_second", "steps_total", "batch_mean"} <= set(pool)
     (active,) = (await asyncio.to_thread(inspect.active))[node]
-    assert (active["name"], active["args"], active["kwargs"]) == (keys.BELL_TASK, [job_id], {})
+    assert (active["name"], active["args"], active["kwargs"]) == (keys.WAKE_UP_TASK, [job_id], {})
 
 
 async def test_revoking_with_termination_cancels_the_job(
-    workers: Workers, store: JobStore, jobs: Jobs, ringer: Ringer, celery: Celery, redis_client: Redis
+    workers: Workers, store: JobStore, jobs: Jobs, sender: WakeUpSender, celery: Celery, redis_client: Redis
 ) -> None:
     await workers.start("w1", slots=2).ready(store)
-    job_id = await rung(jobs, ringer, 5000)
+    job_id = await queued_job(jobs, sender, 5000)
     await jobs.reached(job_id, 3)
     node = f"w1@{os.uname().nodename}"
     inspect = celery.control.inspect(timeout=3, limit=1)
@@ -307,5 +307,5 @@ async def test_revoking_with_termination_cancels_the_job(
     job = await jobs.ended(job_id)
     assert (job.status, job.reason) == ("cancelled", "client")
     await all_acknowledged(redis_client)
-    after = await rung(jobs, ringer, 5)
+    after = await queued_job(jobs, sender, 5)
     assert (await jobs.ended(after)).status == "completed"

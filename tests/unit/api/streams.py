@@ -10,10 +10,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from api.cursor import Cursor
-from api.join import News, read_on
-from api.translate import Facts
-from shared.events import (
+from api.dialects.openai_chat.chunks import JobInfo
+from api.streaming.cursor import Cursor
+from api.streaming.updates import Update, advance
+from shared.domain.events import (
     Candidate,
     ChoiceOutput,
     Completed,
@@ -32,8 +32,8 @@ JOB_ID = "job_AbCdEfGh0123456789012345"
 PROMPT_TOKENS = 11
 
 
-def facts(n: int = 1) -> Facts:
-    return Facts(JOB_ID, "m", 1_700_000_000, n)
+def job_info(n: int = 1) -> JobInfo:
+    return JobInfo(JOB_ID, "m", 1_700_000_000, n)
 
 
 def output(
@@ -69,11 +69,11 @@ def shown_logprobs(token_id: int) -> dict[str, Any]:
     }
 
 
-def read_all(entries: Iterable[Entry], cursor: Cursor) -> list[News]:
+def read_all(entries: Iterable[Entry], cursor: Cursor) -> list[Update]:
     """What a reader at `cursor` learns; fails on a gap."""
-    news: list[News] = []
+    news: list[Update] = []
     for entry in entries:
-        found = read_on(cursor, entry)
+        found = advance(cursor, entry)
         assert found is not None, entry
         news += found
         cursor = found[-1].cursor if found else cursor

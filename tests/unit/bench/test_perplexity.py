@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from bench.perplexity import TEXT, forms, perplexity
 from tests.models import write_tiny_model
 from workers.engine.config import EngineConfig
-from workers.engine.loader import load_model
+from workers.engine.loading.loader import load_model
 
 
 def test_it_is_that_of_the_models_own_forward(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from bench.speculation import compare, works
 from tests.tiny_chat_model import make_tiny_chat_model
-from workers.engine.assembly import make_engine
+from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig, Speculation
 from workers.engine.engine import Engine
-from workers.engine.loader import load_model
+from workers.engine.loading.loader import load_model
 
 
 def test_each_kind_of_work_is_compared_and_answers_are_held_against_each_other(

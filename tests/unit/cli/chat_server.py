@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 
-from cli.api_client import ApiClient
-from cli.endpoint import Endpoint
+from cli.client.api_client import ApiClient
+from cli.client.endpoint import Endpoint
 
 JOB = "job_" + "a" * 24
 

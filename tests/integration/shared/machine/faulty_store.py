@@ -8,8 +8,8 @@ from typing import Any, Literal
 from redis.asyncio import Redis
 
 from shared.errors import StoreUnavailable
-from shared.job_store import JobStore
-from shared.scripts import ScriptName
+from shared.store.job_store import JobStore
+from shared.store.scripts import ScriptName
 
 Fault = Literal["none", "twice", "lost", "unsent"]
 

@@ -6,10 +6,10 @@ import zlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from shared.events import ChoiceOutput
-from shared.job import NewJob, Priority, ResolvedRequest
-from shared.sampling import SamplingParams
-from workers.transcript import Transcript
+from shared.domain.events import ChoiceOutput
+from shared.domain.job import NewJob, Priority, ResolvedRequest
+from shared.domain.sampling import SamplingParams
+from workers.runtime.transcript import Transcript
 
 MODEL = "org/model"
 OWNER = "owner"

@@ -7,14 +7,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Literal
 
-from api.cursor import Cursor
 from api.errors import StreamExpired
-from api.follower import Follower
-from api.listener import Heard
-from api.relay import SILENCE_S, Relay
+from api.streaming.cursor import Cursor
+from api.streaming.pubsub_reader import Heard
+from api.streaming.relay import SILENCE_S, Relay
+from api.streaming.subscription import Subscription
+from shared.domain.events import ChoiceOutput, Expired, Failed
 from shared.errors import StoreUnavailable
-from shared.events import ChoiceOutput, Expired, Failed
-from shared.job_store import JobStore
+from shared.store.job_store import JobStore
 from tests.integration.shared.machine.plan import Plan
 
 
@@ -36,7 +36,7 @@ class Reader:
         self.plan = plan
         self._relay = relay
         self._cursor = Cursor.start(plan.job_id, len(plan.lengths))
-        self._follower: Follower | None = None
+        self._subscription: Subscription | None = None
         self.tokens: list[list[int]] = [[] for _ in plan.lengths]
         self.is_finished = [False for _ in plan.lengths]
         self._marker = 0
@@ -52,23 +52,23 @@ class Reader:
         """Follow the job from where the last event was read, as `Last-Event-ID` says."""
         self.leave()
         cursor = Cursor.decode(self._cursor.encode(), self.plan.job_id, len(self.plan.lengths))
-        self._follower = self._relay.follow(self.plan.job_id, cursor)
+        self._subscription = self._relay.follow(self.plan.job_id, cursor)
         try:
-            await self._relay.catch_up(self._follower)
+            await self._relay.catch_up(self._subscription)
         except StreamExpired:
             self.is_gone = True
 
     def leave(self) -> None:
-        if self._follower is not None:
-            self._follower.close()
-        self._follower = None
+        if self._subscription is not None:
+            self._subscription.close()
+        self._subscription = None
 
     def read(self) -> None:
         """Take all that is ready, and hold it against the plan."""
-        if self._follower is None or self.is_over:
+        if self._subscription is None or self.is_over:
             return
         try:
-            news = self._follower.take_ready()
+            news = self._subscription.take_ready()
         except StreamExpired:
             self.is_gone = True
             return

@@ -7,10 +7,10 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
-from shared import keys
-from shared.events import Entry, Output, Queued, Requeued, decode_entry
-from shared.job import TERMINAL_STATUSES
-from shared.queue_score import PRIORITY_SPAN
+from shared.domain.events import Entry, Output, Queued, Requeued, decode_entry
+from shared.domain.job import TERMINAL_STATUSES
+from shared.store import keys
+from shared.store.queue_score import PRIORITY_SPAN
 from tests.integration.shared.machine.plan import MODEL, OWNER, Plan
 
 _READ = {"hash": "hgetall", "string": "get", "set": "smembers", "stream": "xrange"}
@@ -37,7 +37,7 @@ class State:
                     getattr(pipe, _READ[kind])(name)
             found = dict(zip(names, await pipe.execute(), strict=True))
         streams = {
-            name.split(":")[1]: [decode_entry(*entry) for entry in found[name]]
+            name.split(":")[2]: [decode_entry(*entry) for entry in found[name]]
             for name, kind in zip(names, types, strict=True)
             if kind == "stream"
         }
@@ -45,7 +45,9 @@ class State:
 
     @property
     def job_ids(self) -> list[str]:
-        return [name[4:] for name in self.keys if name.startswith("job:") and name.count(":") == 1]
+        return [
+            name.split(":")[2] for name in self.keys if name.startswith("baton:job:") and name.count(":") == 2
+        ]
 
     def job(self, job_id: str) -> dict[str, str]:
         record: dict[str, str] = self.keys[keys.job(job_id)]
@@ -54,8 +56,8 @@ class State:
     def zset(self, name: str) -> dict[str, float]:
         return dict(self.keys.get(name, ()))
 
-    def holder(self, job_id: str) -> str:
-        return self.job(job_id)["holder"] if keys.job(job_id) in self.keys else ""
+    def claim_token(self, job_id: str) -> str:
+        return self.job(job_id)["claim_token"] if keys.job(job_id) in self.keys else ""
 
     def check(self, plans: dict[str, Plan]) -> None:
         """Fails where something contradicts something else."""
@@ -73,7 +75,11 @@ class State:
             assert record["status"] == type(last.event).__name__.lower()
         else:
             assert record["status"] == ("queued" if waits else "in_progress")
-        assert bool(record["holder"]) == bool(record["incarnation"]) == (record["status"] == "in_progress")
+        assert (
+            bool(record["claim_token"])
+            == bool(record["worker_instance"])
+            == (record["status"] == "in_progress")
+        )
 
     def _check_indexes(self) -> None:
         """Each index holds what the records say, and nothing else."""
@@ -87,12 +93,14 @@ class State:
         by_class = sorted(waiting, key=lambda i: (_class(records[i]), self.zset(keys.ACTIVE)[i]))
         assert list(self.zset(keys.queued(MODEL))) == by_class
         held = {
-            (name.split(":")[1], job_id, word)
+            (name.split(":")[2], job_id, word)
             for name, jobs in self.keys.items()
-            if name.startswith("worker:") and name.endswith(":jobs")
+            if name.startswith("baton:worker:") and name.endswith(":jobs")
             for job_id, word in jobs.items()
         }
-        running = {(r["incarnation"], i, r["holder"]) for i, r in records.items() if r["holder"]}
+        running = {
+            (r["worker_instance"], i, r["claim_token"]) for i, r in records.items() if r["claim_token"]
+        }
         assert held == running
         assert len({word for *_, word in held}) == len(held), "a word holds two jobs"
         self._check_deadlines(records)
@@ -116,16 +124,18 @@ class State:
         """No key without its job or its living worker, and no half of a job."""
         ids, workers = set(self.job_ids), self.keys.get(keys.WORKERS, set())
         for name, value in self.keys.items():
-            kind, _, rest = name.partition(":")
+            kind, _, rest = name.removeprefix(keys.PREFIX).partition(":")
             if kind == "job":
                 assert rest.partition(":")[0] in ids
             if kind == "worker":
                 assert rest.partition(":")[0] in workers
             if kind == "idem":
                 assert rest in self.job(value.split()[0])["keys"].split()
-        assert set(self.streams) == ids == {i for i in ids if keys.asked(i) in self.keys}
+        assert set(self.streams) == ids == {i for i in ids if keys.job_request(i) in self.keys}
         assert {
-            name[7:] for name in self.keys if name.startswith("worker:") and name.count(":") == 1
+            name.split(":")[2]
+            for name in self.keys
+            if name.startswith("baton:worker:") and name.count(":") == 2
         } == workers
 
     def check_follows(self, before: State, plans: dict[str, Plan], told: set[tuple[str, str]]) -> None:

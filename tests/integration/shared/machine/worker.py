@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from shared.append import Append, AppendAnswer
+from shared.domain.job import Job
+from shared.domain.lease import Lease
 from shared.errors import StoreUnavailable
-from shared.job import Job
-from shared.lease import Lease
+from shared.store.append import Append, AppendAnswer
 from tests.integration.shared.machine.faulty_store import FaultyStore
 from tests.integration.shared.machine.plan import MODEL, REVISION, Plan
-from workers.running import RunningJob
-from workers.transcript import Transcript
+from workers.runtime.running_job import RunningJob
+from workers.runtime.transcript import Transcript
 
 SLOTS = 2
 
 
 class MachineWorker:
-    """One worker, through all its incarnations. Raises StoreUnavailable where a call's answer was lost."""
+    """One worker, through all its worker instances. Raises StoreUnavailable where a call's answer was lost."""
 
     def __init__(self, name: str, store: FaultyStore, plans: Mapping[str, Plan]) -> None:
         self._store = store
@@ -34,15 +34,15 @@ class MachineWorker:
         self._begin_anew()
 
     @property
-    def incarnation(self) -> str:
-        return self._lease.incarnation
+    def worker_instance(self) -> str:
+        return self._lease.worker_instance
 
     def _begin_anew(self) -> None:
         self._num_lives += 1
         self.jobs.clear()
         self._strays.clear()
         self._word, self._is_registered = None, False
-        self._lease = replace(self._lease, incarnation=f"{self._lease.name}.{self._num_lives}")
+        self._lease = replace(self._lease, worker_instance=f"{self._lease.name}.{self._num_lives}")
 
     def die(self) -> None:
         """kill -9, and a new process."""
@@ -56,14 +56,14 @@ class MachineWorker:
     async def drain(self) -> None:
         """Flush, release, and start again."""
         await self.publish()
-        await self._store.release(self.incarnation, "drain", died=False)
+        await self._store.release(self.worker_instance, "drain", died=False)
         self._begin_anew()
 
     async def beat(self) -> None:
-        """A sign of life, and what its answer asks for (workers/heartbeat.py)."""
+        """A sign of life, and what its answer asks for (workers/runtime/heartbeat.py)."""
         await self._register()
         known = {job.job.id: word for word, job in self.jobs.items()}
-        answer = await self._store.beat(self.incarnation, steps=0, bells=0, running=known, stats={})
+        answer = await self._store.beat(self.worker_instance, steps=0, wake_ups=0, running=known, stats={})
         if answer is None:
             return self._begin_anew()
         if self._word is not None:
@@ -79,13 +79,13 @@ class MachineWorker:
             self._is_registered = True
 
     async def claim(self) -> None:
-        """Take a job, always asking with the same word until there is an answer (workers/claimer.py)."""
+        """Take a job, always asking with the same word until there is an answer (workers/runtime/claimer.py)."""
         await self._register()
         if len(self.jobs) >= SLOTS:
             return
         if self._word is None:
             self._num_words += 1
-            self._word = f"{self.incarnation}-{self._num_words}"
+            self._word = f"{self.worker_instance}-{self._num_words}"
         answer = await self._store.claim(self._lease, self._word)
         word, self._word = self._word, None
         if answer == "unknown":
@@ -107,14 +107,14 @@ class MachineWorker:
             running.transcript.take(choices)
 
     async def publish(self) -> None:
-        """Write what there is, or ask whether the jobs are still mine (workers/publisher.py)."""
+        """Write what there is, or ask whether the jobs are still mine (workers/runtime/publisher.py)."""
         for running in self.jobs.values():
-            if not running.is_sure or running.holder not in self._begun:
+            if not running.is_sure or running.claim_token not in self._begun:
                 await self._look(running)
         due = list(self.jobs.values())
         batch = [running.append() for running in due]
         try:
-            answers = await self._store.append(self.incarnation, batch) if batch else []
+            answers = await self._store.append(self.worker_instance, batch) if batch else []
         except StoreUnavailable:
             for running in due:
                 running.is_sure = False
@@ -124,15 +124,15 @@ class MachineWorker:
 
     async def _look(self, running: RunningJob) -> None:
         found = Transcript.of(await self._store.entries(running.job.id), running.job.n)
-        if running.holder not in self._begun:
-            self._begun.add(running.holder)
+        if running.claim_token not in self._begun:
+            self._begun.add(running.claim_token)
             running.begin(found)
         running.released = found.progress
         running.is_sure = True
 
     def _settle(self, running: RunningJob, append: Append, answer: AppendAnswer) -> None:
         if answer.kind != "end":
-            del self.jobs[running.holder]
+            del self.jobs[running.claim_token]
         elif answer.positions == append.end and append.terminal is None:
             running.confirm(append)
         else:
@@ -141,5 +141,5 @@ class MachineWorker:
     async def park(self) -> None:
         """Give the first job up, with all that was released of it."""
         for word, running in list(self.jobs.items())[:1]:
-            await self._store.requeue(running.job.id, word, "parked")
+            await self._store.requeue(running.job.id, word, "preempted")
             del self.jobs[word]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.peers.random_model import Shape, write_random_model
+from bench.peers.weights.random_model import Shape, write_random_model
 
 SMALL = Shape(vocabulary=400, hidden=64, feed_forward=96, layers=2, heads=4, kv_heads=2)
 

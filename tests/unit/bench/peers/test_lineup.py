@@ -9,8 +9,8 @@ import pytest
 
 from bench.peers.lineup import RIVALS, Place, line_up
 from bench.peers.peer import PeerUnavailable
-from bench.peers.virtual_env import VirtualEnvs
-from bench.peers.weights import Weights
+from bench.peers.rivals.virtual_env import VirtualEnvs
+from bench.peers.weights.forms import Weights
 
 WEIGHTS = Weights("w", "W", Path("/w"), {"BF16": Path("/w.gguf"), "Q8_0": Path("/q.gguf")})
 

@@ -12,8 +12,8 @@ import pytest
 
 from bench.peers.peer import PeerUnavailable
 from bench.peers.process_group import ProcessGroup
-from bench.peers.prompts import Chat, Prompts
 from bench.peers.rounds import Plan, Rounds
+from bench.peers.weights.prompts import Chat, Prompts
 from cli.bench.load import Bounds
 from cli.bench.sample import Sample
 
@@ -82,8 +82,8 @@ def test_each_is_in_turn_the_first_and_stands_alone(prompts: Prompts, tmp_path: 
         ("b", 4),
     ]
     assert {(cell.requests, cell.tokens) for cell in results.cells} == {(3, 18), (8, 48)}
-    assert [visit.start_s for visit in results.visits_of("a")] == [1.23] * 3
-    assert all(visit.peak_mib > 0 for visit in results.visits)
+    assert [record.start_s for record in results.visits_of("a")] == [1.23] * 3
+    assert all(record.peak_mib > 0 for record in results.visits)
 
 
 def test_all_get_the_same_chats_of_which_none_comes_twice(prompts: Prompts, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_the_slowest_has_no_more_rounds_when_they_would_not_be_in_time(
     prompts: Prompts, tmp_path: Path
 ) -> None:
     def clock() -> Iterator[float]:
-        """Begun, and what is left; then before and after each visit: 10, 50 and 30 s."""
+        """Begun, and what is left; then before and after each record: 10, 50 and 30 s."""
         yield from (0, 0, 0, 10, 10, 60, 60, 90)
         yield from (90, 90, 120, 120, 130)
         yield from (130, 130, 140, 140, 170)
@@ -124,7 +124,7 @@ def test_the_slowest_has_no_more_rounds_when_they_would_not_be_in_time(
     plan = replace(PLAN, budget_s=170)
     results = Rounds(contestants, prompts, plan, lambda: next(times)).run()
     assert results.missing == {"b": "too slow for round 2 to be in time: 50 s a round"}
-    assert [[visit.round for visit in results.visits_of(name)] for name in "abc"] == [
+    assert [[record.round for record in results.visits_of(name)] for name in "abc"] == [
         [0, 1, 2],
         [0],
         [0, 1, 2],

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bench.peers.peer import Peer, PeerUnavailable
-from bench.peers.prompts import Chat
 from bench.peers.server import Server
+from bench.peers.weights.prompts import Chat
 from cli.bench.load import Bounds
 
 CHAT = Chat(({"role": "user", "content": "one"},), (1, 2))

@@ -17,9 +17,9 @@ from cli.checks.machine import (
     cpu_features,
     judge_disk,
 )
-from cli.supervisor.devices import Gpu
-from cli.supervisor.home import Home
-from cli.supervisor.settings import UpSettings
+from cli.supervisor.setup.devices import Gpu
+from cli.supervisor.setup.home import Home
+from cli.supervisor.setup.settings import UpSettings
 from tests.free_port import free_port
 
 GIB = 1 << 30

@@ -8,7 +8,7 @@ import pytest
 
 from cli.errors import StartRefused
 from cli.supervisor.plan import ChildPlan, plan_children, ports, redis_plan
-from cli.supervisor.settings import UpSettings
+from cli.supervisor.setup.settings import UpSettings
 
 ENVIRON = {
     "BATON_API_KEYS": "secret",

@@ -6,9 +6,9 @@ from typing import NoReturn
 
 import pytest
 
+from shared.domain.events import ChoiceOutput
+from shared.domain.job import ResolvedRequest
 from shared.errors import invalid_request
-from shared.events import ChoiceOutput
-from shared.job import ResolvedRequest
 from tests.scripted_backend import ScriptedEngine, ScriptedOutput, scripted_resolve, scripted_token
 from workers.backends.backend import StepOutput
 from workers.backends.local import LocalBackend

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.sampling import SamplingParams
+from shared.domain.sampling import SamplingParams
 
 #: Chi-square's 0.999 quantile, by degrees of freedom (its cube-root approximation).
 _QUANTILE = 3.09

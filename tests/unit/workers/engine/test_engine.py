@@ -10,28 +10,28 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from shared.domain.events import ChoiceOutput
+from shared.domain.job import ResolvedRequest
+from shared.domain.prompt_logprobs import PromptLogprobs, PromptToken
+from shared.domain.sampling import SamplingParams
 from shared.errors import ErrorInfo, RequestError
-from shared.events import ChoiceOutput
-from shared.job import ResolvedRequest
-from shared.prompt_logprobs import PromptLogprobs, PromptToken
-from shared.sampling import SamplingParams
 from tests.models import byte_tokenizer, generate, tiny_model
 from tests.unit.workers.engine.sampling_reference import adjusted_logits
-from workers.engine.detokenizer import TokenBytes
+from workers.engine.cache.select import make_budget
+from workers.engine.cache.slot_cache import KVSpan
 from workers.engine.engine import Engine
-from workers.engine.engine_output import EngineOutput
-from workers.engine.isolating_sampler import IsolatingSampler
-from workers.engine.kv_budget import KVBudget
-from workers.engine.kv_cache import KVSpan
-from workers.engine.kv_form import make_budget
-from workers.engine.loader import prepare_model
-from workers.engine.model_runner import ModelRunner
-from workers.engine.output_builder import OutputBuilder
-from workers.engine.plan import Plan
-from workers.engine.prefix_cache import PrefixCache
-from workers.engine.sample_row import SampleRow
-from workers.engine.sampler import Drawn, Sampler
-from workers.engine.scheduler import Scheduler
+from workers.engine.loading.loader import prepare_model
+from workers.engine.model.runner import ModelRunner
+from workers.engine.output import EngineOutput
+from workers.engine.sampling.isolating_sampler import IsolatingSampler
+from workers.engine.sampling.row import SampleRow
+from workers.engine.sampling.sampler import Drawn, Sampler
+from workers.engine.scheduling.kv_budget import KVBudget
+from workers.engine.scheduling.plan import Plan
+from workers.engine.scheduling.prefix_cache import PrefixCache
+from workers.engine.scheduling.scheduler import Scheduler
+from workers.engine.text.detokenizer import TokenBytes
+from workers.engine.text.output_builder import OutputBuilder
 
 TOKENIZER = byte_tokenizer()
 TOKEN_BYTES = TokenBytes(TOKENIZER.backend_tokenizer)

@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 
 from workers.native import ops
-from workers.native.compiler import compile_native
+from workers.native.build import compile_native
 from workers.native.ops import NativeLibrary, load_library
 
 #: What a compiler is told besides.

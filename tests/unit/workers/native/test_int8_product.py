@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from workers.engine.int8_linear import Int8Linear, Int8Packer, round_rows, round_weight
-from workers.engine.tiled_linear import TiledLinear
+from workers.engine.linear.int8 import Int8Linear, Int8Packer, round_rows, round_weight
+from workers.engine.linear.tiled import TiledLinear
 from workers.native.products import Int8Product, has_int8_product
 
 pytestmark = pytest.mark.skipif(not has_int8_product(torch.zeros(32, 64)), reason="no AMX, no AVX-512 VNNI")

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from workers.engine.linear import Packer
-from workers.engine.packed_linear import PackedLinear, can_pack
-from workers.engine.tiled_linear import TiledLinear
+from workers.engine.linear.fusion import Packer
+from workers.engine.linear.onednn import OneDnnLinear, can_pack
+from workers.engine.linear.tiled import TiledLinear
 from workers.native.products import Product, has_product
 
 BFLOAT16_WEIGHT = torch.zeros(32, 32, dtype=torch.bfloat16)
@@ -69,7 +69,7 @@ def test_what_is_no_number_stays_in_its_row() -> None:
 @pytest.mark.skipif(not can_pack(torch.device("cpu"), torch.bfloat16), reason="no instructions for bfloat16")
 def test_what_does_not_fit_and_what_is_not_to_be_native_is_onednns() -> None:
     fitting = draw(64, 96)
-    assert isinstance(Packer().pack(fitting, None), TiledLinear if has_product(fitting) else PackedLinear)
-    assert isinstance(Packer("off").pack(fitting, None), PackedLinear)
+    assert isinstance(Packer().pack(fitting, None), TiledLinear if has_product(fitting) else OneDnnLinear)
+    assert isinstance(Packer("off").pack(fitting, None), OneDnnLinear)
     for weight in (draw(64, 80), draw(72, 64), draw(64, 64).float()):
-        assert isinstance(Packer().pack(weight, None), PackedLinear)
+        assert isinstance(Packer().pack(weight, None), OneDnnLinear)

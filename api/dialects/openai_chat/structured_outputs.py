@@ -1,0 +1,146 @@
+"""Structure: what the text of an answer has to be, as clients say it.
+
+OpenAI's `response_format` (https://platform.openai.com/docs/guides/structured-outputs) and vLLM's
+`structured_outputs` (https://docs.vllm.ai/en/stable/features/structured_outputs.html). Whether a schema or a
+grammar is one, only the worker's grammar library knows; here it is measured and handed on as text.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+
+from api.dialects.openai_chat.unsupported import UNSUPPORTED_IN_STRUCTURED_OUTPUTS, drop_noop_fields
+from api.http.strict_json import parse_object
+from api.http.validation import FieldFault, Schema
+from shared.domain.constraint import Constraint, ConstraintKind
+from shared.errors import RequestError
+
+#: Characters of a schema, an expression, a grammar, or of all choices together.
+MAX_TEXT = 65_536
+_MAX_CHOICES = 1024
+_ANY_OBJECT = '{"type":"object"}'
+
+_Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
+_Choices = Annotated[list[_Text], Field(min_length=1, max_length=_MAX_CHOICES)]
+
+
+def _read_text(given: Any) -> Any:
+    if not isinstance(given, str):
+        return given
+    try:
+        return parse_object(given.encode())
+    except RequestError as error:
+        raise ValueError("it is no JSON object") from error
+
+
+_SchemaOrText = Annotated[dict[str, Any], BeforeValidator(_read_text, str | dict[str, Any])]
+
+
+class NamedSchema(Schema):
+    """A JSON schema with a name."""
+
+    name: Annotated[str, StringConstraints(pattern=r"\A[a-zA-Z0-9_-]{1,64}\z")] = Field(
+        description="Letters, digits, `_` and `-`."
+    )
+    description: Annotated[str, StringConstraints(max_length=1024)] | None = Field(
+        None, description="For people: the model does not see it."
+    )
+    schema_: dict[str, Any] | None = Field(
+        None, alias="schema", description=f"At most {MAX_TEXT} characters; without it, any object."
+    )
+    strict: bool | None = Field(None, description="Every schema is kept to strictly.")
+
+
+class ResponseFormat(Schema):
+    """OpenAI's form."""
+
+    type: Literal["text", "json_object", "json_schema"] = Field(description="What the answer is.")
+    json_schema: NamedSchema | None = Field(None, description="With `json_schema`, and only with it.")
+
+    @model_validator(mode="after")
+    def _has_its_schema(self) -> ResponseFormat:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            why = "it belongs to the type 'json_schema', and that one needs it"
+            raise FieldFault("response_format.json_schema", why)
+        return self
+
+    def constraint(self) -> Constraint | None:
+        """Raises FieldFault."""
+        if self.type == "text":
+            return None
+        if self.json_schema is None or self.json_schema.schema_ is None:
+            return Constraint("json_schema", _ANY_OBJECT, "response_format")
+        return _constraint("json_schema", self.json_schema.schema_, "response_format.json_schema.schema")
+
+
+class StructuredOutputs(Schema):
+    """vLLM's form: one of them."""
+
+    json_: _SchemaOrText | None = Field(None, alias="json", description="A JSON schema, or its text.")
+    regex: _Text | None = Field(None, description="A regular expression that the whole text matches.")
+    choice: _Choices | None = Field(None, description="The text is one of them.")
+    grammar: _Text | None = Field(
+        None, description="A context-free grammar in Lark's form, or in GBNF (`root ::= …`)."
+    )
+    json_object: Literal[True] | None = Field(None, description="Any JSON object.")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> StructuredOutputs:
+        if len(self.model_fields_set) != 1:
+            names = ", ".join(field.alias or name for name, field in type(self).model_fields.items())
+            raise FieldFault("structured_outputs", f"it must have exactly one of {names}")
+        return self
+
+    def constraint(self) -> Constraint:
+        """Raises FieldFault."""
+        if self.json_object:
+            return Constraint("json_schema", _ANY_OBJECT, "structured_outputs")
+        if self.json_ is not None:
+            return _constraint("json_schema", self.json_, "structured_outputs.json")
+        if self.choice is not None:
+            return _constraint("choice", self.choice, "structured_outputs.choice")
+        if self.regex is not None:
+            return Constraint("regex", self.regex, "structured_outputs.regex")
+        assert self.grammar is not None
+        return Constraint("grammar", self.grammar, "structured_outputs.grammar")
+
+
+class Structure(Schema):
+    """Both; a request has one of them."""
+
+    response_format: ResponseFormat | None = Field(
+        None, description="`json_schema`: the answer matches the schema; `json_object`: it is a JSON object."
+    )
+    structured_outputs: StructuredOutputs | None = Field(
+        None, description="One of `json`, `regex`, `choice`, `grammar`, `json_object`."
+    )
+
+    @model_validator(mode="after")
+    def _can_be_told(self) -> Structure:
+        is_formatted = self.response_format is not None and self.response_format.type != "text"
+        if is_formatted and self.structured_outputs is not None:
+            raise FieldFault("structured_outputs", "'response_format' is given as well")
+        self.structure_body()
+        return self
+
+    def structure_body(self) -> dict[str, Any]:
+        """What is stored in the job of it: a Constraint's fields."""
+        asked = self.structured_outputs or self.response_format
+        constraint = None if asked is None else asked.constraint()
+        return {} if constraint is None else {"constraint": asdict(constraint)}
+
+
+def drop_noop_structure(fields: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """`structured_outputs` without what is null, or asks for what happens anyway. Raises RequestError."""
+    return drop_noop_fields(fields, StructuredOutputs, UNSUPPORTED_IN_STRUCTURED_OUTPUTS, prefix)
+
+
+def _constraint(kind: ConstraintKind, value: Any, field: str) -> Constraint:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if len(text) > MAX_TEXT:
+        raise FieldFault(field, f"it has more than {MAX_TEXT} characters")
+    return Constraint(kind, text, field)

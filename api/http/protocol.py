@@ -1,0 +1,203 @@
+"""Connection: uvicorn's HTTP/1.1, with bounds on a request's head; the app can cut it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from api.streaming.sse_response import ABORT
+from shared.errors import ErrorInfo
+
+#: Bytes of a request's line and headers together, trailers included.
+MAX_HEAD_BYTES = 64 * 1024
+#: Header lines of a request.
+MAX_HEADERS = 128
+#: Bytes that the system keeps of what a client has no room for, where it can be told so. It would be
+#: megabytes: one that read slowly out of them would take nothing from us for minutes, as if it had stalled.
+_MAX_UNSENT_BYTES = 64 * 1024
+#: So much waits here besides before the next piece waits in turn.
+_MAX_UNWRITTEN_BYTES = 16 * 1024
+#: A request that was answered before it came in whole is read on, and thrown away, for this long (seconds): a
+#: connection closed at once would be reset, and its client might never see the answer.
+_LINGER_S = 2.0
+
+
+class Connection(HttpToolsProtocol):
+    """One connection of one client."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        receipt_s: float,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._receipt_s = receipt_s
+        #: Bytes read of a head that is not whole yet; None: no head is being read.
+        self._unread_head: int | None = None
+        self._head_bytes = 0
+        self._is_head_too_large = False
+        self._is_refused = False
+        #: Whether a request's head is in and its body is not.
+        self._is_in_body = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    # The transport's side
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(_MAX_UNWRITTEN_BYTES)
+        _bound_unsent(transport.get_extra_info("socket"))
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
+        if self._unread_head is None and not self._is_in_body:
+            # Also line ends between two requests: they are no request, and must not keep a connection open.
+            self._await_head()
+        if self._unread_head is not None:
+            self._unread_head += len(data)
+        super().data_received(data)
+        if not self._is_refused and self._unread_head is not None and self._unread_head > MAX_HEAD_BYTES:
+            self._refuse(431, "The request's headers are too large.")
+
+    # The parser's side
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._unread_head is None:
+            self._await_head()
+        self._head_bytes = 0
+        self.scope["extensions"] = {ABORT: {"call": self.transport.abort}}
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._count(name, value)
+
+    def _count(self, *parts: bytes) -> None:
+        self._head_bytes += sum(map(len, parts))
+        if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+            self._is_head_too_large = True
+            raise ValueError  # stops the parser, which then calls `send_400_response`
+
+    def on_headers_complete(self) -> None:
+        self._unread_head = None
+        self._stop_timer()
+        self._is_in_body = True
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._is_in_body = False
+        super().on_message_complete()
+        if self.cycle.response_complete:
+            self._stop_timer()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def send_400_response(self, msg: str) -> None:
+        """Not HTTP, or too much of it: answered in the form of all errors."""
+        if self._is_head_too_large:
+            self._refuse(431, "The request's headers are too large.")
+        else:
+            self._refuse(400, msg)
+
+    # The app's side
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if cycle.scope["http_version"] == "1.0":
+            app = _Unchunked(app, cycle)
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._is_in_body and not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            self._linger()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing: a client may ask for another protocol, and gets this one."""
+
+    # Time
+
+    def _await_head(self) -> None:
+        self._unread_head = 0
+        self._start_timer(self._receipt_s, self._give_up_head)
+
+    def _give_up_head(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+        else:
+            # What came beside an answer that is still being sent does not end it.
+            self._start_timer(self._receipt_s, self._give_up_head)
+
+    def _linger(self) -> None:
+        self._start_timer(_LINGER_S, self.transport.close)
+
+    def _start_timer(self, seconds: float, act: Any) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(seconds, act)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _refuse(self, status: int, message: str) -> None:
+        self._is_refused = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            if self.cycle.response_started or not self._is_in_body:
+                # Within another answer, or before it, there is no place for this one.
+                self.transport.close()
+                return
+            # The app waits for a body that turned out to be none.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        error = ErrorInfo(message, "invalid_request_error", status=status)
+        body = json.dumps({"error": error.to_json()}).encode()
+        head = f"content-type: application/json\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+        self.transport.write(STATUS_LINE[status] + head.encode() + body)
+        self.transport.write_eof()
+        self._linger()
+
+
+def _bound_unsent(connection: socket.socket) -> None:
+    if connection.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MAX_UNSENT_BYTES)
+
+
+class _Unchunked:
+    """ASGI around the app for an HTTP/1.0 client, which knows no chunks: a body without a length ends with
+    the connection (RFC 9112, 6.1). uvicorn would send chunks."""
+
+    def __init__(self, app: ASGIApp, cycle: RequestResponseCycle) -> None:
+        self._app = app
+        self._cycle = cycle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_unchunked(message: Message) -> None:
+            self._cycle.chunked_encoding = False
+            if message["type"] == "http.response.body":
+                self._cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await self._app(scope, receive, send_unchunked)

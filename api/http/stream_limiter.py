@@ -1,0 +1,33 @@
+"""StreamLimiter: how many answers one key may be reading at once, from one replica."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from shared.errors import invalid_request
+
+
+class StreamLimiter:
+    """Counts the readers of each owner."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._count: Counter[str] = Counter()
+
+    @contextmanager
+    def admitted(self, owner: str) -> Iterator[None]:
+        """One more reader, for the time of the context. Raises RequestError (429)."""
+        if self._count[owner] >= self._most:
+            message = (
+                f"This key reads {self._most} answers already, which is the most that this server allows."
+            )
+            raise invalid_request(message, code="rate_limit_exceeded", status=429)
+        self._count[owner] += 1
+        try:
+            yield
+        finally:
+            self._count[owner] -= 1
+            if not self._count[owner]:
+                del self._count[owner]

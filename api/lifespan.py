@@ -1,0 +1,94 @@
+"""Services: what the routes of one replica work with, opened for the app's life."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from api.jobs.dispatcher import Dispatcher
+from api.jobs.models import Models
+from api.jobs.position_feed import PositionFeed
+from api.jobs.wait_estimator import WaitEstimator
+from api.metrics.registry import Metrics
+from api.settings import ApiSettings
+from api.streaming.lag_probe import LagProbe
+from api.streaming.pubsub_reader import PubSubReader
+from api.streaming.relay import Relay
+from shared.cluster.celery_app import make_celery
+from shared.cluster.cluster_stats import ClusterStatsCache
+from shared.cluster.reaper import Reaper
+from shared.cluster.wake_up_sender import WakeUpSender
+from shared.runtime.cancellation import end
+from shared.store.job_store import JobStore
+from shared.store.redis_client import connect
+
+logger = logging.getLogger(__name__)
+
+#: Within two seconds a client knows that Redis is down.
+REDIS_TIMEOUT_S = 1.6
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The collaborators of the routes."""
+
+    store: JobStore
+    relay: Relay
+    dispatcher: Dispatcher
+    models: Models
+    reaper: Reaper
+    cluster_stats: ClusterStatsCache
+    wait_estimator: WaitEstimator
+    position_feed: PositionFeed
+
+
+OpenServices = Callable[[ApiSettings, Metrics], AbstractAsyncContextManager[Services]]
+
+
+@asynccontextmanager
+async def open_services(settings: ApiSettings, metrics: Metrics) -> AsyncIterator[Services]:
+    """Connect to Redis and run the relay and the reaper. Redis need not be there yet."""
+    async with AsyncExitStack() as stack:
+        redis = connect(settings.redis_url, timeout_s=REDIS_TIMEOUT_S)
+        stack.push_async_callback(redis.aclose)
+        broker = connect(settings.broker_url, timeout_s=REDIS_TIMEOUT_S)
+        stack.push_async_callback(broker.aclose)
+        celery = make_celery(settings.broker_url)
+        stack.callback(celery.close)
+        sender = WakeUpSender(celery, broker)
+        stack.callback(sender.close)
+        store = JobStore(redis)
+        probe = LagProbe(redis, metrics.relayed)
+        relay = Relay(store, PubSubReader(redis, probe), grace_s=settings.reader_grace_s)
+        dispatcher = Dispatcher(store, sender, relay, max_open_jobs=settings.max_open_jobs)
+        wait_estimator = WaitEstimator(store)
+        position_feed = PositionFeed(wait_estimator)
+        reaper = Reaper(store, sender, lease_s=settings.lease_s)
+        await stack.enter_async_context(
+            _running(relay.listen, relay.look_after, reaper.run, probe.run, position_feed.run)
+        )
+        models = Models(store, settings.model)
+        cluster_stats = ClusterStatsCache(redis, store, models.all)
+        yield Services(store, relay, dispatcher, models, reaper, cluster_stats, wait_estimator, position_feed)
+
+
+@asynccontextmanager
+async def _running(*duties: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Run duties that never end. One that fails is a fault of ours: it is logged and begins anew."""
+    tasks = [asyncio.create_task(_forever(duty)) for duty in duties]
+    try:
+        yield
+    finally:
+        await end(tasks)
+
+
+async def _forever(duty: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await duty()
+        except Exception:
+            logger.exception("a duty failed")
+        await asyncio.sleep(1)

@@ -1,0 +1,121 @@
+"""Metrics: what one replica counts of its own work (names: https://prometheus.io/docs/practices/naming/)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client import Histogram as LabelledHistogram
+from prometheus_client.core import HistogramMetricFamily, Metric
+
+from api.http.request_record import RequestRecord
+from api.metrics.collectors import add
+from api.metrics.stream_timer import StreamTimer
+from shared.domain.histogram import LONG_S, SHORT_S, Histogram
+
+#: What a label may be; anything else that a client sends counts as `other`.
+_METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"})
+_MAX_CODES = 100
+
+
+class Metrics:
+    """This replica's counters. All of its labels have a bounded number of values."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self._requests = Counter(
+            "baton_http_requests", "Answers begun.", ["method", "route", "status"], registry=self._registry
+        )
+        self._durations = LabelledHistogram(
+            "baton_http_request_duration_seconds", "From a request to the end of its answer or stream.",
+            ["route"], buckets=LONG_S, registry=self._registry,
+        )  # fmt: skip
+        self._refusals = Counter(
+            "baton_refusals", "Answers that are errors, by their code.", ["code"], registry=self._registry
+        )
+        self._streams = Counter(
+            "baton_streams", "Streams that ended; complete: with all that there was.",
+            ["outcome"], registry=self._registry,
+        )  # fmt: skip
+        self._open_streams = Gauge(
+            "baton_streams_open", "Streams that are being sent.", registry=self._registry
+        )
+        self._codes: set[str] = set()
+        # Once a token: prometheus_client's own take several times as long.
+        self._first_token, self._between_tokens = Histogram(LONG_S), Histogram(LONG_S)
+        self._relay_lag = Histogram(SHORT_S)
+
+    # Requests
+
+    def begun(self, record: RequestRecord) -> None:
+        """An answer begins."""
+        method = record.method if record.method in _METHODS else "other"
+        self._requests.labels(method, record.route, str(record.status)).inc()
+        if record.error_code is not None:
+            self._refusals.labels(self._bounded(record.error_code)).inc()
+        if record.is_stream:
+            self._open_streams.inc()
+
+    def ended(self, record: RequestRecord) -> None:
+        """An answer that began is over."""
+        self._durations.labels(record.route).observe(record.duration_s)
+        if record.is_stream:
+            self._open_streams.dec()
+            self._streams.labels("complete" if record.is_complete else "incomplete").inc()
+
+    def _bounded(self, code: str) -> str:
+        if len(self._codes) < _MAX_CODES:
+            self._codes.add(code)
+        return code if code in self._codes else "other"
+
+    # Tokens
+
+    def stream_meter(self, started_at: float) -> StreamTimer:
+        """For a stream whose request came at `started_at` (time.perf_counter)."""
+        return StreamTimer(self._first_token, self._between_tokens, started_at)
+
+    def relayed(self, lag_s: float) -> None:
+        """A probe came back."""
+        self._relay_lag.observe(lag_s)
+
+    # Telling
+
+    def render(self, families: Iterable[Metric]) -> bytes:
+        """Prometheus text of this replica's own and of `families`."""
+        return generate_latest(self._registry) + generate_latest(_Snapshot([*self._tokens(), *families]))
+
+    def _tokens(self) -> list[Metric]:
+        own = (
+            ("baton_time_to_first_token_seconds", self._first_token,
+             "From a streamed chat's request to its first output, as sent."),
+            ("baton_time_between_tokens_seconds", self._between_tokens,
+             "Between two writes of output to the client of one streamed chat."),
+            ("baton_relay_lag_seconds", self._relay_lag,
+             "From publishing in Redis to hearing it here: a probe a second, on this replica's own clock."),
+        )  # fmt: skip
+        families: list[Metric] = []
+        for name, histogram, text in own:
+            family = HistogramMetricFamily(name, text, labels=())
+            add(family, (), histogram.read(), histogram.buckets)
+            families.append(family)
+        return families
+
+
+class _Snapshot(CollectorRegistry):
+    """Metrics that are made for one rendering."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        super().__init__()
+        self._found = list(families)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._found

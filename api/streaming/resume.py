@@ -1,0 +1,74 @@
+"""Resuming: from which event a reader goes on, and joining the job's stream there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import Request
+
+from api.dialects.openai_chat.chunks import JobInfo
+from api.errors import StreamExpired
+from api.streaming.cursor import Cursor, InvalidCursor
+from api.streaming.relay import Relay
+from api.streaming.subscription import Subscription
+from shared.domain.events import Entry
+from shared.domain.job import Job
+from shared.errors import RequestError, invalid_request
+
+
+def job_info_of(job: Job) -> JobInfo:
+    return JobInfo(job.id, job.model, int(job.created_at), job.n)
+
+
+def event_id(request: Request, *names: str) -> str | None:
+    """`Last-Event-ID`, else the first of these query parameters; an empty one counts as none."""
+    given = [request.headers.get("last-event-id"), *(request.query_params.get(name) for name in names)]
+    return next((text for text in given if text), None)
+
+
+def read_cursor(text: str | None, job: Job) -> Cursor:
+    """Raises RequestError (400) for what is not an event id of this job."""
+    if text is None:
+        return Cursor.start(job.id, job.n)
+    try:
+        return Cursor.decode(text, job.id, job.n)
+    except InvalidCursor as error:
+        raise invalid_event_id("it is not an id of this job's events") from error
+
+
+def expired_if_ours(text: str | None, job_id: str, error: RequestError) -> RequestError:
+    """410 instead of 404 for one who shows an event id of a job that is gone: he has read it once."""
+    try:
+        if text is not None and error.info.status == 404:
+            Cursor.decode(text, job_id)
+            return StreamExpired(job_id)
+    except InvalidCursor:
+        pass
+    return error
+
+
+async def resume(relay: Relay, job: Job, cursor: Cursor) -> tuple[Subscription, Entry]:
+    """Follow the job from the cursor on. Answers the stream's last entry too, as of now.
+
+    A cursor ahead of a job that lives waits for it (Redis may have lost the end of its file).
+    Raises RequestError (400) when it is ahead of one that is over, StreamExpired, StoreUnavailable.
+    """
+    if cursor.ending == "over" and not job.is_terminal:
+        cursor = cursor._replace(ending="open")
+    subscription = relay.follow(job.id, cursor)
+    try:
+        last = await relay.catch_up(subscription)
+        if last.is_terminal and is_ahead(cursor.positions, last.end):
+            raise invalid_event_id("it lies behind the end of this job's events")
+    except BaseException:
+        subscription.close()
+        raise
+    return subscription, last
+
+
+def is_ahead(positions: Sequence[int], end: Sequence[int]) -> bool:
+    return any(have > there for have, there in zip(positions, end, strict=True))
+
+
+def invalid_event_id(why: str) -> RequestError:
+    return invalid_request(f"Invalid event id: {why}.", param="Last-Event-ID", code="invalid_event_id")

@@ -1,0 +1,201 @@
+"""Subscription: one reader of one job, between the relay that hears events and the client that reads them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from api.errors import StreamCorrupt
+from api.jobs.queue_position import Place
+from api.streaming.cursor import Cursor
+from api.streaming.updates import Update, advance
+from shared.domain.events import ChoiceOutput, Entry, Output, Queued, Requeued
+from shared.errors import RequestError
+
+#: Update of so many bytes wait for their reader, or one piece; what comes then is left in the stream.
+MAX_UNREAD_BYTES = 64 * 1024
+#: Entries of the stream that are read at once, and live ones that wait for that, at most.
+MAX_PAGE = 64
+#: What in memory one piece of news takes, one token beside its text, one candidate of a token's logprobs, one
+#: of the prompt's, and one choice in a cursor.
+_NEWS_BYTES = 384
+_TOKEN_BYTES = 96
+_CANDIDATE_BYTES = 160
+_PROMPT_CANDIDATE_BYTES = 112
+_CHOICE_BYTES = 8
+
+
+class Subscription:
+    """Joins what the relay offers by position and keeps it until it is taken.
+
+    It keeps little. For a reader who is slower than his job it falls behind: it ignores live entries, and
+    says that there is room each time that all was taken, upon which the relay reads the stream on.
+    """
+
+    def __init__(self, job_id: str, cursor: Cursor) -> None:
+        self.job_id = job_id
+        #: Where the reader stands when it has taken everything.
+        self.cursor = cursor
+        #: Stream id of the last entry that was joined: where to look for the next ones, no more than a hint.
+        self.last_id: str | None = None
+        #: As many entries should be read at once: about what there is room for.
+        self.page_size = MAX_PAGE
+        #: Whether the stream has more than what was joined.
+        self.is_behind = False
+        #: Whether the job waits for a worker, by the last that was heard of it.
+        self.is_waiting = False
+        self._unread: list[Update] = []
+        self._unread_bytes = 0
+        #: Live entries that wait for the stream to be read.
+        self._held: list[Entry] | None = None
+        self._failure: RequestError | None = None
+        self._is_closed = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._closers: list[Callable[[], object]] = []
+        self._on_fail: Callable[[], object] | None = None
+        self._on_room: Callable[[], object] = lambda: None
+
+    # The relay's side
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether the stream is being read; live entries wait meanwhile."""
+        return self._held is not None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the stream should be read, if something is missing."""
+        return not self.is_reading and not self._is_closed and not (self.is_behind and self._unread)
+
+    def on_room(self, act: Callable[[], object]) -> None:
+        """Call `act` when the reader took all and the stream has more."""
+        self._on_room = act
+
+    def offer(self, entry: Entry) -> bool:
+        """Take a live entry, unless there is no room. False: something before it is missing, the stream has
+        to be read."""
+        if self._held is not None:
+            if len(self._held) < MAX_PAGE:
+                self._held.append(entry)
+            return True
+        return self._add(entry)
+
+    def hold(self) -> None:
+        """The stream is going to be read: keep live entries until `join`."""
+        self._held = []
+
+    def join(self, entries: Sequence[Entry], *, is_end: bool = True, by_id: bool = False) -> bool:
+        """Go on with what was read, then, if that was the stream's end, with what was held. False: something
+        is missing, in what was read after `last_id` or after it."""
+        held, self._held = self._held or [], None
+        self.is_behind = False
+        for number, entry in enumerate(entries):
+            if not self._add(entry):
+                if not by_id:
+                    self.fail(StreamCorrupt(self.job_id))
+                # Redis was set back, or something before that id was never heard: positions will tell.
+                self.last_id = None
+                return not by_id
+            if self.is_behind:
+                self.page_size = max(1, number)
+                return True
+        if is_end:
+            # Where as many waited as may, more may have come.
+            return all(self._add(entry) for entry in held) and len(held) < MAX_PAGE
+        self.page_size = min(2 * self.page_size, MAX_PAGE)
+        self.is_behind = True
+        return True
+
+    def _add(self, entry: Entry) -> bool:
+        """False: something before it is missing. Without room for it the subscription is behind."""
+        if self.is_behind:
+            return True
+        news = advance(self.cursor, entry)
+        if news is None:
+            return False
+        weight = sum([_weight(one) for one in news])
+        if self._unread and self._unread_bytes + weight > MAX_UNREAD_BYTES:
+            self.is_behind = True
+            return True
+        self.last_id = entry.id
+        if not isinstance(entry.event, Output):
+            self.is_waiting = isinstance(entry.event, Queued | Requeued)
+        if news:
+            self.cursor = news[-1].cursor
+            self._unread += news
+            self._unread_bytes += weight
+            self.wake()
+        return True
+
+    def tell(self, place: Place) -> None:
+        """The job's place in the queue, instead of an older one that was not taken yet."""
+        news = Update(place, self.cursor, sum(self.cursor.positions))
+        if self._unread and isinstance(self._unread[-1].event, Place):
+            self._unread[-1] = news
+        else:
+            self._unread.append(news)
+        self.wake()
+
+    def fail(self, reason: RequestError) -> None:
+        """End the following: `take` raises `reason`."""
+        self._failure = self._failure or reason
+        self.wake()
+        if self._on_fail is not None:
+            self._on_fail()
+
+    # The reader's side
+
+    async def take(self) -> list[Update]:
+        """What is new, as far as it was kept; waits for something. Empty only after `wake`.
+
+        Raises what `fail` was given.
+        """
+        if not self._unread and self._failure is None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self.take_ready()
+
+    def take_ready(self) -> list[Update]:
+        """The same without waiting."""
+        if self._failure is not None:
+            raise self._failure
+        news, self._unread = self._unread, []
+        self._unread_bytes = 0
+        if self.is_behind:
+            self._on_room()
+        return news
+
+    def wake(self) -> None:
+        """Let a waiting `take` return."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def on_fail(self, act: Callable[[], object]) -> None:
+        """Call `act` when the following ends: for a reader that is stuck elsewhere than in `take`."""
+        self._on_fail = act
+
+    def on_close(self, closer: Callable[[], object]) -> None:
+        """Call `closer` when the reader leaves."""
+        self._closers.append(closer)
+
+    def close(self) -> None:
+        """The reader leaves."""
+        self._is_closed = True
+        while self._closers:
+            self._closers.pop()()
+
+
+def _weight(news: Update) -> int:
+    weight = _NEWS_BYTES + _CHOICE_BYTES * len(news.cursor.choices)
+    event = news.event
+    if not isinstance(event, ChoiceOutput):
+        return weight
+    candidates = sum([1 + len(one.top) for one in event.logprobs]) if event.logprobs else 0
+    prompt_candidates = 0 if event.prompt_logprobs is None else event.prompt_logprobs.num_candidates
+    return (
+        weight
+        + _TOKEN_BYTES * len(event.texts)
+        + sum(map(len, event.texts))
+        + _CANDIDATE_BYTES * candidates
+        + _PROMPT_CANDIDATE_BYTES * prompt_candidates
+    )

@@ -1,0 +1,50 @@
+"""The engine alone, in a process of its own: rounds as JSON lines on stdin, figures on stdout."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from workers.engine.build import make_engine
+from workers.engine.config import EngineConfig
+from workers.engine.engine import Engine
+from workers.engine.loading.loader import load_model
+from workers.requests.resolver import Resolver
+
+
+def run_round(engine: Engine, resolver: Resolver, bodies: list[dict[str, Any]]) -> dict[str, float]:
+    """Serve all requests at once: tokens, seconds until the first of them and until the last."""
+    requests = [resolver.resolve(body, n=1) for body in bodies]
+    started = time.perf_counter()
+    for index, request in enumerate(requests):
+        engine.add(str(index), request)
+    first, tokens = 0.0, 0
+    while engine.has_work:
+        outputs = engine.step()
+        tokens += sum(len(choice.token_ids) for output in outputs for choice in output.choices)
+        if tokens and not first:
+            first = time.perf_counter() - started
+    return {"tokens": tokens, "seconds": time.perf_counter() - started, "first_s": first}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--threads", type=int)
+    options = parser.parse_args()
+    config = EngineConfig(model=str(options.model), dtype=options.dtype, threads=options.threads)
+    loaded = load_model(config)
+    engine = make_engine(loaded, config)
+    resolver = Resolver.from_directory(options.model, "bench", None)
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(run_round(engine, resolver, json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Verdict: how answers that were computed in one way compare with the same answers, each computed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared.domain.events import ChoiceOutput
+
+#: Answers, or ends of answers, with log probabilities, by request.
+Answers = dict[int, ChoiceOutput]
+
+HEADING = (
+    "| an answer alone, against | answers | tokens | other tokens | other log probabilities | what was done "
+    "|\n|---|---|---|---|---|---|"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    way: str
+    answers: int
+    tokens: int
+    different_tokens: int
+    different_logprobs: int
+    #: That the way was gone: how often sequences lost their slot, how many tokens were copied.
+    proof: str
+
+    @property
+    def is_equal(self) -> bool:
+        return self.tokens > 0 and self.different_tokens == self.different_logprobs == 0
+
+
+def compare(way: str, alone: Answers, answers: Answers, proof: str) -> Verdict:
+    """Each of `answers`, from where it starts, with the one of `alone`."""
+    tokens = different_tokens = different_logprobs = 0
+    for number, found in answers.items():
+        wanted = alone[number].since(found.start)
+        assert found.logprobs is not None and wanted.logprobs is not None
+        tokens += len(wanted.token_ids)
+        different_tokens += _differences(found.token_ids, wanted.token_ids)
+        different_logprobs += _differences(found.logprobs, wanted.logprobs)
+    return Verdict(way, len(answers), tokens, different_tokens, different_logprobs, proof)
+
+
+def row(verdict: Verdict) -> str:
+    counts = (verdict.answers, verdict.tokens, verdict.different_tokens, verdict.different_logprobs)
+    return f"| {verdict.way} | {' | '.join(map(str, counts))} | {verdict.proof} |"
+
+
+def _differences(ours: Sequence[object], others: Sequence[object]) -> int:
+    """Of answers of different lengths the surplus counts, too."""
+    common = sum(one != other for one, other in zip(ours, others, strict=False))
+    return common + abs(len(ours) - len(others))

@@ -1,0 +1,57 @@
+"""The model that the workers are told to serve: is it there, and how much memory does it need?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cli.errors import StartRefused
+from shared.model.gguf_header import BrokenGGUF, GGUFHeader, find_gguf
+
+_WIDTHS = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+_WEIGHTS = ("*.safetensors", "*.bin")
+
+
+def model_path(model: str) -> Path | None:
+    """The directory or GGUF file that a setting names; None for a hub id. Raises StartRefused."""
+    path = Path(model).expanduser()
+    if not path.exists():
+        if model.startswith((".", "/", "~")) or model.count("/") > 1:
+            raise StartRefused(f"BATON_MODEL={model}: there is no such directory or file")
+        return None
+    if gguf := find_gguf(path):
+        read_header(gguf)
+        return path.resolve()
+    if not path.is_dir():
+        raise StartRefused(f"BATON_MODEL={model} is a file; a model directory, GGUF file or hub id is needed")
+    if not (path / "config.json").is_file():
+        raise StartRefused(f"BATON_MODEL={model} has no config.json, so it is no model directory")
+    return path.resolve()
+
+
+def read_header(gguf: Path) -> GGUFHeader:
+    """Raises StartRefused when the file is damaged or cut off."""
+    try:
+        return GGUFHeader.read(gguf)
+    except BrokenGGUF as error:
+        raise StartRefused(str(error)) from error
+
+
+def weight_bytes(model: Path, dtype: str) -> int:
+    """Bytes of the weights once they are loaded as `dtype`. `auto` counts as the type they are stored in, and
+    as two bytes a weight for a GGUF file, whose weights are unpacked.
+
+    Raises StartRefused when config.json is no JSON object, or a GGUF file is broken.
+    """
+    if gguf := find_gguf(model):
+        return read_header(gguf).num_weights * _WIDTHS.get(dtype, 2)
+    stored = max(sum(file.stat().st_size for file in model.glob(pattern)) for pattern in _WEIGHTS)
+    return stored * _WIDTHS.get(dtype, _stored_width(model)) // _stored_width(model)
+
+
+def _stored_width(directory: Path) -> int:
+    try:
+        config = json.loads((directory / "config.json").read_text())
+        return _WIDTHS.get(config.get("dtype") or config.get("torch_dtype"), 2)
+    except (ValueError, AttributeError) as error:
+        raise StartRefused(f"{directory}/config.json is not a JSON object") from error

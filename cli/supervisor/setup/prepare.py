@@ -1,0 +1,91 @@
+"""Everything that `baton up` settles before it starts a process: checks, the model, the plans."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.errors import StartRefused
+from cli.models.fetch import MODEL_NAME
+from cli.supervisor.embedded_redis import redis_binary, redis_command, socket_path
+from cli.supervisor.parent_death import ends_with_parent
+from cli.supervisor.plan import ChildPlan, plan_children, ports, redis_plan
+from cli.supervisor.setup.devices import query_gpus, resolve_devices
+from cli.supervisor.setup.flower_password import FlowerAuth, flower_auth
+from cli.supervisor.setup.home import Home
+from cli.supervisor.setup.memory import check_memory, free_memory
+from cli.supervisor.setup.model import model_path, weight_bytes
+from cli.supervisor.setup.ports import check_ports
+from cli.supervisor.setup.settings import UpSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is to be started, and what is worth telling."""
+
+    plans: tuple[ChildPlan, ...]
+    redis_url: str
+    broker_url: str
+    flower_auth: FlowerAuth
+    #: The name under which clients ask for the model.
+    model_name: str
+    devices: tuple[str, ...]
+    is_key_needed: bool
+
+    @property
+    def api_url(self) -> str:
+        """The first replica's."""
+        return next(plan.url for plan in self.plans if plan.role == "api" and plan.url)
+
+
+def prepare(settings: UpSettings, home: Home, environ: Mapping[str, str]) -> Prepared:
+    """Check the machine and get the model. Raises StartRefused. The home must be locked."""
+    check_ports(settings.host, ports(settings))
+    given = model_path(settings.model) if settings.model else None
+    gpus = query_gpus()
+    devices = resolve_devices(settings.devices, gpus, environ)
+    directory = given if settings.model else _default_model(home)
+    if directory:
+        check_memory(weight_bytes(directory, settings.dtype), devices, free_memory(gpus))
+    socket = socket_path(home.redis)
+    redis_url = settings.redis_url or f"unix://{socket}"
+    common = {
+        **environ,
+        "BATON_HOME": str(home.path),
+        "BATON_MODEL": str(directory or settings.model),
+        "BATON_REDIS_URL": redis_url,
+    }
+    auth = _flower_auth(settings, home)
+    plans = plan_children(settings, devices, auth.text, common)
+    if not settings.redis_url:
+        command = redis_command(redis_binary(), home.redis, socket, settings.appendfsync)
+        plans.insert(0, redis_plan(command, redis_url, environ))
+    return Prepared(
+        plans=tuple(plans),
+        redis_url=redis_url,
+        broker_url=settings.broker_url or redis_url,
+        flower_auth=auth,
+        model_name=environ.get("BATON_MODEL_NAME") or common["BATON_MODEL"].rstrip("/").rsplit("/", 1)[-1],
+        devices=devices,
+        is_key_needed=bool(environ.get("BATON_API_KEYS")),
+    )
+
+
+def _flower_auth(settings: UpSettings, home: Home) -> FlowerAuth:
+    if settings.flower_auth:
+        return FlowerAuth(settings.flower_auth, is_new=False)
+    return flower_auth(home.flower_password)
+
+
+def _default_model(home: Home) -> Path:
+    """The default model; if need be fetched, by a process that shows its own progress."""
+    directory = home.models / MODEL_NAME
+    if not directory.is_dir():
+        command = ends_with_parent([sys.executable, "-P", "-m", "cli.models.fetch", "--home", str(home.path)])
+        fetch = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+        if fetch.returncode != 0:
+            raise StartRefused("the default model could not be fetched; name another one with BATON_MODEL")
+    return directory

@@ -1,0 +1,186 @@
+"""Reaper: gives dead workers' jobs back, rings lost wake-ups, keeps deadlines.
+
+A duty of each API replica and worker. Any number may run at once: every act compares what it saw. Death
+and absence are judged by change on this process's own monotonic clock, never by Redis's, and patience
+begins anew after each failure to reach Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable
+
+from shared.cluster.wake_up_sender import WakeUpSender
+from shared.domain.lease import WorkerState
+from shared.domain.wake_up import WakeUp
+from shared.errors import StoreUnavailable
+from shared.runtime.failpoint import failpoint
+from shared.store.deadline import Deadline
+from shared.store.job_store import JobStore
+
+logger = logging.getLogger(__name__)
+
+_TICK_S = 0.5
+#: A wake-up may be on its way for this long before it counts as lost.
+_WAKE_UP_PATIENCE_S = 2.0
+#: A reader that is there renews every 5 s.
+_READER_PATIENCE_S = 6.0
+#: So long a model's workers are of other revisions before the jobs that were begun with one of before fail.
+REVISION_PATIENCE_S = 60.0
+_BATCH = 500
+
+
+class Patience:
+    """How long things have been seen unchanged, on this process's clock."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._seen: dict[Hashable, tuple[object, float]] = {}
+
+    def unchanged_s(self, thing: Hashable, value: object) -> float:
+        """Seconds since `thing` was first seen to be `value`, without another value since."""
+        now = self._clock()
+        if thing not in self._seen or self._seen[thing][0] != value:
+            self._seen[thing] = (value, now)
+        return now - self._seen[thing][1]
+
+    def keep_only(self, kind: str, things: set[Hashable]) -> None:
+        """Forget the things (tuples that begin with `kind`) that are not among these."""
+        for thing in [t for t in self._seen if isinstance(t, tuple) and t[0] == kind and t not in things]:
+            del self._seen[thing]
+
+    def start_anew(self) -> None:
+        self._seen.clear()
+
+
+class Reaper:
+    """One reaper. `run` until cancelled, or `tick` by hand."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        sender: WakeUpSender,
+        *,
+        lease_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._sender = sender
+        self._lease_s = lease_s
+        self._clock = clock
+        self._patience = Patience(clock)
+        self._audited = 0
+        #: How often, since the start, it buried a worker, mended or promoted a job, sent a lost wake-up again or kept
+        #: a deadline (by its kind).
+        self.acts = Counter[str]()
+
+    async def run(self) -> None:
+        """Tick twice a second, for ever."""
+        while True:
+            started = self._clock()
+            await self.try_tick()
+            await asyncio.sleep(_TICK_S)
+            if self._clock() - started > self._lease_s:
+                # This process itself stood still: what it saw before says nothing about others.
+                self._patience.start_anew()
+
+    async def try_tick(self) -> None:
+        """A tick; when Redis does not answer, nobody is judged and patience begins anew."""
+        try:
+            await self.tick()
+        except StoreUnavailable as error:
+            logger.warning("no round of duties: %s", error)
+            self._patience.start_anew()
+
+    async def tick(self) -> None:
+        """One round of all duties. Raises StoreUnavailable; also where Redis takes no writes, as `promote`
+        always writes: while nobody can, nobody's silence tells anything."""
+        survey = await self._store.survey(first=self._audited, limit=_BATCH)
+        wake_ups = await self._bury_dead(survey.workers)
+        wake_ups += await self._audit(survey.active, self._lasting_revisions(survey.workers))
+        await self._keep_deadlines(survey.due)
+        await self._sender.send(wake_ups)
+        promoted, waiting = await self._store.promote(sorted(survey.models))
+        self.acts["promoted"] += promoted
+        await self._sender.send(await self._lost_wake_ups(survey.workers, waiting))
+
+    async def _bury_dead(self, workers: list[WorkerState]) -> list[WakeUp]:
+        wake_ups: list[WakeUp] = []
+        for worker in workers:
+            if self._patience.unchanged_s(("worker", worker.worker_instance), worker.beat) > self._lease_s:
+                logger.warning("worker %s gave no sign for %s s", worker.worker_instance, self._lease_s)
+                failpoint("reaper_judged")
+                wake_ups += await self._store.release(worker.worker_instance, "worker_died", died=True)
+                failpoint("reaper_released")
+                self.acts["buried"] += 1
+        self._patience.keep_only("worker", {("worker", worker.worker_instance) for worker in workers})
+        return wake_ups
+
+    def _lasting_revisions(self, workers: list[WorkerState]) -> dict[str, frozenset[str]]:
+        """Of models that have workers, which have been of these revisions, and no others, for long."""
+        revisions: dict[str, frozenset[str]] = {}
+        for worker in workers:
+            revisions[worker.model] = revisions.get(worker.model, frozenset()) | {worker.model_revision}
+        self._patience.keep_only("revisions", {("revisions", model) for model in revisions})
+        return {
+            model: found
+            for model, found in revisions.items()
+            if self._patience.unchanged_s(("revisions", model), found) > REVISION_PATIENCE_S
+        }
+
+    async def _audit(self, ids: list[str], lasting: dict[str, frozenset[str]]) -> list[WakeUp]:
+        self._audited = self._audited + len(ids) if len(ids) == _BATCH else 0
+        if not ids:
+            return []
+        mended, failed = await self._store.audit(ids, lasting=lasting)
+        if mended:
+            failpoint("reaper_mended")
+        for job_id in failed:
+            logger.warning("%s failed: no worker serves the revision of its model", job_id)
+        self.acts["mended"] += len(mended)
+        self.acts["outdated"] += len(failed)
+        return mended
+
+    async def _lost_wake_ups(self, workers: list[WorkerState], waiting: dict[str, int]) -> list[WakeUp]:
+        """Bells for the jobs that wait while fewer wake-ups than jobs are under way."""
+        held = Counter[str]()
+        for worker in workers:
+            # Each running job has a wake-up of its own: those beyond are free to claim another.
+            held[worker.model] += max(0, worker.wake_ups - worker.jobs)
+        lost: list[WakeUp] = []
+        for model, num_jobs in waiting.items():
+            missing = num_jobs - held[model]
+            if missing > 0:
+                missing -= await self._sender.num_waiting(model)
+            thing = ("wake_ups", model)
+            if self._patience.unchanged_s(thing, missing > 0) > _WAKE_UP_PATIENCE_S and missing > 0:
+                head = await self._store.first_queued(model)
+                lost += [WakeUp(head, model)] * min(missing, _BATCH) if head else []
+                self.acts["resent"] += min(missing, _BATCH)
+                failpoint("reaper_waking")
+                logger.warning("%d wake_ups for %s were lost", missing, model)
+        return lost
+
+    async def _keep_deadlines(self, due: list[Deadline]) -> None:
+        for deadline in due:
+            await self._keep(deadline)
+        self._patience.keep_only("reader", {("reader", d.job_id) for d in due if d.kind == "reader"})
+
+    async def _keep(self, deadline: Deadline) -> None:
+        match deadline.kind:
+            case "expires":
+                await self._store.expire(deadline.job_id, seen=deadline)
+            case "cancel":
+                await self._store.cancel(deadline.job_id, "deadline", seen=deadline)
+            case "reader":
+                thing = ("reader", deadline.job_id)
+                if self._patience.unchanged_s(thing, deadline.due_ms) <= _READER_PATIENCE_S:
+                    return
+                await self._store.cancel(deadline.job_id, "reader_gone", seen=deadline)
+            case "retention":
+                await self._store.forget(deadline.job_id)
+        failpoint("deadline_kept")
+        self.acts[deadline.kind] += 1

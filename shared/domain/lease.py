@@ -1,0 +1,118 @@
+"""Lease: a worker's sign of life, and what the store knows of a living worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.domain.fingerprint import Fingerprint
+from shared.errors import DecodeError
+
+#: Exit status of a worker that left because it was told to drain: not to be started again. The first number
+#: that sysexits.h leaves free.
+EX_DRAINED = 79
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker's registration: what `register` writes."""
+
+    worker_instance: str
+    #: The worker's name, as `baton ps` shows it; the same after a restart.
+    name: str
+    model: str
+    host: str
+    pid: int
+    device: str
+    slots: int
+    model_revision: str
+    #: Whether a continuation by this worker equals the undisturbed answer.
+    is_exact: bool = False
+    #: What another worker must have alike for that; None where it is unknown.
+    fingerprint: Fingerprint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """A living worker instance, as the store knows it."""
+
+    worker_instance: str
+    name: str
+    model: str
+    host: str
+    pid: int
+    device: str
+    slots: int
+    is_exact: bool
+    #: Rises with every sign of life.
+    beat: int
+    steps: int
+    #: Celery messages that the worker has taken and not yet acknowledged.
+    wake_ups: int
+    jobs: int
+    stats: Mapping[str, Any] = field(default_factory=dict)
+    #: Told to leave in order.
+    is_draining: bool = False
+    #: None where it is unknown.
+    fingerprint: Fingerprint | None = None
+    model_revision: str = ""
+
+    @classmethod
+    def decode(cls, worker_instance: str, record: Mapping[str, str], jobs: int) -> WorkerState:
+        """Read the hash `worker:<worker instance>`. Raises DecodeError."""
+        try:
+            return cls(
+                worker_instance=worker_instance,
+                name=record["name"],
+                model=record["model"],
+                host=record["host"],
+                pid=int(record["pid"]),
+                device=record["device"],
+                slots=int(record["slots"]),
+                is_exact=record["exact"] == "1",
+                beat=int(record["beat"]),
+                steps=int(record.get("steps", 0)),
+                wake_ups=int(record.get("wake_ups", 0)),
+                jobs=jobs,
+                stats=json.loads(record.get("stats", "{}")),
+                is_draining=record.get("drain") == "1",
+                fingerprint=Fingerprint.decode(record["computes"]) if "computes" in record else None,
+                model_revision=record.get("revision", ""),
+            )
+        except (KeyError, ValueError) as error:
+            raise DecodeError("worker", dict(record)) from error
+
+    def to_json(self) -> dict[str, Any]:
+        """As `/v1/workers` and `baton workers --json` show it."""
+        return {
+            "id": self.worker_instance,
+            "object": "worker",
+            "name": self.name,
+            "host": self.host,
+            "pid": self.pid,
+            "device": self.device,
+            "model": self.model,
+            "status": "draining" if self.is_draining else "ready",
+            "jobs": self.jobs,
+            "slots": self.slots,
+            "exact": self.is_exact,
+            "fingerprint": None if self.fingerprint is None else self.fingerprint.to_json(),
+            "stats": dict(self.stats),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BeatAnswer:
+    """What a worker learns from its sign of life."""
+
+    #: Jobs, with claim tokens, that the store believes to run there and that the worker did not name.
+    strays: Mapping[str, str]
+    #: It is told to leave in order.
+    is_draining: bool
+
+
+def find_by_name(workers: Iterable[WorkerState], text: str) -> list[WorkerState]:
+    """The workers that a person calls so: by worker instance, name, or name@host."""
+    return [w for w in workers if text in (w.worker_instance, w.name, f"{w.name}@{w.host}")]

@@ -1,8 +1,0 @@
--- Remove a job that is over, and all that tells of it. ARGV: id.
-local id = ARGV[1]
-local job = redis.call('HMGET', job_key(id), 'status', 'owner')
-if job[1] and not is_terminal(job[1]) then return 0 end
-redis.call('ZREM', DEADLINES, 'retention:' .. id)
-if job[2] then redis.call('ZREM', owner_jobs_key(job[2]), id) end
-free_keys(id)
-return redis.call('DEL', job_key(id), asked_key(id), events_key(id))

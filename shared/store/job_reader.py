@@ -1,0 +1,238 @@
+"""JobReader: what Redis holds of jobs, queues and workers. It changes nothing.
+
+All methods raise StoreUnavailable when Redis does not answer, and DecodeError for what Baton did not write.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+
+from shared.domain.events import Entry, Failed, decode_entry, decode_positions
+from shared.domain.job import Job
+from shared.domain.lease import WorkerState
+from shared.domain.request_key import RequestKey
+from shared.store import keys, scripts
+from shared.store.deadline import Deadline
+from shared.store.redis_client import unavailable_as_error
+from shared.store.throughput import Throughput
+
+#: Stream entries as redis-py returns them: id, fields.
+_Found = list[tuple[str, dict[str, str]]]
+#: Entries read at a time on the way back through a stream: first, and at most.
+_FIRST_BACK, _MOST_BACK = 64, 1024
+
+
+class Page(NamedTuple):
+    """Consecutive entries of a job's stream."""
+
+    entries: list[Entry]
+    #: The stream's last one when this was read; None: there is no stream.
+    last: Entry | None
+    #: Whether nothing came after these.
+    is_end: bool
+
+
+class Survey(NamedTuple):
+    """What a reaper begins its round with."""
+
+    #: Every worker instance that holds a lease.
+    workers: list[WorkerState]
+    #: Every model that a worker has ever registered.
+    models: set[str]
+    #: Ids of jobs that are not terminal, oldest first.
+    active: list[str]
+    #: Deadlines that have passed by Redis's clock, the longest first.
+    due: list[Deadline]
+
+
+class JobReader:
+    """The jobs in one Redis, to look at."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._look: AsyncScript = redis.register_script(scripts.source("look"))
+        self._survey: AsyncScript = redis.register_script(scripts.source("survey"))
+
+    # Jobs
+
+    async def get(self, job_id: str) -> Job | None:
+        """The job, or None when there is none (any more)."""
+        return (await self.get_many([job_id]))[0]
+
+    async def get_many(self, job_ids: Sequence[str]) -> list[Job | None]:
+        """The jobs in the order of their ids, None for each that is not there."""
+        if not job_ids:
+            return []
+        with unavailable_as_error():
+            found = await cast(Awaitable[list[Any]], self._look(args=job_ids))
+        return [
+            _job(_dict(record) | _dict(asked), decode_entry(last[0][0], _dict(last[0][1])))
+            if record and asked and last
+            else None
+            for record, asked, last in found
+        ]
+
+    async def list_ids(self, owner: str, *, before: str | None, limit: int) -> list[str] | None:
+        """An owner's jobs, newest first, those older than `before`; None when `before` is not the owner's."""
+        key = keys.owner_jobs(owner)
+        with unavailable_as_error():
+            first = 0
+            if before is not None:
+                rank = await cast(Awaitable[int | None], self._redis.zrevrank(key, before))
+                if rank is None:
+                    return None
+                first = rank + 1
+            return await cast(Awaitable[list[str]], self._redis.zrevrange(key, first, first + limit - 1))
+
+    async def owner(self, job_id: str) -> str | None:
+        """Whose job it is, also when its stream is gone already; None when there is no such job."""
+        with unavailable_as_error():
+            return await cast(Awaitable[str | None], self._redis.hget(keys.job(job_id), "owner"))
+
+    async def is_known(self, key: RequestKey) -> bool:
+        """Whether the key stands for a job."""
+        with unavailable_as_error():
+            return bool(await self._redis.exists(keys.idempotency(key.name)))
+
+    # Their streams
+
+    async def entries(self, job_id: str) -> list[Entry]:
+        """The job's stream; empty when the stream is not there."""
+        with unavailable_as_error():
+            found = cast(_Found, await self._redis.xrange(keys.events(job_id)))
+        return [decode_entry(stream_id, fields) for stream_id, fields in found]
+
+    async def page(self, job_id: str, *, after: str | None, limit: int) -> Page:
+        """The first entries after a stream id, or of all.
+
+        Once Redis has lost the end of its file an id may stand for something else: whether the page goes on
+        from what was read is for the reader to see.
+        """
+        key = keys.events(job_id)
+        with unavailable_as_error():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.xrange(key, min="-" if after is None else f"({after}", count=limit)
+                pipe.xrevrange(key, count=1)
+                found, last = cast(list[_Found], await pipe.execute())
+        return _page(found, last, is_end=len(found) < limit)
+
+    async def page_back_to(self, job_id: str, positions: tuple[int, ...], *, limit: int) -> Page:
+        """The first entries from the last one on that lies at or before `positions` in every choice.
+
+        What a reader that holds `positions` misses begins there, whatever became of stream ids it has seen.
+        """
+        newest_first: deque[tuple[str, dict[str, str]]] = deque(maxlen=limit)
+        last: _Found = []
+        num_read, before, count = 0, "+", _FIRST_BACK
+        while True:
+            with unavailable_as_error():
+                reply = await self._redis.xrevrange(keys.events(job_id), max=before, count=count)
+            found = cast(_Found, reply)
+            last = last or found[:1]
+            for stream_id, fields in found:
+                newest_first.append((stream_id, fields))
+                num_read += 1
+                if all(have >= end for have, end in zip(positions, _end(fields), strict=True)):
+                    return _page([*newest_first][::-1], last, is_end=num_read <= limit)
+            if len(found) < count:
+                return _page([*newest_first][::-1], last, is_end=num_read <= limit)
+            before, count = f"({found[-1][0]}", min(2 * count, _MOST_BACK)
+
+    async def last_entries(self, job_ids: Sequence[str]) -> list[Entry | None]:
+        """The last entry of each stream, in the order of the ids; None for a stream that is not there."""
+        with unavailable_as_error():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for job_id in job_ids:
+                    pipe.xrevrange(keys.events(job_id), count=1)
+                replies = cast(list[_Found], await pipe.execute())
+        return [decode_entry(*found[0]) if found else None for found in replies]
+
+    # Queues
+
+    async def queue_positions(self, jobs: Iterable[tuple[str, str]]) -> list[int | None]:
+        """For each (model, job id) how many jobs come first; None for one that does not wait."""
+        with unavailable_as_error():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for model, job_id in jobs:
+                    pipe.zrank(keys.queued(model), job_id)
+                return cast(list[int | None], await pipe.execute())
+
+    async def num_queued(self, model: str) -> int:
+        """Jobs that wait for a worker of this model."""
+        with unavailable_as_error():
+            return await self._redis.zcard(keys.queued(model))
+
+    async def first_queued(self, model: str) -> str | None:
+        """The job at the head of a model's queue."""
+        with unavailable_as_error():
+            head = await cast(Awaitable[list[str]], self._redis.zrange(keys.queued(model), 0, 0))
+        return head[0] if head else None
+
+    async def pace(self, model: str) -> Throughput:
+        """How the model's jobs went in the last minutes."""
+        with unavailable_as_error():
+            seconds, _ = await self._redis.time()
+            record = await cast(Awaitable[dict[str, str]], self._redis.hgetall(keys.throughput(model)))
+        return Throughput.decode(record, seconds)
+
+    # Workers
+
+    async def survey(self, *, first: int = 0, limit: int) -> Survey:
+        """What there is to do duties by, with at most so many active jobs, from rank `first` on, and
+        deadlines; read at one moment."""
+        with unavailable_as_error():
+            found = await cast(Awaitable[list[Any]], self._survey(args=[first, limit, limit]))
+        workers, models, active, due = found
+        return Survey(
+            [WorkerState.decode(name, _dict(lease), jobs) for name, lease, jobs in sorted(workers) if lease],
+            set(models),
+            active,
+            [Deadline.decode(member, float(score)) for member, score in _dict(due).items()],
+        )
+
+    async def workers(self) -> list[WorkerState]:
+        """Every worker instance that holds a lease."""
+        with unavailable_as_error():
+            names = sorted(await cast(Awaitable[set[str]], self._redis.smembers(keys.WORKERS)))
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.hgetall(keys.worker(name))
+                    pipe.hlen(keys.worker_jobs(name))
+                replies = await pipe.execute()
+        found = zip(names, replies[::2], replies[1::2], strict=True)
+        return [WorkerState.decode(name, record, jobs) for name, record, jobs in found if record]
+
+    async def models(self) -> set[str]:
+        """Every model that a worker has ever registered."""
+        with unavailable_as_error():
+            return await cast(Awaitable[set[str]], self._redis.smembers(keys.MODELS))
+
+    async def ping(self) -> None:
+        """Raises StoreUnavailable unless Redis answers."""
+        with unavailable_as_error():
+            await self._redis.ping()
+
+
+def _dict(flat: Sequence[str]) -> dict[str, str]:
+    """Fields and values in turn, as a script has them."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _job(record: Mapping[str, str], last: Entry) -> Job:
+    return Job.decode(record, last.end, last.event.error if isinstance(last.event, Failed) else None)
+
+
+def _page(found: _Found, last: _Found, *, is_end: bool) -> Page:
+    entries = [decode_entry(*one) for one in found]
+    newest = decode_entry(*last[0]) if last else None
+    is_last = bool(entries) and newest is not None and entries[-1].id == newest.id
+    return Page(entries, newest, is_end or is_last)
+
+
+def _end(fields: Mapping[str, str]) -> tuple[int, ...]:
+    return decode_positions(fields.get("end", ""))

@@ -1,0 +1,280 @@
+"""JobStore: changes jobs, their queues and their streams in Redis. Each change is one script.
+
+Every script may be called again when its reply was lost (redis-py does so by itself): see scripts/*.lua.
+All methods raise StoreUnavailable when Redis does not answer or refuses to write.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import Any, Literal, cast, get_args
+
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+
+from shared.domain.events import (
+    Cancelled,
+    CancelReason,
+    Expired,
+    Failed,
+    RequeueReason,
+    decode_positions,
+    encode_event,
+    encode_positions,
+)
+from shared.domain.job import Accepted, Job, JobStatus, NewJob, Priority
+from shared.domain.lease import BeatAnswer, Lease
+from shared.domain.request_key import RequestKey
+from shared.domain.wake_up import WakeUp
+from shared.domain.worker_report import WorkerReport
+from shared.errors import ErrorInfo, KeyReused, TooManyJobs
+from shared.store import scripts
+from shared.store.append import Append, AppendAnswer
+from shared.store.deadline import Deadline
+from shared.store.job_reader import JobReader
+from shared.store.queue_score import PRIORITY_SPAN, PROMOTED_AFTER_S, class_offset
+from shared.store.redis_client import unavailable_as_error
+
+#: Jobs of one model and class that one call promotes at most.
+_PROMOTED_AT_ONCE = 500
+
+
+class JobStore(JobReader):
+    """The jobs in one Redis."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(redis)
+        self._scripts: dict[str, AsyncScript] = {
+            name: redis.register_script(scripts.source(name)) for name in get_args(scripts.ScriptName)
+        }
+
+    async def _call(self, name: scripts.ScriptName, *args: str | int | float) -> Any:
+        with unavailable_as_error():
+            return await cast(Awaitable[Any], self._scripts[name](args=args))
+
+    # Accepting jobs
+
+    async def create(self, job: NewJob, *, max_open: int = 1_000_000) -> Accepted:
+        """Accept a job. When its id exists already, nothing is changed; when its key made a job before, that
+        one is answered. Raises KeyReused, and TooManyJobs when its owner has `max_open` that are not over."""
+        deadlines = {
+            "expires": job.expires_after_s,
+            "cancel": job.cancel_after_s,
+            "reader": job.reader_grace_s if job.on_disconnect == "cancel" else None,
+        }
+        key = ("", "") if job.key is None else (job.key.name, job.key.fingerprint)
+        answer = await self._call(
+            "create",
+            job.id,
+            job.model,
+            job.owner,
+            class_offset(job.priority),
+            encode_positions((0,) * job.n),
+            json.dumps({kind: _ms(after) for kind, after in deadlines.items() if after is not None}),
+            _ms(job.retention_s),
+            *key,
+            *job.asked(),
+            max_open,
+            *_pairs(job.record()),
+        )
+        if answer[0] == "conflict":
+            raise KeyReused
+        if answer[0] == "full":
+            raise TooManyJobs
+        return Accepted(answer[1], int(answer[2]) / 1000, is_replay=answer[0] == "replay")
+
+    async def bind(self, key: RequestKey, job_id: str) -> bool:
+        """Let a key stand for a request about a job that is there; answers whether it did so before.
+
+        Raises KeyReused.
+        """
+        answer = await self._call("bind", job_id, key.name, key.fingerprint)
+        if answer == "conflict":
+            raise KeyReused
+        return cast(bool, answer == "replay")
+
+    # The life of a running job
+
+    async def claim(
+        self, lease: Lease, claim_token: str, *, instead_of: tuple[str, str] | None = None
+    ) -> Job | Literal["empty", "wait", "unknown"]:
+        """Take the first job of the lease's model that this worker may take; the same one for the same word.
+
+        `instead_of`, a low job that runs here and its claim token: take a high job only, and let that
+        one wait again. When the answer is a job, it is no longer this worker's.
+
+        `wait`: a job must run alone first. `unknown`: the lease is gone, the worker has to begin anew.
+        """
+        answer = await self._call(
+            "claim",
+            lease.model,
+            lease.worker_instance,
+            claim_token,
+            lease.model_revision,
+            class_offset("normal"),
+            class_offset("low"),
+            *(instead_of or ()),
+        )
+        if answer[0] != "job":
+            return cast(Literal["empty", "wait", "unknown"], answer[0])
+        fields = answer[1] + answer[2]
+        record = dict(zip(fields[::2], fields[1::2], strict=True))
+        return Job.decode(record, decode_positions(record["claim_end"]))
+
+    async def append(self, worker_instance: str, batch: Sequence[Append]) -> list[AppendAnswer]:
+        """Write what became final for several jobs in one call; one answer for each."""
+        args = [part for entry in batch for part in entry.args()]
+        answers = await self._call("append", worker_instance, *args)
+        return [AppendAnswer.decode(line) for line in answers.split("\n")]
+
+    async def requeue(
+        self, job_id: str, claim_token: str, reason: RequeueReason, *, died: bool = False
+    ) -> str:
+        """Take a running job from the claim token that was seen: `requeued`,
+        `failed` (died too often) or `not yours`."""
+        return cast(str, await self._call("requeue", job_id, claim_token, reason, int(died)))
+
+    async def cancel(
+        self, job_id: str, reason: CancelReason, *, seen: Deadline | None = None
+    ) -> JobStatus | None:
+        """End a job that is not over; answers its status, None for no such job. Idempotent.
+
+        With `seen` only if that deadline still stands as it was seen.
+        """
+        return await self._close(job_id, "cancelled", Cancelled(reason), reason, seen)
+
+    async def give_up(self, job_id: str, reason: CancelReason) -> JobStatus | None:
+        """The same for a job that its client shall ask for again: its request's key is free then."""
+        return await self._close(job_id, "cancelled", Cancelled(reason), reason, None, frees_keys=True)
+
+    async def expire(self, job_id: str, *, seen: Deadline | None = None) -> JobStatus | None:
+        """End a job that was not started in time; one that was goes on."""
+        return await self._close(job_id, "expired", Expired(), "", seen)
+
+    async def fail(self, job_id: str, error: ErrorInfo) -> JobStatus | None:
+        """End a job that cannot be finished, whoever has it."""
+        return await self._close(job_id, "failed", Failed(error), "", None)
+
+    async def _close(
+        self,
+        job_id: str,
+        status: str,
+        event: Cancelled | Expired | Failed,
+        reason: str,
+        seen: Deadline | None,
+        *,
+        frees_keys: bool = False,
+    ) -> JobStatus | None:
+        deadline = ("", "") if seen is None else (seen.member, str(seen.due_ms))
+        answer = await self._call(
+            "cancel", job_id, status, reason, encode_event(event), *deadline, int(frees_keys)
+        )
+        return None if answer == "unknown" else cast(JobStatus, answer)
+
+    async def rewrite_file(self) -> None:
+        """Have Redis write its append-only file anew, in the background; after each start.
+
+        Redis 6.2 leaves an unfinished transaction at a torn end in the file, undone in memory only. What is
+        written later comes to lie inside it: the next start would drop or change some of that.
+        """
+        with unavailable_as_error():
+            await self._redis.bgrewriteaof()
+
+    # Workers
+
+    async def register(self, lease: Lease) -> None:
+        """Begin a lease. Claims are answered only under one."""
+        fields: dict[str, str | int] = {
+            "name": lease.name,
+            "host": lease.host,
+            "pid": lease.pid,
+            "device": lease.device,
+            "slots": lease.slots,
+            "revision": lease.model_revision,
+            "exact": int(lease.is_exact),
+        }
+        if lease.fingerprint is not None:
+            fields |= {"fingerprint": lease.fingerprint.id, "computes": lease.fingerprint.encode()}
+        await self._call("register", lease.worker_instance, lease.model, *_pairs(fields))
+
+    async def beat(
+        self,
+        worker_instance: str,
+        *,
+        steps: int,
+        wake_ups: int,
+        running: Mapping[str, str],
+        stats: Mapping[str, Any],
+        report: WorkerReport | None = None,
+    ) -> BeatAnswer | None:
+        """A sign of life, with the claim token of each running job.
+
+        Answers None when the worker instance was reaped and has to begin anew.
+        """
+        answer = await self._call(
+            "beat",
+            worker_instance,
+            steps,
+            wake_ups,
+            json.dumps(dict(stats)),
+            "" if report is None else report.encode(),
+            *_pairs(running),
+        )
+        if answer[0] == "unknown":
+            return None
+        strays = dict(zip(answer[1::2], answer[2::2], strict=True))
+        return BeatAnswer(strays, is_draining=answer[0] == "drain")
+
+    async def drain(self, worker_instance: str) -> bool:
+        """Tell a worker to leave in order; False when it is not there (any more)."""
+        return bool(await self._call("drain", worker_instance) == "ok")
+
+    async def release(self, worker_instance: str, reason: RequeueReason, *, died: bool) -> list[WakeUp]:
+        """End a lease: its jobs wait again. Answers the wake-ups to ring."""
+        return _wake_ups(await self._call("release", worker_instance, reason, int(died)))
+
+    # Duties
+
+    async def audit(
+        self, job_ids: Sequence[str], *, lasting: Mapping[str, Iterable[str]] | None = None
+    ) -> tuple[list[WakeUp], list[str]]:
+        """Mend active jobs that no queue and no living worker has. Answers the wake-ups to ring.
+
+        `lasting`: models whose living workers have been of these revisions for long. A job that waits for
+        another one fails; answers those too.
+        """
+        known = {model: dict.fromkeys(revisions, 1) for model, revisions in (lasting or {}).items()}
+        wake_ups, failed = await self._call("audit", json.dumps(known), *job_ids)
+        return _wake_ups(wake_ups), failed
+
+    async def promote(
+        self, models: Iterable[str], *, after_s: Mapping[Priority, float] = PROMOTED_AFTER_S
+    ) -> tuple[int, dict[str, int]]:
+        """Let jobs that have waited so long in their class go on in the next better one; answers how many
+        did, and by model how many jobs wait."""
+        classes = [(class_offset(priority), round(wait_s * 1e6)) for priority, wait_s in after_s.items()]
+        queues = [(model, *borne) for model in models for borne in classes]
+        args = [part for queue in queues for part in queue]
+        promoted, *waiting = await self._call("promote", PRIORITY_SPAN, _PROMOTED_AT_ONCE, *args)
+        return promoted, {model: num for (model, *_), num in zip(queues, waiting, strict=True)}
+
+    async def renew_readers(self, job_ids: Iterable[str], *, grace_s: float) -> None:
+        """Say that these jobs have readers."""
+        await self._call("renew", _ms(grace_s), *job_ids)
+
+    async def forget(self, job_id: str) -> None:
+        """Remove a job that is over, with its stream and its keys."""
+        await self._call("forget", job_id)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _pairs(fields: Mapping[str, str | int]) -> list[str | int]:
+    return [part for pair in fields.items() for part in pair]
+
+
+def _wake_ups(answer: list[str]) -> list[WakeUp]:
+    return [WakeUp(job_id, model) for job_id, model in zip(answer[::2], answer[1::2], strict=True)]

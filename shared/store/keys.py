@@ -1,0 +1,119 @@
+"""Every name that Baton uses in Redis and Celery is made here, for Python and for the Lua scripts."""
+
+from __future__ import annotations
+
+#: Every key of Baton and of its Celery queues starts with this, so that a Redis can be shared.
+PREFIX = "baton:"
+
+#: Per-thing names. `%s` is the id; Lua's string.format reads the same templates.
+_TEMPLATES = {
+    "job": "baton:job:%s",  # hash; until the job's retention ends
+    "job_request": "baton:job:%s:request",  # hash: what may be long: body, metadata, resolved request; as the job
+    "events": "baton:job:%s:events",  # stream of the job's events; until the job's retention ends
+    "queued": "baton:queued:%s",  # zset job -> score (shared/store/queue_score.py), by model; while the job waits
+    "worker": "baton:worker:%s",  # hash: the lease of a worker instance; removed by `release` alone
+    "worker_jobs": "baton:worker:%s:jobs",  # hash job -> claim token, by worker instance
+    "worker_report": "baton:worker:%s:report",  # what a worker has measured, as JSON; 10 s after its last beat
+    "owner_jobs": "baton:owner:%s:jobs",  # zset job -> place in the order of acceptance, by owner
+    "idempotency": "baton:idem:%s",  # string `<job> <fingerprint>`, by `<owner>:<hash of the key>`; as long as the job
+    "throughput": "baton:throughput:%s",  # hash `<bucket>:n|ms` -> ended jobs, run time; by model; 5 min
+    "channel": "baton:events:%s",  # pub/sub channel of those who write events
+}
+
+#: zset job -> place in the order of acceptance: every job that is not terminal.
+ACTIVE = PREFIX + "active"
+#: zset `<kind>:<job>` -> wall-clock ms at which it is due; kinds in `shared.domain.job.DeadlineKind`.
+DEADLINES = PREFIX + "deadlines"
+#: hash owner -> how many of its jobs are not over; only owners that have some.
+OPEN = PREFIX + "open"
+#: string: the place (µs since the epoch) that was given last.
+ACCEPT_SEQ = PREFIX + "accept_seq"
+#: set of living worker instances.
+WORKERS = PREFIX + "workers"
+#: set of every model that a worker has ever registered.
+MODELS = PREFIX + "models"
+#: Never there: removing it is a write that needs no memory, and that a Redis which takes no writes refuses.
+NOTHING = PREFIX + "nothing"
+#: Pattern of all channels on which events are published.
+CHANNELS = _TEMPLATES["channel"] % "*"
+#: Channel source of events that no worker wrote.
+STORE_SOURCE = "store"
+#: Name of the one Celery task: a wake-up.
+WAKE_UP_TASK = "baton.wake_up"
+
+
+def job(job_id: str) -> str:
+    return _TEMPLATES["job"] % job_id
+
+
+def job_request(job_id: str) -> str:
+    return _TEMPLATES["job_request"] % job_id
+
+
+def events(job_id: str) -> str:
+    return _TEMPLATES["events"] % job_id
+
+
+def queued(model: str) -> str:
+    return _TEMPLATES["queued"] % model
+
+
+def worker(worker_instance: str) -> str:
+    return _TEMPLATES["worker"] % worker_instance
+
+
+def worker_jobs(worker_instance: str) -> str:
+    return _TEMPLATES["worker_jobs"] % worker_instance
+
+
+def worker_report(worker_instance: str) -> str:
+    return _TEMPLATES["worker_report"] % worker_instance
+
+
+def owner_jobs(owner: str) -> str:
+    return _TEMPLATES["owner_jobs"] % owner
+
+
+def idempotency(name: str) -> str:
+    return _TEMPLATES["idempotency"] % name
+
+
+def throughput(model: str) -> str:
+    return _TEMPLATES["throughput"] % model
+
+
+def channel(source: str) -> str:
+    """The channel of an worker_instance's events, or of STORE_SOURCE's."""
+    return _TEMPLATES["channel"] % source
+
+
+def wake_up_queue(model: str) -> str:
+    """The Celery queue that calls workers to a model's jobs."""
+    return f"baton.{model}"
+
+
+def broker_list(model: str) -> str:
+    """The Redis list in which kombu keeps that queue."""
+    return PREFIX + wake_up_queue(model)
+
+
+def lua_names() -> str:
+    """The same names as Lua: `<thing>_key(id)` functions and the constants."""
+    functions = [
+        f"local function {name}_key(id) return string.format('{template}', id) end"
+        for name, template in _TEMPLATES.items()
+    ]
+    constants = [
+        f"local {name} = '{value}'"
+        for name, value in {
+            "ACTIVE": ACTIVE,
+            "DEADLINES": DEADLINES,
+            "OPEN": OPEN,
+            "ACCEPT_SEQ": ACCEPT_SEQ,
+            "WORKERS": WORKERS,
+            "MODELS": MODELS,
+            "NOTHING": NOTHING,
+            "STORE_SOURCE": STORE_SOURCE,
+        }.items()
+    ]
+    return "\n".join(functions + constants) + "\n"

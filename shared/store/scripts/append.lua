@@ -1,0 +1,37 @@
+-- Write what became final in one step of a worker, for all of its jobs.
+-- ARGV: source, then per job six: id, claim token, from, to, event or '' (a check), and '' or, as JSON, what comes once
+-- in a job's life: {resolved, revision, prompt_tokens, status, terminal}, the last two its end.
+-- Answers a line per job: 'end:<positions>' | 'closed:<positions>' | 'not yours' | 'gone'. In one string: Redis 6
+-- sends a nested answer in pieces, a system call and a waking of the worker for each.
+local WIDTH = 6
+
+local function append(id, claim_token, from, to, event, rest)
+  local seen = redis.call('HMGET', job_key(id), 'claim_token', 'closed_by')
+  if seen[1] ~= claim_token then
+    if seen[2] == claim_token then return 'closed:' .. to end
+    return seen[1] and 'not yours' or 'gone'
+  end
+  local fence, number, end_ = last(id)
+  if not fence then return 'gone' end
+  if end_ ~= from then return 'end:' .. end_ end
+  rest = rest ~= '' and cjson.decode(rest) or {}
+  if rest.resolved and redis.call('HSETNX', job_request_key(id), 'resolved', rest.resolved) == 1 then
+    redis.call('HSET', job_key(id), 'revision', rest.revision, 'prompt_tokens', rest.prompt_tokens)
+  end
+  if event ~= '' then
+    number = number + 1
+    write(id, fence, number, to, event)
+  end
+  if rest.status then
+    close(id, read(id), rest.status, '', claim_token, fence, number + 1, to, rest.terminal)
+    return 'closed:' .. to
+  end
+  return 'end:' .. to
+end
+
+local answers = {}
+for i = 2, #ARGV, WIDTH do
+  answers[#answers + 1] = append(unpack(ARGV, i, i + WIDTH - 1))
+end
+publish(ARGV[1])
+return table.concat(answers, '\n')

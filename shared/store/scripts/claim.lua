@@ -1,0 +1,105 @@
+-- Give a worker the first job of its model's queue that it may take.
+-- ARGV: model, worker instance, claim token, model revision, first score of normal jobs, of low ones, and, for a
+-- worker without a free slot, a low job that it runs and its claim token: it waits again (`preempted`) if a high
+-- job takes its place, and keeps its score. Without a high job, or if it may not be preempted: 'empty'.
+-- Answers: job + its record + what was asked | 'empty' | 'wait' (a job must run alone first) | 'unknown' (no
+-- living lease).
+local model, worker_instance, claim_token, revision = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local NORMAL_FROM, LOW_FROM, victim, victim_token = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
+local WINDOW, PATIENCE_MS, ALONE_FROM = 32, 5000, 2
+-- A job is preempted so often, and not before it has made as many tokens; a high job waits so long for a free slot.
+local MAX_PREEMPTIONS, TOKENS_BEFORE_PREEMPTION, NO_SLOT_MS = 3, 32, 250
+if redis.call('SISMEMBER', WORKERS, worker_instance) == 0 then return {'unknown'} end
+
+local function found(id)
+  return {'job', redis.call('HGETALL', job_key(id)), redis.call('HGETALL', job_request_key(id))}
+end
+
+-- The reply of an earlier call with this word was lost: answer it again.
+local held = redis.call('HGETALL', worker_jobs_key(worker_instance))
+for i = 1, #held, 2 do
+  if held[i + 1] == claim_token then return found(held[i]) end
+end
+
+local function must_run_alone(id)
+  local job = redis.call('HMGET', job_key(id), 'deaths', 'claim_end')
+  if (tonumber(job[1]) or 0) < ALONE_FROM then return false end
+  local _, _, end_ = last(id)
+  return end_ == job[2]
+end
+for i = 1, #held, 2 do
+  if must_run_alone(held[i]) then return {'wait'} end
+end
+
+local function num_released(positions)
+  local sum = 0
+  for position in string.gmatch(positions, '%d+') do sum = sum + tonumber(position) end
+  return sum
+end
+
+-- Whether the victim waits again now, so that a high job that waits can have its place.
+local function park()
+  local job, _, _, end_ = read(victim), last(victim)
+  if not job or job.claim_token ~= victim_token or job.worker_instance ~= worker_instance or not end_ then return false end
+  if tonumber(job.score) < LOW_FROM then return false end
+  if num_released(end_) - num_released(job.claim_end) < TOKENS_BEFORE_PREEMPTION then return false end
+  if (tonumber(redis.call('HGET', job_key(victim), 'preempted')) or 0) >= MAX_PREEMPTIONS then return false end
+  redis.call('HINCRBY', job_key(victim), 'preempted', 1)
+  return give_back(victim, job, 'preempted', false)
+end
+
+-- Whether a job needs no victim, or gets its place.
+local function has_room(score, created_ms)
+  if not victim then return true end
+  return tonumber(score) < NORMAL_FROM and now_ms() - tonumber(created_ms) >= NO_SLOT_MS and park()
+end
+
+-- Whether all that made the job's tokens so far would go on as this worker does. Remembers this worker.
+local function is_exact(id, end_)
+  local own = redis.call('HMGET', worker_key(worker_instance), 'exact', 'fingerprint')
+  local made_by = own[1] == '1' and own[2] or 'inexact'
+  local before = redis.call('HGET', job_key(id), 'made_by')
+  if before and before ~= made_by and string.find(end_, '[1-9]') then made_by = 'inexact' end
+  redis.call('HSET', job_key(id), 'made_by', made_by)
+  return made_by ~= 'inexact'
+end
+
+local function take(id)
+  local now = now_ms()
+  local fence, _, end_ = last(id)
+  local job = read(id)
+  fence = tonumber(job.fence) + 1
+  local attempts = redis.call('HINCRBY', job_key(id), 'attempts', 1)
+  local name = redis.call('HGET', worker_key(worker_instance), 'name')
+  redis.call('ZREM', queued_key(model), id)
+  redis.call('HSET', job_key(id), 'status', 'in_progress', 'fence', fence, 'claim_token', claim_token,
+    'worker_instance', worker_instance, 'worker', name, 'claim_end', end_)
+  redis.call('HDEL', job_key(id), 'passed_ms')
+  redis.call('HSETNX', job_key(id), 'started_ms', string.format('%.0f', now))
+  redis.call('ZREM', DEADLINES, 'expires:' .. id)
+  redis.call('HSET', worker_jobs_key(worker_instance), id, claim_token)
+  local event = {type = 'started', worker = name}
+  local exact = is_exact(id, end_)
+  if attempts > 1 then event = {type = 'resumed', worker = name, attempt = attempts, exact = exact} end
+  write(id, fence, 0, end_, cjson.encode(event))
+  publish(worker_instance)
+  return found(id)
+end
+
+for _, id in ipairs(redis.call('ZRANGE', queued_key(model), 0, WINDOW - 1)) do
+  local job = redis.call('HMGET', job_key(id), 'status', 'deaths', 'passed_ms', 'revision', 'score', 'created_ms')
+  if job[1] ~= 'queued' or not last(id) then
+    redis.call('ZREM', queued_key(model), id)
+  elseif job[4] and job[4] ~= revision then
+    -- resolved by another revision of the model: not this worker's
+  elseif victim and tonumber(job[5]) >= NORMAL_FROM then
+    break
+  elseif tonumber(job[2]) >= ALONE_FROM and #held > 0 then
+    local now = now_ms()
+    redis.call('HSETNX', job_key(id), 'passed_ms', string.format('%.0f', now))
+    if job[3] and now - tonumber(job[3]) > PATIENCE_MS then return {'wait'} end
+  elseif has_room(job[5], job[6]) then
+    return take(id)
+  end
+end
+return {'empty'}

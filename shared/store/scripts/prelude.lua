@@ -1,0 +1,150 @@
+-- Shared by all scripts; the key functions and constants above it are made by shared/store/keys.py.
+
+local MAX_DEATHS = 3
+local MAX_REQUEST_KEYS = 16
+-- As in shared/store/throughput.py.
+local THROUGHPUT_BUCKET_MS, THROUGHPUT_BUCKETS = 30000, 10
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+
+-- For scripts that keep what is there, end it or give it back: lets them write although the memory is full.
+-- Redis asks for memory before a script's first write alone, and not for one that removes.
+local function write_although_full() redis.call('DEL', NOTHING) end
+
+-- The stream's last entry: fence, number and end positions; nil when the stream is gone.
+local function last(id)
+  local entries = redis.call('XREVRANGE', events_key(id), '+', '-', 'COUNT', 1)
+  if #entries == 0 then return nil end
+  local fence, number = string.match(entries[1][1], '(%d+)-(%d+)')
+  local fields = entries[1][2]
+  for i = 1, #fields, 2 do
+    if fields[i] == 'end' then return tonumber(fence), tonumber(number), fields[i + 1] end
+  end
+end
+
+-- What this call wrote, told to the relays in one message.
+local outbox = {}
+
+-- NOMKSTREAM: a stream that is gone stays gone, whoever still writes to it.
+local function write(id, fence, number, end_, event)
+  local stream_id = string.format('%d-%d', fence, number)
+  redis.call('XADD', events_key(id), 'NOMKSTREAM', stream_id, 'end', end_, 'e', event)
+  outbox[#outbox + 1] = string.format('["%s","%s","%s",%s]', id, stream_id, end_, event)
+end
+
+local function publish(source)
+  if #outbox > 0 then
+    redis.call('PUBLISH', channel_key(source), '[' .. table.concat(outbox, ',') .. ']')
+  end
+end
+
+-- The next place in the order of acceptance: µs since the epoch, never the same twice, never back.
+local function next_accept_seq()
+  local t = redis.call('TIME')
+  local place = math.max(tonumber(t[1]) * 1000000 + tonumber(t[2]), (tonumber(redis.call('GET', ACCEPT_SEQ)) or 0) + 1)
+  redis.call('SET', ACCEPT_SEQ, string.format('%.0f', place))
+  return place
+end
+
+-- The job that a request's key stands for, and the request's fingerprint; nil for none.
+local function recall(key)
+  local value = key ~= '' and redis.call('GET', idempotency_key(key))
+  if not value then return nil end
+  local id, fingerprint = string.match(value, '(%S+) (%S+)')
+  if redis.call('EXISTS', job_key(id)) == 0 then return nil end
+  return id, fingerprint
+end
+
+-- Kept as long as the job, which lists its keys.
+local function remember(key, fingerprint, id)
+  if key == '' or redis.call('HINCRBY', job_key(id), 'num_keys', 1) > MAX_REQUEST_KEYS then return end
+  redis.call('SET', idempotency_key(key), id .. ' ' .. fingerprint)
+  redis.call('HSET', job_key(id), 'keys', (redis.call('HGET', job_key(id), 'keys') or '') .. key .. ' ')
+end
+
+local function free_keys(id)
+  for key in string.gmatch(redis.call('HGET', job_key(id), 'keys') or '', '%S+') do
+    redis.call('DEL', idempotency_key(key))
+  end
+  redis.call('HDEL', job_key(id), 'keys')
+end
+
+-- How long a job took, for those that wait: sums of the last buckets of time.
+local function count_finished(model, now, ran_ms)
+  local key, bucket = throughput_key(model), math.floor(now / THROUGHPUT_BUCKET_MS)
+  if redis.call('HINCRBY', key, bucket .. ':n', 1) == 1 then
+    for _, field in ipairs(redis.call('HKEYS', key)) do
+      if tonumber(string.match(field, '%d+')) <= bucket - THROUGHPUT_BUCKETS then redis.call('HDEL', key, field) end
+    end
+  end
+  redis.call('HINCRBY', key, bucket .. ':ms', string.format('%.0f', ran_ms))
+  redis.call('PEXPIRE', key, THROUGHPUT_BUCKET_MS * THROUGHPUT_BUCKETS)
+end
+
+local function set_deadline(kind, id, due_ms)
+  redis.call('ZADD', DEADLINES, string.format('%.0f', due_ms), kind .. ':' .. id)
+end
+
+-- Takes the job from whoever has it. What it released stays.
+local function take_away(id, job)
+  if job.worker_instance ~= '' then redis.call('HDEL', worker_jobs_key(job.worker_instance), id) end
+  redis.call('HSET', job_key(id), 'claim_token', '', 'worker_instance', '')
+end
+
+local function read(id)
+  local names = {'status', 'claim_token', 'worker_instance', 'fence', 'model', 'score', 'deaths', 'claim_end',
+    'prompt_tokens', 'retention_ms', 'closed_by', 'started_ms', 'owner', 'revision'}
+  local values = redis.call('HMGET', job_key(id), unpack(names))
+  if not values[1] then return nil end
+  local job = {}
+  for i, name in ipairs(names) do job[name] = values[i] or '' end
+  return job
+end
+
+local function is_terminal(status) return status ~= 'queued' and status ~= 'in_progress' end
+
+-- Writes a job's terminal event and record. Nothing is written to it afterwards.
+local function close(id, job, status, reason, closed_by, fence, number, end_, event)
+  local now = now_ms()
+  write(id, fence, number, end_, event)
+  take_away(id, job)
+  redis.call('HSET', job_key(id), 'status', status, 'reason', reason, 'closed_by', closed_by,
+    'fence', fence, 'completed_ms', string.format('%.0f', now))
+  redis.call('ZREM', queued_key(job.model), id)
+  redis.call('ZREM', ACTIVE, id)
+  if redis.call('HINCRBY', OPEN, job.owner, -1) <= 0 then redis.call('HDEL', OPEN, job.owner) end
+  redis.call('ZREM', DEADLINES, 'expires:' .. id, 'cancel:' .. id, 'reader:' .. id)
+  set_deadline('retention', id, now + tonumber(job.retention_ms))
+  if job.status == 'in_progress' then count_finished(job.model, now, now - (tonumber(job.started_ms) or now)) end
+end
+
+local function prompt_tokens(job) return tonumber(job.prompt_tokens) or 0 end
+
+local function failed_event(job, message, code, status)
+  return cjson.encode({type = 'failed', prompt_tokens = prompt_tokens(job),
+    error = {message = message, type = 'server_error', param = cjson.null, code = code, status = status}})
+end
+
+-- Puts a running job back into its queue, at its old place. A death without a token gained since the claim
+-- counts against it; the third in a row ends it. Answers whether it waits again.
+local function give_back(id, job, reason, died)
+  local fence, _, end_ = last(id)
+  if not fence then return false end
+  local deaths = tonumber(job.deaths) or 0
+  if died then deaths = (end_ == job.claim_end) and deaths + 1 or 0 end
+  redis.call('HSET', job_key(id), 'deaths', deaths)
+  fence = tonumber(job.fence) + 1
+  if deaths >= MAX_DEATHS then
+    local message = 'The workers that ran this job died ' .. deaths .. ' times without progress.'
+    close(id, job, 'failed', '', '', fence, 0, end_, failed_event(job, message, 'worker_lost', 500))
+    return false
+  end
+  take_away(id, job)
+  redis.call('HSET', job_key(id), 'status', 'queued', 'fence', fence)
+  redis.call('ZADD', queued_key(job.model), job.score, id)
+  write(id, fence, 0, end_, cjson.encode({type = 'requeued', reason = reason}))
+  return true
+end

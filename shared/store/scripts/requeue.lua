@@ -1,0 +1,9 @@
+-- Take a running job from the claim token that was seen, and queue it again. ARGV: id, claim token, reason, died (1|0).
+-- Answers 'requeued', 'failed' (it died too often) or 'not yours'.
+write_although_full()
+local id, claim_token = ARGV[1], ARGV[2]
+local job = read(id)
+if not job or claim_token == '' or job.claim_token ~= claim_token then return 'not yours' end
+local waits = give_back(id, job, ARGV[3], ARGV[4] == '1')
+publish(STORE_SOURCE)
+return waits and 'requeued' or 'failed'

@@ -1,0 +1,41 @@
+"""shared.domain.prompt_logprobs."""
+
+from __future__ import annotations
+
+import json
+
+from shared.domain.prompt_logprobs import MAX_PROMPT_CANDIDATES, PromptLogprobs, PromptToken
+
+TOLD = PromptLogprobs(
+    (PromptToken(5, -2.25, 9, ((7, -0.5), (8, -1.0))), PromptToken(7, -0.5, 1, ((7, -0.5), (5, -3.0)))),
+    {5: "é", 7: " a", 8: "<|end|>"},
+)
+
+
+def test_they_survive_their_json() -> None:
+    for told in (TOLD, PromptLogprobs(), PromptLogprobs((PromptToken(1, -1.0, 3),), {1: ""})):
+        assert PromptLogprobs.from_json(json.loads(json.dumps(told.to_json()))) == told
+
+
+def test_they_are_written_so_and_read_with_what_is_new() -> None:
+    raw = (
+        '{"tokens":[[5,-2.25,9,[[7,-0.5],[8,-1.0]]],[7,-0.5,1,[[7,-0.5],[5,-3.0]]]],'
+        '"texts":{"5":"\\u00e9","7":" a","8":"<|end|>"}}'
+    )
+    assert json.dumps(TOLD.to_json(), separators=(",", ":")) == raw
+    fields = json.loads(raw)
+    fields["mood"] = "good"
+    fields["tokens"][0].append("more")
+    assert PromptLogprobs.from_json(fields) == TOLD
+
+
+def test_every_candidate_counts() -> None:
+    assert (TOLD.num_candidates, PromptLogprobs().num_candidates) == (6, 0)
+
+
+def test_the_greatest_is_an_event_of_two_megabytes() -> None:
+    """The widest numbers that a vocabulary of a million tokens has."""
+    top = tuple((999_999 - i, -12.345678) for i in range(20))
+    token = PromptToken(999_999, -12.345678, 999_999, top)
+    told = PromptLogprobs((token,) * (MAX_PROMPT_CANDIDATES // 21), dict.fromkeys(range(50_000), " word"))
+    assert len(json.dumps(told.to_json(), separators=(",", ":"))) < 2_500_000

@@ -1,0 +1,240 @@
+"""The pool as Celery calls it: one test a hook."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from shared.store import keys
+from workers.celery_app.pending_task import PendingTask
+from workers.celery_app.pool import TaskPool
+
+
+class FakeWorker:
+    """What the pool has in front of it; plain state."""
+
+    def __init__(self) -> None:
+        self.is_alive = True
+        self.num_usable_wake_ups = 4
+        self.held: list[PendingTask] = []
+        self.terminated: list[PendingTask] = []
+        self.calls: list[str] = []
+
+    def start(self) -> None:
+        self.calls.append("start")
+
+    def hold(self, wake_up: PendingTask) -> None:
+        self.held.append(wake_up)
+
+    def terminate(self, wake_up: PendingTask) -> None:
+        self.terminated.append(wake_up)
+
+    def info(self) -> Mapping[str, Any]:
+        return {"device": "cpu"}
+
+    def drain(self) -> None:
+        self.calls.append("drain")
+        for wake_up in self.held:
+            wake_up.end("handed on")
+
+
+class FakeHub:
+    """Celery's loop, turned by hand."""
+
+    def __init__(self) -> None:
+        self.readers: dict[int, Callable[[], None]] = {}
+
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
+        self.readers[fd] = callback
+
+    def turn(self, timeout_s: float = 1.0) -> None:
+        """One poll. Fails when nothing woke it."""
+        ready, _, _ = select.select(list(self.readers), [], [], timeout_s)
+        assert ready
+        for fd in ready:
+            self.readers[fd]()
+
+
+class Message:
+    """What Celery gives to `apply_async`, and what it is told."""
+
+    def __init__(self, task_id: str, job_id: str) -> None:
+        self.task_id = task_id
+        self.body: dict[str, Any] = {"args": [job_id], "kwargs": {}}
+        self.told: list[Any] = []
+
+    def apply(self, pool: TaskPool) -> PendingTask:
+        def never_run(*_args: Any) -> None:
+            raise AssertionError("the task's body ran")
+
+        wake_up = pool.apply_async(
+            never_run,
+            args=(keys.WAKE_UP_TASK, self.task_id, self.body, b"", None, None),
+            accept_callback=lambda pid, at: self.told.append(("accepted", pid, at)),
+            callback=self.told.append,
+            error_callback=None,
+            timeout_callback=None,
+            timeout=None,
+            soft_timeout=None,
+            correlation_id=self.task_id,
+        )
+        assert isinstance(wake_up, PendingTask)
+        return wake_up
+
+
+@pytest.fixture
+def worker() -> FakeWorker:
+    return FakeWorker()
+
+
+@pytest.fixture
+def hub() -> FakeHub:
+    return FakeHub()
+
+
+@pytest.fixture
+def pool(worker: FakeWorker, hub: FakeHub) -> Iterator[TaskPool]:
+    pool = TaskPool.bound_to(worker)(4, app=None)
+    pool.start()
+    pool.register_with_event_loop(hub)
+    yield pool
+    signal.set_wakeup_fd(-1)
+
+
+def test_start_starts_the_worker(pool: TaskPool, worker: FakeWorker) -> None:
+    assert worker.calls == ["start"]
+    assert pool.did_start_ok()
+
+
+def test_a_signal_wakes_the_loop(pool: TaskPool, hub: FakeHub) -> None:
+    assert pool.active
+    previous = signal.signal(signal.SIGUSR1, lambda *_: None)
+    try:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        hub.turn()
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+
+
+def test_a_message_becomes_a_bell_and_its_task_takes_as_long_as_the_job(
+    pool: TaskPool, worker: FakeWorker, hub: FakeHub
+) -> None:
+    message = Message("t1", "job_a")
+    wake_up = message.apply(pool)
+    assert (worker.held, wake_up.job_id, message.told) == ([wake_up], "job_a", [])
+    wake_up.accept()
+    hub.turn()
+    ((_, pid, started),) = message.told
+    assert pid == wake_up.pid
+    wake_up.end("job_b completed")
+    hub.turn()
+    status, result, runtime = message.told[1]
+    assert (status, result) == (0, "job_b completed")
+    assert 0 <= runtime < 60 and started > 0
+
+
+def test_a_bell_of_a_later_version_may_tell_more(pool: TaskPool) -> None:
+    message = Message("t1", "job_a")
+    message.body = {"args": ["job_a", "more"], "kwargs": {"mood": "good"}, "origin": "later"}
+    assert message.apply(pool).job_id == "job_a"
+
+
+def test_a_failed_job_fails_its_task(pool: TaskPool, hub: FakeHub) -> None:
+    message = Message("t1", "job_a")
+    wake_up = message.apply(pool)
+    wake_up.accept()
+    wake_up.fail("job_a some_code")
+    hub.turn()
+    status, info, _ = message.told[1]
+    assert (status, repr(info.exception)) == (1, "JobFailed('job_a some_code')")
+
+
+def test_a_second_delivery_belongs_to_the_same_bell(pool: TaskPool, worker: FakeWorker, hub: FakeHub) -> None:
+    first, second = Message("t1", "job_a"), Message("t1", "job_a")
+    wake_up = first.apply(pool)
+    wake_up.accept()
+    hub.turn()
+    assert second.apply(pool) is wake_up
+    assert worker.held == [wake_up]
+    assert second.told == first.told
+    assert pool.num_processes == worker.num_usable_wake_ups + 1
+    wake_up.end("job_a completed")
+    hub.turn()
+    assert first.told == second.told
+    assert len(first.told) == 2
+    assert pool.num_processes == worker.num_usable_wake_ups
+
+
+def test_callbacks_outlive_a_reset_of_the_loop(pool: TaskPool) -> None:
+    message = Message("t1", "job_a")
+    message.apply(pool).end("nothing waited")
+    fresh = FakeHub()
+    pool.register_with_event_loop(fresh)
+    assert message.told[0][:2] == (0, "nothing waited")
+    other = Message("t2", "job_b")
+    other.apply(pool).end("nothing waited")
+    fresh.turn()
+    assert len(other.told) == 1
+
+
+def test_a_callback_that_fails_spares_the_next(
+    pool: TaskPool, hub: FakeHub, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, good = Message("t1", "job_a"), Message("t2", "job_b")
+    wake_ups = bad.apply(pool), good.apply(pool)
+    bad.told = None  # type: ignore[assignment]
+    for wake_up in wake_ups:
+        wake_up.accept()
+    hub.turn()
+    assert len(good.told) == 1
+    assert "a callback of Celery's failed" in caplog.text
+
+
+def test_terminate_job_finds_the_bell_by_its_pid(pool: TaskPool, worker: FakeWorker) -> None:
+    wake_ups = [Message(f"t{i}", "job_a").apply(pool) for i in range(3)]
+    pool.terminate_job(wake_ups[1].pid, signal.SIGTERM)
+    wake_ups[1].terminate(signal.SIGTERM)  # Celery calls both
+    assert worker.terminated == [wake_ups[1]]
+
+
+def test_what_celery_announced_as_revoked_is_not_ended_again(pool: TaskPool, hub: FakeHub) -> None:
+    message = Message("t1", "job_a")
+    wake_up = message.apply(pool)
+    wake_up.accept()
+    wake_up.terminate(signal.SIGTERM)
+    wake_up.end("job_a taken away")
+    hub.turn()
+    assert [told[0] for told in message.told] == ["accepted"]
+
+
+def test_stop_drains_and_acknowledges(pool: TaskPool, worker: FakeWorker) -> None:
+    message = Message("t1", "job_a")
+    message.apply(pool)
+    pool.stop()
+    assert worker.calls == ["start", "drain"]
+    assert message.told[0][:2] == (0, "handed on")
+
+
+def test_terminate_drains_as_well(pool: TaskPool, worker: FakeWorker) -> None:
+    pool.terminate()
+    assert worker.calls == ["start", "drain"]
+
+
+@pytest.mark.parametrize("change", ["grow", "shrink"])
+def test_slots_are_fixed(pool: TaskPool, change: str) -> None:
+    with pytest.raises(NotImplementedError, match="BATON_MAX_SLOTS"):
+        getattr(pool, change)(1)
+
+
+def test_info_shows_the_worker(pool: TaskPool) -> None:
+    assert pool.info == {
+        "implementation": "workers.celery_app.pool:TaskPool",
+        "max-concurrency": 4,
+        "device": "cpu",
+        "wake_ups": 0,
+    }

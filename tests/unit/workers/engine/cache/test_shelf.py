@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from workers.engine.cache.shelf import Shelf
+
+
+def test_lowest_free_place_is_taken() -> None:
+    shelf = Shelf()
+    assert [shelf.take(slot) for slot in (7, 3, 5)] == [0, 1, 2]
+    shelf.leave(3)
+    assert shelf.extent == 3
+    assert shelf.take(9) == 1
+
+
+def test_compacting_moves_the_high_ones_into_the_gaps() -> None:
+    shelf = Shelf()
+    for slot in range(6):
+        shelf.take(slot)
+    for slot in (0, 1, 4):
+        shelf.leave(slot)
+    moves = shelf.compact()
+    assert sorted(moves)[0][0] == 3 and [source for source, _ in sorted(moves)] == [3, 5]
+    assert sorted(shelf.places.values()) == [0, 1, 2]
+    assert shelf.places[2] == 2
+    assert shelf.compact() == []

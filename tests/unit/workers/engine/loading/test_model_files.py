@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from shared.model.gguf_header import BrokenGGUF
+from tests.models import write_tiny_model
+from tests.tiny_gguf import write_tiny_gguf
+from workers.engine.attention.slots import UnsupportedModel
+from workers.engine.loading.model_files import ModelFiles, ModelLoadError
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    write_tiny_gguf(path)
+    return path
+
+
+def test_directory_without_config_or_weights_is_refused(directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match=r"config\.json"):
+        ModelFiles(tmp_path).check()
+    shutil.copy(directory / "config.json", tmp_path)
+    with pytest.raises(ModelLoadError, match="safetensors"):
+        ModelFiles(tmp_path).check()
+
+
+def test_config_of_an_unknown_kind_is_refused(directory: Path, tmp_path: Path) -> None:
+    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "no_such_model"}))
+    with pytest.raises(ModelLoadError, match="no_such_model"):
+        ModelFiles(tmp_path).check()
+
+
+def test_revision_is_that_of_the_content_wherever_it_lies(directory: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(directory, tmp_path / "elsewhere")
+    assert ModelFiles(copy).revision() == ModelFiles(directory).revision()
+    shutil.copytree(write_tiny_model(tmp_path / "other", seed=1), copy, dirs_exist_ok=True)
+    assert ModelFiles(copy).revision() != ModelFiles(directory).revision()
+
+
+def test_revision_covers_the_tokenizer(directory: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(directory, tmp_path / "elsewhere")
+    with (copy / "tokenizer.json").open("a") as file:
+        file.write("\n")
+    assert ModelFiles(copy).revision() != ModelFiles(directory).revision()
+
+
+def test_chunked_attention_is_refused_before_weights_are_read(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path, "llama4_text")
+    with pytest.raises(UnsupportedModel, match="attention_chunk_size"):
+        ModelFiles(tmp_path).check()
+
+
+def test_revision_of_weights_rounded_to_8_bits_is_another(directory: Path) -> None:
+    files = ModelFiles(directory)
+    assert files.revision("none") == files.revision() != files.revision("int8")
+
+
+def test_a_gguf_file_brings_config_tokenizer_and_template(gguf: Path) -> None:
+    files = ModelFiles.find(str(gguf))
+    files.check()
+    own, theirs = files.tokenizer(), ModelFiles(gguf.parent / "tiny-directory").tokenizer()
+    text = "Grüße, 12 <|end|>"
+    assert own(text).input_ids == theirs(text).input_ids
+    assert (own.eos_token, own.chat_template) == (theirs.eos_token, theirs.chat_template)
+    assert (files.config.model_type, files.config.max_position_embeddings) == ("llama", 512)
+
+
+def test_tokenizers_are_not_shared(gguf: Path) -> None:
+    files = ModelFiles(gguf)
+    first, second = files.tokenizer(), files.tokenizer()
+    first.add_tokens(["<new>"])
+    assert len(first) == len(second) + 1 == len(files.pristine_tokenizer) + 1
+
+
+def test_a_directory_with_one_gguf_file_and_no_safetensors_means_it(gguf: Path, tmp_path: Path) -> None:
+    shutil.copy(gguf, tmp_path)
+    assert ModelFiles.find(str(tmp_path)).path == tmp_path / gguf.name
+    shutil.copy(gguf, tmp_path / "other.gguf")
+    with pytest.raises(ModelLoadError, match=r"no config\.json"):
+        ModelFiles.find(str(tmp_path)).check()
+
+
+def test_safetensors_go_before_a_gguf_file(directory: Path, gguf: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(directory, tmp_path / "both"))
+    shutil.copy(gguf, copy)
+    assert not ModelFiles.find(str(copy)).is_gguf
+
+
+def test_a_gguf_file_that_is_not_there_is_not_looked_for_on_the_hub(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match="no such file"):
+        ModelFiles.find(str(tmp_path / "none.gguf"))
+
+
+def test_revision_of_a_gguf_file_is_that_of_its_content(gguf: Path, tmp_path: Path) -> None:
+    content = gguf.read_bytes()
+    copy = tmp_path / "renamed.gguf"
+    copy.write_bytes(content)
+    assert ModelFiles(copy).revision() == ModelFiles(gguf).revision()
+    template = content.replace(b"<|end|>{% endfor %}", b"<|END|>{% endfor %}")
+    weights = content[:-200] + bytes(255 - byte for byte in content[-200:])
+    for changed in (template, weights):
+        assert changed != content
+        copy.write_bytes(changed)
+        assert ModelFiles(copy).revision() != ModelFiles(gguf).revision()
+
+
+def test_a_gguf_file_that_is_cut_off_is_refused(gguf: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.gguf").write_bytes(gguf.read_bytes()[:-1000])
+    with pytest.raises(BrokenGGUF, match="cut off"):
+        ModelFiles(tmp_path / "cut.gguf").check()
+
+
+def test_gguf_files_that_transformers_reads_in_part_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "scaled.gguf"
+    write_tiny_gguf(path, metadata={"llama.rope.scaling.type": "yarn"})
+    with pytest.raises(UnsupportedModel, match="scaled rotary"):
+        ModelFiles(path).check()
+    path.write_bytes(path.read_bytes().replace(b"llama", b"gemma"))
+    with pytest.raises(UnsupportedModel, match="'gemma'"):
+        ModelFiles(path).check()

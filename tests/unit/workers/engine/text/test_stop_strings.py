@@ -1,0 +1,95 @@
+"""workers.engine.text.stop_strings."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.engine.text.stop_strings import StopStringMatcher
+
+#: Few letters, so that matches, near matches and overlaps are common.
+_TEXT = st.text("ab", max_size=30)
+_STOPS = st.lists(st.text("ab", min_size=1, max_size=5), max_size=4).map(tuple)
+
+
+def _first_match(text: str, stops: tuple[str, ...]) -> int | None:
+    """The definition, spelt out."""
+    for end in range(1, len(text) + 1):
+        found = [stop for stop in stops if text[:end].endswith(stop)]
+        if found:
+            return end - len(max(found, key=len))
+    return None
+
+
+def _num_held(text: str, stops: tuple[str, ...]) -> int:
+    return max((n for stop in stops for n in range(len(stop)) if text.endswith(stop[:n])), default=0)
+
+
+@given(_TEXT, _STOPS, st.lists(st.integers(0, 30)))
+def test_finds_the_first_complete_stop_string_however_the_text_is_cut(
+    text: str, stops: tuple[str, ...], cuts: list[int]
+) -> None:
+    matcher = StopStringMatcher(stops)
+    borders = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+    for start, end in pairwise(borders):
+        found = matcher.push(text[start:end])
+        assert found == _first_match(text[:end], stops)
+        if found is not None:
+            return
+        assert matcher.num_held == _num_held(text[:end], stops)
+
+
+@given(_TEXT, _STOPS, st.integers(0, 30))
+def test_a_text_that_includes_what_stops_it_ends_behind_it_and_nothing_is_held_back(
+    text: str, stops: tuple[str, ...], cut: int
+) -> None:
+    matcher = StopStringMatcher(stops, includes_stop=True)
+    found = [matcher.push(text[:cut])]
+    if found == [None]:
+        found.append(matcher.push(text[cut:]))
+    ends = [end for end in range(1, len(text) + 1) if text[:end].endswith(stops)]
+    assert found[-1] == (ends[0] if ends else None)
+    assert matcher.num_held == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "stops", "expected"),
+    [
+        ("a\n\nHuman: b", ("Human:", "\n\nHuman:"), 1),
+        ("abcd", ("abcd", "bc"), 1),
+        ("aab", ("ab",), 1),
+        ("nothing", ("x", ""), None),
+        ("日本語。", ("。",), 3),
+    ],
+)
+def test_of_overlapping_stop_strings_the_first_complete_and_longest_wins(
+    text: str, stops: tuple[str, ...], expected: int | None
+) -> None:
+    assert StopStringMatcher(stops).push(text) == expected
+
+
+def test_time_does_not_grow_with_the_square_of_a_stop_strings_length() -> None:
+    matcher = StopStringMatcher(("a" * 1000 + "b",) * 4)
+    for _ in range(2000):
+        assert matcher.push("aaaaa") is None
+    assert matcher.num_held == 1000
+
+
+@given(_TEXT, _TEXT, _STOPS)
+def test_a_piece_that_may_not_end_the_text_completes_nothing_but_may_begin_a_match(
+    skipped: str, text: str, stops: tuple[str, ...]
+) -> None:
+    matcher = StopStringMatcher(stops)
+    assert matcher.push(skipped, may_end=False) is None
+    assert matcher.num_held == _num_held(skipped, stops)
+    whole = skipped + text
+    ends = [
+        (end, -len(s))
+        for end in range(len(skipped) + 1, len(whole) + 1)
+        for s in stops
+        if s == whole[max(0, end - len(s)) : end]
+    ]
+    assert matcher.push(text) == (sum(min(ends)) if ends else None)

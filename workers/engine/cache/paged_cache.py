@@ -1,0 +1,156 @@
+"""PagedCache: the keys and values of all running sequences on pages, as GPUs' attention kernels read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache
+
+from workers.engine.batching.paged_batch import PagedBatch, make_paged_batch
+from workers.engine.cache.page_pool import PAGE, PagePool, Segment
+from workers.engine.cache.slot_cache import KVSpan
+from workers.engine.scheduling.kv_budget import KVBudget
+from workers.engine.scheduling.plan import Plan
+
+
+class PagedLayer:
+    """One layer's keys and values, [pages, tokens of a page, kv heads, dim].
+
+    Like `LayerCache` it takes the place of the key and value tensors on their way through the model's
+    attention module, which only hands them on.
+    """
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, num_pages: int) -> None:
+        """Empty; keys and values, [1, kv heads, T, dim], show what they are to be like."""
+        self.keys, self.values = (
+            like.new_zeros(num_pages, PAGE, like.shape[1], like.shape[3]) for like in (keys, values)
+        )
+        self.num_writes = 0
+        self.num_reads = 0
+        #: Whether the kernel that torch ships attended last, rather than the one in plain torch.
+        self.is_flash = False
+        self._batch: PagedBatch | None = None
+
+    @property
+    def key_dim(self) -> int:
+        return self.keys.shape[3]
+
+    @property
+    def device(self) -> torch.device:
+        return self.keys.device
+
+    @property
+    def token_bytes(self) -> int:
+        """What one token takes."""
+        return sum(x.shape[2] * x.shape[3] * x.element_size() for x in (self.keys, self.values))
+
+    def write(self, batch: PagedBatch, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Puts the step's keys and values, [1, kv heads, T, dim], on their pages."""
+        self._batch = batch.on(self.device)
+        self.num_writes += 1
+        for cached, states in ((self.keys, keys), (self.values, values)):
+            cached.flatten(0, 1).index_copy_(0, self._batch.cells, states[0].transpose(0, 1))
+
+    def read(self) -> PagedBatch:
+        """The step that was written last, to attend to."""
+        assert self._batch is not None
+        self.num_reads += 1
+        return self._batch
+
+    def resize(self, num_pages: int) -> None:
+        """Keeps what is there."""
+        self.keys, self.values = (_resized(x, num_pages) for x in (self.keys, self.values))
+
+    def copy_out(self, segments: list[Segment]) -> tuple[torch.Tensor, ...]:
+        """Keys and values, each [kv heads, tokens, dim]."""
+        return tuple(
+            torch.cat([x[at.page, at.start : at.end] for at in segments]).transpose(0, 1).contiguous()
+            for x in (self.keys, self.values)
+        )
+
+    def copy_in(self, segments: list[Segment], span: tuple[torch.Tensor, ...]) -> None:
+        for cached, states in zip((self.keys, self.values), span, strict=True):
+            parts = torch.split(states.transpose(0, 1), [at.end - at.start for at in segments])
+            for at, part in zip(segments, parts, strict=True):
+                cached[at.page, at.start : at.end] = part
+
+
+def _resized(cached: torch.Tensor, num_pages: int) -> torch.Tensor:
+    resized = cached.new_zeros(num_pages, *cached.shape[1:])
+    resized[: len(cached)] = cached
+    return resized
+
+
+class PagedCache(Cache):  # type: ignore[misc]  # transformers is untyped
+    """What the model's attention modules call to store keys and values; outwardly a `SlotCache`.
+
+    Layers are made at their first update, on the device and from the shapes that come. Where the budget is
+    bounded all pages are allocated then and never move, so that graphs may be recorded over them; else the
+    number of pages doubles as they are taken.
+    """
+
+    def __init__(self, budget: KVBudget) -> None:
+        super().__init__(layers=[])
+        assert budget.page == PAGE
+        #: The longest sequence that there may be, in tokens.
+        self.max_len = budget.max_len
+        self.is_bounded = budget.max_tokens is not None
+        self._pool = PagePool(None if budget.max_tokens is None else budget.max_tokens // PAGE)
+        self._layers: dict[int, PagedLayer] = {}
+        self._batch: PagedBatch | None = None
+
+    @property
+    def layer_caches(self) -> list[PagedLayer]:
+        return list(self._layers.values())
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that there is room for on the pages that are taken."""
+        return self._pool.num_used * PAGE
+
+    def begin(self, plan: Plan, device: torch.device) -> PagedBatch:
+        """Makes room for a plan that has rows; the updates that follow belong to it."""
+        for slot in plan.freed:
+            self._pool.release(slot)
+        for row in plan.rows:
+            self._pool.reach(row.slot, row.room)
+        for sequence in plan.admitted:
+            assert sequence.slot is not None
+            self._pool.reach(sequence.slot, sequence.num_tokens)
+        for layer in self._layers.values():
+            if len(layer.keys) < self._pool.capacity:
+                layer.resize(self._pool.capacity)
+        batch = make_paged_batch(plan, self._pool, device)
+        self.use(batch)
+        return batch
+
+    def use(self, batch: PagedBatch) -> None:
+        """The updates that follow belong to this batch."""
+        self._batch = batch
+
+    def copy_out(self, slot: int, start: int, end: int) -> KVSpan:
+        """What a slot holds from one token to another."""
+        segments = list(self._pool.segments(slot, start, end))
+        return [layer.copy_out(segments) for layer in self._layers.values()]
+
+    def copy_in(self, slot: int, start: int, span: KVSpan) -> None:
+        """Puts a span into a slot."""
+        segments = list(self._pool.segments(slot, start, start + span[0][0].shape[1]))
+        for layer, copied in zip(self._layers.values(), span, strict=True):
+            layer.copy_in(segments, copied)
+
+    def update(
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        layer_idx: int,
+        *_args: Any,
+        **_kwargs: Any,
+    ) -> tuple[PagedLayer, PagedLayer]:
+        assert self._batch is not None
+        if layer_idx not in self._layers:
+            self._layers[layer_idx] = PagedLayer(key_states, value_states, self._pool.capacity)
+        layer = self._layers[layer_idx]
+        layer.write(self._batch, key_states, value_states)
+        return layer, layer

@@ -1,0 +1,30 @@
+"""How a model's keys and values are kept: in slots on a CPU, on pages on a GPU. Chosen here."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from transformers import PreTrainedModel
+
+from workers.engine.attention.paged import uses_pages
+from workers.engine.cache.page_pool import PAGE
+from workers.engine.cache.paged_cache import PagedCache
+from workers.engine.cache.slot_cache import SlotCache
+from workers.engine.scheduling.kv_budget import KVBudget
+
+KVForm = Literal["slots", "pages"]
+
+
+def form_for(device: torch.device) -> KVForm:
+    return "pages" if device.type == "cuda" else "slots"
+
+
+def make_budget(model: PreTrainedModel, max_len: int, max_tokens: int | None = None) -> KVBudget:
+    """For the form that the model attends over."""
+    return KVBudget(max_len, max_tokens, page=PAGE if uses_pages(model) else None)
+
+
+def make_cache(model: PreTrainedModel, budget: KVBudget) -> SlotCache | PagedCache:
+    """Of the form that the model attends over; `budget`: of `make_budget`."""
+    return PagedCache(budget) if uses_pages(model) else SlotCache(budget)

@@ -1,0 +1,77 @@
+"""Kernels: which libraries and instructions compute a model here."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from shared.domain.fingerprint import Fingerprint
+from workers.engine.config import Native, Quant
+from workers.engine.linear.onednn import can_pack
+from workers.native.ops import compute_threads, has_operations
+
+#: This package, whose version decides what is drawn from logits.
+_PACKAGE = "baton"
+#: Extensions of the instruction set by which oneDNN and MKL choose their kernels.
+_EXTENSIONS = ("amx_tile", "avx512_bf16", "avx512_vnni", "avx512_fp16", "avx512", "avx2")
+
+
+def fingerprint_of(
+    model: PreTrainedModel, revision: str, digest: str, quant: Quant = "none", native: Native = "auto"
+) -> Fingerprint:
+    """What this process computes the model with."""
+    return Fingerprint(
+        model_revision=revision,
+        dtype=str(model.dtype).removeprefix("torch."),
+        kernels=kernels(model.device, model.dtype, native),
+        torch=str(torch.__version__),
+        processor=processor(model.device),
+        digest=digest,
+        baton=metadata.version(_PACKAGE),
+        threads=compute_threads(),
+        quant=quant,
+    )
+
+
+def uses_operations(native: Native, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether operations of `workers.native` compute such a model."""
+    return native == "auto" and has_operations(device, dtype)
+
+
+def kernels(device: torch.device, dtype: torch.dtype, native: Native = "auto") -> str:
+    """Libraries, and the CPU's extensions or the accelerator's generation."""
+    if device.type != "cpu":
+        major, minor = torch.cuda.get_device_capability(device)
+        return f"CUDA {torch.version.cuda} sm_{major}{minor}"
+    libraries = [_PACKAGE] if uses_operations(native, device, dtype) else []
+    libraries += ["oneDNN"] if can_pack(device, dtype) else []
+    libraries += ["MKL"] if torch._C.has_mkl else []
+    return " ".join([*libraries, *_extensions()])
+
+
+def processor(device: torch.device) -> str:
+    """Its name, as the system has it."""
+    if device.type != "cpu":
+        return str(torch.cuda.get_device_name(device))
+    return _described("model name") or platform.processor() or platform.machine()
+
+
+def _extensions() -> list[str]:
+    flags = set(_described("flags").split())
+    found = [name for name in _EXTENSIONS if name in flags]
+    capability = torch.backends.cpu.get_cpu_capability().lower()
+    return found if capability in found else [*found, capability]
+
+
+def _described(field: str) -> str:
+    """A field of the first CPU; empty where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    pairs = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in pairs if name.strip() == field), "")

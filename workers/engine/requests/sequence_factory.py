@@ -1,0 +1,94 @@
+"""SequenceFactory: makes a request's sequences, from its beginning or behind what was released of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shared.domain.constraint import Constraint
+from shared.domain.events import ChoiceOutput
+from shared.domain.job import ResolvedRequest
+from shared.errors import invalid_request
+from workers.engine.constraints.grammar_cache import GrammarCache
+from workers.engine.constraints.token_filter import TokenFilter
+from workers.engine.constraints.token_mask import TokenRule
+from workers.engine.requests.running_request import MakeOutput, RunningRequest
+from workers.engine.sampling.logit_adjustments import LogitAdjustments
+from workers.engine.scheduling.drafter import Drafter
+from workers.engine.scheduling.sequence import Sequence
+
+
+class SequenceFactory:
+    def __init__(
+        self,
+        make_output: MakeOutput,
+        vocab_size: int,
+        grammars: GrammarCache | None,
+        make_drafter: Callable[[], Drafter] | None,
+    ) -> None:
+        self._make_output = make_output
+        self._vocab_size = vocab_size
+        self._grammars = grammars
+        self._make_drafter = make_drafter
+
+    def take(
+        self, request_id: str, request: ResolvedRequest, so_far: tuple[ChoiceOutput, ...]
+    ) -> RunningRequest:
+        """A request whose choices go on behind what has been released of them. Raises RequestError."""
+        released = {output.index: output for output in so_far}
+        entry = RunningRequest()
+        for choice in range(request.sampling.n):
+            self._start(entry, request_id, request, choice, released.get(choice))
+        return entry
+
+    def grammars_for(self, constraint: Constraint) -> GrammarCache:
+        """Raises RequestError where there are none."""
+        if self._grammars is None:
+            raise invalid_request("This model has no tokenizer to constrain.", param=constraint.field)
+        return self._grammars
+
+    def _start(
+        self,
+        entry: RunningRequest,
+        request_id: str,
+        request: ResolvedRequest,
+        choice: int,
+        released: ChoiceOutput | None,
+    ) -> None:
+        if released is not None and released.finish is not None:
+            return
+        output = self._make_output(request, choice)
+        sequence = self._sequence(request_id, request, choice, released.token_ids if released else ())
+        if released is not None:
+            end = output.replay(released, is_complete=sequence.is_complete)
+            if end is not None:
+                entry.choices.append(end)
+                return
+        entry.outputs[sequence] = output
+
+    def _sequence(
+        self, request_id: str, request: ResolvedRequest, choice: int, so_far: tuple[int, ...]
+    ) -> Sequence:
+        """A choice that goes on behind these tokens of its output."""
+        sampling, prompt = request.sampling, request.prompt_token_ids
+        adjustments = LogitAdjustments.of(sampling, request.stop_token_ids, prompt, so_far)
+        matcher: TokenRule | None = None
+        if (constraint := sampling.constraint) is not None:
+            matcher = self.grammars_for(constraint).begin(constraint, request.stop_token_ids)
+        matcher = TokenFilter.of(sampling, self._vocab_size, matcher)
+        if matcher is not None:
+            for token_id in so_far:
+                matcher.push(token_id)
+        # Once a token is released, so is what there was to tell of the prompt.
+        num_told = 0 if sampling.tells_prompt(choice) and not so_far else None
+        drafter = None if self._make_drafter is None else self._make_drafter()
+        return Sequence(
+            request_id,
+            choice,
+            sampling,
+            [*prompt, *so_far],
+            len(prompt),
+            adjustments,
+            matcher,
+            num_told=num_told,
+            drafter=drafter,
+        )

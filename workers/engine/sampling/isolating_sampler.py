@@ -1,0 +1,47 @@
+"""IsolatingSampler: draws the tokens of a step, where one row's fault is that row's alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from workers.engine.sampling.row import SampleRow
+from workers.engine.sampling.sampler import Drawn, Sampler
+from workers.engine.scheduling.plan import Turn
+from workers.engine.scheduling.sequence import Sequence
+
+
+class IsolatingSampler:
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+
+    def draw(self, logits: Tensor, turns: list[Turn]) -> list[Drawn | Exception]:
+        """A token for each turn, or why that one alone has none. Raises what is no single row's fault."""
+        rows = [_sample_row(turn.sequence) for turn in turns]
+        if len(turns) < len(logits):
+            indices = torch.tensor([turn.index for turn in turns], device=logits.device)
+            logits = logits.index_select(0, indices)
+        try:
+            return [*self._sampler.sample(logits, rows)]
+        except MemoryError:
+            raise
+        except Exception:
+            drawn = [self._draw_alone(logits[i : i + 1], row) for i, row in enumerate(rows)]
+            num_failed = sum(isinstance(one, Exception) for one in drawn)
+            if num_failed == 0 or num_failed == len(rows) > 1:
+                raise
+            return drawn
+
+    def _draw_alone(self, logits: Tensor, row: SampleRow) -> Drawn | Exception:
+        try:
+            return self._sampler.sample(logits, [row])[0]
+        except MemoryError:
+            raise
+        except Exception as error:
+            return error
+
+
+def _sample_row(sequence: Sequence) -> SampleRow:
+    return SampleRow(
+        sequence.sampling, sequence.choice, sequence.position, sequence.adjustments, sequence.matcher
+    )

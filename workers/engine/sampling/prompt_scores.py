@@ -1,0 +1,42 @@
+"""PromptLogprobCollector: what the logits of one step tell of a prompt that it reads."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from shared.domain.prompt_logprobs import PromptToken
+from workers.engine.sampling.logprobs import score_prompt
+from workers.engine.scheduling.plan import Plan, Row
+from workers.engine.scheduling.sequence import Sequence
+
+
+class PromptLogprobCollector(NamedTuple):
+    """Consecutive tokens of one sequence's prompt."""
+
+    sequence: Sequence
+    tokens: list[PromptToken]
+
+
+def read_prompts(plan: Plan, logits: Tensor) -> tuple[list[PromptLogprobCollector], Tensor]:
+    """What a step tells of prompts, and those of its logits, [wanted, V], that rows draw from."""
+    if not any(row.sequence.tells_prompt for row in plan.rows):
+        return [], logits
+    scores, drawn_from, start = list[PromptLogprobCollector](), list[int](), 0
+    for row in plan.rows:
+        own = range(start, start + len(row.wanted))
+        start = own.stop
+        if row.sequence.tells_prompt:
+            scores.append(_scores(row, logits[own.start : own.stop]))
+            own = own[-1:] if row.draws else own[:0]
+        drawn_from += own
+    return scores, logits.index_select(0, torch.tensor(drawn_from, dtype=torch.long, device=logits.device))
+
+
+def _scores(row: Row, logits: Tensor) -> PromptLogprobCollector:
+    sequence, first = row.sequence, row.wanted.start + 1
+    following = sequence.token_ids[first : first + len(row.wanted)]
+    num_top = sequence.sampling.prompt_logprobs or 0
+    return PromptLogprobCollector(sequence, score_prompt(logits[: len(following)], following, num_top))

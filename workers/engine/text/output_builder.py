@@ -1,0 +1,182 @@
+"""OutputBuilder: turns the drawn tokens of one choice into what may be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from shared.domain.events import Candidate, ChoiceOutput, FinishReason, TokenLogprobs
+from shared.domain.job import ResolvedRequest
+from shared.domain.prompt_logprobs import PromptLogprobs, PromptToken
+from workers.engine.sampling.logprobs import Scores
+from workers.engine.text.detokenizer import Detokenizer, TokenBytes
+from workers.engine.text.stop_strings import StopStringMatcher
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A token that was drawn and is not released."""
+
+    token_id: int
+    text: str
+    #: Where its text begins in the choice's.
+    start: int
+    #: Whether the text ends here with whole characters.
+    is_whole: bool
+    #: None where they were not asked for, or not told again.
+    logprobs: TokenLogprobs | None = None
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.text)
+
+    def cut(self, end: int) -> None:
+        """The choice's text ends there: what lies behind it says nothing."""
+        self.text = self.text[: max(0, end - self.start)]
+        if self.start >= end and self.logprobs is not None:
+            self.logprobs = replace(self.logprobs, chosen=replace(self.logprobs.chosen, raw=b""))
+
+
+class OutputBuilder:
+    """Releases tokens once nothing that follows can change them, and finds the end of the choice.
+
+    Held back are tokens that end within a character, and those whose text may begin a stop string. What is
+    released, in the end, is a function of the token ids alone: not of when, where and how often they came.
+    Tokens at positions before `min_tokens` end nothing; a stop string ends the choice where one after them
+    completes it; where the request includes what stops it, that is text too. Logprobs go with their tokens,
+    also with those that have no text; where the token drawn adds nothing to the text (a stop or special
+    token, one behind a stop string) its `raw` is empty. Those of the prompt go with the first token that is
+    released.
+    """
+
+    def __init__(self, token_bytes: TokenBytes, request: ResolvedRequest, index: int) -> None:
+        sampling = request.sampling
+        self._token_bytes = token_bytes
+        self._detokenizer = Detokenizer(token_bytes, shows_special=sampling.shows_special)
+        self._matcher = StopStringMatcher(sampling.stop, includes_stop=sampling.includes_stop)
+        self._includes_stop = sampling.includes_stop
+        self._max_tokens = sampling.max_tokens
+        self._min_tokens = sampling.min_tokens
+        self._tells_logprobs = sampling.logprobs is not None
+        self._stop_token_ids = frozenset(request.stop_token_ids)
+        self._index = index
+        self._pending: list[_Pending] = []
+        self._num_chars = 0
+        self._num_tokens = 0
+        self._position = 0
+        self._finish: FinishReason | None = None
+        self._tells_prompt = sampling.tells_prompt(index)
+        self._prompt: list[PromptToken] = []
+        self._prompt_texts: dict[int, str] = {}
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens drawn."""
+        return self._num_tokens
+
+    @property
+    def position(self) -> int:
+        """Tokens released."""
+        return self._position
+
+    def read_prompt(self, tokens: Sequence[PromptToken]) -> None:
+        """Take what is told of the prompt's next tokens."""
+        self._prompt += tokens
+        for token in tokens:
+            for token_id in (token.token_id, *[one for one, _ in token.top]):
+                if token_id not in self._prompt_texts:
+                    self._prompt_texts[token_id] = self._token_bytes.text(token_id)
+
+    def push(
+        self, token_id: int, scores: Scores | None = None, *, is_complete: bool = False
+    ) -> ChoiceOutput | None:
+        """Take the next token; what became final through it, if anything did, with `finish` at the end.
+
+        `is_complete`: nothing may follow it by the request's grammar, which ends the choice.
+        """
+        assert self._finish is None, "the choice is over"
+        self._take(token_id, scores, is_complete=is_complete)
+        num_final = len(self._pending) if self._finish else self._num_final()
+        return self._release(num_final) if num_final else None
+
+    def replay(self, so_far: ChoiceOutput, *, is_complete: bool = False) -> ChoiceOutput | None:
+        """Take all that was released before, elsewhere; an empty output with `finish` if that was all.
+
+        `is_complete`: nothing may follow these tokens by the request's grammar.
+        """
+        assert self._num_tokens == 0 and so_far.start == 0
+        for position, token_id in enumerate(so_far.token_ids, 1):
+            self._take(token_id, is_complete=is_complete and position == so_far.end)
+            if self._finish:
+                break
+        # What is still held back here was released there: a token that was lost with its worker allowed it.
+        self._pending.clear()
+        self._position = so_far.end
+        return self._release(0) if self._finish else None
+
+    def _take(self, token_id: int, scores: Scores | None = None, *, is_complete: bool) -> None:
+        logprobs = self._logprobs(token_id, scores) if scores is not None else None
+        may_end = self._num_tokens >= self._min_tokens
+        self._num_tokens += 1
+        is_stop_token = may_end and token_id in self._stop_token_ids
+        has_text = self._includes_stop or not is_stop_token
+        match = self._append(token_id, logprobs, may_end=may_end) if has_text else None
+        is_end = is_stop_token or is_complete
+        if match is None and (is_end or self._num_tokens == self._max_tokens):
+            match = self._flush(may_end=may_end)
+            self._finish = "stop" if is_end else "length"
+        if not has_text:
+            self._pending.append(_Pending(token_id, "", self._num_chars, is_whole=True, logprobs=logprobs))
+            self._pending[-1].cut(self._num_chars)
+        if match is not None:
+            self._finish = "stop"
+            for pending in self._pending:
+                pending.cut(match)
+
+    def _append(self, token_id: int, logprobs: TokenLogprobs | None, *, may_end: bool) -> int | None:
+        """Add a token and its text; where the text ends by a stop string that it completes."""
+        text = self._detokenizer.push(token_id)
+        is_whole = self._detokenizer.is_whole
+        self._pending.append(_Pending(token_id, text, self._num_chars, is_whole, logprobs))
+        self._num_chars += len(text)
+        return self._matcher.push(text, may_end=may_end) if text else None
+
+    def _flush(self, *, may_end: bool) -> int | None:
+        """Give the last token what is left of the text; where the text ends by a stop string that it
+        completes."""
+        text = self._detokenizer.flush()
+        if not text or not self._pending:
+            return None
+        self._pending[-1].text += text
+        self._num_chars += len(text)
+        return self._matcher.push(text, may_end=may_end)
+
+    def _logprobs(self, token_id: int, scores: Scores) -> TokenLogprobs:
+        ranked = ((token_id, scores.chosen), *scores.top)
+        told = [Candidate(one, self._detokenizer.raw(one), logprob) for one, logprob in ranked]
+        return TokenLogprobs(told[0], tuple(told[1:]))
+
+    def _num_final(self) -> int:
+        """How many of the pending tokens can no longer change."""
+        end = self._num_chars - self._matcher.num_held
+        for num in range(len(self._pending), 0, -1):
+            last = self._pending[num - 1]
+            if last.is_whole and last.end <= end:
+                return num
+        return 0
+
+    def _release(self, num: int) -> ChoiceOutput:
+        final, self._pending = self._pending[:num], self._pending[num:]
+        start, self._position = self._position, self._position + num
+        return ChoiceOutput(
+            self._index,
+            start,
+            tuple([token.token_id for token in final]),
+            tuple([token.text for token in final]),
+            self._finish,
+            tuple([token.logprobs for token in final if token.logprobs]) if self._tells_logprobs else None,
+            self._prompt_logprobs() if self._tells_prompt and start == 0 else None,
+        )
+
+    def _prompt_logprobs(self) -> PromptLogprobs:
+        return PromptLogprobs(tuple(self._prompt), self._prompt_texts)

@@ -1,0 +1,60 @@
+"""`python -m workers.main`: one worker, pinned to one device, told by BATON_* variables."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from shared.errors import BatonError
+from shared.runtime.gc_tuning import gc_paused
+from shared.runtime.logs import configure_logging, log_uncaught
+from shared.settings import Environment
+from workers.backends.backend import Backend
+from workers.device import Device, pin
+from workers.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+#: Exit status of a worker that cannot start as it is set up (sysexits.h): starting it again is no use.
+EX_CONFIG = 78
+#: How long a thread may keep the interpreter from another. Python's own 5 ms are as long as a token's whole
+#: way, and Celery's thread is busy with its events just when the engine begins.
+_SWITCH_S = 0.0005
+
+
+def main() -> int:
+    """The exit status; a fault of the set-up is one line on stderr."""
+    try:
+        settings = WorkerSettings.from_environment(Environment(os.environ))
+        configure_logging("worker", settings.name, level=settings.log_level, form=settings.log_format)
+        log_uncaught()
+        device = pin(settings.device, os.environ, threads=settings.threads)
+        backend = _load(settings, device)
+    except BatonError as error:
+        sys.stderr.write(" ".join(str(error).split()) + "\n")
+        return EX_CONFIG
+    from workers.process import serve
+
+    sys.setswitchinterval(_SWITCH_S)
+    return serve(settings, backend, device.name)
+
+
+def _load(settings: WorkerSettings, device: Device) -> Backend:
+    """Imports torch, so not before the device is pinned."""
+    if Path(settings.model).is_dir():
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    with gc_paused():
+        from workers.backends.loading import load_local
+
+    return load_local(settings, device)
+
+
+if __name__ == "__main__":
+    status = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The jobs are handed on: taking torch down in order would only hold the process up.
+    os._exit(status)

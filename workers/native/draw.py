@@ -1,0 +1,75 @@
+"""Drawing: tokens from logits, on a CPU, by drawing.h."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+import torch
+
+from workers.native.ops import compute_threads, loaded_library
+from workers.native.structs import DrawingArguments
+
+#: A mask of tokens has so many bits more than there are tokens, at least.
+MASK_SURPLUS = 16
+#: Up to here every integer is a float64.
+_EXACT_BITS = 52
+#: Bytes of a token that is put in order.
+_RANKED_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class DrawParameters:
+    """How the token of each row is drawn: [rows] each, as `workers.engine.sampling.draw` says."""
+
+    #: float32; 0: the likeliest.
+    temperature: torch.Tensor
+    #: float32
+    min_p: torch.Tensor
+    #: int64; 0: all.
+    top_k: torch.Tensor
+    #: float64
+    top_p: torch.Tensor
+    #: float64
+    uniform: torch.Tensor
+
+
+def weight_bits(num_tokens: int) -> int:
+    """The likeliest token weighs two to this power, so that all weights together are exact in a float64."""
+    return _EXACT_BITS - (num_tokens - 1).bit_length()
+
+
+def draw(logits: torch.Tensor, parameters: DrawParameters, masks: torch.Tensor | None = None) -> torch.Tensor:
+    """int64 [rows], from logits [rows, tokens].
+
+    `masks`: uint8 [rows, n], a bit for each token that may be drawn, the first in the lowest bit of the first
+    byte, and MASK_SURPLUS bits more; None: every token may be. Where none may be the first is answered.
+    """
+    logits = logits.contiguous()
+    rows, width = logits.shape
+    assert masks is None or 8 * masks.shape[1] >= width + MASK_SURPLUS
+    # To read a mask takes half as long as the logits do: rows beside those that are held have no need of it.
+    is_barred = None if masks is None else torch.from_numpy((masks.numpy() != 0xFF).any(axis=1))
+    threads = compute_threads()
+    is_cut = bool((parameters.top_k > 0).any() or (parameters.top_p < 1).any())
+    workspace = torch.empty(threads, width if is_cut else 0, _RANKED_BYTES, dtype=torch.uint8)
+    drawn = torch.empty(rows, dtype=torch.int64)
+    arguments = DrawingArguments(
+        logits=logits.data_ptr(),
+        masks=None if masks is None else masks.data_ptr(),
+        is_barred=None if is_barred is None else is_barred.data_ptr(),
+        temperatures=parameters.temperature.data_ptr(),
+        min_p=parameters.min_p.data_ptr(),
+        top_k=parameters.top_k.data_ptr(),
+        top_p=parameters.top_p.data_ptr(),
+        uniform=parameters.uniform.data_ptr(),
+        drawn=drawn.data_ptr(),
+        workspace=workspace.data_ptr(),
+        rows=rows,
+        width=width,
+        mask_width=0 if masks is None else masks.shape[1],
+        bits=weight_bits(width),
+        threads=threads,
+    )
+    loaded_library().function("draw", logits.dtype)(ctypes.byref(arguments))
+    return drawn

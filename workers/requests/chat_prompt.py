@@ -1,0 +1,127 @@
+"""ChatPromptRenderer: turns a conversation into the tokens of a prompt."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import secrets
+from typing import Any, Literal
+
+from jinja2 import TemplateError
+from tokenizers import AddedToken
+from transformers import PreTrainedTokenizerFast
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from shared.errors import RequestError, invalid_request, invalid_value
+from workers.engine.loading.loader import require_chat_template
+
+#: What a prompt ends with: what asks for the assistant's next message; nothing behind the last message; that
+#: message left open, to be gone on with.
+PromptEnd = Literal["request", "nothing", "open message"]
+#: Names that transformers gives to a template itself, or takes for its own.
+_RESERVED = {
+    "messages",
+    *inspect.signature(PreTrainedTokenizerFast.apply_chat_template).parameters,
+    *inspect.signature(render_jinja_template).parameters,
+}
+
+
+class ChatPromptRenderer:
+    """Turns messages into tokens by the model's own chat template.
+
+    A user's text that spells a special token is broken by a mark before it is rendered. The mark is a token
+    to this tokenizer, so nothing joins across it, and is left out of the prompt. Text that spells no special
+    token is rendered and encoded as transformers' `apply_chat_template` does.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        """Takes the tokenizer over, and changes it. Raises MissingChatTemplate."""
+        require_chat_template(tokenizer)
+        self._tokenizer = tokenizer
+        self._backend = tokenizer.backend_tokenizer
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        added = self._backend.get_added_tokens_decoder().items()
+        special = {i: token.content for i, token in added if token.special}
+        special |= dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+        self._special_ids = frozenset(special)
+        words = sorted(map(re.escape, special.values()), key=len, reverse=True)
+        # A place where a special token begins, and its first character: such places may overlap.
+        self._special = re.compile(rf"(?=(?:{'|'.join(words)}))(.)", re.DOTALL) if words else None
+        # Private-use characters around what nobody can guess.
+        self._mark = f"\ue000{secrets.token_hex(8)}\ue001"
+        self._backend.add_tokens([AddedToken(self._mark, normalized=False)])
+        self._mark_id = self._backend.token_to_id(self._mark)
+        #: Characters of the longest token.
+        self.longest_token = max(map(len, self._backend.get_vocab()))
+
+    @property
+    def end_token_ids(self) -> frozenset[int]:
+        """The end-of-sequence token, and what the template writes behind an assistant's message."""
+        eos = self._tokenizer.eos_token_id
+        return self._end_of_turn() | (frozenset() if eos is None else {eos})
+
+    def render(self, messages: list[dict[str, Any]], end: PromptEnd, variables: dict[str, Any]) -> str:
+        """The text of the prompt. `variables`: what else the template may read. Raises RequestError."""
+        for name in variables:
+            if name in _RESERVED:
+                param = f"chat_template_kwargs.{name}"
+                raise invalid_value(param, "it is no variable of the template's own")
+        inert = [{"role": each["role"], "content": self._inert(_text(each["content"]))} for each in messages]
+        try:
+            return self._render(inert, end, self._inert_values(variables))
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise self._refusal(error, end) from error
+
+    def encode(self, prompt: str) -> list[int]:
+        """The tokens of what was rendered."""
+        # `encode` would hold the interpreter, and with it the engine, until it is through.
+        (encoding,) = self._backend.encode_batch_fast([prompt], add_special_tokens=False)
+        return [token_id for token_id in encoding.ids if token_id != self._mark_id]
+
+    def _inert(self, text: str) -> str:
+        return self._special.sub(rf"\g<1>{self._mark}", text) if self._special else text
+
+    def _inert_values(self, given: Any) -> Any:
+        """A JSON value with all of its text made inert."""
+        if isinstance(given, dict):
+            return {self._inert(name): self._inert_values(value) for name, value in given.items()}
+        if isinstance(given, list):
+            return [self._inert_values(value) for value in given]
+        return self._inert(given) if isinstance(given, str) else given
+
+    def _render(self, messages: list[dict[str, str]], end: PromptEnd, variables: dict[str, Any]) -> str:
+        prompt = self._tokenizer.apply_chat_template(
+            messages,
+            tokenize=False,
+            add_generation_prompt=end == "request",
+            continue_final_message=end == "open message",
+            **variables,
+        )
+        assert isinstance(prompt, str)
+        return prompt
+
+    def _refusal(self, error: Exception, end: PromptEnd) -> RequestError:
+        if end == "open message" and isinstance(error, ValueError):
+            # transformers' own words show the whole prompt.
+            return invalid_value(
+                "continue_final_message", "the chat template does not show the last message whole"
+            )
+        why = str(error).replace(self._mark, "")
+        return invalid_request(f"The model's chat template refuses these messages: {why}", param="messages")
+
+    def _end_of_turn(self) -> frozenset[int]:
+        messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": self._mark}]
+        try:
+            prompt = self._render(messages, "nothing", {})
+        except (TemplateError, TypeError, ValueError):
+            return frozenset()  # no template for a dialogue: the end of sequence must do
+        after = prompt.rpartition(self._mark)[2].lstrip()
+        token_ids = self._backend.encode(after, add_special_tokens=False).ids
+        return frozenset(token_ids[:1]) & self._special_ids
+
+
+def _text(content: str | list[dict[str, str]]) -> str:
+    """A message's text; halves of surrogate pairs, which JSON can carry and UTF-8 cannot, as U+FFFD."""
+    text = content if isinstance(content, str) else "\n".join(part["text"] for part in content)
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

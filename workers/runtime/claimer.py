@@ -1,0 +1,236 @@
+"""Claimer: takes jobs as slots get free, and brings them to the backend."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
+from typing import Literal, TypeVar, assert_never
+
+from shared.domain.job import Job, ResolvedRequest
+from shared.errors import DecodeError, ErrorInfo, RequestError
+from shared.runtime.failpoint import failpoint
+from shared.store.job_store import JobStore
+from workers.backends.backend import Backend
+from workers.celery_app.pending_task import PendingTask
+from workers.runtime.backoff import until_available
+from workers.runtime.lease import LeaseKeeper
+from workers.runtime.running_job import RunningJob, RunningJobs
+from workers.runtime.task_set import TaskSet
+from workers.runtime.transcript import Transcript
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: Name of the tasks that bring a claimed job to the backend.
+BEGINNING = "beginning"
+#: Before a claim that was answered with `wait` is made again.
+_WAIT_S = 0.2
+UNREADABLE_JOB = ErrorInfo("What is stored of this job cannot be read.", code="unreadable_job")
+UNREADABLE_REQUEST = ErrorInfo("The worker cannot read this request.", code="internal_error")
+
+
+class Claimer:
+    """Claims, one at a time, while a wake-up is held and a slot is free.
+
+    Reading the stream and the request of one job does not hold up the next claim.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        lease: LeaseKeeper,
+        jobs: RunningJobs,
+        backend: Backend,
+        resolver: Executor,
+        preparer: Executor,
+        task_set: TaskSet,
+        *,
+        on_begun: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._lease = lease
+        self._jobs = jobs
+        self._backend = backend
+        self._resolver = resolver
+        self._preparer = preparer
+        self._task_set = task_set
+        self._on_begun = on_begun
+        self._wake_ups: list[PendingTask] = []
+        self._may_claim = asyncio.Event()
+        self._turn = asyncio.Lock()
+        #: Words of claims whose answer could not be read.
+        self.unreadable: set[str] = set()
+        self.is_claiming = False
+        #: Calls for a job, whatever came of them.
+        self.num_asked = 0
+        self.num_claims = 0
+
+    @property
+    def wake_ups(self) -> list[PendingTask]:
+        """Those that have no job yet."""
+        return list(self._wake_ups)
+
+    def hold(self, wake_up: PendingTask) -> None:
+        """Another wake_up."""
+        failpoint("wake_up_received")
+        self._wake_ups.append(wake_up)
+        self._may_claim.set()
+
+    def withdraw(self, wake_up: PendingTask) -> bool:
+        """Give a wake-up up; False when it is not held (any more)."""
+        if wake_up not in self._wake_ups:
+            return False
+        self._wake_ups.remove(wake_up)
+        return True
+
+    def wake(self) -> None:
+        """A slot may be free."""
+        self._may_claim.set()
+
+    async def run(self) -> None:
+        """Claim, for ever."""
+        while True:
+            await self._may_claim.wait()
+            if not self._wake_ups or self._jobs.num_free_slots < 1:
+                self._may_claim.clear()
+                continue
+            async with self._turn:
+                claimed = await self._claim(secrets.token_hex(8))
+            if claimed is not None:
+                self._task_set.spawn(self._begin(claimed), name=BEGINNING)
+
+    async def claim_instead_of(self, preempted: RunningJob) -> None:
+        """Let a high job that waits have the place of this one."""
+        async with self._turn:
+            if self._jobs.get(preempted.claim_token) is not preempted:
+                return
+            claim_token = secrets.token_hex(8)
+            self.is_claiming = True
+            try:
+                answer = await self._ask(claim_token, instead_of=preempted)
+                if isinstance(answer, Job):
+                    self._task_set.spawn(
+                        self._begin(self._replace(preempted, answer, claim_token)), name=BEGINNING
+                    )
+            finally:
+                self.is_claiming = False
+            if answer == "unreadable":
+                self.unreadable.add(claim_token)
+
+    def _replace(self, preempted: RunningJob, job: Job, claim_token: str) -> RunningJob:
+        """Bells are all alike: the new job's goes on waiting, for the preempted one."""
+        self.num_claims += 1
+        wake_up = preempted.wake_up if self._jobs.get(preempted.claim_token) is preempted else None
+        preempted.wake_up = None
+        self._jobs.drop(preempted, "preempted")
+        running = RunningJob(job, claim_token, wake_up)
+        self._jobs.add(running)
+        return running
+
+    async def _claim(self, claim_token: str) -> RunningJob | None:
+        """One claim and what its answer asks for; a job, if there was one."""
+        lease, asking = self._lease.lease, self.wake_ups
+        self.is_claiming = True
+        try:
+            answer = await self._ask(claim_token)
+            if isinstance(answer, Job):
+                return self._take(answer, claim_token)
+        finally:
+            self.is_claiming = False
+        match answer:
+            case "empty":
+                # Each wake-up is sent after its job was queued: those held before the claim have called in vain.
+                for wake_up in asking:
+                    if self.withdraw(wake_up):
+                        wake_up.end("nothing waited")
+            case "wait":
+                await asyncio.sleep(_WAIT_S)
+            case "unknown":
+                await self._lease.begin_anew(lease)
+            case "unreadable":
+                self.unreadable.add(claim_token)
+                await asyncio.sleep(_WAIT_S)
+            case _:
+                assert_never(answer)
+        return None
+
+    async def _ask(
+        self, claim_token: str, *, instead_of: RunningJob | None = None
+    ) -> Job | Literal["empty", "wait", "unknown", "unreadable"]:
+        """Claim until there is an answer: always with the same word, as any of the calls may have been
+        carried out."""
+        place = None if instead_of is None else (instead_of.job.id, instead_of.claim_token)
+
+        async def ask() -> Job | Literal["empty", "wait", "unknown"]:
+            self.num_asked += 1
+            return await self._store.claim(self._lease.lease, claim_token, instead_of=place)
+
+        try:
+            return await until_available(ask, "claim")
+        except DecodeError as error:
+            logger.error("a claimed job cannot be read: %s", error)
+            return "unreadable"
+
+    def _take(self, job: Job, claim_token: str) -> RunningJob:
+        self.num_claims += 1
+        # For people: the wake-up that this job rang, where it is here.
+        wake_up = next((b for b in self._wake_ups if b.job_id == job.id), next(iter(self._wake_ups), None))
+        if wake_up is not None:
+            self._wake_ups.remove(wake_up)
+            wake_up.accept()
+        running = RunningJob(job, claim_token, wake_up)
+        self._jobs.add(running)
+        failpoint("claimed")
+        return running
+
+    async def _begin(self, running: RunningJob) -> None:
+        """Bring the job to the backend, or to its end."""
+        job = running.job
+        try:
+            transcript = await self._read_stream(job) if job.attempts > 1 else Transcript(job.n)
+        except DecodeError:
+            await until_available(
+                lambda: self._store.fail(job.id, UNREADABLE_JOB), "end of an unreadable job"
+            )
+            return self._jobs.drop(running, "cannot be read")
+        try:
+            if running.resolved is None and not transcript.is_finished:
+                running.resolved = await self._resolve(job)
+                failpoint("resolved")
+            if running.resolved is not None and not transcript.is_finished:
+                await self._prepare(job, running.resolved)
+        except RequestError as error:
+            running.error = error.info
+        if self._jobs.get(running.claim_token) is not running:
+            return
+        running.begin(transcript)
+        if running.terminal is None:
+            assert running.resolved is not None
+            self._backend.add(running.claim_token, running.resolved, transcript.so_far(), owner=job.owner)
+        self._on_begun()
+
+    async def _read_stream(self, job: Job) -> Transcript:
+        entries = await until_available(lambda: self._store.entries(job.id), "stream")
+        return Transcript.of(entries, job.n)
+
+    async def _resolve(self, job: Job) -> ResolvedRequest:
+        return await self._read(job, self._resolver, partial(self._backend.resolve, job.body, n=job.n))
+
+    async def _prepare(self, job: Job, request: ResolvedRequest) -> None:
+        """On a thread of its own: a constraint that takes long holds up nobody who has none."""
+        if request.sampling.constraint is not None:
+            await self._read(job, self._preparer, partial(self._backend.prepare, request))
+
+    async def _read(self, job: Job, executor: Executor, call: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(executor, call)
+        except RequestError:
+            raise
+        except Exception as error:
+            # Its text may hold the prompt.
+            logger.error("request of %s not read: %s", job.id, type(error).__name__)
+            raise RequestError(UNREADABLE_REQUEST) from None

@@ -1,0 +1,180 @@
+"""RunningJob: a job in this worker's hands, from its claim until it is over or taken away."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+
+from shared.domain.events import Completed, Failed, Incomplete, event_type
+from shared.domain.job import Job, ResolvedRequest
+from shared.errors import ErrorInfo
+from shared.store.append import Append
+from workers.backends.backend import Backend, StepOutput
+from workers.celery_app.pending_task import PendingTask
+from workers.runtime.telemetry import Telemetry
+from workers.runtime.transcript import Transcript
+
+logger = logging.getLogger(__name__)
+
+#: A running job without news asks this often whether it is still this worker's.
+_CHECK_S = 0.5
+
+
+class RunningJob:
+    """One claim of one job. Belongs to the I/O thread."""
+
+    def __init__(self, job: Job, claim_token: str, wake_up: PendingTask | None) -> None:
+        self.job = job
+        #: Names this claim, to the store and to the backend.
+        self.claim_token = claim_token
+        #: None when its wake-up was revoked while the claim was on its way.
+        self.wake_up = wake_up
+        self.resolved: ResolvedRequest | None = job.resolved
+        self.transcript = Transcript(job.n)
+        #: What the stream holds, as far as this worker knows.
+        self.released = self.transcript.progress
+        #: False when an answer of the store was lost: then the stream itself must be looked at.
+        self.is_sure = True
+        self.error: ErrorInfo | None = None
+        #: When the store last said that the job is this worker's, on the monotonic clock.
+        self.checked_at = self.claimed_at = time.monotonic()
+        #: When a step last made tokens of it final; None before the first.
+        self.last_made_at: float | None = None
+        self._is_begun = False
+        self._is_resolved_stored = job.resolved is not None
+
+    @property
+    def terminal(self) -> Completed | Incomplete | Failed | None:
+        """The event that ends the job, once it is known."""
+        if self.error is not None:
+            return Failed(self.error, self._prompt_tokens)
+        if not self.transcript.is_finished:
+            return None
+        kind = Incomplete if "length" in self.transcript.finishes else Completed
+        return kind(self._prompt_tokens)
+
+    @property
+    def status(self) -> str:
+        """For people: the name of the terminal event, `running` before it is known."""
+        return "running" if self.terminal is None else event_type(self.terminal)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to append; never before it is known what the stream holds.
+
+        That a choice ended is sent with the next token of any choice, or with the job's end: each append
+        moves the positions, by which the store knows it when it comes twice.
+        """
+        has_progress = self.transcript.progress.positions != self.released.positions
+        return self._is_begun and (has_progress or self.terminal is not None)
+
+    @property
+    def _prompt_tokens(self) -> int:
+        return len(self.resolved.prompt_token_ids) if self.resolved else 0
+
+    def due_at(self, pace_s: float) -> float:
+        """When to write it again, on the monotonic clock: its first output and its end at once, what comes
+        between so long after what was written last, and without news a check."""
+        if not self._is_begun:
+            return math.inf
+        if not self.has_news:
+            return self.checked_at + _CHECK_S
+        is_urgent = not any(self.released.positions) or self.terminal is not None
+        return -math.inf if is_urgent else self.checked_at + pace_s
+
+    def take(self, output: StepOutput) -> None:
+        """Add what the backend made."""
+        self.transcript.take(output.choices)
+        self.error = self.error or output.error
+
+    def begin(self, transcript: Transcript) -> None:
+        """Go on from what the stream holds."""
+        self._is_begun = True
+        self.transcript = transcript
+        self.released = transcript.progress
+
+    def append(self) -> Append:
+        """What is to be written now; a check when nothing is."""
+        has_news = self.has_news
+        return Append(
+            job_id=self.job.id,
+            claim_token=self.claim_token,
+            start=self.released.positions,
+            end=self.transcript.progress.positions,
+            output=self.transcript.since(self.released) if has_news else None,
+            resolved=None if self._is_resolved_stored else self.resolved,
+            terminal=self.terminal,
+        )
+
+    def confirm(self, append: Append) -> None:
+        """The stream holds what `append` said."""
+        if append.output is not None:
+            self.released = self.released.after(append.output.choices)
+        self._is_resolved_stored |= append.resolved is not None
+
+
+class RunningJobs:
+    """All of them, by the word of their claim."""
+
+    def __init__(self, backend: Backend, telemetry: Telemetry, *, slots: int) -> None:
+        self._backend = backend
+        self._telemetry = telemetry
+        self._slots = slots
+        self._jobs: dict[str, RunningJob] = {}
+
+    def __iter__(self) -> Iterator[RunningJob]:
+        return iter(list(self._jobs.values()))
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def num_free_slots(self) -> int:
+        """Sequences that could begin now. A job with several choices may take more than there are."""
+        return self._slots - sum(running.job.n for running in self)
+
+    @property
+    def claim_tokens(self) -> dict[str, str]:
+        """The word of each job's claim."""
+        return {running.job.id: running.claim_token for running in self._jobs.values()}
+
+    @property
+    def num_wake_ups(self) -> int:
+        return sum(running.wake_up is not None for running in self._jobs.values())
+
+    def get(self, claim_token: str) -> RunningJob | None:
+        return self._jobs.get(claim_token)
+
+    def with_wake_up(self, wake_up: PendingTask) -> RunningJob | None:
+        return next((running for running in self._jobs.values() if running.wake_up is wake_up), None)
+
+    def add(self, running: RunningJob) -> None:
+        self._jobs[running.claim_token] = running
+        self._telemetry.claimed(running.job)
+        logger.info("%s claimed, attempt %d", running.job.id, running.job.attempts)
+
+    def close(self, running: RunningJob) -> None:
+        """The job is over by this worker's own terminal event."""
+        if self._jobs.pop(running.claim_token, None) is None:
+            return
+        self._telemetry.ended(running.status)
+        logger.info("%s %s", running.job.id, running.status)
+        if running.error is not None:
+            # An engine that failed it has dropped it; one that knows nothing of it has nothing to drop.
+            self._backend.abort(running.claim_token)
+        if running.wake_up is not None and running.error is not None:
+            running.wake_up.fail(f"{running.job.id} {running.error.code or running.error.type}")
+        elif running.wake_up is not None:
+            running.wake_up.end(f"{running.job.id} {running.status}")
+
+    def drop(self, running: RunningJob, why: str) -> None:
+        """The job is no longer this worker's."""
+        if self._jobs.pop(running.claim_token, None) is None:
+            return
+        self._telemetry.ended("left")
+        logger.info("%s %s", running.job.id, why)
+        self._backend.abort(running.claim_token)
+        if running.wake_up is not None:
+            running.wake_up.end(f"{running.job.id} {why}")
