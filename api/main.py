@@ -17,12 +17,10 @@ from api.http.protocol import Connection
 from api.http.server import Server
 from api.settings import ApiSettings
 from shared.errors import SettingsError
+from shared.runtime.exit_codes import EX_CONFIG
 from shared.runtime.gc_tuning import freeze
 from shared.runtime.logs import configure_logging, log_uncaught
 from shared.settings import Environment
-
-#: sysexits.h EX_CONFIG: a setting is unusable, another start will not help.
-EXIT_CONFIG = 78
 
 
 def main() -> int:
@@ -32,7 +30,7 @@ def main() -> int:
         listening = _bind(settings.host, settings.port)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
-        return EXIT_CONFIG
+        return EX_CONFIG
     name = f"{socket.gethostname()}:{settings.port}"
     configure_logging("api", name, level=settings.log_level, form=settings.log_format)
     log_uncaught()

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from shared import settings
 from shared.errors import SettingsError
+from shared.model.model_name import DEFAULT_MODEL, model_name_of
 from shared.settings import Environment
-
-_DEFAULT_MODEL_NAME = "SmolLM2-135M-Instruct"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,5 +66,5 @@ class ApiSettings:
 
 
 def _model_name(environment: Environment) -> str:
-    named = environment.read(settings.MODEL_NAME)
-    return named or environment.read(settings.MODEL).rstrip("/").rpartition("/")[2] or _DEFAULT_MODEL_NAME
+    given = environment.read(settings.MODEL_NAME)
+    return given or model_name_of(environment.read(settings.MODEL)) or DEFAULT_MODEL

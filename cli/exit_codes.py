@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from shared.runtime.exit_codes import EX_CONFIG
+
 
 class ExitCode(IntEnum):
     """What a script may rely on."""
@@ -20,8 +22,8 @@ class ExitCode(IntEnum):
     NOT_FOUND = 4
     #: The API key was refused.
     UNAUTHORIZED = 5
-    #: A setting, or the machine, does not allow a start (sysexits.h: EX_CONFIG).
-    CONFIG = 78
+    #: A setting is wrong, or the machine lacks something that Baton needs.
+    CONFIG = EX_CONFIG
     #: Ended by Ctrl-C.
     INTERRUPTED = 130
 

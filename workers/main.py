@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from shared.errors import BatonError
+from shared.runtime.exit_codes import EX_CONFIG
 from shared.runtime.gc_tuning import gc_paused
 from shared.runtime.logs import configure_logging, log_uncaught
 from shared.settings import Environment
@@ -17,8 +18,7 @@ from workers.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-#: Exit status of a worker that cannot start as it is set up (sysexits.h): starting it again is no use.
-EX_CONFIG = 78
+
 #: How long a thread may keep the interpreter from another. Python's own 5 ms are as long as a token's whole
 #: way, and Celery's thread is busy with its events just when the engine begins.
 _SWITCH_S = 0.0005

@@ -14,7 +14,8 @@ from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from shared.cluster.celery_app import make_celery, model_queue
 from shared.cluster.wake_up_sender import WakeUpSender
-from shared.domain.lease import EX_DRAINED, Lease
+from shared.domain.lease import Lease
+from shared.runtime.exit_codes import EX_DRAINED, EX_SOFTWARE
 from shared.runtime.gc_tuning import freeze
 from shared.store import keys
 from shared.store.job_store import JobStore
@@ -31,8 +32,6 @@ logger = logging.getLogger(__name__)
 
 #: A call to Redis that takes longer has failed.
 _REDIS_TIMEOUT_S = 2.0
-#: Exit status of a worker that cannot go on (sysexits.h: EX_SOFTWARE); the supervisor starts another one.
-EX_SOFTWARE = 70
 
 
 class DrainSignal:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, cast
 
 from shared import settings
 from shared.errors import SettingsError
+from shared.model.model_name import DEFAULT_MODEL, model_name_of
 from shared.settings import Environment
-
-#: The directory under `$BATON_HOME/models` that `make run` fetches.
-DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +54,7 @@ class WorkerSettings:
             redis_url=redis_url,
             broker_url=env.read(settings.BROKER_URL) or redis_url,
             model=model,
-            model_name=env.read(settings.MODEL_NAME) or Path(model).name,
+            model_name=env.read(settings.MODEL_NAME) or model_name_of(model),
             device=devices[0],
             dtype=cast(Literal["auto", "float32", "bfloat16", "float16"], env.read(settings.DTYPE)),
             quant=cast(Literal["none", "int8"], env.read(settings.QUANT)),

@@ -16,14 +16,14 @@ from cli.supervisor.setup.memory import check_memory, free_memory
 from cli.supervisor.setup.model import weight_bytes
 from cli.supervisor.setup.ports import check_ports
 from cli.supervisor.setup.settings import UpSettings
+from shared.host.cpu_info import CpuFields, cpu_flags, read_cpu_info
 from shared.host.device_name import parts_of
 
 _GIB = 1 << 30
 #: Less is not enough for the append-only file of a day.
 _LEAST_DISK = _GIB // 2
 _SCARCE_DISK = 5 * _GIB
-_CPU_INFO = Path("/proc/cpuinfo")
-#: What makes a CPU fast at products of matrices, by its name there.
+#: Instruction-set extensions that make a CPU fast at matrix products, as /proc/cpuinfo names them.
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
 
 
@@ -66,7 +66,7 @@ def _describe(devices: tuple[str, ...]) -> Finding:
     text = ", ".join(devices)
     if "cpu" not in devices:
         return Finding("devices", "ok", text)
-    features = cpu_features()
+    features = cpu_features(read_cpu_info())
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if features == []:
         return Finding(
@@ -77,14 +77,10 @@ def _describe(devices: tuple[str, ...]) -> Finding:
     )
 
 
-def cpu_features(info: Path = _CPU_INFO) -> list[str] | None:
-    """The ones that matter; None where the system does not tell."""
-    try:
-        lines = info.read_text().splitlines()
-    except OSError:
-        return None
-    flags = next((line.split() for line in lines if line.startswith(("flags", "Features"))), [])
-    return [name for name in _FEATURES if name in flags]
+def cpu_features(cpu_info: CpuFields) -> list[str] | None:
+    """The extensions that matter for speed; None where the system does not report them."""
+    flags = cpu_flags(cpu_info)
+    return [name for name in _FEATURES if name in flags] if cpu_info else None
 
 
 def check_room(directory: Path, settings: UpSettings, gpus: list[Gpu], environ: Mapping[str, str]) -> Finding:

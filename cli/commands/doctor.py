@@ -20,11 +20,11 @@ from cli.client.server_options import JsonOption
 from cli.commands.ps import HomeOption
 from cli.errors import StartRefused
 from cli.exit_codes import ExitCode
-from cli.models.fetch import MODEL_NAME
 from cli.supervisor.setup.devices import query_gpus
 from cli.supervisor.setup.home import Home
 from cli.supervisor.setup.settings import UpSettings
 from shared.errors import SettingsError
+from shared.model.model_name import DEFAULT_MODEL
 
 _COLOURS: dict[Level, str] = {"ok": "32", "warn": "33", "fail": "31"}
 
@@ -58,7 +58,7 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
     yield from check_port_use(settings, home)
     gpus = query_gpus()
     yield from check_devices(settings.devices, gpus, environ)
-    directory, instead = find_model(settings.model, home.models / MODEL_NAME)
+    directory, instead = find_model(settings.model, home.models / DEFAULT_MODEL)
     if instead is not None:
         yield instead
     if directory is not None:

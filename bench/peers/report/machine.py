@@ -1,4 +1,4 @@
-"""The machine and what is measured on it, in words."""
+"""Describes the machine and the software that a report was measured on."""
 
 from __future__ import annotations
 
@@ -8,42 +8,28 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-#: Instructions that decide how fast a model is on a CPU.
+from shared.host.cpu_info import cpu_field, cpu_flags, read_cpu_info
+from shared.host.memory import mem_info_bytes
+
+#: Instruction-set extensions that decide how fast a model runs on a CPU.
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 
 
-def cpu_flags() -> set[str]:
-    """Instructions that the CPU has, as Linux names them."""
-    return set(_field(_cpuinfo(), "flags").split())
-
-
 def describe_machine() -> str:
-    """CPU, cores, memory, system."""
-    cpuinfo, known = _cpuinfo(), cpu_flags()
+    """CPU, cores, memory, operating system, Python."""
+    cpu_info = read_cpu_info()
+    known = cpu_flags(cpu_info)
     flags = [flag for flag in _FLAGS if flag in known]
-    kib = int(_field(Path("/proc/meminfo").read_text(), "MemTotal").split()[0])
     return (
-        f"{_field(cpuinfo, 'model name')}, {os.cpu_count()} cores ({', '.join(flags)}), "
-        f"{kib / 2**20:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}"
+        f"{cpu_field('model name', cpu_info) or 'unknown'}, {os.cpu_count()} cores ({', '.join(flags)}), "
+        f"{mem_info_bytes('MemTotal') / 2**30:.0f} GiB, Linux {platform.release()},"
+        f" Python {platform.python_version()}"
     )
 
 
 def describe_baton() -> str:
-    """The commit, and what it computes with."""
+    """The commit, and the versions of its main libraries."""
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
     ).stdout.strip()
     return f"{commit or 'no checkout'}, torch {version('torch')}, transformers {version('transformers')}"
-
-
-def _cpuinfo() -> str:
-    return Path("/proc/cpuinfo").read_text()
-
-
-def _field(text: str, name: str) -> str:
-    """Of `name : value` lines the first such value; "unknown" without one."""
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == name:
-            return value.strip()
-    return "unknown"

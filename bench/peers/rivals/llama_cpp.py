@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 
 from bench.peers.peer import Peer
-from bench.peers.report.machine import cpu_flags
 from bench.peers.rivals.virtual_env import VirtualEnvs
+from shared.host.cpu_info import cpu_flags, read_cpu_info
 
 _BUILD = {
     "CMAKE_ARGS": "-DGGML_NATIVE=ON -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF "
@@ -37,7 +37,7 @@ def llama_server(venvs: VirtualEnvs, gguf: Path, kind: str, slots: int, threads:
         "--port": "{port}",
     }
     flags = [text for name, value in options.items() for text in (name, str(value))]
-    if "amx_int8" in cpu_flags():
+    if "amx_int8" in cpu_flags(read_cpu_info()):
         flags.append("--no-repack")
     return Peer(
         name=f"llama.cpp {kind}",

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.errors import StartRefused
-from cli.models.fetch import MODEL_NAME
 from cli.supervisor.embedded_redis import redis_binary, redis_command, socket_path
 from cli.supervisor.parent_death import ends_with_parent
 from cli.supervisor.plan import ChildPlan, plan_children, ports, redis_plan
@@ -20,6 +19,7 @@ from cli.supervisor.setup.memory import check_memory, free_memory
 from cli.supervisor.setup.model import model_path, weight_bytes
 from cli.supervisor.setup.ports import check_ports
 from cli.supervisor.setup.settings import UpSettings
+from shared.model.model_name import DEFAULT_MODEL, model_name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def prepare(settings: UpSettings, home: Home, environ: Mapping[str, str]) -> Pre
         redis_url=redis_url,
         broker_url=settings.broker_url or redis_url,
         flower_auth=auth,
-        model_name=environ.get("BATON_MODEL_NAME") or common["BATON_MODEL"].rstrip("/").rsplit("/", 1)[-1],
+        model_name=environ.get("BATON_MODEL_NAME") or model_name_of(common["BATON_MODEL"]),
         devices=devices,
         is_key_needed=bool(environ.get("BATON_API_KEYS")),
     )
@@ -82,7 +82,7 @@ def _flower_auth(settings: UpSettings, home: Home) -> FlowerAuth:
 
 def _default_model(home: Home) -> Path:
     """The default model; if need be fetched, by a process that shows its own progress."""
-    directory = home.models / MODEL_NAME
+    directory = home.models / DEFAULT_MODEL
     if not directory.is_dir():
         command = ends_with_parent([sys.executable, "-P", "-m", "cli.models.fetch", "--home", str(home.path)])
         fetch = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)

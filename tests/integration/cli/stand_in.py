@@ -17,7 +17,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import FrameType
 
-from shared.domain.lease import EX_DRAINED, Lease
+from shared.domain.lease import Lease
+from shared.runtime.exit_codes import EX_DRAINED
 from shared.store.job_store import JobStore
 from shared.store.redis_client import connect
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.main import EX_CONFIG
+from shared.runtime.exit_codes import EX_CONFIG
 
 
 def run(**settings: str) -> tuple[int, list[str]]:

@@ -16,8 +16,8 @@ from redis.asyncio import Redis
 from shared.cluster.celery_app import make_celery
 from shared.cluster.wake_up_sender import WakeUpSender
 from shared.domain.events import Cancelled, Completed, Queued, Requeued, Resumed, Started
-from shared.domain.lease import EX_DRAINED
 from shared.domain.wake_up import WakeUp
+from shared.runtime.exit_codes import EX_DRAINED
 from shared.store import keys
 from shared.store.job_store import JobStore
 from shared.store.redis_client import connect

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
-from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
 from shared.domain.fingerprint import Fingerprint
+from shared.host.cpu_info import cpu_field, cpu_flags, read_cpu_info
 from workers.engine.config import Native, Quant
 from workers.engine.linear.onednn import can_pack
 from workers.native.ops import compute_threads, has_operations
@@ -57,21 +57,11 @@ def processor(device: torch.device) -> str:
     """Its name, as the system has it."""
     if device.type != "cpu":
         return str(torch.cuda.get_device_name(device))
-    return _described("model name") or platform.processor() or platform.machine()
+    return cpu_field("model name", read_cpu_info()) or platform.processor() or platform.machine()
 
 
 def _extensions() -> list[str]:
-    flags = set(_described("flags").split())
+    flags = cpu_flags(read_cpu_info())
     found = [name for name in _EXTENSIONS if name in flags]
     capability = torch.backends.cpu.get_cpu_capability().lower()
     return found if capability in found else [*found, capability]
-
-
-def _described(field: str) -> str:
-    """A field of the first CPU; empty where the system does not tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    pairs = (line.partition(":") for line in lines)
-    return next((value.strip() for name, _, value in pairs if name.strip() == field), "")

