@@ -1,4 +1,4 @@
-"""Settings: every environment variable of Baton, in one table. A process reads those that it needs, once."""
+"""Every environment variable of Baton, in one table. A process reads the ones it needs once, when it starts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from shared.errors import SettingsError
 from shared.host.device_name import read_device
+from shared.model.model_name import DEFAULT_MODEL
 from shared.runtime.failpoint import read_failpoint
 
 T = TypeVar("T")
@@ -18,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Variable(Generic[T]):
-    """One environment variable: its name, the default as one would write it, how it is read, what it does."""
+    """One environment variable: its name, its default as text, how to parse it, and its description."""
 
     name: str
     default: str
@@ -26,22 +27,30 @@ class Variable(Generic[T]):
     doc: str
 
 
+def _parse(kind: Callable[[str], T], text: str, rule: str) -> T:
+    """Raises ValueError with the rule in place of Python's own words."""
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise ValueError(rule) from error
+
+
 def _positive(text: str) -> float:
-    value = float(text)
+    value = _parse(float, text, "must be a number")
     if not value > 0:
         raise ValueError("must be greater than 0")
     return value
 
 
 def _count(text: str) -> int:
-    value = int(text)
+    value = _parse(int, text, "must be a whole number")
     if value < 1:
         raise ValueError("must be at least 1")
     return value
 
 
 def _port(text: str) -> int:
-    value = int(text)
+    value = _parse(int, text, "must be a whole number")
     if not 0 < value < 65536:
         raise ValueError("must be between 1 and 65535")
     return value
@@ -63,9 +72,9 @@ def _list(text: str) -> tuple[str, ...]:
 def _devices(text: str) -> tuple[str, ...]:
     devices = tuple(map(read_device, _list(text)))
     if not devices:
-        raise ValueError("names no device")
+        raise ValueError("must name at least one device")
     if "auto" in devices and len(devices) > 1:
-        raise ValueError("auto stands alone")
+        raise ValueError("auto cannot be combined with other devices")
     return devices
 
 
@@ -73,106 +82,159 @@ def _optional_count(text: str) -> int | None:
     return _count(text) if text else None
 
 
-HOST = Variable("BATON_HOST", "127.0.0.1", str, "Address on which the API and Flower listen.")
-PORT = Variable("BATON_PORT", "8000", _port, "Port of the first API replica; the second takes the next one.")
-FLOWER_PORT = Variable("BATON_FLOWER_PORT", "5555", _port, "Port of Flower.")
-HOME = Variable("BATON_HOME", ".baton", Path, "Directory of models, Redis's data, logs and passwords.")
-REDIS_URL = Variable(
-    "BATON_REDIS_URL", "", str, "Redis that keeps the jobs; empty: one of our own is started."
+HOST = Variable("BATON_HOST", "127.0.0.1", str, "Address that the API and Flower listen on.")
+PORT = Variable(
+    "BATON_PORT", "8000", _port, "Port of the first API replica. Further replicas use the ports after it."
 )
-BROKER_URL = Variable("BATON_BROKER_URL", "", str, "Redis that carries Celery's messages; empty: the same.")
+FLOWER_PORT = Variable("BATON_FLOWER_PORT", "5555", _port, "Port of Flower.")
+HOME = Variable("BATON_HOME", ".baton", Path, "Directory for models, Redis data, logs and passwords.")
+REDIS_URL = Variable(
+    "BATON_REDIS_URL", "", str, "Redis URL for job data. Default: `baton up` starts its own Redis."
+)
+BROKER_URL = Variable(
+    "BATON_BROKER_URL", "", str, "Redis URL for Celery messages. Default: same as BATON_REDIS_URL."
+)
 APPENDFSYNC = Variable(
-    "BATON_APPENDFSYNC", "always", _one_of("always", "everysec"), "When our own Redis writes to the disk."
+    "BATON_APPENDFSYNC",
+    "always",
+    _one_of("always", "everysec"),
+    "When the Redis of `baton up` flushes to disk: always (every write) or everysec (once a second).",
 )
 MODEL = Variable(
-    "BATON_MODEL", "", str, "Model directory, GGUF file or hub id; empty: SmolLM2-135M-Instruct."
+    "BATON_MODEL",
+    "",
+    str,
+    f"Model to serve: a directory, a GGUF file or a Hugging Face hub id. Default: {DEFAULT_MODEL}.",
 )
 MODEL_NAME = Variable(
-    "BATON_MODEL_NAME", "", str, "Name under which clients ask for it; empty: its last part."
+    "BATON_MODEL_NAME",
+    "",
+    str,
+    "Model name that clients send. Default: the last part of BATON_MODEL.",
 )
 DEVICES = Variable(
     "BATON_DEVICES",
     "auto",
     _devices,
-    "auto, or a list, one worker each: cpu,cpu or cuda:0,cuda:1; one over two GPUs: cuda:0+cuda:1.",
+    "Devices, one worker each, as in cpu,cpu or cuda:0,cuda:1; cuda:0+cuda:1 splits one model over two GPUs."
+    " auto: every GPU, otherwise the CPU.",
 )
 DTYPE = Variable(
     "BATON_DTYPE",
     "auto",
     _one_of("auto", "float32", "bfloat16", "float16"),
-    "Type in which the model computes; auto: the fastest that the device has.",
+    "Data type that the model computes in. auto: the fastest that the device supports.",
 )
 QUANT = Variable(
     "BATON_QUANT",
     "none",
     _one_of("none", "int8"),
-    "int8: linear layers compute with 8 bits, which is faster and less accurate; on CPUs only.",
+    "Quantization on CPUs. int8: 8-bit linear layers, which are faster and less accurate.",
 )
 NATIVE = Variable(
     "BATON_NATIVE",
     "auto",
     _one_of("auto", "off"),
-    "auto: a CPU worker builds operations in C where it finds a compiler; off: torch computes all.",
+    "C operations of CPU workers. auto: build them if a compiler is found; off: use torch only.",
 )
 SPECULATION = Variable(
     "BATON_SPECULATION",
     "auto",
     _one_of("auto", "off"),
-    "auto: guess tokens where a text repeats itself and verify several at once; answers stay the same.",
+    "Speculative decoding. auto: guess tokens in repetitive text and verify several at once; answers do not"
+    " change.",
 )
 THREADS = Variable(
-    "BATON_THREADS", "", _optional_count, "Compute threads of a CPU worker; empty: measured choice."
+    "BATON_THREADS",
+    "",
+    _optional_count,
+    "Compute threads of a CPU worker. Default: chosen by measurement at start.",
 )
-MAX_SLOTS = Variable("BATON_MAX_SLOTS", "32", _count, "Sequences that a worker runs at once.")
+MAX_SLOTS = Variable(
+    "BATON_MAX_SLOTS", "32", _count, "Maximum number of sequences that a worker runs at once."
+)
 MAX_MODEL_LEN = Variable(
-    "BATON_MAX_MODEL_LEN", "", _optional_count, "Longest context; empty: the model's own."
+    "BATON_MAX_MODEL_LEN",
+    "",
+    _optional_count,
+    "Maximum context length in tokens. Default: the model's limit.",
 )
 MAX_KV_TOKENS = Variable(
     "BATON_MAX_KV_TOKENS",
     "",
     _optional_count,
-    "Tokens in a worker's cache; empty: what fits into six tenths of the memory that is free after loading.",
+    "Size of a worker's KV cache in tokens. Default: what fits in 60 % of the memory left after loading.",
 )
-API_REPLICAS = Variable("BATON_API_REPLICAS", "1", _count, "API processes that `baton up` starts.")
-API_KEYS = Variable("BATON_API_KEYS", "", _list, "Accepted API keys; may be empty on loopback only.")
-PING_S = Variable("BATON_PING_S", "15", _positive, "Seconds between pings on a silent stream.")
+API_REPLICAS = Variable("BATON_API_REPLICAS", "1", _count, "Number of API processes that `baton up` starts.")
+API_KEYS = Variable(
+    "BATON_API_KEYS",
+    "",
+    _list,
+    "Accepted API keys, separated by commas. Required unless BATON_HOST is a loopback address.",
+)
+PING_S = Variable("BATON_PING_S", "15", _positive, "Seconds between pings on an idle stream.")
 FIRST_OUTPUT_WAIT_S = Variable(
-    "BATON_FIRST_OUTPUT_WAIT_S", "10", _positive, "How long a status line waits for output or a worker."
+    "BATON_FIRST_OUTPUT_WAIT_S",
+    "10",
+    _positive,
+    "Seconds to wait for the first output, or for a worker, before the API sends a status code.",
 )
-BODY_LIMIT = Variable("BATON_BODY_LIMIT", "4194304", _count, "Bytes of the largest request body.")
+BODY_LIMIT = Variable("BATON_BODY_LIMIT", "4194304", _count, "Maximum size of a request body in bytes.")
 RECEIPT_S = Variable(
-    "BATON_RECEIPT_S", "15", _positive, "How long a request's head, and then its body, may take to come in."
+    "BATON_RECEIPT_S",
+    "15",
+    _positive,
+    "Seconds that a client may take to send a request's headers, and as many again for its body.",
 )
 MAX_READERS = Variable(
-    "BATON_MAX_READERS", "1024", _count, "Chats and streams that one API key may have open on a replica."
+    "BATON_MAX_READERS", "1024", _count, "Maximum number of open chats and streams per API key and replica."
 )
 MAX_OPEN_JOBS = Variable(
-    "BATON_MAX_OPEN_JOBS", "100000", _count, "Jobs of one API key that may wait or run at once."
+    "BATON_MAX_OPEN_JOBS", "100000", _count, "Maximum number of queued and running jobs per API key."
 )
 READER_GRACE_S = Variable(
-    "BATON_READER_GRACE_S", "15", _positive, "How long a chat goes on when nobody reads it any more."
+    "BATON_READER_GRACE_S",
+    "15",
+    _positive,
+    "Seconds that a chat keeps running after its client disconnects, before it is cancelled.",
 )
-RETENTION_S = Variable("BATON_RETENTION_S", "86400", _positive, "How long a job is kept after its end.")
-LEASE_S = Variable("BATON_LEASE_S", "3", _positive, "A worker without a sign of life for this long is dead.")
+RETENTION_S = Variable("BATON_RETENTION_S", "86400", _positive, "Seconds to keep a job after it ends.")
+LEASE_S = Variable(
+    "BATON_LEASE_S", "3", _positive, "Seconds without a heartbeat after which a worker counts as dead."
+)
 DRAIN_S = Variable(
-    "BATON_DRAIN_S", "5", _positive, "How long open streams may go on when the API is stopped."
+    "BATON_DRAIN_S", "5", _positive, "Seconds that open streams may continue after the API is asked to stop."
 )
 LOG_LEVEL = Variable(
-    "BATON_LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error"), "Least level that is logged."
+    "BATON_LOG_LEVEL",
+    "info",
+    _one_of("debug", "info", "warning", "error"),
+    "Lowest level to log: debug, info, warning or error.",
 )
 LOG_FORMAT = Variable(
     "BATON_LOG_FORMAT",
     "auto",
     _one_of("auto", "json", "text"),
-    "Form of log lines; auto: text on a terminal, else JSON.",
+    "Log format: json or text. auto: text on a terminal, otherwise JSON.",
 )
-WORKER_NAME = Variable("BATON_WORKER_NAME", "", str, "Name of a worker; empty: host and device.")
+WORKER_NAME = Variable("BATON_WORKER_NAME", "", str, "Name of a worker. Default: its host and device.")
 WORKER_DEVICE = Variable(
-    "BATON_WORKER_DEVICE", "auto", _devices, "The one device of a worker process, or its GPUs: cuda:0+cuda:1."
+    "BATON_WORKER_DEVICE",
+    "auto",
+    _devices,
+    "Device of a worker process, or its GPUs, as in cuda:0+cuda:1. `baton up` sets it for each worker.",
 )
-FLOWER_BASIC_AUTH = Variable("BATON_FLOWER_AUTH", "", str, "user:password of Flower; empty: made and kept.")
+FLOWER_BASIC_AUTH = Variable(
+    "BATON_FLOWER_AUTH",
+    "",
+    str,
+    "Flower's login as user:password. Default: generated at the first start and kept in BATON_HOME.",
+)
 FAILPOINT = Variable(
-    "BATON_FAILPOINT", "", read_failpoint, "For tests: `name:nth`, a place at which the process kills itself."
+    "BATON_FAILPOINT",
+    "",
+    read_failpoint,
+    "For tests: `name:n`. The process kills itself when it reaches this fail point for the nth time.",
 )
 
 VARIABLES: tuple[Variable[Any], ...] = (
@@ -187,7 +249,7 @@ _PLACEHOLDERS = ("changeme", "change-me", "<", "your-")
 
 
 class Environment:
-    """The variables of one process, checked. Raises SettingsError with the variable's name."""
+    """The checked variables of one process. Raises SettingsError, which names the variable."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -195,12 +257,14 @@ class Environment:
         for name in environ:
             if name.startswith("BATON_") and name not in known:
                 near = difflib.get_close_matches(name, known, 1)
-                raise SettingsError(f"{name} is not a setting" + (f"; is {near[0]} meant?" if near else ""))
+                raise SettingsError(
+                    f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else "")
+                )
 
     def read(self, variable: Variable[T]) -> T:
         text = self._environ.get(variable.name, "").strip() or variable.default
         if text.lower().startswith(_PLACEHOLDERS):
-            raise SettingsError(f"{variable.name} still holds a placeholder: {text}")
+            raise SettingsError(f"{variable.name} is still a placeholder: {text}")
         try:
             return variable.read(text)
         except ValueError as error:
@@ -208,7 +272,7 @@ class Environment:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens on `host`."""
+    """Whether a server that listens on `host` can be reached from this machine only."""
     if host == "localhost":
         return True
     try:

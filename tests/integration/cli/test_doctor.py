@@ -60,7 +60,7 @@ def test_wrong_settings_are_all_told(tmp_path: Path) -> None:
     done = doctor(tmp_path, "--json", PRT="1", LEASE_S="x")
     found = json.loads(done.stdout)
     assert [f["detail"].split(":")[0] for f in found if f["level"] == "fail"] == [
-        "BATON_PRT is not a setting; is BATON_PORT meant?",
+        "BATON_PRT is not a setting; did you mean BATON_PORT?",
         "BATON_LEASE_S=x",
     ]
     assert done.returncode == ExitCode.FAILED

@@ -28,7 +28,7 @@ def run(**settings: str) -> tuple[int, list[str]]:
 def test_an_unknown_setting_is_one_line() -> None:
     assert run(BATON_MAX_SLOT="3") == (
         EX_CONFIG,
-        ["BATON_MAX_SLOT is not a setting; is BATON_MAX_SLOTS meant?"],
+        ["BATON_MAX_SLOT is not a setting; did you mean BATON_MAX_SLOTS?"],
     )
 
 

@@ -47,6 +47,13 @@ def test_an_unusable_value_is_refused_with_its_name(name: str, value: str) -> No
         Environment({name: value}).read(variable)
 
 
+def test_a_value_that_is_no_number_is_explained() -> None:
+    for name, rule in (("BATON_MAX_SLOTS", "a whole number"), ("BATON_PING_S", "a number")):
+        variable = next(v for v in settings.VARIABLES if v.name == name)
+        with pytest.raises(SettingsError, match=f"^{name}=abc: must be {rule}$"):
+            Environment({name: "abc"}).read(variable)
+
+
 def test_an_unknown_name_is_refused_with_the_nearest_one() -> None:
-    with pytest.raises(SettingsError, match=r"BATON_PROT is not a setting; is BATON_PORT meant\?"):
+    with pytest.raises(SettingsError, match=r"BATON_PROT is not a setting; did you mean BATON_PORT\?"):
         Environment({"BATON_PROT": "1"})

@@ -8,7 +8,7 @@ def test_every_wrong_variable_is_told() -> None:
     found = check_settings(environ)
     assert {finding.level for finding in found} == {"fail"}
     assert [finding.detail.partition(":")[0] for finding in found] == [
-        "BATON_PRT is not a setting; is BATON_PORT meant?",
+        "BATON_PRT is not a setting; did you mean BATON_PORT?",
         "BATON_PORT=x",
         "BATON_LEASE_S=-1",
     ]
