@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from api.jobs.queue_position import Place
+from api.jobs.queue_position import QueuePosition
 from api.jobs.wait_estimator import WaitEstimator
 from api.streaming.subscription import Subscription
 from shared.errors import StoreUnavailable
@@ -22,7 +22,7 @@ class PositionFeed:
     def __init__(self, wait_estimator: WaitEstimator) -> None:
         self._wait_estimator = wait_estimator
         #: Subscription -> its job's model and the place that it was told last.
-        self._watched: dict[Subscription, tuple[str, Place | None]] = {}
+        self._watched: dict[Subscription, tuple[str, QueuePosition | None]] = {}
 
     def add(self, subscription: Subscription, model: str) -> None:
         """Tell this subscription, while its job waits, until it is closed."""
@@ -42,7 +42,7 @@ class PositionFeed:
         """Tell each subscription whose job's place has changed. Raises StoreUnavailable."""
         waiting = [subscription for subscription in self._watched if subscription.is_waiting]
         jobs = [(self._watched[subscription][0], subscription.job_id) for subscription in waiting]
-        for subscription, place in zip(waiting, await self._wait_estimator.places(jobs), strict=True):
+        for subscription, place in zip(waiting, await self._wait_estimator.queue_positions(jobs), strict=True):
             model, told = self._watched.get(subscription, ("", place))
             if place is not None and place != told and subscription.is_waiting:
                 subscription.tell(place)

@@ -1,11 +1,11 @@
-"""Place: where a waiting job stands."""
+"""QueuePosition: where a waiting job stands."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 
-class Place(NamedTuple):
+class QueuePosition(NamedTuple):
     """A job's place in its model's queue, as of now. Never stored."""
 
     #: How many jobs come first.

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from api.jobs.queue_position import Place
+from api.jobs.queue_position import QueuePosition
 from shared.store.job_reader import JobReader
 from shared.store.throughput import Throughput
 
@@ -32,21 +32,21 @@ class WaitEstimator:
         self._clock = clock
         self._outlooks: dict[str, _Outlook] = {}
 
-    async def places(self, jobs: Sequence[tuple[str, str]]) -> list[Place | None]:
+    async def places(self, jobs: Sequence[tuple[str, str]]) -> list[QueuePosition | None]:
         """For each (model, job id) its place; None for one that does not wait. Raises StoreUnavailable."""
         if not jobs:
             return []
         positions = await self._reader.queue_positions(jobs)
-        found: list[Place | None] = []
+        found: list[QueuePosition | None] = []
         for (model, _), position in zip(jobs, positions, strict=True):
             found.append(None if position is None else await self._place(model, position))
         return found
 
-    async def _place(self, model: str, position: int) -> Place:
+    async def _place(self, model: str, position: int) -> QueuePosition:
         outlook = self._outlooks.get(model)
         if outlook is None or self._clock() - outlook.seen_at > _FRESH_S:
             outlook = self._outlooks[model] = await self._look(model)
-        return Place(position, outlook.pace.eta_s(position, slots=outlook.slots, free=outlook.free))
+        return QueuePosition(position, outlook.pace.eta_s(position, slots=outlook.slots, free=outlook.free))
 
     async def _look(self, model: str) -> _Outlook:
         workers = [w for w in await self._reader.workers() if w.model == model and not w.is_draining]

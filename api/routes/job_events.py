@@ -64,7 +64,7 @@ async def _poll(request: Request, services: Services, job: Job, text: str | None
         subscription.close()
     cursor = news[-1].cursor if news else cursor
     if subscription.is_waiting and len(news) < limit:
-        places = await services.wait_estimator.places([(job.model, job.id)])
+        places = await services.wait_estimator.queue_positions([(job.model, job.id)])
         news += [Update(place, cursor, sum(cursor.positions)) for place in places if place is not None]
     events = JobEventView(job_info_of(job)).items(news)
     return {"events": events, "cursor": cursor.encode(), "done": is_over or cursor.ending == "over"}

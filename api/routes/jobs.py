@@ -22,7 +22,7 @@ from api.dialects.openai_chat.schema import ChatRequest
 from api.http.idempotency import PARAMETER, comparable_body, mark_replay, read_key
 from api.http.openapi import request_body
 from api.http.query import MAX_WAIT_S, read_count, read_seconds, read_word
-from api.jobs.queue_position import Place
+from api.jobs.queue_position import QueuePosition
 from api.lifespan import Services
 from api.settings import ApiSettings
 from api.streaming.resume import read_cursor, resume
@@ -74,7 +74,7 @@ async def list_jobs(request: Request, owner: Owner, services: ServicesDep) -> di
     if after is not None and not is_job_id(after):
         raise _invalid_after()
     jobs, last_id, has_more = await _page(services, owner, status, after, limit)
-    places = await services.wait_estimator.places([(job.model, job.id) for job in jobs])
+    places = await services.wait_estimator.queue_positions([(job.model, job.id) for job in jobs])
     data = [job_summary(job, place) for job, place in zip(jobs, places, strict=True)]
     first_id = data[0]["id"] if data else None
     return {"object": "list", "data": data, "first_id": first_id, "last_id": last_id, "has_more": has_more}
@@ -180,9 +180,9 @@ async def _accept(request: Request, services: Services, new: NewJob) -> Response
     return JSONResponse(shown, 202, {"location": shown["urls"]["get"]})
 
 
-async def _place(services: Services, job: Job) -> Place | None:
+async def _place(services: Services, job: Job) -> QueuePosition | None:
     waiting = [(job.model, job.id)] if job.status == "queued" else []
-    return next(iter(await services.wait_estimator.places(waiting)), None)
+    return next(iter(await services.wait_estimator.queue_positions(waiting)), None)
 
 
 async def _show(services: Services, job: Job) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
+import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -24,13 +24,17 @@ _SILENCE_S = 5.0
 _BACK_OFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
-class Heard(NamedTuple):
-    """A published event, not yet decoded."""
+class Heard(msgspec.Struct, frozen=True, array_like=True):
+    """A published entry, whose event is not decoded yet: most are of jobs that nobody here follows."""
 
     job_id: str
     stream_id: str
     end: str
-    event: dict[str, Any]
+    used: str
+    event: msgspec.Raw
+
+
+_DECODER = msgspec.json.Decoder(list[Heard])
 
 
 class PubSubReader:
@@ -83,7 +87,7 @@ class PubSubReader:
 
 def _decode(data: str) -> list[Heard]:
     try:
-        return [Heard(*parts) for parts in json.loads(data)]
-    except (ValueError, TypeError):
+        return _DECODER.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         logger.warning("listener: a message that no script of ours wrote was dropped")
         return []

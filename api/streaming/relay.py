@@ -19,7 +19,8 @@ from api.streaming.cursor import Cursor
 from api.streaming.pubsub_reader import Heard
 from api.streaming.subscription import Subscription
 from api.streaming.updates import advance
-from shared.domain.events import Entry, decode_positions, read_event
+from shared.domain.events import Entry, decode_event, decode_positions
+from shared.domain.usage import Usage
 from shared.errors import DecodeError, StoreUnavailable
 from shared.store.job_reader import Page
 from shared.store.job_store import JobStore
@@ -171,7 +172,8 @@ class Relay:
     def _hear(self, followed: _Followed, heard: Heard) -> None:
         followed.heard_at = self._clock()
         try:
-            entry = Entry(heard.stream_id, decode_positions(heard.end), read_event(heard.event))
+            end, used = decode_positions(heard.end), Usage.decode(heard.used)
+            entry = Entry(heard.stream_id, end, decode_event(heard.event), used)
         except DecodeError as error:
             logger.error("%s: %s", heard.job_id, error)
             return

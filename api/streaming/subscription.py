@@ -6,19 +6,20 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from api.errors import StreamCorrupt
-from api.jobs.queue_position import Place
+from api.jobs.queue_position import QueuePosition
 from api.streaming.cursor import Cursor
-from api.streaming.updates import Update, advance
-from shared.domain.events import ChoiceOutput, Entry, Output, Queued, Requeued
+from api.streaming.updates import Update, advance, marker_after
+from shared.domain.events import Entry, Output, Queued, Requeued
+from shared.domain.output import ChoiceOutput
 from shared.errors import RequestError
 
-#: Update of so many bytes wait for their reader, or one piece; what comes then is left in the stream.
+#: Bytes of updates that wait for their reader, or one update of any size. What comes then is left in the stream.
 MAX_UNREAD_BYTES = 64 * 1024
 #: Entries of the stream that are read at once, and live ones that wait for that, at most.
 MAX_PAGE = 64
-#: What in memory one piece of news takes, one token beside its text, one candidate of a token's logprobs, one
+#: Memory that one update takes, one token beside its text, one candidate of a token's logprobs, one
 #: of the prompt's, and one choice in a cursor.
-_NEWS_BYTES = 384
+_UPDATE_BYTES = 384
 _TOKEN_BYTES = 96
 _CANDIDATE_BYTES = 160
 _PROMPT_CANDIDATE_BYTES = 112
@@ -110,30 +111,32 @@ class Subscription:
         """False: something before it is missing. Without room for it the subscription is behind."""
         if self.is_behind:
             return True
-        news = advance(self.cursor, entry)
-        if news is None:
+        updates = advance(self.cursor, entry)
+        if updates is None:
             return False
-        weight = sum([_weight(one) for one in news])
+        weight = sum([_weight(one) for one in updates])
         if self._unread and self._unread_bytes + weight > MAX_UNREAD_BYTES:
             self.is_behind = True
             return True
         self.last_id = entry.id
         if not isinstance(entry.event, Output):
             self.is_waiting = isinstance(entry.event, Queued | Requeued)
-        if news:
-            self.cursor = news[-1].cursor
-            self._unread += news
+        if updates:
+            self.cursor = updates[-1].cursor
+            self._unread += updates
             self._unread_bytes += weight
             self.wake()
+        else:
+            self.cursor = marker_after(self.cursor, entry)
         return True
 
-    def tell(self, place: Place) -> None:
-        """The job's place in the queue, instead of an older one that was not taken yet."""
-        news = Update(place, self.cursor, sum(self.cursor.positions))
-        if self._unread and isinstance(self._unread[-1].event, Place):
-            self._unread[-1] = news
+    def set_queue_position(self, position: QueuePosition) -> None:
+        """Report the job's position in the queue; it replaces an older one that was not taken yet."""
+        update = Update(position, self.cursor)
+        if self._unread and isinstance(self._unread[-1].event, QueuePosition):
+            self._unread[-1] = update
         else:
-            self._unread.append(news)
+            self._unread.append(update)
         self.wake()
 
     def fail(self, reason: RequestError) -> None:
@@ -159,11 +162,11 @@ class Subscription:
         """The same without waiting."""
         if self._failure is not None:
             raise self._failure
-        news, self._unread = self._unread, []
+        updates, self._unread = self._unread, []
         self._unread_bytes = 0
         if self.is_behind:
             self._on_room()
-        return news
+        return updates
 
     def wake(self) -> None:
         """Let a waiting `take` return."""
@@ -185,9 +188,9 @@ class Subscription:
             self._closers.pop()()
 
 
-def _weight(news: Update) -> int:
-    weight = _NEWS_BYTES + _CHOICE_BYTES * len(news.cursor.choices)
-    event = news.event
+def _weight(update: Update) -> int:
+    weight = _UPDATE_BYTES + _CHOICE_BYTES * len(update.cursor.choices)
+    event = update.event
     if not isinstance(event, ChoiceOutput):
         return weight
     candidates = sum([1 + len(one.top) for one in event.logprobs]) if event.logprobs else 0

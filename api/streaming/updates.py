@@ -1,41 +1,40 @@
-"""Join: what an event tells a reader who stands at a cursor. By position, never by stream id."""
+"""Updates: what an event adds for a reader that stands at a cursor. Compared by position, never by stream id."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from api.jobs.queue_position import Place
+from api.jobs.queue_position import QueuePosition
 from api.streaming.cursor import ChoiceCursor, Cursor
 from shared.domain.events import (
     Cancelled,
-    ChoiceOutput,
     Completed,
     Entry,
     Event,
     Expired,
     Failed,
     Incomplete,
+    LifeCycleEvent,
     Output,
-    Queued,
-    Requeued,
-    Resumed,
-    Started,
+    TerminalEvent,
+    Unknown,
 )
+from shared.domain.output import ChoiceOutput
+from shared.domain.usage import Usage
 
-LifeCycleEvent = Queued | Started | Resumed | Requeued
 EndEvent = Completed | Incomplete | Failed | Cancelled | Expired
 
 
 class Update(NamedTuple):
-    """One thing that the reader did not know: tokens of one choice, a life-cycle event, or its place in the
-    queue, which stands in no stream and moves no cursor."""
+    """One thing that the reader did not know: units of one choice, a life-cycle event, or its position in the queue,
+    which stands in no stream and moves no cursor."""
 
-    event: ChoiceOutput | LifeCycleEvent | EndEvent | Place
-    #: Where the reader stands when it has read this.
+    event: ChoiceOutput | LifeCycleEvent | EndEvent | QueuePosition
+    #: Where the reader stands once it has read this.
     cursor: Cursor
-    #: Tokens of all choices up to the entry that this is from.
-    completion_tokens: int
-    #: Whether these are a choice's first tokens.
+    #: Tokens used up to the entry that this is from.
+    used: Usage = Usage()
+    #: Whether these are a choice's first units.
     begins: bool = False
 
     @property
@@ -44,8 +43,8 @@ class Update(NamedTuple):
 
 
 def advance(cursor: Cursor, entry: Entry) -> list[Update] | None:
-    """The news of `entry` for a reader at `cursor`; nothing when it is known, None when something before
-    it is missing (a gap: the stream has to be read again)."""
+    """The updates of `entry` for a reader at `cursor`; empty when it knows them, None when something before it is
+    missing (a gap: the stream has to be read again)."""
     event = entry.event
     fence, _, number = entry.id.partition("-")
     if isinstance(event, Output):
@@ -57,30 +56,37 @@ def advance(cursor: Cursor, entry: Entry) -> list[Update] | None:
     return _read_life_cycle(cursor, event, entry, int(fence))
 
 
+def marker_after(cursor: Cursor, entry: Entry) -> Cursor:
+    """The cursor behind an entry of which there is nothing to tell: an event of a newer version."""
+    fence = int(entry.id.partition("-")[0])
+    return cursor._replace(marker=max(fence, cursor.marker)) if isinstance(entry.event, Unknown) else cursor
+
+
 def _read_output(cursor: Cursor, output: Output, entry: Entry) -> list[Update] | None:
-    news: list[Update] = []
+    updates: list[Update] = []
     for part in output.choices:
-        tokens, stage = cursor.choices[part.index]
-        if part.start > tokens:
+        units, stage = cursor.choices[part.index]
+        if part.start > units:
             return None
-        is_new = part.end > tokens or (part.end == tokens and part.finish is not None)
+        is_new = part.end > units or (part.end == units and part.finish is not None)
         if is_new and stage != "finished":
             choice = ChoiceCursor(part.end, "begun" if part.finish is None else "finished")
             cursor = cursor.with_choice(part.index, choice)
-            fresh = part if part.start == tokens else part.since(tokens)
-            news.append(Update(fresh, cursor, entry.completion_tokens, stage == "nothing"))
-    return news
+            fresh = part if part.start == units else part.since(units)
+            updates.append(Update(fresh, cursor, entry.used, stage == "nothing"))
+    return updates
 
 
 def _read_life_cycle(cursor: Cursor, event: Event, entry: Entry, fence: int) -> list[Update] | None:
-    assert not isinstance(event, Output)
-    if not isinstance(event, EndEvent):
+    if isinstance(event, LifeCycleEvent):
         if fence <= cursor.marker:
             return []
-        return [Update(event, cursor._replace(marker=fence), entry.completion_tokens)]
+        return [Update(event, cursor._replace(marker=fence), entry.used)]
+    if not isinstance(event, TerminalEvent):
+        return []
     if isinstance(event, Completed | Incomplete) and any(c.stage != "finished" for c in cursor.choices):
         return None
     if cursor.ending == "over":
         return []
     over = cursor._replace(marker=max(fence, cursor.marker), ending="over")
-    return [Update(event, over, entry.completion_tokens)]
+    return [Update(event, over, entry.used)]

@@ -28,6 +28,9 @@ class Lease:
     is_exact: bool = False
     #: What another worker must have alike for that; None where it is unknown.
     fingerprint: Fingerprint | None = None
+    #: Whether its backend can continue what another worker has begun. A job whose backend cannot, and which has
+    #: released something, is never paused or preempted.
+    can_continue: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class WorkerState:
     #: None where it is unknown.
     fingerprint: Fingerprint | None = None
     model_revision: str = ""
+    #: The version of stored requests that it reads.
+    reads: int = 1
 
     @classmethod
     def decode(cls, worker_instance: str, record: Mapping[str, str], jobs: int) -> WorkerState:
@@ -74,8 +79,9 @@ class WorkerState:
                 jobs=jobs,
                 stats=json.loads(record.get("stats", "{}")),
                 is_draining=record.get("drain") == "1",
-                fingerprint=Fingerprint.decode(record["computes"]) if "computes" in record else None,
+                fingerprint=_fingerprint(record.get("computes")),
                 model_revision=record.get("revision", ""),
+                reads=int(record.get("reads", 1)),
             )
         except (KeyError, ValueError) as error:
             raise DecodeError("worker", dict(record)) from error
@@ -97,6 +103,14 @@ class WorkerState:
             "fingerprint": None if self.fingerprint is None else self.fingerprint.to_json(),
             "stats": dict(self.stats),
         }
+
+
+def _fingerprint(raw: str | None) -> Fingerprint | None:
+    """None also for one that this version cannot read."""
+    try:
+        return None if raw is None else Fingerprint.decode(raw)
+    except DecodeError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from shared.domain.constraint import Constraint
 
 
-@dataclass(frozen=True, slots=True)
-class SamplingParams:
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """The effective sampling of one job: every default is filled in, the seed is drawn.
 
     A token is a function of (logits, these parameters, choice, position) and of nothing else, so any

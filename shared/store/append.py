@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Literal, Protocol, cast, get_args
 
 from shared.domain.events import (
     Completed,
@@ -16,15 +16,25 @@ from shared.domain.events import (
     encode_positions,
     event_type,
 )
-from shared.domain.job import ResolvedRequest
+from shared.domain.usage import Usage
 from shared.errors import DecodeError
+
+
+class Resolved(Protocol):
+    """A resolved request, in the form of the backend that made it."""
+
+    @property
+    def model_revision(self) -> str:
+        """Only workers of this revision may continue the job; empty: any."""
+
+    def encode(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """What one job's worker wants to write: output that became final, the resolved request, the end.
+    """What a worker wants to write for one job: output that became final, the resolved request, the end.
 
-    With none of the three it is a check: is the job still mine?
+    With none of the three it is a check: is the job still this worker's?
     """
 
     job_id: str
@@ -33,8 +43,10 @@ class Append:
     start: tuple[int, ...]
     #: Positions after this.
     end: tuple[int, ...]
+    #: Tokens used up to and including this.
+    used: Usage = Usage()
     output: Output | None = None
-    resolved: ResolvedRequest | None = None
+    resolved: Resolved | None = None
     terminal: Completed | Incomplete | Failed | None = None
 
     def args(self) -> tuple[str, ...]:
@@ -44,19 +56,16 @@ class Append:
             self.claim_token,
             encode_positions(self.start),
             encode_positions(self.end),
+            self.used.encode(),
             "" if self.output is None else encode_event(self.output),
             "" if self.resolved is None and self.terminal is None else self._encode_rest(),
         )
 
     def _encode_rest(self) -> str:
-        """What comes once in a job's life."""
-        rest: dict[str, str | int] = {}
+        """What is written once in a job's life."""
+        rest: dict[str, str] = {}
         if self.resolved is not None:
-            rest |= {
-                "resolved": self.resolved.encode(),
-                "revision": self.resolved.model_revision,
-                "prompt_tokens": len(self.resolved.prompt_token_ids),
-            }
+            rest |= {"resolved": self.resolved.encode(), "revision": self.resolved.model_revision}
         if self.terminal is not None:
             rest |= {"status": event_type(self.terminal), "terminal": encode_event(self.terminal)}
         return json.dumps(rest)
@@ -67,7 +76,7 @@ AppendAnswerKind = Literal["end", "closed", "not yours", "gone"]
 
 @dataclass(frozen=True, slots=True)
 class AppendAnswer:
-    """`end`: the stream ends at `positions`, go on from there; `closed`: the job is over by this claim token;
+    """`end`: the stream ends at `positions`, continue from there; `closed`: the job was ended by this claim;
     `not yours` and `gone`: drop the job."""
 
     kind: AppendAnswerKind

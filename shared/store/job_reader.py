@@ -5,21 +5,27 @@ All methods raise StoreUnavailable when Redis does not answer, and DecodeError f
 
 from __future__ import annotations
 
+import logging
+
 from collections import deque
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from shared.domain.events import Entry, Failed, decode_entry, decode_positions
 from shared.domain.job import Job
+from shared.domain.result import Result
 from shared.domain.lease import WorkerState
 from shared.domain.request_key import RequestKey
 from shared.store import keys, scripts
 from shared.store.deadline import Deadline
+from shared.errors import DecodeError
 from shared.store.redis_client import unavailable_as_error
 from shared.store.throughput import Throughput
+
+logger = logging.getLogger(__name__)
 
 #: Stream entries as redis-py returns them: id, fields.
 _Found = list[tuple[str, dict[str, str]]]
@@ -42,12 +48,35 @@ class Survey(NamedTuple):
 
     #: Every worker instance that holds a lease.
     workers: list[WorkerState]
+    #: Records among them that cannot be read, by worker instance, as they stand.
+    unreadable: dict[str, Mapping[str, str]]
     #: Every model that a worker has ever registered.
     models: set[str]
     #: Ids of jobs that are not terminal, oldest first.
     active: list[str]
     #: Deadlines that have passed by Redis's clock, the longest first.
     due: list[Deadline]
+
+
+class UnreadableJob(NamedTuple):
+    """A job whose record this version cannot read."""
+
+    id: str
+
+
+class _Look(NamedTuple):
+    """What the script `look` found of one job."""
+
+    fields: dict[str, str]
+    last_id: str
+    last: dict[str, str]
+    result: str
+
+    def job(self) -> Job:
+        """Raises DecodeError."""
+        last = decode_entry(self.last_id, self.last)
+        error = last.event.error if isinstance(last.event, Failed) else None
+        return Job.decode(self.fields, last.end, last.used, error)
 
 
 class JobReader:
@@ -61,20 +90,39 @@ class JobReader:
     # Jobs
 
     async def get(self, job_id: str) -> Job | None:
-        """The job, or None when there is none (any more)."""
-        return (await self.get_many([job_id]))[0]
+        """The job with its request, or None when there is none (any more). Raises DecodeError."""
+        found = await self.get_with_result(job_id)
+        return None if found is None else found[0]
 
-    async def get_many(self, job_ids: Sequence[str]) -> list[Job | None]:
-        """The jobs in the order of their ids, None for each that is not there."""
+    async def get_with_result(self, job_id: str) -> tuple[Job, Result | None] | None:
+        """The same, with the stored result of a job that is over; None where there is none: it was too large, or the
+        job did not end by its worker. Raises DecodeError."""
+        (found,) = await self._look_at("whole", [job_id])
+        if found is None:
+            return None
+        return found.job(), Result.decode(found.result) if found.result else None
+
+    async def get_many(self, job_ids: Sequence[str]) -> list[Job | UnreadableJob | None]:
+        """The jobs in the order of their ids, without their requests; None for each that is not there."""
+        jobs: list[Job | UnreadableJob | None] = []
+        for job_id, found in zip(job_ids, await self._look_at("brief", job_ids), strict=True):
+            try:
+                jobs.append(None if found is None else found.job())
+            except DecodeError as error:
+                logger.warning("%s: %s", job_id, error)
+                jobs.append(UnreadableJob(job_id))
+        return jobs
+
+    async def _look_at(self, how: Literal["whole", "brief"], job_ids: Sequence[str]) -> list[_Look | None]:
         if not job_ids:
             return []
         with unavailable_as_error():
-            found = await cast(Awaitable[list[Any]], self._look(args=job_ids))
+            found = await cast(Awaitable[list[Any]], self._look(args=[how, *job_ids]))
         return [
-            _job(_dict(record) | _dict(asked), decode_entry(last[0][0], _dict(last[0][1])))
-            if record and asked and last
+            _Look(_dict(record) | _dict(bulk), last[0][0], _dict(last[0][1]), result or "")
+            if record and bulk and last
             else None
-            for record, asked, last in found
+            for record, bulk, last, result in found
         ]
 
     async def list_ids(self, owner: str, *, before: str | None, limit: int) -> list[str] | None:
@@ -188,12 +236,8 @@ class JobReader:
         with unavailable_as_error():
             found = await cast(Awaitable[list[Any]], self._survey(args=[first, limit, limit]))
         workers, models, active, due = found
-        return Survey(
-            [WorkerState.decode(name, _dict(lease), jobs) for name, lease, jobs in sorted(workers) if lease],
-            set(models),
-            active,
-            [Deadline.decode(member, float(score)) for member, score in _dict(due).items()],
-        )
+        readable, unreadable = _leases((name, _dict(lease), jobs) for name, lease, jobs in sorted(workers))
+        return Survey(readable, unreadable, set(models), active, _deadlines(_dict(due)))
 
     async def workers(self) -> list[WorkerState]:
         """Every worker instance that holds a lease."""
@@ -204,8 +248,7 @@ class JobReader:
                     pipe.hgetall(keys.worker(name))
                     pipe.hlen(keys.worker_jobs(name))
                 replies = await pipe.execute()
-        found = zip(names, replies[::2], replies[1::2], strict=True)
-        return [WorkerState.decode(name, record, jobs) for name, record, jobs in found if record]
+        return _leases(zip(names, replies[::2], replies[1::2], strict=True))[0]
 
     async def models(self) -> set[str]:
         """Every model that a worker has ever registered."""
@@ -218,13 +261,36 @@ class JobReader:
             await self._redis.ping()
 
 
+def _leases(
+    found: Iterable[tuple[str, Mapping[str, str], int]],
+) -> tuple[list[WorkerState], dict[str, Mapping[str, str]]]:
+    """The leases that can be read, and the records of those that cannot."""
+    readable: list[WorkerState] = []
+    unreadable: dict[str, Mapping[str, str]] = {}
+    for name, record, jobs in found:
+        try:
+            if record:
+                readable.append(WorkerState.decode(name, record, jobs))
+        except DecodeError as error:
+            logger.warning("the lease of %s is skipped: %s", name, error)
+            unreadable[name] = record
+    return readable, unreadable
+
+
+def _deadlines(found: Mapping[str, str]) -> list[Deadline]:
+    """Those of kinds that this version knows."""
+    known: list[Deadline] = []
+    for member, score in found.items():
+        try:
+            known.append(Deadline.decode(member, float(score)))
+        except DecodeError:
+            logger.warning("a deadline of an unknown kind is skipped")
+    return known
+
+
 def _dict(flat: Sequence[str]) -> dict[str, str]:
     """Fields and values in turn, as a script has them."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _job(record: Mapping[str, str], last: Entry) -> Job:
-    return Job.decode(record, last.end, last.event.error if isinstance(last.event, Failed) else None)
 
 
 def _page(found: _Found, last: _Found, *, is_end: bool) -> Page:

@@ -15,15 +15,14 @@ from redis.commands.core import AsyncScript
 
 from shared.domain.events import (
     Cancelled,
-    CancelReason,
     Expired,
     Failed,
-    RequeueReason,
     decode_positions,
     encode_event,
     encode_positions,
 )
-from shared.domain.job import Accepted, Job, JobStatus, NewJob, Priority
+from shared.domain.job import Accepted, CancelReason, Job, NewJob, Priority, RequeueReason
+from shared.domain.request import READER_VERSION
 from shared.domain.lease import BeatAnswer, Lease
 from shared.domain.request_key import RequestKey
 from shared.domain.wake_up import WakeUp
@@ -61,8 +60,9 @@ class JobStore(JobReader):
         deadlines = {
             "expires": job.expires_after_s,
             "cancel": job.cancel_after_s,
-            "reader": job.reader_grace_s if job.on_disconnect == "cancel" else None,
+            "reader": job.reader_grace_s if job.on_disconnect == "pause" else None,
         }
+        bulk = job.bulk()
         key = ("", "") if job.key is None else (job.key.name, job.key.fingerprint)
         answer = await self._call(
             "create",
@@ -74,8 +74,8 @@ class JobStore(JobReader):
             json.dumps({kind: _ms(after) for kind, after in deadlines.items() if after is not None}),
             _ms(job.retention_s),
             *key,
-            *job.asked(),
             max_open,
+            *(bulk[name] for name in ("request", "view", "metadata")),
             *_pairs(job.record()),
         )
         if answer[0] == "conflict":
@@ -114,6 +114,7 @@ class JobStore(JobReader):
             lease.model_revision,
             class_offset("normal"),
             class_offset("low"),
+            READER_VERSION,
             *(instead_of or ()),
         )
         if answer[0] != "job":
@@ -128,6 +129,10 @@ class JobStore(JobReader):
         answers = await self._call("append", worker_instance, *args)
         return [AppendAnswer.decode(line) for line in answers.split("\n")]
 
+    async def keep_result(self, job_id: str, claim_token: str, result: bytes) -> bool:
+        """Store the whole output of a job that this claim is about to end; False when it is not this claim's."""
+        return bool(await self._call("keep_result", job_id, claim_token, result.decode()) == "ok")
+
     async def requeue(
         self, job_id: str, claim_token: str, reason: RequeueReason, *, died: bool = False
     ) -> str:
@@ -137,22 +142,22 @@ class JobStore(JobReader):
 
     async def cancel(
         self, job_id: str, reason: CancelReason, *, seen: Deadline | None = None
-    ) -> JobStatus | None:
+    ) -> str | None:
         """End a job that is not over; answers its status, None for no such job. Idempotent.
 
         With `seen` only if that deadline still stands as it was seen.
         """
         return await self._close(job_id, "cancelled", Cancelled(reason), reason, seen)
 
-    async def give_up(self, job_id: str, reason: CancelReason) -> JobStatus | None:
+    async def give_up(self, job_id: str, reason: CancelReason) -> str | None:
         """The same for a job that its client shall ask for again: its request's key is free then."""
         return await self._close(job_id, "cancelled", Cancelled(reason), reason, None, frees_keys=True)
 
-    async def expire(self, job_id: str, *, seen: Deadline | None = None) -> JobStatus | None:
+    async def expire(self, job_id: str, *, seen: Deadline | None = None) -> str | None:
         """End a job that was not started in time; one that was goes on."""
         return await self._close(job_id, "expired", Expired(), "", seen)
 
-    async def fail(self, job_id: str, error: ErrorInfo) -> JobStatus | None:
+    async def fail(self, job_id: str, error: ErrorInfo) -> str | None:
         """End a job that cannot be finished, whoever has it."""
         return await self._close(job_id, "failed", Failed(error), "", None)
 
@@ -165,12 +170,12 @@ class JobStore(JobReader):
         seen: Deadline | None,
         *,
         frees_keys: bool = False,
-    ) -> JobStatus | None:
+    ) -> str | None:
         deadline = ("", "") if seen is None else (seen.member, str(seen.due_ms))
         answer = await self._call(
             "cancel", job_id, status, reason, encode_event(event), *deadline, int(frees_keys)
         )
-        return None if answer == "unknown" else cast(JobStatus, answer)
+        return None if answer == "unknown" else cast(str, answer)
 
     async def rewrite_file(self) -> None:
         """Have Redis write its append-only file anew, in the background; after each start.
@@ -193,6 +198,8 @@ class JobStore(JobReader):
             "slots": lease.slots,
             "revision": lease.model_revision,
             "exact": int(lease.is_exact),
+            "continues": int(lease.can_continue),
+            "reads": READER_VERSION,
         }
         if lease.fingerprint is not None:
             fields |= {"fingerprint": lease.fingerprint.id, "computes": lease.fingerprint.encode()}

@@ -9,6 +9,7 @@ PREFIX = "baton:"
 _TEMPLATES = {
     "job": "baton:job:%s",  # hash; until the job's retention ends
     "job_request": "baton:job:%s:request",  # hash: what may be long: body, metadata, resolved request; as the job
+    "job_result": "baton:job:%s:result",  # the whole output as JSON; from the job's end on, as long as the job
     "events": "baton:job:%s:events",  # stream of the job's events; until the job's retention ends
     "queued": "baton:queued:%s",  # zset job -> score (shared/store/queue_score.py), by model; while the job waits
     "worker": "baton:worker:%s",  # hash: the lease of a worker instance; removed by `release` alone
@@ -48,6 +49,10 @@ def job(job_id: str) -> str:
 
 def job_request(job_id: str) -> str:
     return _TEMPLATES["job_request"] % job_id
+
+
+def job_result(job_id: str) -> str:
+    return _TEMPLATES["job_result"] % job_id
 
 
 def events(job_id: str) -> str:

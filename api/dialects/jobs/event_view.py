@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from api.dialects.openai_chat.chunks import Chunks, JobInfo, usage_of
-from api.jobs.queue_position import Place
+from api.jobs.queue_position import QueuePosition
 from api.streaming.cursor import Cursor
 from api.streaming.sse import block
 from api.streaming.updates import EndEvent, Update
@@ -54,14 +54,14 @@ class JobEventView:
         if isinstance(one.event, ChoiceOutput):
             chunk = self._chunks.chunk(one.event, begins=one.begins)
             return None if chunk is None else ("job.output", chunk)
-        kind = "queued" if isinstance(one.event, Place) else event_type(one.event)
+        kind = "queued" if isinstance(one.event, QueuePosition) else event_type(one.event)
         data = {"id": self._job_info.job_id, "object": "job.event", "type": kind, **self._details(one)}
         return f"job.{kind}", json.dumps(data, separators=(",", ":"))
 
     def _details(self, one: Update) -> dict[str, Any]:
         details: dict[str, Any] = {}
         match one.event:
-            case Place(position, eta_seconds):
+            case QueuePosition(position, eta_seconds):
                 details = {"queue_position": position, "eta_seconds": eta_seconds}
             case Started(worker):
                 details = {"worker": worker}

@@ -7,7 +7,7 @@ from typing import Any
 
 from api.dialects.openai_chat.chunks import JobInfo, completion, texts_of, usage_of
 from api.errors import error_of
-from api.jobs.queue_position import Place
+from api.jobs.queue_position import QueuePosition
 from api.streaming.cursor import Cursor
 from api.streaming.updates import EndEvent, Update, advance
 from shared.domain.events import Entry
@@ -23,7 +23,7 @@ def updates_of(job: Job, entries: Sequence[Entry]) -> list[Update]:
     return news
 
 
-def job_summary(job: Job, place: Place | None) -> dict[str, Any]:
+def job_summary(job: Job, place: QueuePosition | None) -> dict[str, Any]:
     """A job without what has to be read from its stream (null in lists)."""
     end = None if job.completed_at is None else int(job.completed_at)
     return {
@@ -53,7 +53,7 @@ def job_summary(job: Job, place: Place | None) -> dict[str, Any]:
     }
 
 
-def job_object(job: Job, place: Place | None, entries: Sequence[Entry]) -> dict[str, Any]:
+def job_object(job: Job, place: QueuePosition | None, entries: Sequence[Entry]) -> dict[str, Any]:
     """A job with its output: so far while it runs, as the endpoint's own object when it is complete."""
     news = updates_of(job, entries)
     texts, finish = texts_of(job.n, news)

@@ -9,7 +9,7 @@ from shared.store import keys
 
 ScriptName = Literal[
     "create", "bind", "register", "claim", "append", "requeue", "release", "cancel", "beat", "audit", "renew",
-    "forget", "drain", "promote", "look", "survey",
+    "forget", "drain", "promote", "look", "survey", "keep_result",
 ]  # fmt: skip
 
 

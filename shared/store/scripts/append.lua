@@ -1,11 +1,11 @@
 -- Write what became final in one step of a worker, for all of its jobs.
--- ARGV: source, then per job six: id, claim token, from, to, event or '' (a check), and '' or, as JSON, what comes once
--- in a job's life: {resolved, revision, prompt_tokens, status, terminal}, the last two its end.
--- Answers a line per job: 'end:<positions>' | 'closed:<positions>' | 'not yours' | 'gone'. In one string: Redis 6
+-- ARGV: source, then per job seven: id, claim token, from, to, used, event or '' (a check), and '' or, as JSON, what
+-- is written once in a job's life: {resolved, revision, status, terminal}, the last two its end.
+-- Returns a line per job: 'end:<positions>' | 'closed:<positions>' | 'not yours' | 'gone'. In one string: Redis 6
 -- sends a nested answer in pieces, a system call and a waking of the worker for each.
-local WIDTH = 6
+local WIDTH = 7
 
-local function append(id, claim_token, from, to, event, rest)
+local function append(id, claim_token, from, to, used, event, rest)
   local seen = redis.call('HMGET', job_key(id), 'claim_token', 'closed_by')
   if seen[1] ~= claim_token then
     if seen[2] == claim_token then return 'closed:' .. to end
@@ -16,14 +16,14 @@ local function append(id, claim_token, from, to, event, rest)
   if end_ ~= from then return 'end:' .. end_ end
   rest = rest ~= '' and cjson.decode(rest) or {}
   if rest.resolved and redis.call('HSETNX', job_request_key(id), 'resolved', rest.resolved) == 1 then
-    redis.call('HSET', job_key(id), 'revision', rest.revision, 'prompt_tokens', rest.prompt_tokens)
+    redis.call('HSET', job_key(id), 'revision', rest.revision)
   end
   if event ~= '' then
     number = number + 1
-    write(id, fence, number, to, event)
+    write(id, fence, number, to, used, event)
   end
   if rest.status then
-    close(id, read(id), rest.status, '', claim_token, fence, number + 1, to, rest.terminal)
+    close(id, read(id), rest.status, '', claim_token, fence, number + 1, to, used, rest.terminal)
     return 'closed:' .. to
   end
   return 'end:' .. to

@@ -17,10 +17,10 @@ local function is_outdated(job)
 end
 
 local function fail(id, job)
-  local _, _, end_ = last(id)
+  local _, _, end_, used = last(id)
   if not end_ then return false end
   local message = 'This job was begun with a revision of the model that no worker serves any more.'
-  close(id, job, 'failed', '', '', tonumber(job.fence) + 1, 0, end_, failed_event(job, message, 'model_changed', 500))
+  close(id, job, 'failed', '', '', tonumber(job.fence) + 1, 0, end_, used, failed_event(message, 'model_changed', 500))
   return true
 end
 

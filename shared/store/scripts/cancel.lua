@@ -1,5 +1,5 @@
--- End a job that is not over. ARGV: id, status (cancelled | expired | failed), reason, terminal event without
--- prompt tokens as JSON, the deadline's member and score that the caller saw, or '', whether the request's key
+-- End a job that is not over. ARGV: id, status (cancelled | expired | failed), reason, terminal event as
+-- JSON, the deadline's member and score that the caller saw, or '', whether the request's key
 -- is free again (1|0).
 -- Answers the status that the job has now; 'unknown' when there is no such job.
 write_although_full()
@@ -9,11 +9,9 @@ if not job then return 'unknown' end
 if is_terminal(job.status) then return job.status end
 if status == 'expired' and job.status ~= 'queued' then return job.status end
 if ARGV[5] ~= '' and redis.call('ZSCORE', DEADLINES, ARGV[5]) ~= ARGV[6] then return job.status end
-local _, _, end_ = last(id)
+local _, _, end_, used = last(id)
 if not end_ then return 'unknown' end
-local event = cjson.decode(ARGV[4])
-if status ~= 'expired' then event.prompt_tokens = prompt_tokens(job) end
-close(id, job, status, reason, '', tonumber(job.fence) + 1, 0, end_, cjson.encode(event))
+close(id, job, status, reason, '', tonumber(job.fence) + 1, 0, end_, used, ARGV[4])
 if ARGV[7] == '1' then free_keys(id) end
 publish(STORE_SOURCE)
 return status

@@ -1,12 +1,13 @@
 -- Give a worker the first job of its model's queue that it may take.
--- ARGV: model, worker instance, claim token, model revision, first score of normal jobs, of low ones, and, for a
--- worker without a free slot, a low job that it runs and its claim token: it waits again (`preempted`) if a high
+-- ARGV: model, worker instance, claim token, model revision, first score of normal jobs, of low ones, the version of
+-- requests that the worker reads, and, for a worker without a free slot, a low job that it runs and its claim token: it waits again (`preempted`) if a high
 -- job takes its place, and keeps its score. Without a high job, or if it may not be preempted: 'empty'.
 -- Answers: job + its record + what was asked | 'empty' | 'wait' (a job must run alone first) | 'unknown' (no
 -- living lease).
 local model, worker_instance, claim_token, revision = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local NORMAL_FROM, LOW_FROM, victim, victim_token = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
-local WINDOW, PATIENCE_MS, ALONE_FROM = 32, 5000, 2
+local NORMAL_FROM, LOW_FROM, READS = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local victim, victim_token = ARGV[8], ARGV[9]
+local WINDOW, WINDOWS, PATIENCE_MS, ALONE_FROM = 32, 16, 5000, 2
 -- A job is preempted so often, and not before it has made as many tokens; a high job waits so long for a free slot.
 local MAX_PREEMPTIONS, TOKENS_BEFORE_PREEMPTION, NO_SLOT_MS = 3, 32, 250
 if redis.call('SISMEMBER', WORKERS, worker_instance) == 0 then return {'unknown'} end
@@ -44,7 +45,7 @@ local function park()
   if tonumber(job.score) < LOW_FROM then return false end
   if num_released(end_) - num_released(job.claim_end) < TOKENS_BEFORE_PREEMPTION then return false end
   if (tonumber(redis.call('HGET', job_key(victim), 'preempted')) or 0) >= MAX_PREEMPTIONS then return false end
-  redis.call('HINCRBY', job_key(victim), 'preempted', 1)
+  redis.call('HINCRBY', job_key(victim), 'num_preemptions', 1)
   return give_back(victim, job, 'preempted', false)
 end
 
@@ -66,7 +67,7 @@ end
 
 local function take(id)
   local now = now_ms()
-  local fence, _, end_ = last(id)
+  local fence, _, end_, used = last(id)
   local job = read(id)
   fence = tonumber(job.fence) + 1
   local attempts = redis.call('HINCRBY', job_key(id), 'attempts', 1)
@@ -81,25 +82,40 @@ local function take(id)
   local event = {type = 'started', worker = name}
   local exact = is_exact(id, end_)
   if attempts > 1 then event = {type = 'resumed', worker = name, attempt = attempts, exact = exact} end
-  write(id, fence, 0, end_, cjson.encode(event))
+  write(id, fence, 0, end_, used, cjson.encode(event))
   publish(worker_instance)
   return found(id)
 end
 
-for _, id in ipairs(redis.call('ZRANGE', queued_key(model), 0, WINDOW - 1)) do
-  local job = redis.call('HMGET', job_key(id), 'status', 'deaths', 'passed_ms', 'revision', 'score', 'created_ms')
+-- What to do with one waiting job: 'take' | 'wait' | 'stop' (no later one will do) | 'next'.
+local function judge(id)
+  local job = redis.call('HMGET', job_key(id), 'status', 'deaths', 'passed_ms', 'revision', 'score', 'created_ms',
+    'needs')
   if job[1] ~= 'queued' or not last(id) then
     redis.call('ZREM', queued_key(model), id)
-  elseif job[4] and job[4] ~= revision then
-    -- resolved by another revision of the model: not this worker's
-  elseif victim and tonumber(job[5]) >= NORMAL_FROM then
-    break
-  elseif tonumber(job[2]) >= ALONE_FROM and #held > 0 then
+    return 'next'
+  end
+  -- Begun by another revision of the model, or using what this worker's version does not know.
+  if job[4] and job[4] ~= '' and job[4] ~= revision then return 'next' end
+  if (tonumber(job[7]) or 0) > READS then return 'next' end
+  if victim and tonumber(job[5]) >= NORMAL_FROM then return 'stop' end
+  if tonumber(job[2]) >= ALONE_FROM and #held > 0 then
     local now = now_ms()
     redis.call('HSETNX', job_key(id), 'passed_ms', string.format('%.0f', now))
-    if job[3] and now - tonumber(job[3]) > PATIENCE_MS then return {'wait'} end
-  elseif has_room(job[5], job[6]) then
-    return take(id)
+    return job[3] and now - tonumber(job[3]) > PATIENCE_MS and 'wait' or 'next'
   end
+  return has_room(job[5], job[6]) and 'take' or 'next'
+end
+
+-- Jobs that this worker may not take must not hide those behind them: a few windows are looked at.
+for first = 0, WINDOW * (WINDOWS - 1), WINDOW do
+  local ids = redis.call('ZRANGE', queued_key(model), first, first + WINDOW - 1)
+  for _, id in ipairs(ids) do
+    local verdict = judge(id)
+    if verdict == 'take' then return take(id) end
+    if verdict == 'wait' then return {'wait'} end
+    if verdict == 'stop' then return {'empty'} end
+  end
+  if #ids < WINDOW then break end
 end
 return {'empty'}

@@ -1,8 +1,17 @@
--- Jobs as they are at one moment. ARGV: ids. Answers per job its record, what was asked and its last event.
+-- Jobs as they are at one moment. ARGV: 'whole' or 'brief', then ids.
+-- Returns per job its record, of what may be long all (whole: request, view, metadata, resolved) or the metadata alone
+-- (brief), its last event, and, whole, its stored result or ''.
 -- Not a transaction: what is queued for one is refused while the memory is full.
-local found = {}
-for i, id in ipairs(ARGV) do
-  found[i] = {redis.call('HGETALL', job_key(id)), redis.call('HGETALL', job_request_key(id)),
-    redis.call('XREVRANGE', events_key(id), '+', '-', 'COUNT', 1)}
+local found, is_whole = {}, ARGV[1] == 'whole'
+for i, id in ipairs({unpack(ARGV, 2)}) do
+  local bulk
+  if is_whole then
+    bulk = redis.call('HGETALL', job_request_key(id))
+  else
+    local metadata = redis.call('HGET', job_request_key(id), 'metadata')
+    bulk = metadata and {'metadata', metadata} or {}
+  end
+  found[i] = {redis.call('HGETALL', job_key(id)), bulk, redis.call('XREVRANGE', events_key(id), '+', '-', 'COUNT', 1),
+    is_whole and redis.call('GET', job_result_key(id)) or ''}
 end
 return found

@@ -14,25 +14,26 @@ end
 -- Redis asks for memory before a script's first write alone, and not for one that removes.
 local function write_although_full() redis.call('DEL', NOTHING) end
 
--- The stream's last entry: fence, number and end positions; nil when the stream is gone.
+-- The stream's last entry: fence, number, end positions and tokens used; nil when the stream is gone.
 local function last(id)
   local entries = redis.call('XREVRANGE', events_key(id), '+', '-', 'COUNT', 1)
   if #entries == 0 then return nil end
   local fence, number = string.match(entries[1][1], '(%d+)-(%d+)')
-  local fields = entries[1][2]
+  local fields, end_, used = entries[1][2], nil, ''
   for i = 1, #fields, 2 do
-    if fields[i] == 'end' then return tonumber(fence), tonumber(number), fields[i + 1] end
+    if fields[i] == 'end' then end_ = fields[i + 1] elseif fields[i] == 'used' then used = fields[i + 1] end
   end
+  if end_ then return tonumber(fence), tonumber(number), end_, used end
 end
 
 -- What this call wrote, told to the relays in one message.
 local outbox = {}
 
 -- NOMKSTREAM: a stream that is gone stays gone, whoever still writes to it.
-local function write(id, fence, number, end_, event)
+local function write(id, fence, number, end_, used, event)
   local stream_id = string.format('%d-%d', fence, number)
-  redis.call('XADD', events_key(id), 'NOMKSTREAM', stream_id, 'end', end_, 'e', event)
-  outbox[#outbox + 1] = string.format('["%s","%s","%s",%s]', id, stream_id, end_, event)
+  redis.call('XADD', events_key(id), 'NOMKSTREAM', stream_id, 'end', end_, 'used', used, 'e', event)
+  outbox[#outbox + 1] = string.format('["%s","%s","%s","%s",%s]', id, stream_id, end_, used, event)
 end
 
 local function publish(source)
@@ -96,7 +97,7 @@ end
 
 local function read(id)
   local names = {'status', 'claim_token', 'worker_instance', 'fence', 'model', 'score', 'deaths', 'claim_end',
-    'prompt_tokens', 'retention_ms', 'closed_by', 'started_ms', 'owner', 'revision'}
+    'retention_ms', 'closed_by', 'started_ms', 'owner', 'revision'}
   local values = redis.call('HMGET', job_key(id), unpack(names))
   if not values[1] then return nil end
   local job = {}
@@ -107,9 +108,9 @@ end
 local function is_terminal(status) return status ~= 'queued' and status ~= 'in_progress' end
 
 -- Writes a job's terminal event and record. Nothing is written to it afterwards.
-local function close(id, job, status, reason, closed_by, fence, number, end_, event)
+local function close(id, job, status, reason, closed_by, fence, number, end_, used, event)
   local now = now_ms()
-  write(id, fence, number, end_, event)
+  write(id, fence, number, end_, used, event)
   take_away(id, job)
   redis.call('HSET', job_key(id), 'status', status, 'reason', reason, 'closed_by', closed_by,
     'fence', fence, 'completed_ms', string.format('%.0f', now))
@@ -121,17 +122,14 @@ local function close(id, job, status, reason, closed_by, fence, number, end_, ev
   if job.status == 'in_progress' then count_finished(job.model, now, now - (tonumber(job.started_ms) or now)) end
 end
 
-local function prompt_tokens(job) return tonumber(job.prompt_tokens) or 0 end
-
-local function failed_event(job, message, code, status)
-  return cjson.encode({type = 'failed', prompt_tokens = prompt_tokens(job),
-    error = {message = message, type = 'server_error', param = cjson.null, code = code, status = status}})
+local function failed_event(message, code, status)
+  return cjson.encode({type = 'failed', error = {message = message, type = 'server_error', param = cjson.null, code = code, status = status}})
 end
 
 -- Puts a running job back into its queue, at its old place. A death without a token gained since the claim
 -- counts against it; the third in a row ends it. Answers whether it waits again.
 local function give_back(id, job, reason, died)
-  local fence, _, end_ = last(id)
+  local fence, _, end_, used = last(id)
   if not fence then return false end
   local deaths = tonumber(job.deaths) or 0
   if died then deaths = (end_ == job.claim_end) and deaths + 1 or 0 end
@@ -139,12 +137,12 @@ local function give_back(id, job, reason, died)
   fence = tonumber(job.fence) + 1
   if deaths >= MAX_DEATHS then
     local message = 'The workers that ran this job died ' .. deaths .. ' times without progress.'
-    close(id, job, 'failed', '', '', fence, 0, end_, failed_event(job, message, 'worker_lost', 500))
+    close(id, job, 'failed', '', '', fence, 0, end_, used, failed_event(message, 'worker_lost', 500))
     return false
   end
   take_away(id, job)
   redis.call('HSET', job_key(id), 'status', 'queued', 'fence', fence)
   redis.call('ZADD', queued_key(job.model), job.score, id)
-  write(id, fence, 0, end_, cjson.encode({type = 'requeued', reason = reason}))
+  write(id, fence, 0, end_, used, cjson.encode({type = 'requeued', reason = reason}))
   return true
 end

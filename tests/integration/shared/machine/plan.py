@@ -42,7 +42,7 @@ class Plan:
 
     @property
     def resolved(self) -> ResolvedRequest:
-        return ResolvedRequest(PROMPT, SamplingParams(8, self.number), (), REVISION)
+        return ResolvedRequest(PROMPT, SamplingParams(max_tokens=8, seed=self.number), (), REVISION)
 
     def new_job(self) -> NewJob:
         return NewJob(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from api.jobs.position_feed import PositionFeed
-from api.jobs.queue_position import Place
+from api.jobs.queue_position import QueuePosition
 from api.streaming.cursor import Cursor
 from api.streaming.subscription import Subscription
 from shared.domain.events import Entry, Queued, Requeued, Started
@@ -34,10 +34,10 @@ class Watched:
 
 async def test_a_place_is_told_when_it_changes() -> None:
     watched = Watched(QUEUED)
-    assert await watched.told() == [Place(1, 2)]
+    assert await watched.told() == [QueuePosition(1, 2)]
     assert await watched.told() == []
     watched.queue.remove("a")
-    assert await watched.told() == [Place(0, 1)]
+    assert await watched.told() == [QueuePosition(0, 1)]
 
 
 async def test_it_moves_no_cursor() -> None:
@@ -56,14 +56,14 @@ async def test_who_does_not_wait_costs_nothing() -> None:
 
 async def test_one_that_waits_again_is_told_again() -> None:
     watched = Watched(QUEUED, STARTED, REQUEUED)
-    assert await watched.told() == [Place(1, 2)]
+    assert await watched.told() == [QueuePosition(1, 2)]
 
 
 async def test_only_the_newest_place_is_kept_for_a_slow_reader() -> None:
     watched = Watched(QUEUED)
     await watched.watch.tick()
     watched.queue.remove("a")
-    assert await watched.told() == [Place(0, 1)]
+    assert await watched.told() == [QueuePosition(0, 1)]
 
 
 async def test_one_that_left_is_forgotten() -> None:

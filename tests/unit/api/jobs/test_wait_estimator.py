@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import cast
 
-from api.jobs.queue_position import Place
+from api.jobs.queue_position import QueuePosition
 from api.jobs.wait_estimator import WaitEstimator
 from shared.domain.lease import WorkerState
 from shared.store.job_reader import JobReader
@@ -52,37 +52,37 @@ async def test_places_in_the_order_that_was_asked() -> None:
     setting = Setting()
     jobs = [("m", "c"), ("m", "gone"), ("m", "a")]
     # Two slots that each take two seconds for a job: one job a second.
-    assert await setting.wait_estimator.places(jobs) == [Place(2, 3), None, Place(0, 1)]
-    assert await setting.wait_estimator.places([]) == []
+    assert await setting.wait_estimator.queue_positions(jobs) == [QueuePosition(2, 3), None, QueuePosition(0, 1)]
+    assert await setting.wait_estimator.queue_positions([]) == []
 
 
 async def test_many_questions_a_second_are_one_look() -> None:
     setting = Setting()
     for _ in range(5):
-        await setting.wait_estimator.places([("m", "a"), ("m", "b")])
+        await setting.wait_estimator.queue_positions([("m", "a"), ("m", "b")])
     assert (setting.reader.num_looks, setting.reader.num_rank_calls) == (1, 5)
     setting.now = 1.5
-    await setting.wait_estimator.places([("m", "a")])
+    await setting.wait_estimator.queue_positions([("m", "a")])
     assert setting.reader.num_looks == 2
 
 
 async def test_who_does_not_wait_costs_no_look() -> None:
     setting = Setting()
-    assert await setting.wait_estimator.places([("m", "gone")]) == [None]
+    assert await setting.wait_estimator.queue_positions([("m", "gone")]) == [None]
     assert setting.reader.num_looks == 0
 
 
 async def test_free_slots_shorten_the_wait() -> None:
     setting = Setting()
     setting.reader.living = [worker(slots=4, jobs=2)]
-    assert await setting.wait_estimator.places([("m", "a"), ("m", "c")]) == [Place(0, 0), Place(2, 1)]
+    assert await setting.wait_estimator.queue_positions([("m", "a"), ("m", "c")]) == [QueuePosition(0, 0), QueuePosition(2, 1)]
 
 
 async def test_without_workers_or_measure_nobody_knows() -> None:
     for living in ([], [worker(slots=2, jobs=0, model="other")], [worker(slots=2, jobs=0, is_draining=True)]):
         setting = Setting()
         setting.reader.living = living
-        assert await setting.wait_estimator.places([("m", "a")]) == [Place(0, None)]
+        assert await setting.wait_estimator.queue_positions([("m", "a")]) == [QueuePosition(0, None)]
     setting = Setting()
     setting.reader.paces = {}
-    assert await setting.wait_estimator.places([("m", "a")]) == [Place(0, None)]
+    assert await setting.wait_estimator.queue_positions([("m", "a")]) == [QueuePosition(0, None)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from api.dialects.jobs.event_view import JobEventView
-from api.jobs.queue_position import Place
+from api.jobs.queue_position import QueuePosition
 from api.streaming.cursor import Cursor
 from api.streaming.updates import Update
 from shared.domain.events import Entry, Failed, Output, Queued, Requeued, Resumed, Started
@@ -48,7 +48,7 @@ def test_polling_tells_the_same() -> None:
 
 def test_a_place_is_a_queued_event_at_the_same_cursor() -> None:
     (first,) = read_all(ENTRIES[:1], Cursor.start(JOB_ID, 1))
-    place = Update(Place(3, None), first.cursor, 0)
+    place = Update(QueuePosition(3, None), first.cursor, 0)
     found = blocks(JobEventView(job_info()).encode([first, place]))
     assert found[1].json == life("queued", queue_position=3, eta_seconds=None)
     assert (found[1].event, found[1].id) == ("job.queued", found[0].id)

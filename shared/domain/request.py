@@ -1,0 +1,145 @@
+"""GenerationRequest: what a client wants, independent of the API through which it asked.
+
+Dialects parse their bodies into it, the job stores it, and a worker's backend resolves it. Nothing below the API
+sees an HTTP body.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from shared.domain.constraint import Constraint
+from shared.errors import DecodeError
+
+#: The version of stored requests that this code reads. A request says in `needs` which version it takes to honour
+#: all that it uses; a worker passes over requests above its own. Raise it with each field that changes answers,
+#: and name the field in `_SINCE`.
+READER_VERSION = 1
+#: (class, field) -> the version that introduced the field; fields of version 1 are not listed.
+_SINCE: dict[tuple[str, str], int] = {}
+
+#: Choices of one job, over all of its prompts.
+MAX_CHOICES = 64
+
+
+class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Stored as a JSON object without what has its default."""
+
+
+class ChatMessage(_Record):
+    """One message of a conversation."""
+
+    role: str
+    content: str
+    #: The participant's name, for templates that show it.
+    name: str | None = None
+
+
+class ChatPrompt(_Record, tag_field="kind", tag="chat"):
+    """A conversation, to be rendered by the model's chat template."""
+
+    messages: tuple[ChatMessage, ...]
+    #: Whether the prompt ends by asking for the assistant's next message.
+    add_generation_prompt: bool = True
+    #: Whether the last message is left open and continued. Excludes `add_generation_prompt`.
+    continue_final_message: bool = False
+    #: How much the model should reason, where its template reads `reasoning_effort`.
+    reasoning_effort: str | None = None
+    #: Variables of the template.
+    template_variables: dict[str, Any] = {}
+
+
+class TextPrompt(_Record, tag_field="kind", tag="text"):
+    """Text to be continued as it stands."""
+
+    text: str
+
+
+class TokenPrompt(_Record, tag_field="kind", tag="tokens"):
+    """Token ids to be continued."""
+
+    token_ids: tuple[int, ...]
+
+
+Prompt = ChatPrompt | TextPrompt | TokenPrompt
+
+
+class SamplingOptions(_Record):
+    """How the client wants tokens to be drawn. None leaves the choice to the model's recommended defaults."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    #: 0 and -1: all tokens.
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    #: 0 <= seed < 2**63; None: drawn by the worker.
+    seed: int | None = None
+    #: Tokens of each choice.
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    include_stop: bool = False
+    skip_special_tokens: bool = True
+    #: Token id to what is added to its logit.
+    logit_bias: dict[int, float] = {}
+    allowed_token_ids: tuple[int, ...] = ()
+    bad_words: tuple[str, ...] = ()
+    #: Alternatives beside each token's own log probability; None: no log probabilities.
+    logprobs: int | None = None
+    #: The same for the prompt's tokens.
+    prompt_logprobs: int | None = None
+
+
+class GenerationRequest(_Record):
+    """What a job is to generate. Choice `prompt * n + k` is the k-th choice of a prompt."""
+
+    prompts: tuple[Prompt, ...]
+    #: Choices of each prompt.
+    n: int = 1
+    sampling: SamplingOptions = SamplingOptions()
+    #: What the answer's text has to be; None: anything.
+    constraint: Constraint | None = None
+
+    @property
+    def num_choices(self) -> int:
+        return len(self.prompts) * self.n
+
+    @property
+    def needs(self) -> int:
+        """The lowest READER_VERSION that honours all that this request uses."""
+        return max(1, _needs(self))
+
+    def encode(self) -> str:
+        return _ENCODER.encode(self).decode()
+
+    @classmethod
+    def decode(cls, raw: str) -> GenerationRequest:
+        """The inverse of `encode`. Raises DecodeError."""
+        try:
+            return _DECODER.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise DecodeError("request", raw) from error
+
+
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(GenerationRequest)
+
+
+def _needs(value: object) -> int:
+    if isinstance(value, tuple):
+        return max(map(_needs, value), default=0)
+    if not isinstance(value, msgspec.Struct):
+        return 0
+    name, found = type(value).__name__, 0
+    for field in msgspec.structs.fields(value):
+        given = getattr(value, field.name)
+        if given != field.default:
+            found = max(found, _SINCE.get((name, field.name), 0), _needs(given))
+    return found
