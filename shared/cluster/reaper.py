@@ -1,8 +1,8 @@
-"""Reaper: gives dead workers' jobs back, rings lost wake-ups, keeps deadlines.
+"""Reaper: requeues dead workers' jobs, ends dead replicas' leases, re-sends lost wake-ups, enforces deadlines.
 
-A duty of each API replica and worker. Any number may run at once: every act compares what it saw. Death
-and absence are judged by change on this process's own monotonic clock, never by Redis's, and patience
-begins anew after each failure to reach Redis.
+A duty of each API replica and worker. Any number may run at once: every act compares what it saw. Death and absence
+are judged by change on this process's own monotonic clock, never by Redis's, and patience begins anew after each
+failure to reach Redis. A record that cannot be read, such as one of a newer version, is skipped and counted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 
 from shared.cluster.wake_up_sender import WakeUpSender
 from shared.domain.lease import WorkerState
@@ -19,16 +19,19 @@ from shared.domain.wake_up import WakeUp
 from shared.errors import StoreUnavailable
 from shared.runtime.failpoint import failpoint
 from shared.store.deadline import Deadline
-from shared.store.job_store import JobStore
+from shared.store.job_store import JobStore, Served
 
 logger = logging.getLogger(__name__)
 
 _TICK_S = 0.5
 #: A wake-up may be on its way for this long before it counts as lost.
 _WAKE_UP_PATIENCE_S = 2.0
-#: A reader that is there renews every 5 s.
-_READER_PATIENCE_S = 6.0
-#: So long a model's workers are of other revisions before the jobs that were begun with one of before fail.
+#: An API replica without a heartbeat for this long is dead; it sends one every few seconds.
+REPLICA_LEASE_S = 10.0
+#: A paused job whose time is up is cancelled when nobody came back for this much longer, so that a replica may notice
+#: and join again; for longer where Redis was away, when nobody could.
+_PAUSED_PATIENCE_S, _PAUSED_PATIENCE_AFTER_OUTAGE_S = 6.0, 30.0
+#: A model's workers have served the same for this long before jobs that they cannot serve fail.
 REVISION_PATIENCE_S = 60.0
 _BATCH = 500
 
@@ -65,13 +68,17 @@ class Reaper:
         sender: WakeUpSender,
         *,
         lease_s: float,
+        reader_grace_s: float = 300.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._sender = sender
         self._lease_s = lease_s
+        self._reader_grace_s = reader_grace_s
         self._clock = clock
         self._patience = Patience(clock)
+        #: When Redis was last out of reach; None: not since the start.
+        self._outage_at: float | None = None
         self._audited = 0
         #: How often, since the start, it buried a worker, mended or promoted a job, sent a lost wake-up again or kept
         #: a deadline (by its kind).
@@ -94,13 +101,16 @@ class Reaper:
         except StoreUnavailable as error:
             logger.warning("no round of duties: %s", error)
             self._patience.start_anew()
+            self._outage_at = self._clock()
 
     async def tick(self) -> None:
         """One round of all duties. Raises StoreUnavailable; also where Redis takes no writes, as `promote`
         always writes: while nobody can, nobody's silence tells anything."""
         survey = await self._store.survey(first=self._audited, limit=_BATCH)
         wake_ups = await self._bury_dead(survey.workers)
-        wake_ups += await self._audit(survey.active, self._lasting_revisions(survey.workers))
+        wake_ups += await self._bury_unreadable(survey.unreadable)
+        await self._bury_replicas(survey.replicas)
+        wake_ups += await self._audit(survey.active, self._lasting(survey.workers))
         await self._keep_deadlines(survey.due)
         await self._sender.send(wake_ups)
         promoted, waiting = await self._store.promote(sorted(survey.models))
@@ -119,19 +129,42 @@ class Reaper:
         self._patience.keep_only("worker", {("worker", worker.worker_instance) for worker in workers})
         return wake_ups
 
-    def _lasting_revisions(self, workers: list[WorkerState]) -> dict[str, frozenset[str]]:
-        """Of models that have workers, which have been of these revisions, and no others, for long."""
-        revisions: dict[str, frozenset[str]] = {}
+    async def _bury_unreadable(self, records: dict[str, Mapping[str, str]]) -> list[WakeUp]:
+        """Leases that this version cannot read are judged by any change at all."""
+        wake_ups: list[WakeUp] = []
+        for worker_instance, record in records.items():
+            thing = ("unreadable", worker_instance)
+            if self._patience.unchanged_s(thing, frozenset(record.items())) > self._lease_s:
+                logger.warning("the unreadable lease of %s is removed", worker_instance)
+                wake_ups += await self._store.release(worker_instance, "worker_died", died=True)
+                self.acts["unreadable"] += 1
+        self._patience.keep_only("unreadable", {("unreadable", name) for name in records})
+        return wake_ups
+
+    async def _bury_replicas(self, beats: dict[str, str]) -> None:
+        for replica, beat in beats.items():
+            if self._patience.unchanged_s(("replica", replica), beat) > REPLICA_LEASE_S:
+                logger.warning("replica %s sent no heartbeat for %s s", replica, REPLICA_LEASE_S)
+                await self._store.release_replica(replica, grace_s=self._reader_grace_s)
+                self.acts["replica"] += 1
+        self._patience.keep_only("replica", {("replica", replica) for replica in beats})
+
+    def _lasting(self, workers: list[WorkerState]) -> dict[str, Served]:
+        """What models' workers serve, of those models where it has been the same for long."""
+        served: dict[str, Served] = {}
         for worker in workers:
-            revisions[worker.model] = revisions.get(worker.model, frozenset()) | {worker.model_revision}
-        self._patience.keep_only("revisions", {("revisions", model) for model in revisions})
+            before = served.get(worker.model, Served(frozenset(), 0))
+            served[worker.model] = Served(
+                before.revisions | {worker.model_revision}, max(before.reads, worker.reads)
+            )
+        self._patience.keep_only("served", {("served", model) for model in served})
         return {
             model: found
-            for model, found in revisions.items()
-            if self._patience.unchanged_s(("revisions", model), found) > REVISION_PATIENCE_S
+            for model, found in served.items()
+            if self._patience.unchanged_s(("served", model), found) > REVISION_PATIENCE_S
         }
 
-    async def _audit(self, ids: list[str], lasting: dict[str, frozenset[str]]) -> list[WakeUp]:
+    async def _audit(self, ids: list[str], lasting: dict[str, Served]) -> list[WakeUp]:
         self._audited = self._audited + len(ids) if len(ids) == _BATCH else 0
         if not ids:
             return []
@@ -139,7 +172,7 @@ class Reaper:
         if mended:
             failpoint("reaper_mended")
         for job_id in failed:
-            logger.warning("%s failed: no worker serves the revision of its model", job_id)
+            logger.warning("%s failed: no worker of its model can serve it", job_id)
         self.acts["mended"] += len(mended)
         self.acts["outdated"] += len(failed)
         return mended
@@ -167,7 +200,7 @@ class Reaper:
     async def _keep_deadlines(self, due: list[Deadline]) -> None:
         for deadline in due:
             await self._keep(deadline)
-        self._patience.keep_only("reader", {("reader", d.job_id) for d in due if d.kind == "reader"})
+        self._patience.keep_only("paused", {("paused", d.job_id) for d in due if d.kind == "paused"})
 
     async def _keep(self, deadline: Deadline) -> None:
         match deadline.kind:
@@ -175,12 +208,20 @@ class Reaper:
                 await self._store.expire(deadline.job_id, seen=deadline)
             case "cancel":
                 await self._store.cancel(deadline.job_id, "deadline", seen=deadline)
-            case "reader":
-                thing = ("reader", deadline.job_id)
-                if self._patience.unchanged_s(thing, deadline.due_ms) <= _READER_PATIENCE_S:
+            case "paused":
+                thing = ("paused", deadline.job_id)
+                if self._patience.unchanged_s(thing, deadline.due_ms) <= self._paused_patience_s:
                     return
                 await self._store.cancel(deadline.job_id, "reader_gone", seen=deadline)
             case "retention":
                 await self._store.forget(deadline.job_id)
         failpoint("deadline_kept")
         self.acts[deadline.kind] += 1
+
+    @property
+    def _paused_patience_s(self) -> float:
+        was_away = (
+            self._outage_at is not None
+            and self._clock() - self._outage_at < 2 * _PAUSED_PATIENCE_AFTER_OUTAGE_S
+        )
+        return _PAUSED_PATIENCE_AFTER_OUTAGE_S if was_away else _PAUSED_PATIENCE_S

@@ -17,17 +17,17 @@ class _Event(msgspec.Struct, frozen=True, tag_field="type", tag=str.lower):
     """Encoded as an object with its class's name as `type`. Fields of a newer version are ignored."""
 
 
-class Queued(_Event):
+class Queued(_Event, frozen=True):
     """The job was accepted."""
 
 
-class Started(_Event):
+class Started(_Event, frozen=True):
     """A worker took the job for the first time."""
 
     worker: str
 
 
-class Resumed(_Event):
+class Resumed(_Event, frozen=True):
     """A worker continues the job after another one, or after itself. `attempt` counts from 1."""
 
     worker: str
@@ -36,41 +36,41 @@ class Resumed(_Event):
     exact: bool = False
 
 
-class Requeued(_Event):
+class Requeued(_Event, frozen=True):
     """The job waits again, with all that it has released."""
 
     #: `drain`, `preempted`, `worker_died`, `given_back`, `paused`, or a word of a newer version.
     reason: str
 
 
-class Output(_Event):
+class Output(_Event, frozen=True):
     """Released units of one or more choices."""
 
     choices: tuple[ChoiceOutput, ...]
 
 
-class Completed(_Event):
+class Completed(_Event, frozen=True):
     """Every choice ended by itself."""
 
 
-class Incomplete(_Event):
+class Incomplete(_Event, frozen=True):
     """Every choice ended, at least one of them at its token limit."""
 
 
-class Failed(_Event):
+class Failed(_Event, frozen=True):
     """The job cannot be finished."""
 
     error: ErrorInfo
 
 
-class Cancelled(_Event):
+class Cancelled(_Event, frozen=True):
     """The job was ended before it was finished."""
 
     #: `client`, `deadline`, `reader_gone`, or a word of a newer version.
     reason: str
 
 
-class Expired(_Event):
+class Expired(_Event, frozen=True):
     """The job was not started in time."""
 
 
@@ -84,7 +84,9 @@ class Unknown:
 TerminalEvent = Completed | Incomplete | Failed | Cancelled | Expired
 LifeCycleEvent = Queued | Started | Resumed | Requeued
 Event = LifeCycleEvent | Output | TerminalEvent | Unknown
-_Known = Queued | Started | Resumed | Requeued | Output | Completed | Incomplete | Failed | Cancelled | Expired
+_Known = (
+    Queued | Started | Resumed | Requeued | Output | Completed | Incomplete | Failed | Cancelled | Expired
+)
 _TYPES = frozenset(kind.__name__.lower() for kind in get_args(_Known))
 
 

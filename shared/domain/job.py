@@ -22,7 +22,7 @@ RequeueReason = Literal["drain", "preempted", "worker_died", "given_back", "paus
 #: What becomes of a job when its last reader disconnects: it pauses until one comes back, it runs on, or it is
 #: cancelled at once.
 OnDisconnect = Literal["pause", "continue", "abort"]
-DeadlineKind = Literal["expires", "cancel", "reader", "retention"]
+DeadlineKind = Literal["expires", "cancel", "paused", "retention"]
 #: The API through which a job was asked for; it chooses the dialect in which the job is shown.
 Endpoint = Literal["/v1/chat/completions"]
 
@@ -162,7 +162,11 @@ class Job:
 
     @classmethod
     def decode(
-        cls, fields: Mapping[str, str], end: tuple[int, ...], used: Usage = Usage(), error: ErrorInfo | None = None
+        cls,
+        fields: Mapping[str, str],
+        end: tuple[int, ...],
+        used: Usage = Usage(),
+        error: ErrorInfo | None = None,
     ) -> Job:
         """Read the hash `job:<id>`, with those fields of `job:<id>:request` that the caller has read; `end`, `used`
         and `error` are its stream's last entry's. Raises DecodeError."""

@@ -26,7 +26,7 @@ class _Record(msgspec.Struct, frozen=True, array_like=True):
     """Encoded as a JSON array, to keep entries short."""
 
 
-class Candidate(_Record):
+class Candidate(_Record, frozen=True):
     """A token that could be drawn at some position."""
 
     token_id: int
@@ -41,7 +41,7 @@ def finite_logprob(value: float) -> float:
     return value if value > LEAST_LOGPROB else LEAST_LOGPROB
 
 
-class TokenLogprobs(_Record):
+class TokenLogprobs(_Record, frozen=True):
     """Log probabilities of one drawn token."""
 
     chosen: Candidate
@@ -49,25 +49,25 @@ class TokenLogprobs(_Record):
     top: tuple[Candidate, ...] = ()
 
 
-class Text(_Record, tag="text"):
+class Text(_Record, frozen=True, tag="text"):
     """Text of the answer itself."""
 
     text: str
 
 
-class Reasoning(_Record, tag="reasoning"):
+class Reasoning(_Record, frozen=True, tag="reasoning"):
     """Text in which the model thinks."""
 
     text: str
 
 
-class Refusal(_Record, tag="refusal"):
+class Refusal(_Record, frozen=True, tag="refusal"):
     """Text in which the model declines."""
 
     text: str
 
 
-class Open(_Record, tag="open"):
+class Open(_Record, frozen=True, tag="open"):
     """A tool call begins. The name is whole."""
 
     name: str
@@ -75,17 +75,17 @@ class Open(_Record, tag="open"):
     id: str | None = None
 
 
-class Args(_Record, tag="args"):
+class Args(_Record, frozen=True, tag="args"):
     """Text of the open tool call's arguments."""
 
     text: str
 
 
-class Close(_Record, tag="close"):
+class Close(_Record, frozen=True, tag="close"):
     """The open item ends here."""
 
 
-class Data(_Record, tag="data"):
+class Data(_Record, frozen=True, tag="data"):
     """Opaque data of the open item, such as a signature or encrypted reasoning."""
 
     name: str
@@ -102,7 +102,7 @@ _OP_OF: Mapping[Kind, type[Text] | type[Reasoning] | type[Refusal] | type[Args]]
 }
 
 
-class Head(_Record):
+class Head(_Record, frozen=True):
     """Where a choice's output stands at one position: the state from which an encoder can start there."""
 
     #: Index of the open item, or of the next one where none is open.
@@ -131,7 +131,7 @@ class Head(_Record):
         return Head(self.item + (self.kind is not None), kind, self.calls, position, chars)
 
 
-class Finish(_Record):
+class Finish(_Record, frozen=True):
     """Why a choice ended."""
 
     #: `stop`, `length`, `tool_calls`, `content_filter` or a word of an upstream service.
@@ -140,7 +140,7 @@ class Finish(_Record):
     matched: str | int | None = None
 
 
-class ChoiceOutput(_Record):
+class ChoiceOutput(_Record, frozen=True):
     """Consecutive released units of one choice. It can be cut at any unit."""
 
     index: int

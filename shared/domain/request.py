@@ -28,7 +28,7 @@ class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """Stored as a JSON object without what has its default."""
 
 
-class ChatMessage(_Record):
+class ChatMessage(_Record, frozen=True):
     """One message of a conversation."""
 
     role: str
@@ -37,7 +37,7 @@ class ChatMessage(_Record):
     name: str | None = None
 
 
-class ChatPrompt(_Record, tag_field="kind", tag="chat"):
+class ChatPrompt(_Record, frozen=True, tag_field="kind", tag="chat"):
     """A conversation, to be rendered by the model's chat template."""
 
     messages: tuple[ChatMessage, ...]
@@ -51,13 +51,13 @@ class ChatPrompt(_Record, tag_field="kind", tag="chat"):
     template_variables: dict[str, Any] = {}
 
 
-class TextPrompt(_Record, tag_field="kind", tag="text"):
+class TextPrompt(_Record, frozen=True, tag_field="kind", tag="text"):
     """Text to be continued as it stands."""
 
     text: str
 
 
-class TokenPrompt(_Record, tag_field="kind", tag="tokens"):
+class TokenPrompt(_Record, frozen=True, tag_field="kind", tag="tokens"):
     """Token ids to be continued."""
 
     token_ids: tuple[int, ...]
@@ -66,7 +66,7 @@ class TokenPrompt(_Record, tag_field="kind", tag="tokens"):
 Prompt = ChatPrompt | TextPrompt | TokenPrompt
 
 
-class SamplingOptions(_Record):
+class SamplingOptions(_Record, frozen=True):
     """How the client wants tokens to be drawn. None leaves the choice to the model's recommended defaults."""
 
     temperature: float | None = None
@@ -97,7 +97,7 @@ class SamplingOptions(_Record):
     prompt_logprobs: int | None = None
 
 
-class GenerationRequest(_Record):
+class GenerationRequest(_Record, frozen=True):
     """What a job is to generate. Choice `prompt * n + k` is the k-th choice of a prompt."""
 
     prompts: tuple[Prompt, ...]

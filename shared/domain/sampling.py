@@ -7,7 +7,9 @@ import msgspec
 from shared.domain.constraint import Constraint
 
 
-class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class SamplingParams(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
     """The effective sampling of one job: every default is filled in, the seed is drawn.
 
     A token is a function of (logits, these parameters, choice, position) and of nothing else, so any

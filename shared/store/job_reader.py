@@ -6,7 +6,6 @@ All methods raise StoreUnavailable when Redis does not answer, and DecodeError f
 from __future__ import annotations
 
 import logging
-
 from collections import deque
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, cast
@@ -16,12 +15,12 @@ from redis.commands.core import AsyncScript
 
 from shared.domain.events import Entry, Failed, decode_entry, decode_positions
 from shared.domain.job import Job
-from shared.domain.result import Result
 from shared.domain.lease import WorkerState
 from shared.domain.request_key import RequestKey
+from shared.domain.result import Result
+from shared.errors import DecodeError
 from shared.store import keys, scripts
 from shared.store.deadline import Deadline
-from shared.errors import DecodeError
 from shared.store.redis_client import unavailable_as_error
 from shared.store.throughput import Throughput
 
@@ -56,6 +55,8 @@ class Survey(NamedTuple):
     active: list[str]
     #: Deadlines that have passed by Redis's clock, the longest first.
     due: list[Deadline]
+    #: API replicas that hold a lease, with their beats.
+    replicas: dict[str, str]
 
 
 class UnreadableJob(NamedTuple):
@@ -235,9 +236,9 @@ class JobReader:
         deadlines; read at one moment."""
         with unavailable_as_error():
             found = await cast(Awaitable[list[Any]], self._survey(args=[first, limit, limit]))
-        workers, models, active, due = found
+        workers, models, active, due, replicas = found
         readable, unreadable = _leases((name, _dict(lease), jobs) for name, lease, jobs in sorted(workers))
-        return Survey(readable, unreadable, set(models), active, _deadlines(_dict(due)))
+        return Survey(readable, unreadable, set(models), active, _deadlines(_dict(due)), dict(replicas))
 
     async def workers(self) -> list[WorkerState]:
         """Every worker instance that holds a lease."""
@@ -269,8 +270,7 @@ def _leases(
     unreadable: dict[str, Mapping[str, str]] = {}
     for name, record, jobs in found:
         try:
-            if record:
-                readable.append(WorkerState.decode(name, record, jobs))
+            readable.append(WorkerState.decode(name, record, jobs))
         except DecodeError as error:
             logger.warning("the lease of %s is skipped: %s", name, error)
             unreadable[name] = record

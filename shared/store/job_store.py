@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
@@ -22,8 +22,8 @@ from shared.domain.events import (
     encode_positions,
 )
 from shared.domain.job import Accepted, CancelReason, Job, NewJob, Priority, RequeueReason
-from shared.domain.request import READER_VERSION
 from shared.domain.lease import BeatAnswer, Lease
+from shared.domain.request import READER_VERSION
 from shared.domain.request_key import RequestKey
 from shared.domain.wake_up import WakeUp
 from shared.domain.worker_report import WorkerReport
@@ -35,8 +35,44 @@ from shared.store.job_reader import JobReader
 from shared.store.queue_score import PRIORITY_SPAN, PROMOTED_AFTER_S, class_offset
 from shared.store.redis_client import unavailable_as_error
 
+#: Registrations of a dead replica that one call ends at most.
+_LEFT_AT_ONCE = 200
 #: Jobs of one model and class that one call promotes at most.
 _PROMOTED_AT_ONCE = 500
+
+
+class Served(NamedTuple):
+    """What the living workers of one model serve."""
+
+    revisions: frozenset[str]
+    #: The newest version of stored requests that one of them reads.
+    reads: int
+
+
+class Reader(NamedTuple):
+    """An API replica that reads a job for at least one client."""
+
+    replica: str
+    #: The number of its join, which always rises: a leave with another number changes nothing.
+    seq: int
+
+
+class Joined(NamedTuple):
+    """`join`'s answer."""
+
+    #: `unknown`: the replica has no lease; `gone`: there is no such job; `over`: nothing is registered any more.
+    status: Literal["unknown", "gone", "over", "joined", "resumed"]
+    #: To be sent, as the job waits in its queue again.
+    wake_up: WakeUp | None = None
+
+
+class ReplicaBeat(NamedTuple):
+    """`beat_replica`'s answer."""
+
+    #: Jobs that are registered and not followed, with the numbers of their joins.
+    strays: dict[str, int]
+    #: Jobs that are followed and not registered, or paused.
+    missing: list[str]
 
 
 class JobStore(JobReader):
@@ -54,13 +90,18 @@ class JobStore(JobReader):
 
     # Accepting jobs
 
-    async def create(self, job: NewJob, *, max_open: int = 1_000_000) -> Accepted:
+    async def create(
+        self, job: NewJob, *, max_open: int = 1_000_000, reader: Reader | None = None
+    ) -> Accepted:
         """Accept a job. When its id exists already, nothing is changed; when its key made a job before, that
-        one is answered. Raises KeyReused, and TooManyJobs when its owner has `max_open` that are not over."""
+        one is answered. `reader` reads it from its first event on, unless its replica has no lease.
+
+        Raises KeyReused, and TooManyJobs when its owner has `max_open` that are not over.
+        """
         deadlines = {
             "expires": job.expires_after_s,
             "cancel": job.cancel_after_s,
-            "reader": job.reader_grace_s if job.on_disconnect == "pause" else None,
+            "paused": job.reader_grace_s if job.on_disconnect == "pause" else None,
         }
         bulk = job.bulk()
         key = ("", "") if job.key is None else (job.key.name, job.key.fingerprint)
@@ -70,12 +111,13 @@ class JobStore(JobReader):
             job.model,
             job.owner,
             class_offset(job.priority),
-            encode_positions((0,) * job.n),
+            encode_positions((0,) * job.request.num_choices),
             json.dumps({kind: _ms(after) for kind, after in deadlines.items() if after is not None}),
             _ms(job.retention_s),
             *key,
             max_open,
             *(bulk[name] for name in ("request", "view", "metadata")),
+            *(reader or ("", "")),
             *_pairs(job.record()),
         )
         if answer[0] == "conflict":
@@ -123,10 +165,10 @@ class JobStore(JobReader):
         record = dict(zip(fields[::2], fields[1::2], strict=True))
         return Job.decode(record, decode_positions(record["claim_end"]))
 
-    async def append(self, worker_instance: str, batch: Sequence[Append]) -> list[AppendAnswer]:
+    async def append(self, batch: Sequence[Append]) -> list[AppendAnswer]:
         """Write what became final for several jobs in one call; one answer for each."""
         args = [part for entry in batch for part in entry.args()]
-        answers = await self._call("append", worker_instance, *args)
+        answers = await self._call("append", *args)
         return [AppendAnswer.decode(line) for line in answers.split("\n")]
 
     async def keep_result(self, job_id: str, claim_token: str, result: bytes) -> bool:
@@ -140,9 +182,7 @@ class JobStore(JobReader):
         `failed` (died too often) or `not yours`."""
         return cast(str, await self._call("requeue", job_id, claim_token, reason, int(died)))
 
-    async def cancel(
-        self, job_id: str, reason: CancelReason, *, seen: Deadline | None = None
-    ) -> str | None:
+    async def cancel(self, job_id: str, reason: CancelReason, *, seen: Deadline | None = None) -> str | None:
         """End a job that is not over; answers its status, None for no such job. Idempotent.
 
         With `seen` only if that deadline still stands as it was seen.
@@ -241,17 +281,52 @@ class JobStore(JobReader):
         """End a lease: its jobs wait again. Answers the wake-ups to ring."""
         return _wake_ups(await self._call("release", worker_instance, reason, int(died)))
 
+    # Readers
+
+    async def register_replica(self, replica: str) -> None:
+        """Begin the lease of an API replica, under which it may join jobs."""
+        await self._call("register_replica", replica)
+
+    async def beat_replica(self, replica: str, followed: Mapping[str, int]) -> ReplicaBeat | None:
+        """A replica's heartbeat, with the number of its join for each job that it follows.
+
+        Returns None when the lease is gone: the replica has to register and join anew.
+        """
+        status, strays, missing = await self._call("beat_replica", replica, *_pairs(followed))
+        if status == "unknown":
+            return None
+        seqs = map(int, strays[1::2])
+        return ReplicaBeat(dict(zip(strays[::2], seqs, strict=True)), missing)
+
+    async def join(self, job_id: str, reader: Reader) -> Joined:
+        """Register a reader. It un-pauses the job; then the answer holds the wake-up to send."""
+        status, *model = await self._call("join", job_id, *reader, PRIORITY_SPAN)
+        return Joined(status, WakeUp(job_id, model[0]) if model else None)
+
+    async def leave(self, replica: str, left: Mapping[str, int], *, grace_s: float) -> None:
+        """A replica no longer reads these jobs, which it joined with these numbers. A job whose last reader left is
+        paused, unless it was created to continue or to abort."""
+        await self._call("leave", replica, _ms(grace_s), *_pairs(left))
+
+    async def release_replica(self, replica: str, *, grace_s: float) -> None:
+        """End a dead replica's lease, and its registrations with it."""
+        while await self._call("release_replica", replica, _ms(grace_s), _LEFT_AT_ONCE):
+            pass
+
     # Duties
 
     async def audit(
-        self, job_ids: Sequence[str], *, lasting: Mapping[str, Iterable[str]] | None = None
+        self, job_ids: Sequence[str], *, lasting: Mapping[str, Served] | None = None
     ) -> tuple[list[WakeUp], list[str]]:
-        """Mend active jobs that no queue and no living worker has. Answers the wake-ups to ring.
+        """Mend active jobs that no queue and no living worker has. Returns the wake-ups to send.
 
-        `lasting`: models whose living workers have been of these revisions for long. A job that waits for
-        another one fails; answers those too.
+        `lasting`: models whose living workers have served this for long. A job that waits for another revision, or
+        for a newer version, fails; returns those too.
         """
-        known = {model: dict.fromkeys(revisions, 1) for model, revisions in (lasting or {}).items()}
+        known = {
+            model: {"revisions": dict.fromkeys(served.revisions, 1), "reads": served.reads}
+            for model, served in (lasting or {}).items()
+        }
         wake_ups, failed = await self._call("audit", json.dumps(known), *job_ids)
         return _wake_ups(wake_ups), failed
 
@@ -265,10 +340,6 @@ class JobStore(JobReader):
         args = [part for queue in queues for part in queue]
         promoted, *waiting = await self._call("promote", PRIORITY_SPAN, _PROMOTED_AT_ONCE, *args)
         return promoted, {model: num for (model, *_), num in zip(queues, waiting, strict=True)}
-
-    async def renew_readers(self, job_ids: Iterable[str], *, grace_s: float) -> None:
-        """Say that these jobs have readers."""
-        await self._call("renew", _ms(grace_s), *job_ids)
 
     async def forget(self, job_id: str) -> None:
         """Remove a job that is over, with its stream and its keys."""

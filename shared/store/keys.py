@@ -15,10 +15,12 @@ _TEMPLATES = {
     "worker": "baton:worker:%s",  # hash: the lease of a worker instance; removed by `release` alone
     "worker_jobs": "baton:worker:%s:jobs",  # hash job -> claim token, by worker instance
     "worker_report": "baton:worker:%s:report",  # what a worker has measured, as JSON; 10 s after its last beat
+    "replica": "baton:replica:%s",  # hash: the lease of an API replica; removed by `release_replica` alone
+    "replica_jobs": "baton:replica:%s:jobs",  # hash job -> number of the join, by API replica that reads the job
     "owner_jobs": "baton:owner:%s:jobs",  # zset job -> place in the order of acceptance, by owner
     "idempotency": "baton:idem:%s",  # string `<job> <fingerprint>`, by `<owner>:<hash of the key>`; as long as the job
     "throughput": "baton:throughput:%s",  # hash `<bucket>:n|ms` -> ended jobs, run time; by model; 5 min
-    "channel": "baton:events:%s",  # pub/sub channel of those who write events
+    "channel": "baton:events:%s",  # pub/sub channel: what an API replica follows
 }
 
 #: zset job -> place in the order of acceptance: every job that is not terminal.
@@ -31,14 +33,12 @@ OPEN = PREFIX + "open"
 ACCEPT_SEQ = PREFIX + "accept_seq"
 #: set of living worker instances.
 WORKERS = PREFIX + "workers"
+#: set of living API replicas.
+REPLICAS = PREFIX + "replicas"
 #: set of every model that a worker has ever registered.
 MODELS = PREFIX + "models"
 #: Never there: removing it is a write that needs no memory, and that a Redis which takes no writes refuses.
 NOTHING = PREFIX + "nothing"
-#: Pattern of all channels on which events are published.
-CHANNELS = _TEMPLATES["channel"] % "*"
-#: Channel source of events that no worker wrote.
-STORE_SOURCE = "store"
 #: Name of the one Celery task: a wake-up.
 WAKE_UP_TASK = "baton.wake_up"
 
@@ -75,6 +75,14 @@ def worker_report(worker_instance: str) -> str:
     return _TEMPLATES["worker_report"] % worker_instance
 
 
+def replica(name: str) -> str:
+    return _TEMPLATES["replica"] % name
+
+
+def replica_jobs(name: str) -> str:
+    return _TEMPLATES["replica_jobs"] % name
+
+
 def owner_jobs(owner: str) -> str:
     return _TEMPLATES["owner_jobs"] % owner
 
@@ -87,9 +95,9 @@ def throughput(model: str) -> str:
     return _TEMPLATES["throughput"] % model
 
 
-def channel(source: str) -> str:
-    """The channel of an worker_instance's events, or of STORE_SOURCE's."""
-    return _TEMPLATES["channel"] % source
+def channel(replica: str) -> str:
+    """The channel on which an API replica hears of the jobs that it follows."""
+    return _TEMPLATES["channel"] % replica
 
 
 def wake_up_queue(model: str) -> str:
@@ -116,9 +124,9 @@ def lua_names() -> str:
             "OPEN": OPEN,
             "ACCEPT_SEQ": ACCEPT_SEQ,
             "WORKERS": WORKERS,
+            "REPLICAS": REPLICAS,
             "MODELS": MODELS,
             "NOTHING": NOTHING,
-            "STORE_SOURCE": STORE_SOURCE,
         }.items()
     ]
     return "\n".join(functions + constants) + "\n"

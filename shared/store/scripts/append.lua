@@ -1,12 +1,12 @@
 -- Write what became final in one step of a worker, for all of its jobs.
--- ARGV: source, then per job seven: id, claim token, from, to, used, event or '' (a check), and '' or, as JSON, what
+-- ARGV: per job seven: id, claim token, from, to, used, event or '' (a check), and '' or, as JSON, what
 -- is written once in a job's life: {resolved, revision, status, terminal}, the last two its end.
 -- Returns a line per job: 'end:<positions>' | 'closed:<positions>' | 'not yours' | 'gone'. In one string: Redis 6
 -- sends a nested answer in pieces, a system call and a waking of the worker for each.
 local WIDTH = 7
 
 local function append(id, claim_token, from, to, used, event, rest)
-  local seen = redis.call('HMGET', job_key(id), 'claim_token', 'closed_by')
+  local seen = redis.call('HMGET', job_key(id), 'claim_token', 'closed_by', 'readers')
   if seen[1] ~= claim_token then
     if seen[2] == claim_token then return 'closed:' .. to end
     return seen[1] and 'not yours' or 'gone'
@@ -20,7 +20,7 @@ local function append(id, claim_token, from, to, used, event, rest)
   end
   if event ~= '' then
     number = number + 1
-    write(id, fence, number, to, used, event)
+    write(id, fence, number, to, used, event, seen[3])
   end
   if rest.status then
     close(id, read(id), rest.status, '', claim_token, fence, number + 1, to, used, rest.terminal)
@@ -30,8 +30,8 @@ local function append(id, claim_token, from, to, used, event, rest)
 end
 
 local answers = {}
-for i = 2, #ARGV, WIDTH do
+for i = 1, #ARGV, WIDTH do
   answers[#answers + 1] = append(unpack(ARGV, i, i + WIDTH - 1))
 end
-publish(ARGV[1])
+publish()
 return table.concat(answers, '\n')

@@ -1,14 +1,20 @@
--- Hold jobs that count as active against the rest of the store. ARGV: for models whose workers have been of the
--- same revisions for long those revisions, as JSON {model: {revision: 1}}; then ids.
--- A job that is over leaves `active`; one that waits is in its queue, or fails when it was begun with a revision
--- of its model that no worker has; one that runs is named by the living worker instance that holds it, or is queued
--- again. Answers the wake-ups to ring: job, model, …; and the jobs that failed.
+-- Compare active jobs with the rest of the store. ARGV: for each model whose workers have been the same for long, what
+-- they serve, as JSON {model: {revisions: {revision: 1}, reads: version}}; then ids.
+-- A job that is over leaves `active`. One that waits is in its queue, unless it is paused, or fails when no worker can
+-- continue it. One that runs is named by the living worker instance that has it, or is queued again.
+-- Returns the wake-ups to send: job, model, …; and the jobs that failed.
 write_although_full()
 local lasting = cjson.decode(ARGV[1])
 
+-- Whether the job uses what no worker of its model understands.
+local function is_too_new(job)
+  local served = lasting[job.model]
+  return served and (tonumber(job.needs) or 0) > served.reads
+end
+
 local function is_outdated(job)
-  local revisions = lasting[job.model]
-  if job.revision == '' or not revisions or revisions[job.revision] then return false end
+  local served = lasting[job.model]
+  if job.revision == '' or not served or served.revisions[job.revision] then return false end
   for _, worker_instance in ipairs(redis.call('SMEMBERS', WORKERS)) do
     local worker = redis.call('HMGET', worker_key(worker_instance), 'model', 'revision')
     if worker[1] == job.model and worker[2] == job.revision then return false end
@@ -16,12 +22,21 @@ local function is_outdated(job)
   return true
 end
 
-local function fail(id, job)
+local function fail(id, job, message, code)
   local _, _, end_, used = last(id)
   if not end_ then return false end
-  local message = 'This job was begun with a revision of the model that no worker serves any more.'
-  close(id, job, 'failed', '', '', tonumber(job.fence) + 1, 0, end_, used, failed_event(message, 'model_changed', 500))
+  close(id, job, 'failed', '', '', tonumber(job.fence) + 1, 0, end_, used, failed_event(message, code, 500))
   return true
+end
+
+-- Whether a waiting job was failed, because nobody can serve it.
+local function fail_unservable(id, job)
+  if is_outdated(job) then
+    return fail(id, job, 'This job was begun with a revision of the model that no worker serves any more.',
+      'model_changed')
+  end
+  return is_too_new(job) and fail(id, job, 'No worker of this model has a version that can read this request.',
+    'worker_too_old')
 end
 
 local wake_ups, failed = {}, {}
@@ -29,8 +44,11 @@ for _, id in ipairs({unpack(ARGV, 2)}) do
   local job = read(id)
   if not job or is_terminal(job.status) then
     redis.call('ZREM', ACTIVE, id)
+  elseif job.status == 'queued' and job.paused_ms ~= '' then
+    redis.call('ZREM', queued_key(job.model), id)
+    if not redis.call('ZSCORE', DEADLINES, 'paused:' .. id) then set_deadline('paused', id, now_ms()) end
   elseif job.status == 'queued' then
-    if is_outdated(job) and fail(id, job) then
+    if fail_unservable(id, job) then
       failed[#failed + 1] = id
     else
       redis.call('ZADD', queued_key(job.model), 'NX', job.score, id)
@@ -43,5 +61,5 @@ for _, id in ipairs({unpack(ARGV, 2)}) do
     end
   end
 end
-publish(STORE_SOURCE)
+publish()
 return {wake_ups, failed}

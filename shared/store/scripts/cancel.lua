@@ -13,5 +13,5 @@ local _, _, end_, used = last(id)
 if not end_ then return 'unknown' end
 close(id, job, status, reason, '', tonumber(job.fence) + 1, 0, end_, used, ARGV[4])
 if ARGV[7] == '1' then free_keys(id) end
-publish(STORE_SOURCE)
+publish()
 return status

@@ -42,7 +42,7 @@ end
 local function park()
   local job, _, _, end_ = read(victim), last(victim)
   if not job or job.claim_token ~= victim_token or job.worker_instance ~= worker_instance or not end_ then return false end
-  if tonumber(job.score) < LOW_FROM then return false end
+  if tonumber(job.score) < LOW_FROM or job.resumable == '0' then return false end
   if num_released(end_) - num_released(job.claim_end) < TOKENS_BEFORE_PREEMPTION then return false end
   if (tonumber(redis.call('HGET', job_key(victim), 'preempted')) or 0) >= MAX_PREEMPTIONS then return false end
   redis.call('HINCRBY', job_key(victim), 'num_preemptions', 1)
@@ -74,7 +74,8 @@ local function take(id)
   local name = redis.call('HGET', worker_key(worker_instance), 'name')
   redis.call('ZREM', queued_key(model), id)
   redis.call('HSET', job_key(id), 'status', 'in_progress', 'fence', fence, 'claim_token', claim_token,
-    'worker_instance', worker_instance, 'worker', name, 'claim_end', end_)
+    'worker_instance', worker_instance, 'worker', name, 'claim_end', end_,
+    'resumable', redis.call('HGET', worker_key(worker_instance), 'continues') or '1')
   redis.call('HDEL', job_key(id), 'passed_ms')
   redis.call('HSETNX', job_key(id), 'started_ms', string.format('%.0f', now))
   redis.call('ZREM', DEADLINES, 'expires:' .. id)
@@ -82,16 +83,16 @@ local function take(id)
   local event = {type = 'started', worker = name}
   local exact = is_exact(id, end_)
   if attempts > 1 then event = {type = 'resumed', worker = name, attempt = attempts, exact = exact} end
-  write(id, fence, 0, end_, used, cjson.encode(event))
-  publish(worker_instance)
+  write(id, fence, 0, end_, used, cjson.encode(event), job.readers)
+  publish()
   return found(id)
 end
 
 -- What to do with one waiting job: 'take' | 'wait' | 'stop' (no later one will do) | 'next'.
 local function judge(id)
   local job = redis.call('HMGET', job_key(id), 'status', 'deaths', 'passed_ms', 'revision', 'score', 'created_ms',
-    'needs')
-  if job[1] ~= 'queued' or not last(id) then
+    'needs', 'paused_ms')
+  if job[1] ~= 'queued' or (job[8] and job[8] ~= '') or not last(id) then
     redis.call('ZREM', queued_key(model), id)
     return 'next'
   end

@@ -1,7 +1,8 @@
 -- Accept a job: its record, its place in the queue, its `queued` event. Called again: changes nothing.
 -- ARGV: id, model, owner, first score of its class, end positions, deadlines as JSON {kind: ms from now},
 -- retention ms, name and fingerprint of the request's key (or ''), how many jobs the owner may have open, request, view
--- and metadata (which may be long), then field and value pairs of the record.
+-- and metadata (which may be long), replica and its number if that reads the job from now on (or ''), then field and
+-- value pairs of the record.
 -- Answers {'accepted', id, ms when} | {'replay', …} the job that this key made before | {'conflict'} | {'full'}.
 local id, model, owner, key = ARGV[1], ARGV[2], ARGV[3], ARGV[8]
 local held, fingerprint = recall(key)
@@ -16,7 +17,7 @@ local now = string.format('%.0f', now_ms())
 redis.call('HSET', job_key(id), 'id', id, 'model', model, 'owner', owner, 'status', 'queued', 'claim_token', '',
   'worker_instance', '', 'fence', 1, 'attempts', 0, 'deaths', 0,
   'score', string.format('%.0f', accept_seq + tonumber(ARGV[4])), 'retention_ms', ARGV[7], 'created_ms', now)
-for i = 14, #ARGV, 2 do redis.call('HSET', job_key(id), ARGV[i], ARGV[i + 1]) end
+for i = 16, #ARGV, 2 do redis.call('HSET', job_key(id), ARGV[i], ARGV[i + 1]) end
 redis.call('HSET', job_request_key(id), 'request', ARGV[11], 'view', ARGV[12], 'metadata', ARGV[13])
 redis.call('ZADD', queued_key(model), redis.call('HGET', job_key(id), 'score'), id)
 accept_seq = string.format('%.0f', accept_seq)
@@ -24,6 +25,10 @@ redis.call('ZADD', ACTIVE, accept_seq, id)
 redis.call('ZADD', owner_jobs_key(owner), accept_seq, id)
 for kind, delay in pairs(cjson.decode(ARGV[6])) do set_deadline(kind, id, tonumber(now) + delay) end
 remember(key, ARGV[9], id)
+if ARGV[14] ~= '' and redis.call('SISMEMBER', REPLICAS, ARGV[14]) == 1 then
+  redis.call('ZREM', DEADLINES, 'paused:' .. id)
+  register_reader(id, '', ARGV[14], ARGV[15])
+end
 -- The only write that may make the stream.
 redis.call('XADD', events_key(id), '1-0', 'end', ARGV[5], 'used', '', 'e', '{"type":"queued"}')
 return {'accepted', id, now}

@@ -26,28 +26,34 @@ local function last(id)
   if end_ then return tonumber(fence), tonumber(number), end_, used end
 end
 
--- What this call wrote, told to the relays in one message.
+-- What this call wrote, by the replica that follows it: each gets it in one message on its own channel.
 local outbox = {}
 
--- NOMKSTREAM: a stream that is gone stays gone, whoever still writes to it.
-local function write(id, fence, number, end_, used, event)
+-- NOMKSTREAM: a stream that is gone stays gone, whoever still writes to it. `readers`: the job's field of that name.
+local function write(id, fence, number, end_, used, event, readers)
   local stream_id = string.format('%d-%d', fence, number)
   redis.call('XADD', events_key(id), 'NOMKSTREAM', stream_id, 'end', end_, 'used', used, 'e', event)
-  outbox[#outbox + 1] = string.format('["%s","%s","%s","%s",%s]', id, stream_id, end_, used, event)
-end
-
-local function publish(source)
-  if #outbox > 0 then
-    redis.call('PUBLISH', channel_key(source), '[' .. table.concat(outbox, ',') .. ']')
+  if not readers or readers == '' then return end
+  local message = string.format('["%s","%s","%s","%s",%s]', id, stream_id, end_, used, event)
+  for replica in string.gmatch(readers, '(%S+):%d+') do
+    local messages = outbox[replica] or {}
+    outbox[replica] = messages
+    messages[#messages + 1] = message
   end
 end
 
--- The next place in the order of acceptance: µs since the epoch, never the same twice, never back.
+local function publish()
+  for replica, messages in pairs(outbox) do
+    redis.call('PUBLISH', channel_key(replica), '[' .. table.concat(messages, ',') .. ']')
+  end
+end
+
+-- The next number in the order of acceptance: µs since the epoch, never the same twice, never smaller.
 local function next_accept_seq()
   local t = redis.call('TIME')
-  local place = math.max(tonumber(t[1]) * 1000000 + tonumber(t[2]), (tonumber(redis.call('GET', ACCEPT_SEQ)) or 0) + 1)
-  redis.call('SET', ACCEPT_SEQ, string.format('%.0f', place))
-  return place
+  local seq = math.max(tonumber(t[1]) * 1000000 + tonumber(t[2]), (tonumber(redis.call('GET', ACCEPT_SEQ)) or 0) + 1)
+  redis.call('SET', ACCEPT_SEQ, string.format('%.0f', seq))
+  return seq
 end
 
 -- The job that a request's key stands for, and the request's fingerprint; nil for none.
@@ -95,9 +101,11 @@ local function take_away(id, job)
   redis.call('HSET', job_key(id), 'claim_token', '', 'worker_instance', '')
 end
 
+-- The fields of a job that scripts decide by; nil when there is no job.
 local function read(id)
   local names = {'status', 'claim_token', 'worker_instance', 'fence', 'model', 'score', 'deaths', 'claim_end',
-    'retention_ms', 'closed_by', 'started_ms', 'owner', 'revision'}
+    'retention_ms', 'closed_by', 'started_ms', 'owner', 'revision',
+    'needs', 'readers', 'on_disconnect', 'paused_ms', 'num_pauses', 'resumable'}
   local values = redis.call('HMGET', job_key(id), unpack(names))
   if not values[1] then return nil end
   local job = {}
@@ -110,20 +118,85 @@ local function is_terminal(status) return status ~= 'queued' and status ~= 'in_p
 -- Writes a job's terminal event and record. Nothing is written to it afterwards.
 local function close(id, job, status, reason, closed_by, fence, number, end_, used, event)
   local now = now_ms()
-  write(id, fence, number, end_, used, event)
+  write(id, fence, number, end_, used, event, job.readers)
   take_away(id, job)
+  for replica in string.gmatch(job.readers, '(%S+):%d+') do redis.call('HDEL', replica_jobs_key(replica), id) end
   redis.call('HSET', job_key(id), 'status', status, 'reason', reason, 'closed_by', closed_by,
-    'fence', fence, 'completed_ms', string.format('%.0f', now))
+    'fence', fence, 'readers', '', 'paused_ms', '', 'completed_ms', string.format('%.0f', now))
   redis.call('ZREM', queued_key(job.model), id)
   redis.call('ZREM', ACTIVE, id)
   if redis.call('HINCRBY', OPEN, job.owner, -1) <= 0 then redis.call('HDEL', OPEN, job.owner) end
-  redis.call('ZREM', DEADLINES, 'expires:' .. id, 'cancel:' .. id, 'reader:' .. id)
+  redis.call('ZREM', DEADLINES, 'expires:' .. id, 'cancel:' .. id, 'paused:' .. id)
   set_deadline('retention', id, now + tonumber(job.retention_ms))
   if job.status == 'in_progress' then count_finished(job.model, now, now - (tonumber(job.started_ms) or now)) end
 end
 
 local function failed_event(message, code, status)
   return cjson.encode({type = 'failed', error = {message = message, type = 'server_error', param = cjson.null, code = code, status = status}})
+end
+
+-- Whether a job has released anything.
+local function has_output(id)
+  local _, _, end_ = last(id)
+  return end_ and string.find(end_, '[1-9]')
+end
+
+-- Stops a job that nobody reads: it waits outside of its queue, without a slot, until a reader comes back. Status stays
+-- `queued`. A job that its backend could not continue runs on; only its deadline begins.
+local function pause(id, job, grace_ms)
+  local now = now_ms()
+  set_deadline('paused', id, now + grace_ms)
+  if job.status == 'in_progress' then
+    local fence, _, end_, used = last(id)
+    if not fence or (job.resumable == '0' and has_output(id)) then return end
+    fence = tonumber(job.fence) + 1
+    take_away(id, job)
+    redis.call('HSET', job_key(id), 'status', 'queued', 'fence', fence)
+    write(id, fence, 0, end_, used, '{"type":"requeued","reason":"paused"}', '')
+  else
+    redis.call('ZREM', queued_key(job.model), id)
+  end
+  redis.call('HSET', job_key(id), 'paused_ms', string.format('%.0f', now))
+  redis.call('HINCRBY', job_key(id), 'num_pauses', 1)
+end
+
+-- Ends one replica's registration as a reader of a job; what follows if it was the last.
+local function leave(id, replica, seq, grace_ms)
+  local job = read(id)
+  if not job then
+    redis.call('HDEL', replica_jobs_key(replica), id)
+    return
+  end
+  local entry, rest = replica .. ':' .. seq, {}
+  local is_registered = false
+  for reader in string.gmatch(job.readers, '%S+') do
+    if reader == entry then is_registered = true else rest[#rest + 1] = reader end
+  end
+  -- Late, or repeated: the replica has joined anew, or has left already.
+  if not is_registered then return end
+  job.readers = table.concat(rest, ' ')
+  redis.call('HSET', job_key(id), 'readers', job.readers)
+  redis.call('HDEL', replica_jobs_key(replica), id)
+  if #rest > 0 or is_terminal(job.status) or job.on_disconnect == 'continue' then return end
+  if job.on_disconnect == 'abort' then
+    local _, _, end_, used = last(id)
+    if end_ then
+      close(id, job, 'cancelled', 'reader_gone', '', tonumber(job.fence) + 1, 0, end_, used,
+        '{"type":"cancelled","reason":"reader_gone"}')
+    end
+  elseif job.paused_ms == '' then
+    pause(id, job, grace_ms)
+  end
+end
+
+-- Registers a replica as a reader of a job that is not over. The place of an older registration is taken.
+local function register_reader(id, readers, replica, seq)
+  local entries = {replica .. ':' .. seq}
+  for reader in string.gmatch(readers, '%S+') do
+    if string.match(reader, '(%S+):%d+') ~= replica then entries[#entries + 1] = reader end
+  end
+  redis.call('HSET', job_key(id), 'readers', table.concat(entries, ' '))
+  redis.call('HSET', replica_jobs_key(replica), id, seq)
 end
 
 -- Puts a running job back into its queue, at its old place. A death without a token gained since the claim
@@ -143,6 +216,6 @@ local function give_back(id, job, reason, died)
   take_away(id, job)
   redis.call('HSET', job_key(id), 'status', 'queued', 'fence', fence)
   redis.call('ZADD', queued_key(job.model), job.score, id)
-  write(id, fence, 0, end_, used, cjson.encode({type = 'requeued', reason = reason}))
+  write(id, fence, 0, end_, used, cjson.encode({type = 'requeued', reason = reason}), job.readers)
   return true
 end

@@ -13,5 +13,5 @@ for i = 1, #held, 2 do
 end
 redis.call('DEL', worker_jobs_key(worker_instance), worker_key(worker_instance), worker_report_key(worker_instance))
 redis.call('SREM', WORKERS, worker_instance)
-publish(STORE_SOURCE)
+publish()
 return wake_ups

@@ -5,5 +5,5 @@ local id, claim_token = ARGV[1], ARGV[2]
 local job = read(id)
 if not job or claim_token == '' or job.claim_token ~= claim_token then return 'not yours' end
 local waits = give_back(id, job, ARGV[3], ARGV[4] == '1')
-publish(STORE_SOURCE)
+publish()
 return waits and 'requeued' or 'failed'
