@@ -61,6 +61,14 @@ class StreamCorrupt(RequestError):
         super().__init__(ErrorInfo(f"The events of {job_id} are damaged.", code="stream_corrupt"))
 
 
+class EventUnreadable(RequestError):
+    """Raised when a job's stream holds output that this version of Baton cannot read: another replica can."""
+
+    def __init__(self, job_id: str) -> None:
+        message = f"This replica cannot read the events of {job_id}. Reconnect to continue at another one."
+        super().__init__(ErrorInfo(message, code="event_unreadable", status=503))
+
+
 _CANCELLED: dict[CancelReason, ErrorInfo] = {
     "client": ErrorInfo("The job was cancelled.", "invalid_request_error", code="job_cancelled", status=409),
     "deadline": ErrorInfo("The job did not end in time.", code="deadline_exceeded", status=504),

@@ -38,10 +38,11 @@ _DECODER = msgspec.json.Decoder(list[Heard])
 
 
 class PubSubReader:
-    """One subscription to all channels, for all clients of this process."""
+    """One subscription for all clients of this process: to its replica's channel, and to the probe's."""
 
-    def __init__(self, redis: Redis, probe: LagProbe) -> None:
+    def __init__(self, redis: Redis, replica: str, probe: LagProbe) -> None:
         self._redis = redis
+        self._channel = keys.channel(replica)
         self._probe = probe
 
     async def messages(self) -> AsyncIterator[list[Heard] | Literal["connected"]]:
@@ -56,7 +57,7 @@ class PubSubReader:
                     failures = 0
                     yield message
             except StoreUnavailable as error:
-                logger.warning("listener: %s", error)
+                logger.warning("pub/sub: %s", error)
             await asyncio.sleep(_BACK_OFF_S[min(failures, len(_BACK_OFF_S) - 1)])
             failures += 1
 
@@ -66,18 +67,19 @@ class PubSubReader:
         silences = 0
         try:
             with unavailable_as_error():
-                await pubsub.psubscribe(keys.CHANNELS)
+                await pubsub.subscribe(self._channel, self._probe.channel)
             while silences < 2:
                 with unavailable_as_error():
                     message = await pubsub.get_message(timeout=_SILENCE_S)
                     if message is None:
                         await pubsub.ping()
                 silences = silences + 1 if message is None else 0
-                if message is not None and message["type"] == "pmessage":
+                if message is not None and message["type"] == "message":
                     if message["channel"] == self._probe.channel:
                         self._probe.heard()
-                    yield _decode(message["data"])
-                elif message is not None and message["type"] == "psubscribe":
+                    else:
+                        yield _decode(message["data"])
+                elif message is not None and message["type"] == "subscribe":
                     # Also when redis-py connected anew and subscribed again by itself.
                     yield "connected"
         finally:
@@ -89,5 +91,5 @@ def _decode(data: str) -> list[Heard]:
     try:
         return _DECODER.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        logger.warning("listener: a message that no script of ours wrote was dropped")
+        logger.warning("pub/sub: dropped a message that Baton's scripts did not write")
         return []

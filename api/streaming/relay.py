@@ -1,7 +1,7 @@
-"""Relay: the one listener of this process, for all that its clients follow.
+"""Relay: brings published events to all subscriptions of this process, in order, without a gap.
 
-Channels are for speed, the jobs' streams for truth: on joining, on a gap, after each reconnect and after
-two seconds of silence the stream is read.
+The channel is for speed, the jobs' streams are the truth: on joining, on a gap, after each reconnect and after two
+seconds of silence the stream is read.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from api.errors import ShuttingDown, StreamCorrupt, StreamExpired
+from api.errors import EventUnreadable, ShuttingDown, StreamExpired
 from api.streaming.cursor import Cursor
 from api.streaming.pubsub_reader import Heard
+from api.streaming.readership import Readership
 from api.streaming.subscription import Subscription
 from api.streaming.updates import advance
 from shared.domain.events import Entry, decode_event, decode_positions
@@ -29,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 #: A followed job of which nothing is heard for this long is looked up.
 SILENCE_S = 2.0
-#: Readers are renewed this often, or three times in their grace time if that is more often.
-_RENEW_S = 5.0
 _TICK_S = 0.25
 #: Readers who get a page before the relay looks to its other duties.
 _READ_AT_ONCE = 32
@@ -57,20 +56,24 @@ class _Followed:
 
 
 class Relay:
-    """Hands each event to those who follow its job, in order, without a gap."""
+    """Brings each event to the subscriptions of its job."""
 
     def __init__(
-        self, store: JobStore, source: Source, *, grace_s: float, clock: Callable[[], float] = time.monotonic
+        self,
+        store: JobStore,
+        source: Source,
+        readership: Readership,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._source = source
-        self._grace_s = grace_s
+        self._readership = readership
         self._clock = clock
         self._followed: dict[str, _Followed] = {}
         #: Who lacks something, in the order of their turns.
         self._stale: dict[Subscription, None] = {}
         self._work = asyncio.Event()
-        self._renewed_at = clock()
         self._is_stopping = False
 
     @property
@@ -80,10 +83,11 @@ class Relay:
     # Following
 
     def follow(self, job_id: str, cursor: Cursor) -> Subscription:
-        """Hear of this job from now on. What came before is read by `catch_up`. Raises ShuttingDown."""
+        """A subscription that gets the job's events once this replica has joined the job: by `catch_up`, which also
+        reads what came before, or by creating the job with `subscription.reader`. Raises ShuttingDown."""
         if self._is_stopping:
             raise ShuttingDown
-        subscription = Subscription(job_id, cursor)
+        subscription = Subscription(job_id, cursor, self._readership.add(job_id))
         self._followed.setdefault(job_id, _Followed(self._clock())).subscriptions.append(subscription)
         subscription.on_close(lambda: self._leave(subscription))
         subscription.on_room(lambda: self._read_later(subscription))
@@ -95,9 +99,19 @@ class Relay:
         if not followed.subscriptions:
             del self._followed[subscription.job_id]
         self._stale.pop(subscription, None)
+        self._readership.remove(subscription.job_id, subscription.departure)
 
-    def go_on(self, subscription: Subscription) -> None:
-        """End a `hold` without reading anything."""
+    @contextmanager
+    def creating(self, subscription: Subscription) -> Iterator[None]:
+        """For the call that creates the subscription's job: nothing can be missed, so nothing is read. Until the job
+        is written the subscription holds, so that nobody looks for a stream that is not there yet."""
+        subscription.hold()
+        self._readership.joining(subscription.job_id)
+        try:
+            yield
+        finally:
+            self._readership.joined(subscription.job_id)
+        subscription.is_joined = True
         if not subscription.join([]):
             self._read_later(subscription)
 
@@ -106,11 +120,15 @@ class Relay:
         self._work.set()
 
     async def catch_up(self, subscription: Subscription) -> Entry:
-        """Read the stream from where the subscription stands and join. Answers the stream's last entry.
+        """Join the job, and read its stream from where the subscription stands. Returns the stream's last entry.
 
-        It reads to the first page with news, of which the subscription takes what it has room for. The relay
-        reads on by itself each time that this was taken. Raises StreamExpired, StoreUnavailable.
+        It reads up to the first page with updates, of which the subscription takes what it has room for. The relay
+        reads on by itself each time that this was taken. Raises StreamExpired, StoreUnavailable, DecodeError.
         """
+        if not subscription.is_joined:
+            if (await self._readership.join(subscription.job_id)).status == "gone":
+                raise StreamExpired(subscription.job_id)
+            subscription.is_joined = True
         last = await self._read_page(subscription)
         while subscription.is_behind and subscription.has_room:
             last = await self._read_page(subscription)
@@ -159,7 +177,7 @@ class Relay:
     # Working
 
     async def listen(self) -> None:
-        """Hand on what is heard, for ever."""
+        """Pass on what is published, for ever."""
         async for message in self._source.messages():
             if message == "connected":
                 self._look_up_all()
@@ -175,9 +193,15 @@ class Relay:
             end, used = decode_positions(heard.end), Usage.decode(heard.used)
             entry = Entry(heard.stream_id, end, decode_event(heard.event), used)
         except DecodeError as error:
-            logger.error("%s: %s", heard.job_id, error)
+            self._fail(followed, heard.job_id, error)
             return
         self._offer(followed, entry)
+
+    def _fail(self, followed: _Followed, job_id: str, error: DecodeError) -> None:
+        """An event that this version cannot read, and must not skip."""
+        logger.error("%s: %s", job_id, error)
+        for subscription in list(followed.subscriptions):
+            subscription.fail(EventUnreadable(job_id))
 
     def _offer(self, followed: _Followed, entry: Entry) -> None:
         for subscription in followed.subscriptions:
@@ -190,7 +214,7 @@ class Relay:
         self._work.set()
 
     async def look_after(self) -> None:
-        """Mend gaps, look up silent jobs and renew readers, for ever."""
+        """Mend gaps and look up silent jobs, for ever."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_TICK_S):
@@ -199,7 +223,6 @@ class Relay:
             try:
                 await self._mend()
                 await self._look_up_silent()
-                await self._renew()
             except StoreUnavailable as error:
                 logger.warning("relay: %s", error)
                 await asyncio.sleep(_TICK_S)
@@ -223,7 +246,7 @@ class Relay:
             except DecodeError as error:
                 logger.error("%s: %s", subscription.job_id, error)
                 self._stale.pop(subscription, None)
-                subscription.fail(StreamCorrupt(subscription.job_id))
+                subscription.fail(EventUnreadable(subscription.job_id))
         if self._stale:
             self._work.set()
 
@@ -238,16 +261,10 @@ class Relay:
             if followed is None:
                 continue
             followed.heard_at = self._clock()
-            if last is not None:
+            if isinstance(last, Entry):
                 self._offer(followed, last)
-            else:
+            elif last is None:
                 for subscription in followed.subscriptions:
                     self._read_later(subscription)
-
-    async def _renew(self) -> None:
-        """Say that all these jobs have readers, in one call."""
-        if self._clock() - self._renewed_at < min(_RENEW_S, self._grace_s / 3):
-            return
-        if self._followed:
-            await self._store.renew_readers(list(self._followed), grace_s=self._grace_s)
-        self._renewed_at = self._clock()
+            else:
+                self._fail(followed, job_id, last)

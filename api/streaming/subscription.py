@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from api.errors import StreamCorrupt
+from api.errors import ClientGone, StreamCorrupt
 from api.jobs.queue_position import QueuePosition
 from api.streaming.cursor import Cursor
+from api.streaming.readership import Departure
 from api.streaming.updates import Update, advance, marker_after
 from shared.domain.events import Entry, Output, Queued, Requeued
 from shared.domain.output import ChoiceOutput
 from shared.errors import RequestError
+from shared.store.job_store import Reader
 
 #: Bytes of updates that wait for their reader, or one update of any size. What comes then is left in the stream.
 MAX_UNREAD_BYTES = 64 * 1024
@@ -33,8 +35,13 @@ class Subscription:
     says that there is room each time that all was taken, upon which the relay reads the stream on.
     """
 
-    def __init__(self, job_id: str, cursor: Cursor) -> None:
+    def __init__(self, job_id: str, cursor: Cursor, reader: Reader) -> None:
         self.job_id = job_id
+        #: By this the store knows that this replica reads the job.
+        self.reader = reader
+        #: Whether the store knows it yet.
+        self.is_joined = False
+        self._departure: Departure = "ended"
         #: Where the reader stands when it has taken everything.
         self.cursor = cursor
         #: Stream id of the last entry that was joined: where to look for the next ones, no more than a hint.
@@ -181,8 +188,14 @@ class Subscription:
         """Call `closer` when the reader leaves."""
         self._closers.append(closer)
 
-    def close(self) -> None:
-        """The reader leaves."""
+    @property
+    def departure(self) -> Departure:
+        """How the reader left."""
+        return "left" if isinstance(self._failure, ClientGone) else self._departure
+
+    def close(self, departure: Departure = "ended") -> None:
+        """The reader leaves. Whether its client closed the connection is known already, by `fail`."""
+        self._departure = departure
         self._is_closed = True
         while self._closers:
             self._closers.pop()()

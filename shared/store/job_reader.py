@@ -192,14 +192,15 @@ class JobReader:
                 return _page([*newest_first][::-1], last, is_end=num_read <= limit)
             before, count = f"({found[-1][0]}", min(2 * count, _MOST_BACK)
 
-    async def last_entries(self, job_ids: Sequence[str]) -> list[Entry | None]:
-        """The last entry of each stream, in the order of the ids; None for a stream that is not there."""
+    async def last_entries(self, job_ids: Sequence[str]) -> list[Entry | DecodeError | None]:
+        """The last entry of each stream, in the order of the ids; None for a stream that is not there, an error for
+        an entry that cannot be read."""
         with unavailable_as_error():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for job_id in job_ids:
                     pipe.xrevrange(keys.events(job_id), count=1)
                 replies = cast(list[_Found], await pipe.execute())
-        return [decode_entry(*found[0]) if found else None for found in replies]
+        return [_entry_or_error(*found[0]) if found else None for found in replies]
 
     # Queues
 
@@ -291,6 +292,13 @@ def _deadlines(found: Mapping[str, str]) -> list[Deadline]:
 def _dict(flat: Sequence[str]) -> dict[str, str]:
     """Fields and values in turn, as a script has them."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _entry_or_error(stream_id: str, fields: dict[str, str]) -> Entry | DecodeError:
+    try:
+        return decode_entry(stream_id, fields)
+    except DecodeError as error:
+        return error
 
 
 def _page(found: _Found, last: _Found, *, is_end: bool) -> Page:

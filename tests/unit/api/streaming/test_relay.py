@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
+import msgspec
 import pytest
 
-from api.errors import ShuttingDown, StreamExpired
+from api.errors import EventUnreadable, ShuttingDown, StreamExpired
 from api.streaming.cursor import Cursor
 from api.streaming.pubsub_reader import Heard
+from api.streaming.readership import Readership
 from api.streaming.relay import SILENCE_S, Relay
 from api.streaming.subscription import MAX_PAGE, Subscription
 from api.streaming.updates import Update
 from shared.domain.events import (
-    ChoiceOutput,
     Completed,
     Entry,
     Output,
     Queued,
+    Resumed,
     Started,
     encode_event,
     encode_positions,
 )
-from shared.errors import StoreUnavailable
+from shared.domain.output import ChoiceOutput, Finish
+from shared.domain.wake_up import WakeUp
+from shared.errors import DecodeError, StoreUnavailable
 from shared.store.job_reader import Page
-from shared.store.job_store import JobStore
+from shared.store.job_store import JobStore, Joined, Reader
 from tests.unit.api.streams import JOB_ID, output
 
 ENTRIES = [
@@ -37,7 +40,7 @@ ENTRIES = [
     Entry("2-1", (1,), Output((output(0, 0, "a"),))),
     Entry("2-2", (2,), Output((output(0, 1, "b"),))),
     Entry("2-3", (3,), Output((output(0, 2, "c", finish="stop"),))),
-    Entry("2-4", (3,), Completed(7)),
+    Entry("2-4", (3,), Completed()),
 ]
 
 
@@ -52,7 +55,7 @@ class FakeStore:
     def __init__(self) -> None:
         self.streams: dict[str, list[Entry]] = {JOB_ID: []}
         self.is_down = False
-        self.renewed: list[list[str]] = []
+        self.joined: list[tuple[str, int]] = []
         self.num_reads, self.num_entries = 0, 0
 
     async def page(self, job_id: str, *, after: str | None, limit: int) -> Page:
@@ -80,14 +83,15 @@ class FakeStore:
         stream = self.streams.get(job_id)
         return Page(found[:limit], stream[-1] if stream else None, len(found) <= limit)
 
-    async def last_entries(self, job_ids: Sequence[str]) -> list[Entry | None]:
+    async def last_entries(self, job_ids: Sequence[str]) -> list[Entry | DecodeError | None]:
         await self._answer()
         streams = [self.streams.get(job_id) for job_id in job_ids]
         return [stream[-1] if stream else None for stream in streams]
 
-    async def renew_readers(self, job_ids: Iterable[str], *, grace_s: float) -> None:  # noqa: ARG002
+    async def join(self, job_id: str, reader: Reader) -> Joined:
         await self._answer()
-        self.renewed.append(list(job_ids))
+        self.joined.append((job_id, reader.seq))
+        return Joined("joined" if job_id in self.streams else "gone")
 
     async def _answer(self) -> None:
         await asyncio.sleep(0)
@@ -110,15 +114,23 @@ class FakeSource:
 
 
 def heard(entry: Entry, job_id: str = JOB_ID) -> Heard:
-    event: dict[str, Any] = json.loads(encode_event(entry.event))
-    return Heard(job_id, entry.id, encode_positions(entry.end), event)
+    event = msgspec.Raw(encode_event(entry.event).encode())
+    return Heard(job_id, entry.id, encode_positions(entry.end), entry.used.encode(), event)
+
+
+class NoWakeUps:
+    async def send(self, wake_ups: list[WakeUp]) -> None:
+        raise AssertionError(wake_ups)
 
 
 class System:
     def __init__(self) -> None:
         self.store, self.source = FakeStore(), FakeSource()
         self.now = 0.0
-        self.relay = Relay(cast(JobStore, self.store), self.source, grace_s=15, clock=lambda: self.now)
+        self.readership = Readership(
+            cast(JobStore, self.store), NoWakeUps(), grace_s=15, clock=lambda: self.now
+        )
+        self.relay = Relay(cast(JobStore, self.store), self.source, self.readership, clock=lambda: self.now)
 
     def follow(self) -> Subscription:
         return self.relay.follow(JOB_ID, Cursor.start(JOB_ID, 1))
@@ -218,17 +230,21 @@ async def test_catching_up_joins_what_is_heard_meanwhile() -> None:
         assert system.store.num_reads == 1
 
 
-async def test_readers_are_renewed_in_one_call() -> None:
+async def test_a_job_is_joined_before_its_stream_is_read() -> None:
     async with running() as system:
-        system.follow()
-        system.relay.follow("job_other", Cursor.start("job_other", 1))
-        system.store.streams["job_other"] = ENTRIES[:1]
-        system.store.streams[JOB_ID] = ENTRIES[:1]
-        system.now = 6
-        async with asyncio.timeout(5):
-            while not system.store.renewed:
-                await asyncio.sleep(0.01)
-        assert system.store.renewed == [[JOB_ID, "job_other"]]
+        first, second = system.follow(), system.follow()
+        system.store.streams[JOB_ID] = ENTRIES[:3]
+        for subscription in (first, second, first):
+            await system.relay.catch_up(subscription)
+        assert system.store.joined == [(JOB_ID, 1), (JOB_ID, 1)]
+
+
+async def test_a_job_that_is_gone_cannot_be_joined() -> None:
+    async with running() as system:
+        subscription = system.follow()
+        system.store.streams.clear()
+        with pytest.raises(StreamExpired):
+            await system.relay.catch_up(subscription)
 
 
 async def test_who_leaves_is_forgotten() -> None:
@@ -249,25 +265,43 @@ async def test_stopping_ends_all_following() -> None:
         system.follow()
 
 
-async def test_an_event_that_cannot_be_read_is_dropped_and_read_later() -> None:
+UNKNOWN_OP = (
+    b'{"type":"output","choices":[[0,0,[1],[""],null,null,[0,null,0,0,0],{"0":[["sing","la"]]},null]]}'
+)
+
+
+async def test_output_that_cannot_be_read_ends_the_stream_and_asks_to_come_back() -> None:
     async with running() as system:
         subscription = system.follow()
-        system.store.streams[JOB_ID] = ENTRIES
-        system.source.said.put_nowait([Heard(JOB_ID, "2-1", "1", {"type": "what"})])
-        system.source.say(ENTRIES[3])
-        assert await text_of(subscription, lambda text: len(text) == 3) == "abc"
+        system.source.say(*ENTRIES[:2])
+        system.source.said.put_nowait([Heard(JOB_ID, "2-1", "1", "", msgspec.Raw(UNKNOWN_OP))])
+        with pytest.raises(EventUnreadable):
+            async with asyncio.timeout(5):
+                while True:
+                    await subscription.take()
+
+
+async def test_an_event_of_a_newer_version_is_skipped() -> None:
+    async with running() as system:
+        subscription = system.follow()
+        system.source.say(*ENTRIES[:3])
+        system.source.said.put_nowait([Heard(JOB_ID, "3-0", "1", "", msgspec.Raw(b'{"type":"hibernated"}'))])
+        system.source.say(
+            Entry("4-0", (1,), Resumed("w", 2)), Entry("4-1", (2,), Output((output(0, 1, "b"),)))
+        )
+        assert await text_of(subscription, lambda text: len(text) == 2) == "ab"
+        assert system.store.num_reads == 0
 
 
 async def test_a_job_that_is_not_written_yet_is_not_looked_for() -> None:
     async with running() as system:
         subscription = system.follow()
-        subscription.hold()
-        system.store.streams.clear()
-        system.source.said.put_nowait("connected")
-        system.source.say(*ENTRIES)
-        await asyncio.sleep(0.05)
-        system.store.streams[JOB_ID] = ENTRIES
-        system.relay.go_on(subscription)
+        with system.relay.creating(subscription):
+            system.store.streams.clear()
+            system.source.said.put_nowait("connected")
+            system.source.say(*ENTRIES)
+            await asyncio.sleep(0.05)
+            system.store.streams[JOB_ID] = ENTRIES
         assert await text_of(subscription, lambda text: len(text) == 3) == "abc"
 
 
@@ -280,7 +314,7 @@ def long_stream(num_tokens: int, *, first_fence: int = 2) -> list[Entry]:
     finish = Entry(
         f"{first_fence}-{num_tokens + 1}", (num_tokens,), Output((output(0, num_tokens, finish="stop"),))
     )
-    over = Entry(f"{first_fence}-{num_tokens + 2}", (num_tokens,), Completed(7))
+    over = Entry(f"{first_fence}-{num_tokens + 2}", (num_tokens,), Completed())
     return [Entry("1-0", (0,), Queued()), Entry("2-0", (0,), Started("w")), *tokens, finish, over]
 
 
@@ -377,9 +411,6 @@ async def test_who_is_behind_does_not_keep_others_waiting() -> None:
         reading = asyncio.create_task(text_of(subscription, lambda text: text == text_of_long(NUM_LONG)))
         assert await text_of(other, lambda text: len(text) == 3) == "abc"
         await reading
-        async with asyncio.timeout(5):
-            while not system.store.renewed:
-                await asyncio.sleep(0.01)
 
 
 async def test_who_left_is_not_read_for() -> None:
@@ -401,7 +432,7 @@ async def test_a_finish_that_was_not_heard_is_read_though_other_choices_went_on(
         Entry("2-2", (1, 1), Output((output(0, 1, finish="stop"),))),
         Entry("2-3", (1, 2), Output((output(1, 1, "y"),))),
         Entry("2-4", (1, 3), Output((output(1, 2, "z", finish="stop"),))),
-        Entry("2-5", (1, 3), Completed(7)),
+        Entry("2-5", (1, 3), Completed()),
     ]
     async with running() as system:
         subscription = system.relay.follow(JOB_ID, Cursor.start(JOB_ID, 2))
@@ -414,4 +445,7 @@ async def test_a_finish_that_was_not_heard_is_read_though_other_choices_went_on(
             while not (news and news[-1].is_end):
                 news += await subscription.take()
     told = [one.event for one in news if isinstance(one.event, ChoiceOutput)]
-    assert {(one.index, one.text, one.finish) for one in told} == {(0, "", "stop"), (1, "z", "stop")}
+    assert {(one.index, one.text, one.finish) for one in told} == {
+        (0, "", Finish("stop")),
+        (1, "z", Finish("stop")),
+    }

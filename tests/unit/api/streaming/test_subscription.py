@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 
 import pytest
+from msgspec.structs import replace
 
 from api.errors import ClientGone, StreamCorrupt
 from api.streaming.cursor import Cursor
 from api.streaming.subscription import MAX_PAGE, MAX_UNREAD_BYTES, Subscription
-from shared.domain.events import ChoiceOutput, Entry, Output, Queued, Started
+from shared.domain.events import Entry, Output, Queued, Requeued, Started, Unknown
+from shared.domain.output import ChoiceOutput
 from shared.domain.prompt_logprobs import MAX_PROMPT_CANDIDATES, PromptLogprobs, PromptToken
+from shared.store.job_store import Reader
 from tests.unit.api.streams import JOB_ID, logprobs, output
 
 ENTRIES = [
@@ -34,7 +36,7 @@ def long_entries(count: int) -> list[Entry]:
 
 @pytest.fixture
 def subscription() -> Subscription:
-    return Subscription(JOB_ID, Cursor.start(JOB_ID, 1))
+    return Subscription(JOB_ID, Cursor.start(JOB_ID, 1), Reader("r", 1))
 
 
 def texts(subscription: Subscription) -> str:
@@ -152,7 +154,7 @@ def test_a_piece_that_is_larger_than_the_room_is_taken_alone(
     subscription.join(ENTRIES[:2])
     if is_alone:
         subscription.take_ready()
-    first = dataclasses.replace(output(0, 0, "a"), prompt_logprobs=told)
+    first = replace(output(0, 0, "a"), prompt_logprobs=told)
     assert subscription.offer(Entry("2-1", (1,), Output((first,))))
     assert subscription.is_behind is not is_alone
     assert texts(subscription) == ("a" if is_alone else "")
@@ -164,10 +166,10 @@ def test_a_piece_that_is_larger_than_the_room_is_taken_alone(
 def test_logprobs_weigh_as_well() -> None:
     tokens = MAX_UNREAD_BYTES // (2 * 160)
     bare = output(0, 0, *[""] * (tokens // 2), first_id=0)
-    told = dataclasses.replace(bare, logprobs=(logprobs(100),) * (tokens // 2))
+    told = replace(bare, logprobs=(logprobs(100),) * (tokens // 2))
     after = Entry("2-2", (tokens,), Output((output(0, tokens // 2, *[""] * (tokens // 2), first_id=0),)))
     for first, is_behind in ((bare, False), (told, True)):
-        reader = Subscription(JOB_ID, Cursor.start(JOB_ID, 1))
+        reader = Subscription(JOB_ID, Cursor.start(JOB_ID, 1), Reader("r", 1))
         reader.join(ENTRIES[:2])
         assert reader.offer(Entry("2-1", (tokens // 2,), Output((first,))))
         assert reader.offer(after)
@@ -195,3 +197,22 @@ def test_closers_are_called_once(subscription: Subscription) -> None:
     subscription.close()
     subscription.close()
     assert calls == [1]
+
+
+def test_an_event_of_a_newer_version_is_passed_without_a_gap(subscription: Subscription) -> None:
+    subscription.join(ENTRIES[:3])
+    assert subscription.offer(Entry("3-0", (1,), Unknown("hibernated")))
+    assert subscription.offer(Entry("4-0", (1,), Requeued("drain")))
+    assert [type(one.event).__name__ for one in subscription.take_ready()][-2:] == [
+        "ChoiceOutput",
+        "Requeued",
+    ]
+    assert subscription.cursor.marker == 4
+
+
+def test_how_a_reader_left_is_known(subscription: Subscription) -> None:
+    other = Subscription(JOB_ID, Cursor.start(JOB_ID, 1), Reader("r", 1))
+    subscription.close("polled")
+    other.fail(ClientGone())
+    other.close("polled")
+    assert (subscription.departure, other.departure) == ("polled", "left")

@@ -9,7 +9,6 @@ from api.streaming.cursor import ChoiceCursor, Cursor
 from api.streaming.updates import Update, advance
 from shared.domain.events import (
     Cancelled,
-    ChoiceOutput,
     Completed,
     Entry,
     Failed,
@@ -19,9 +18,12 @@ from shared.domain.events import (
     Resumed,
     Started,
 )
+from shared.domain.output import ChoiceOutput
+from shared.domain.usage import Usage
 from shared.errors import ErrorInfo
 from tests.unit.api.streams import JOB_ID, Answers, answers, output, read_all, tell
 
+USED = Usage(prompt=7, completion=9)
 START = Cursor.start(JOB_ID, 1)
 
 
@@ -30,28 +32,30 @@ def at(tokens: int, *, marker: int = 2, stage: str = "begun") -> Cursor:
 
 
 def test_tokens_move_the_cursor() -> None:
-    entry = Entry("2-1", (2,), Output((output(0, 0, "a", "b"),)))
-    assert advance(at(0, stage="nothing"), entry) == [Update(output(0, 0, "a", "b"), at(2), 2, begins=True)]
+    entry = Entry("2-1", (2,), Output((output(0, 0, "a", "b"),)), USED)
+    assert advance(at(0, stage="nothing"), entry) == [
+        Update(output(0, 0, "a", "b"), at(2), USED, begins=True)
+    ]
 
 
 def test_tokens_that_are_known_are_cut_off() -> None:
-    entry = Entry("2-1", (3,), Output((output(0, 0, "a", "b", "c"),)))
-    assert advance(at(2), entry) == [Update(output(0, 2, "c"), at(3), 3)]
+    entry = Entry("2-1", (3,), Output((output(0, 0, "a", "b", "c"),)), USED)
+    assert advance(at(2), entry) == [Update(output(0, 2, "c"), at(3), USED)]
     assert advance(at(3), entry) == []
     assert advance(at(9), entry) == []
 
 
 def test_a_finish_without_tokens_is_news_once() -> None:
-    entry = Entry("2-2", (2,), Output((output(0, 2, finish="stop"),)))
+    entry = Entry("2-2", (2,), Output((output(0, 2, finish="stop"),)), USED)
     finished = at(2, stage="finished")
-    assert advance(at(2), entry) == [Update(output(0, 2, finish="stop"), finished, 2)]
+    assert advance(at(2), entry) == [Update(output(0, 2, finish="stop"), finished, USED)]
     assert advance(finished, entry) == []
 
 
 def test_missing_tokens_are_a_gap() -> None:
     assert advance(at(2), Entry("2-9", (4,), Output((output(0, 3, "d"),)))) is None
     assert advance(at(2), Entry("3-0", (3,), Requeued("drain"))) is None
-    assert advance(at(2), Entry("2-9", (3,), Completed(5))) is None
+    assert advance(at(2), Entry("2-9", (3,), Completed())) is None
 
 
 def test_a_missing_change_of_hands_is_a_gap() -> None:
@@ -61,13 +65,13 @@ def test_a_missing_change_of_hands_is_a_gap() -> None:
 
 
 def test_a_missing_finish_is_a_gap() -> None:
-    assert advance(at(2), Entry("2-9", (2,), Completed(5))) is None
+    assert advance(at(2), Entry("2-9", (2,), Completed())) is None
 
 
 def test_a_failure_needs_no_finish() -> None:
     failed = Failed(ErrorInfo("no"))
-    news = advance(at(2), Entry("2-9", (2,), failed))
-    assert news == [Update(failed, at(2)._replace(ending="over"), 2)]
+    news = advance(at(2), Entry("2-9", (2,), failed, USED))
+    assert news == [Update(failed, at(2)._replace(ending="over"), USED)]
 
 
 def test_life_cycle_events_are_news_once() -> None:
