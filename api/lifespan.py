@@ -16,6 +16,7 @@ from api.metrics.registry import Metrics
 from api.settings import ApiSettings
 from api.streaming.lag_probe import LagProbe
 from api.streaming.pubsub_reader import PubSubReader
+from api.streaming.readership import Readership
 from api.streaming.relay import Relay
 from shared.cluster.celery_app import make_celery
 from shared.cluster.cluster_stats import ClusterStatsCache
@@ -62,13 +63,14 @@ async def open_services(settings: ApiSettings, metrics: Metrics) -> AsyncIterato
         stack.callback(sender.close)
         store = JobStore(redis)
         probe = LagProbe(redis, metrics.relayed)
-        relay = Relay(store, PubSubReader(redis, probe), grace_s=settings.reader_grace_s)
+        readership = Readership(store, sender, grace_s=settings.reader_grace_s)
+        relay = Relay(store, PubSubReader(redis, readership.replica, probe), readership)
         dispatcher = Dispatcher(store, sender, relay, max_open_jobs=settings.max_open_jobs)
         wait_estimator = WaitEstimator(store)
         position_feed = PositionFeed(wait_estimator)
-        reaper = Reaper(store, sender, lease_s=settings.lease_s)
+        reaper = Reaper(store, sender, lease_s=settings.lease_s, reader_grace_s=settings.reader_grace_s)
         await stack.enter_async_context(
-            _running(relay.listen, relay.look_after, reaper.run, probe.run, position_feed.run)
+            _running(relay.listen, relay.look_after, readership.run, reaper.run, probe.run, position_feed.run)
         )
         models = Models(store, settings.model)
         cluster_stats = ClusterStatsCache(redis, store, models.all)

@@ -27,7 +27,7 @@ class ApiSettings:
     receipt_s: float = 15.0
     max_readers: int = 1024
     max_open_jobs: int = 100_000
-    reader_grace_s: float = 15.0
+    reader_grace_s: float = 300.0
     retention_s: float = 86_400.0
     lease_s: float = 3.0
     drain_s: float = 5.0

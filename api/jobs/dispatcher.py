@@ -14,7 +14,7 @@ from shared.domain.job import Accepted, NewJob
 from shared.domain.wake_up import WakeUp
 from shared.errors import BatonError
 from shared.runtime.failpoint import failpoint
-from shared.store.job_store import JobStore
+from shared.store.job_store import JobStore, Reader
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +35,13 @@ class Dispatcher:
         self._max_open_jobs = max_open_jobs
         self._ringing: set[asyncio.Task[None]] = set()
 
-    async def accept(self, job: NewJob) -> Accepted:
+    async def accept(self, job: NewJob, *, reader: Reader | None = None) -> Accepted:
         """Write the job and ring for it; or answer the one that its key made before.
 
         Raises StoreUnavailable, after which the job may have been written, KeyReused and TooManyJobs.
         """
         failpoint("creating")
-        accepted = await self._store.create(job, max_open=self._max_open_jobs)
+        accepted = await self._store.create(job, max_open=self._max_open_jobs, reader=reader)
         failpoint("created")
         if accepted.is_replay:
             return accepted
@@ -54,13 +54,11 @@ class Dispatcher:
     async def accept_and_follow(self, job: NewJob) -> tuple[Subscription, JobInfo]:
         """The same for a job without a key, heard of from the first event on. Raises StoreUnavailable."""
         assert job.key is None
-        # First heard of, then written: nothing can be missed and nothing need be read. Until it is written
-        # the subscription holds, so that nobody looks for a stream that is not there yet.
+        # Followed first, then written: nothing can be missed and nothing need be read.
         subscription = self._relay.follow(job.id, Cursor.start(job.id, job.n)._replace(marker=1))
-        subscription.hold()
         try:
-            accepted = await self.accept(job)
-            self._relay.go_on(subscription)
+            with self._relay.creating(subscription):
+                accepted = await self.accept(job, reader=subscription.reader)
         except BaseException:
             subscription.close()
             raise
