@@ -196,7 +196,7 @@ READER_GRACE_S = Variable(
     "BATON_READER_GRACE_S",
     "15",
     _positive,
-    "Seconds that a chat keeps running after its client disconnects, before it is cancelled.",
+    "Seconds that a job without readers stays paused before it is cancelled.",
 )
 RETENTION_S = Variable("BATON_RETENTION_S", "86400", _positive, "Seconds to keep a job after it ends.")
 LEASE_S = Variable(

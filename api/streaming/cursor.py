@@ -1,4 +1,4 @@
-"""Cursor: how far a reader has come in a job's events. The `id:` of every SSE block, opaque to clients."""
+"""Cursor: how far a reader has come in a job's events. The `id` of every event that is sent, opaque to clients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _ENDINGS: dict[str, Ending] = {"o": "open", "u": "usage", "x": "over"}
 _ENDING_LETTERS = {ending: letter for letter, ending in _ENDINGS.items()}
 
 _NUMBER = r"(?:0|[1-9][0-9]{0,9})"
-_FORM = re.compile(rf"1\.([A-Za-z0-9]{{8}})\.({_NUMBER})\.([oux])((?:\.{_NUMBER}[nbf]){{1,64}})")
+_FORM = re.compile(
+    rf"1\.([A-Za-z0-9]{{8}})\.({_NUMBER})\.([oux])((?:\.{_NUMBER}[nbf]){{1,64}})(?:\.s([1-9][0-9]?))?"
+)
 #: No cursor is longer; a longer text is not even looked at.
 _MAX_LENGTH = 1024
 
@@ -28,13 +30,15 @@ class InvalidCursor(BatonError):
 class ChoiceCursor(NamedTuple):
     """How far a reader has come in one choice."""
 
-    tokens: int = 0
+    #: Units read.
+    position: int = 0
+    #: `begun`: output of the job has begun, of this choice or another one; `finished`: so was the finish reason.
     stage: Stage = "nothing"
 
 
 class Cursor(NamedTuple):
-    """A place between two events. It names positions, not stream ids: it holds on every replica, when a
-    job changes hands, however events were coalesced, and when Redis lost the end of its file."""
+    """A point between two events. It consists of positions, not of stream ids, so it is valid on every replica, after
+    a job has changed hands, however events were joined, and when Redis has lost the end of its file."""
 
     #: The first letters of the job's id: a cursor of another job is refused.
     check: str
@@ -43,6 +47,8 @@ class Cursor(NamedTuple):
     choices: tuple[ChoiceCursor, ...]
     #: `usage`: the usage chunk was sent; `over`: so was the end itself.
     ending: Ending = "open"
+    #: Events of the next unit that were sent. Only dialects with one choice write several events for one unit.
+    num_sent: int = 0
 
     @classmethod
     def start(cls, job_id: str, n: int) -> Cursor:
@@ -51,8 +57,9 @@ class Cursor(NamedTuple):
 
     def encode(self) -> str:
         """As it stands in `id:`: letters, digits and points."""
-        choices = ".".join([f"{tokens}{_STAGE_LETTERS[stage]}" for tokens, stage in self.choices])
-        return f"1.{self.check}.{self.marker}.{_ENDING_LETTERS[self.ending]}.{choices}"
+        choices = ".".join([f"{position}{_STAGE_LETTERS[stage]}" for position, stage in self.choices])
+        sent = f".s{self.num_sent}" if self.num_sent else ""
+        return f"1.{self.check}.{self.marker}.{_ENDING_LETTERS[self.ending]}.{choices}{sent}"
 
     @classmethod
     def decode(cls, text: str, job_id: str, n: int | None = None) -> Cursor:
@@ -63,20 +70,28 @@ class Cursor(NamedTuple):
         choices = tuple(ChoiceCursor(int(part[:-1]), _STAGES[part[-1]]) for part in match[4].split(".")[1:])
         if n is not None and len(choices) != n:
             raise InvalidCursor(f"not an event id of {job_id}")
-        if any(choice.stage == "nothing" and choice.tokens for choice in choices):
+        if any(choice.stage == "nothing" and choice.position for choice in choices):
             raise InvalidCursor(f"not an event id of {job_id}")
-        return cls(match[1], int(match[2]), choices, _ENDINGS[match[3]])
+        return cls(match[1], int(match[2]), choices, _ENDINGS[match[3]], int(match[5] or 0))
 
     def with_choice(self, index: int, choice: ChoiceCursor) -> Cursor:
-        """The same place, but for one choice."""
+        """The same point, except for one choice."""
         choices = self.choices
         changed = (choice,) if len(choices) == 1 else (*choices[:index], choice, *choices[index + 1 :])
         return Cursor(self.check, self.marker, changed, self.ending)
 
+    def begun(self) -> Cursor:
+        """The same point, once output has begun."""
+        choices = [
+            ChoiceCursor(position, "begun" if stage == "nothing" else stage)
+            for position, stage in self.choices
+        ]
+        return self._replace(choices=tuple(choices))
+
     @property
     def positions(self) -> tuple[int, ...]:
-        """Tokens read, per choice."""
-        return tuple([choice.tokens for choice in self.choices])
+        """Units read, per choice."""
+        return tuple([choice.position for choice in self.choices])
 
 
 def _check(job_id: str) -> str:

@@ -58,12 +58,10 @@ class Readership:
         store: JobStore,
         sender: SendsWakeUps,
         *,
-        grace_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._sender = sender
-        self._grace_s = grace_s
         self._clock = clock
         #: The name under which the store knows this replica; another one after each start.
         self.replica = secrets.token_hex(8)
@@ -170,7 +168,7 @@ class Readership:
                 self._leaving[job_id] = read.seq
         leaving = dict(self._leaving)
         if leaving:
-            await self._store.leave(self.replica, leaving, grace_s=self._grace_s)
+            await self._store.leave(self.replica, leaving)
             for job_id, seq in leaving.items():
                 if self._leaving.get(job_id) == seq:
                     del self._leaving[job_id]

@@ -68,13 +68,11 @@ class Reaper:
         sender: WakeUpSender,
         *,
         lease_s: float,
-        reader_grace_s: float = 300.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._sender = sender
         self._lease_s = lease_s
-        self._reader_grace_s = reader_grace_s
         self._clock = clock
         self._patience = Patience(clock)
         #: When Redis was last out of reach; None: not since the start.
@@ -145,7 +143,7 @@ class Reaper:
         for replica, beat in beats.items():
             if self._patience.unchanged_s(("replica", replica), beat) > REPLICA_LEASE_S:
                 logger.warning("replica %s sent no heartbeat for %s s", replica, REPLICA_LEASE_S)
-                await self._store.release_replica(replica, grace_s=self._reader_grace_s)
+                await self._store.release_replica(replica)
                 self.acts["replica"] += 1
         self._patience.keep_only("replica", {("replica", replica) for replica in beats})
 

@@ -88,6 +88,7 @@ class NewJob:
             "n": self.request.num_choices,
             "priority": self.priority,
             "on_disconnect": self.on_disconnect,
+            "grace_ms": round(self.reader_grace_s * 1000),
             **{name: round(after * 1000) for name, after in times.items() if after is not None},
             **({} if self.retry_of is None else {"retry_of": self.retry_of}),
         }

@@ -303,14 +303,14 @@ class JobStore(JobReader):
         status, *model = await self._call("join", job_id, *reader, PRIORITY_SPAN)
         return Joined(status, WakeUp(job_id, model[0]) if model else None)
 
-    async def leave(self, replica: str, left: Mapping[str, int], *, grace_s: float) -> None:
+    async def leave(self, replica: str, left: Mapping[str, int]) -> None:
         """A replica no longer reads these jobs, which it joined with these numbers. A job whose last reader left is
         paused, unless it was created to continue or to abort."""
-        await self._call("leave", replica, _ms(grace_s), *_pairs(left))
+        await self._call("leave", replica, *_pairs(left))
 
-    async def release_replica(self, replica: str, *, grace_s: float) -> None:
+    async def release_replica(self, replica: str) -> None:
         """End a dead replica's lease, and its registrations with it."""
-        while await self._call("release_replica", replica, _ms(grace_s), _LEFT_AT_ONCE):
+        while await self._call("release_replica", replica, _LEFT_AT_ONCE):
             pass
 
     # Duties

@@ -2,6 +2,7 @@
 
 local MAX_DEATHS = 3
 local MAX_REQUEST_KEYS = 16
+local DEFAULT_GRACE_MS = 300000
 -- As in shared/store/throughput.py.
 local THROUGHPUT_BUCKET_MS, THROUGHPUT_BUCKETS = 30000, 10
 
@@ -105,7 +106,7 @@ end
 local function read(id)
   local names = {'status', 'claim_token', 'worker_instance', 'fence', 'model', 'score', 'deaths', 'claim_end',
     'retention_ms', 'closed_by', 'started_ms', 'owner', 'revision',
-    'needs', 'readers', 'on_disconnect', 'paused_ms', 'num_pauses', 'resumable'}
+    'needs', 'readers', 'on_disconnect', 'paused_ms', 'num_pauses', 'resumable', 'grace_ms'}
   local values = redis.call('HMGET', job_key(id), unpack(names))
   if not values[1] then return nil end
   local job = {}
@@ -143,9 +144,9 @@ end
 
 -- Stops a job that nobody reads: it waits outside of its queue, without a slot, until a reader comes back. Status stays
 -- `queued`. A job that its backend could not continue runs on; only its deadline begins.
-local function pause(id, job, grace_ms)
+local function pause(id, job)
   local now = now_ms()
-  set_deadline('paused', id, now + grace_ms)
+  set_deadline('paused', id, now + (tonumber(job.grace_ms) or DEFAULT_GRACE_MS))
   if job.status == 'in_progress' then
     local fence, _, end_, used = last(id)
     if not fence or (job.resumable == '0' and has_output(id)) then return end
@@ -161,7 +162,7 @@ local function pause(id, job, grace_ms)
 end
 
 -- Ends one replica's registration as a reader of a job; what follows if it was the last.
-local function leave(id, replica, seq, grace_ms)
+local function leave(id, replica, seq)
   local job = read(id)
   if not job then
     redis.call('HDEL', replica_jobs_key(replica), id)
@@ -185,7 +186,7 @@ local function leave(id, replica, seq, grace_ms)
         '{"type":"cancelled","reason":"reader_gone"}')
     end
   elseif job.paused_ms == '' then
-    pause(id, job, grace_ms)
+    pause(id, job)
   end
 end
 

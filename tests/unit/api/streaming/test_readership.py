@@ -38,7 +38,7 @@ class FakeStore:
             return Joined("resumed", WakeUp(job_id, "m"))
         return Joined("joined")
 
-    async def leave(self, replica: str, left: Mapping[str, int], *, grace_s: float) -> None:  # noqa: ARG002
+    async def leave(self, replica: str, left: Mapping[str, int]) -> None:  # noqa: ARG002
         await self._answer()
         self.left.append(dict(left))
         for job_id, seq in left.items():
@@ -64,7 +64,7 @@ class System:
         self.store = FakeStore()
         self.now = 0.0
         self.wake_ups: list[WakeUp] = []
-        self.readership = Readership(cast(JobStore, self.store), self, grace_s=300, clock=lambda: self.now)
+        self.readership = Readership(cast(JobStore, self.store), self, clock=lambda: self.now)
 
     async def send(self, wake_ups: list[WakeUp]) -> None:
         self.wake_ups += wake_ups
@@ -189,7 +189,7 @@ async def test_a_leave_that_the_store_did_not_take_is_sent_again() -> None:
 
 async def test_leaves_are_sent_at_once_and_heartbeats_in_their_time() -> None:
     system = System()
-    system.readership = Readership(cast(JobStore, system.store), system, grace_s=300)
+    system.readership = Readership(cast(JobStore, system.store), system)
     running = asyncio.create_task(system.readership.run())
     await system.read()
     system.readership.remove("job_1", "left")

@@ -127,9 +127,7 @@ class System:
     def __init__(self) -> None:
         self.store, self.source = FakeStore(), FakeSource()
         self.now = 0.0
-        self.readership = Readership(
-            cast(JobStore, self.store), NoWakeUps(), grace_s=15, clock=lambda: self.now
-        )
+        self.readership = Readership(cast(JobStore, self.store), NoWakeUps(), clock=lambda: self.now)
         self.relay = Relay(cast(JobStore, self.store), self.source, self.readership, clock=lambda: self.now)
 
     def follow(self) -> Subscription:
