@@ -1,25 +1,32 @@
 -- Compare active jobs with the rest of the store. ARGV: for each model whose workers have been the same for long, what
 -- they serve, as JSON {model: {revisions: {revision: 1}, reads: version}}; then ids.
--- A job that is over leaves `active`. One that waits is in its queue, unless it is paused, or fails when no worker can
+-- A job that is over leaves `active`; one whose status only a newer version knows stays. One that waits is in its queue, unless it is paused, or fails when no worker can
 -- continue it. One that runs is named by the living worker instance that has it, or is queued again.
 -- Returns the wake-ups to send: job, model, …; and the jobs that failed.
 write_although_full()
 local lasting = cjson.decode(ARGV[1])
+local OVER = {completed = true, incomplete = true, failed = true, cancelled = true, expired = true}
+
+-- Whether a worker lives, maybe since a moment ago, of which `serves(revision, version that it reads)` holds.
+local function has_worker(model, serves)
+  for _, worker_instance in ipairs(redis.call('SMEMBERS', WORKERS)) do
+    local worker = redis.call('HMGET', worker_key(worker_instance), 'model', 'revision', 'reads')
+    if worker[1] == model and serves(worker[2], tonumber(worker[3] or 1) or 1) then return true end
+  end
+  return false
+end
 
 -- Whether the job uses what no worker of its model understands.
 local function is_too_new(job)
-  local served = lasting[job.model]
-  return served and (tonumber(job.needs) or 0) > served.reads
+  local served, needs = lasting[job.model], tonumber(job.needs) or 0
+  if not served or needs <= served.reads then return false end
+  return not has_worker(job.model, function(_, reads) return reads >= needs end)
 end
 
 local function is_outdated(job)
   local served = lasting[job.model]
   if job.revision == '' or not served or served.revisions[job.revision] then return false end
-  for _, worker_instance in ipairs(redis.call('SMEMBERS', WORKERS)) do
-    local worker = redis.call('HMGET', worker_key(worker_instance), 'model', 'revision')
-    if worker[1] == job.model and worker[2] == job.revision then return false end
-  end
-  return true
+  return not has_worker(job.model, function(revision) return revision == job.revision end)
 end
 
 local function fail(id, job, message, code)
@@ -42,7 +49,7 @@ end
 local wake_ups, failed = {}, {}
 for _, id in ipairs({unpack(ARGV, 2)}) do
   local job = read(id)
-  if not job or is_terminal(job.status) then
+  if not job or OVER[job.status] then
     redis.call('ZREM', ACTIVE, id)
   elseif job.status == 'queued' and job.paused_ms ~= '' then
     redis.call('ZREM', queued_key(job.model), id)

@@ -1,8 +1,9 @@
 -- Give a worker the first job of its model's queue that it may take.
 -- ARGV: model, worker instance, claim token, model revision, first score of normal jobs, of low ones, the version of
--- requests that the worker reads, and, for a worker without a free slot, a low job that it runs and its claim token: it waits again (`preempted`) if a high
--- job takes its place, and keeps its score. Without a high job, or if it may not be preempted: 'empty'.
--- Answers: job + its record + what was asked | 'empty' | 'wait' (a job must run alone first) | 'unknown' (no
+-- requests that the worker reads, and, for a worker without a free slot, a low job that it runs and its claim token: it
+-- waits again (`preempted`) if a high job takes its place, and keeps its score. Without a high job, or if it may not be
+-- preempted: 'empty'.
+-- Returns: job + its record + what was asked | 'empty' | 'wait' (a job must run alone first) | 'unknown' (no
 -- living lease).
 local model, worker_instance, claim_token, revision = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local NORMAL_FROM, LOW_FROM, READS = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -44,7 +45,7 @@ local function park()
   if not job or job.claim_token ~= victim_token or job.worker_instance ~= worker_instance or not end_ then return false end
   if tonumber(job.score) < LOW_FROM or job.resumable == '0' then return false end
   if num_released(end_) - num_released(job.claim_end) < TOKENS_BEFORE_PREEMPTION then return false end
-  if (tonumber(redis.call('HGET', job_key(victim), 'preempted')) or 0) >= MAX_PREEMPTIONS then return false end
+  if (tonumber(redis.call('HGET', job_key(victim), 'num_preemptions')) or 0) >= MAX_PREEMPTIONS then return false end
   redis.call('HINCRBY', job_key(victim), 'num_preemptions', 1)
   return give_back(victim, job, 'preempted', false)
 end
@@ -77,6 +78,8 @@ local function take(id)
     'worker_instance', worker_instance, 'worker', name, 'claim_end', end_,
     'resumable', redis.call('HGET', worker_key(worker_instance), 'continues') or '1')
   redis.call('HDEL', job_key(id), 'passed_ms')
+  -- Of a claim that stored it and lost the job before its end was written.
+  redis.call('DEL', job_result_key(id))
   redis.call('HSETNX', job_key(id), 'started_ms', string.format('%.0f', now))
   redis.call('ZREM', DEADLINES, 'expires:' .. id)
   redis.call('HSET', worker_jobs_key(worker_instance), id, claim_token)
@@ -88,13 +91,13 @@ local function take(id)
   return found(id)
 end
 
--- What to do with one waiting job: 'take' | 'wait' | 'stop' (no later one will do) | 'next'.
+-- What to do with one waiting job: 'take' | 'wait' | 'stop' (no later one will do) | 'next' | 'removed' from the queue.
 local function judge(id)
   local job = redis.call('HMGET', job_key(id), 'status', 'deaths', 'passed_ms', 'revision', 'score', 'created_ms',
     'needs', 'paused_ms')
   if job[1] ~= 'queued' or (job[8] and job[8] ~= '') or not last(id) then
     redis.call('ZREM', queued_key(model), id)
-    return 'next'
+    return 'removed'
   end
   -- Begun by another revision of the model, or using what this worker's version does not know.
   if job[4] and job[4] ~= '' and job[4] ~= revision then return 'next' end
@@ -109,13 +112,15 @@ local function judge(id)
 end
 
 -- Jobs that this worker may not take must not hide those behind them: a few windows are looked at.
-for first = 0, WINDOW * (WINDOWS - 1), WINDOW do
-  local ids = redis.call('ZRANGE', queued_key(model), first, first + WINDOW - 1)
+local num_passed = 0
+for _ = 1, WINDOWS do
+  local ids = redis.call('ZRANGE', queued_key(model), num_passed, num_passed + WINDOW - 1)
   for _, id in ipairs(ids) do
     local verdict = judge(id)
     if verdict == 'take' then return take(id) end
     if verdict == 'wait' then return {'wait'} end
     if verdict == 'stop' then return {'empty'} end
+    if verdict == 'next' then num_passed = num_passed + 1 end
   end
   if #ids < WINDOW then break end
 end

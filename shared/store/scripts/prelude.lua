@@ -114,6 +114,7 @@ local function read(id)
   return job
 end
 
+-- Also of a status that only a newer version knows: nothing is done to such a job here.
 local function is_terminal(status) return status ~= 'queued' and status ~= 'in_progress' end
 
 -- Writes a job's terminal event and record. Nothing is written to it afterwards.
@@ -128,6 +129,8 @@ local function close(id, job, status, reason, closed_by, fence, number, end_, us
   redis.call('ZREM', ACTIVE, id)
   if redis.call('HINCRBY', OPEN, job.owner, -1) <= 0 then redis.call('HDEL', OPEN, job.owner) end
   redis.call('ZREM', DEADLINES, 'expires:' .. id, 'cancel:' .. id, 'paused:' .. id)
+  -- Stored by a claim that did not come to write this end: it holds more than was released.
+  if closed_by == '' then redis.call('DEL', job_result_key(id)) end
   set_deadline('retention', id, now + tonumber(job.retention_ms))
   if job.status == 'in_progress' then count_finished(job.model, now, now - (tonumber(job.started_ms) or now)) end
 end

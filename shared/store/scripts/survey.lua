@@ -1,7 +1,8 @@
 -- What a round of duties begins with, at one moment. ARGV: rank of the first active job that is wanted, how many of
--- them, how many deadlines.
--- Answers workers (worker_instance, lease, number of jobs), all models, active jobs, and deadlines that have passed with
+-- them, how many deadlines, and their kinds.
+-- Returns workers (worker_instance, lease, number of jobs), all models, active jobs, deadlines that have passed with
 -- when that was, the longest first, and replicas with their beats.
+local WINDOWS = 16
 local first = tonumber(ARGV[1])
 local workers = {}
 for i, worker_instance in ipairs(redis.call('SMEMBERS', WORKERS)) do
@@ -12,5 +13,17 @@ local replicas = {}
 for i, replica in ipairs(redis.call('SMEMBERS', REPLICAS)) do
   replicas[i] = {replica, redis.call('HGET', replica_key(replica), 'beat') or ''}
 end
-return {workers, redis.call('SMEMBERS', MODELS), redis.call('ZRANGE', ACTIVE, first, first + ARGV[2] - 1),
-  redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', now_ms(), 'WITHSCORES', 'LIMIT', 0, ARGV[3]), replicas}
+-- Deadlines of kinds that only a newer version knows must not hide those behind them.
+local kinds, due = {}, {}
+for i = 4, #ARGV do kinds[ARGV[i]] = true end
+for window = 0, WINDOWS - 1 do
+  local found = redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', now_ms(), 'WITHSCORES', 'LIMIT', window * ARGV[3], ARGV[3])
+  for i = 1, #found, 2 do
+    if kinds[string.match(found[i], '^[^:]*')] then
+      due[#due + 1] = found[i]
+      due[#due + 1] = found[i + 1]
+    end
+  end
+  if #due > 0 or #found < 2 * ARGV[3] then break end
+end
+return {workers, redis.call('SMEMBERS', MODELS), redis.call('ZRANGE', ACTIVE, first, first + ARGV[2] - 1), due, replicas}

@@ -1,0 +1,24 @@
+-- A replica's heartbeat. ARGV: replica, then each job that it follows with the number of its join.
+-- Returns {'unknown'} (its lease is gone) or {'ok', what is registered and not followed: job, number, …}, {what is
+-- followed, is not over, and is not registered, or is paused: job, …}.
+write_although_full()
+local replica = ARGV[1]
+if redis.call('SISMEMBER', REPLICAS, replica) == 0 then return {'unknown', {}, {}} end
+redis.call('HINCRBY', replica_key(replica), 'beat', 1)
+local followed, missing = {}, {}
+for i = 2, #ARGV, 2 do
+  followed[ARGV[i]] = ARGV[i + 1]
+  local job = redis.call('HMGET', job_key(ARGV[i]), 'status', 'paused_ms')
+  if job[1] and not is_terminal(job[1]) then
+    local registered = redis.call('HGET', replica_jobs_key(replica), ARGV[i])
+    if registered ~= ARGV[i + 1] or (job[2] and job[2] ~= '') then missing[#missing + 1] = ARGV[i] end
+  end
+end
+local strays, registered = {}, redis.call('HGETALL', replica_jobs_key(replica))
+for i = 1, #registered, 2 do
+  if not followed[registered[i]] then
+    strays[#strays + 1] = registered[i]
+    strays[#strays + 1] = registered[i + 1]
+  end
+end
+return {'ok', strays, missing}
