@@ -26,19 +26,21 @@ DeadlineKind = Literal["expires", "cancel", "paused", "retention"]
 #: The API through which a job was asked for; it chooses the dialect in which the job is shown.
 Endpoint = Literal["/v1/chat/completions"]
 
+#: What a job's id begins with; dialects give their objects ids with prefixes of their own.
+JOB_PREFIX = "job_"
 _ID_ALPHABET = string.ascii_letters + string.digits
 _ID_LENGTH = 24
 
 
 def new_job_id() -> str:
     """`job_` and 24 random letters and digits (143 bits)."""
-    return "job_" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
+    return JOB_PREFIX + "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
 
 
 def is_job_id(text: str) -> bool:
     """Whether `text` has the form of an id. No Redis key is made of anything else."""
     return (
-        text.startswith("job_") and len(text) == 4 + _ID_LENGTH and all(c in _ID_ALPHABET for c in text[4:])
+        text.startswith(JOB_PREFIX) and len(text) == 4 + _ID_LENGTH and all(c in _ID_ALPHABET for c in text[4:])
     )
 
 

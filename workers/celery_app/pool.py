@@ -8,15 +8,20 @@ https://docs.celeryq.dev/en/stable/internals/reference/celery.concurrency.base.h
 from __future__ import annotations
 
 import itertools
+import logging
 import signal
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar, Protocol
 
 from celery.concurrency.base import BasePool
 
+from shared.domain.job import JOB_PREFIX
 from workers.celery_app.hub_queue import HubQueue
 from workers.celery_app.pending_task import Delivery, PendingTask
+
+logger = logging.getLogger(__name__)
 
 
 class WorkerHandle(Protocol):
@@ -84,16 +89,25 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery is untyped
         accept_callback: Callable[[int, float], None],
         callback: Callable[[tuple[int, Any, float]], None],
         **_: Any,
-    ) -> PendingTask:
-        """A message. Celery keeps a weak reference to what is returned and calls its `terminate`."""
+    ) -> PendingTask | None:
+        """A message. Celery keeps a weak reference to what is returned and calls its `terminate`.
+
+        One that names no job, such as anybody may send with the broker's password, is acknowledged and dropped.
+        """
         _, task_id, request, *_rest = args
+        job_id = _job_id(request)
+        if job_id is None:
+            logger.warning("dropped a Celery message of the wake-up task that names no job")
+            self._inbox.post(accept_callback, 0, time.monotonic())
+            self._inbox.post(callback, (0, "dropped: the message names no job", 0.0))
+            return None
         wake_up = self._by_task.get(task_id)
         if wake_up is not None:
             wake_up.deliver(Delivery(accept_callback, callback))
             return wake_up
         wake_up = self._by_task[task_id] = PendingTask(
             pid=next(self._pids),
-            job_id=request["args"][0],
+            job_id=job_id,
             post=self._inbox.post,
             forget=partial(self._forget, task_id),
             on_terminate=self.worker.terminate,
@@ -126,3 +140,12 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery is untyped
 
     def _get_info(self) -> dict[str, Any]:
         return {**super()._get_info(), **self.worker.info(), "wake_ups": len(self._by_task)}
+
+
+def _job_id(request: Any) -> str | None:
+    """The job that a message names; None where it is not a message of ours."""
+    match request:
+        case {"args": [str(job_id), *_]} if job_id.startswith(JOB_PREFIX):
+            return job_id
+        case _:
+            return None

@@ -69,10 +69,15 @@ class Message:
         self.told: list[Any] = []
 
     def apply(self, pool: TaskPool) -> PendingTask:
+        wake_up = self.send(pool)
+        assert isinstance(wake_up, PendingTask)
+        return wake_up
+
+    def send(self, pool: TaskPool) -> Any:
         def never_run(*_args: Any) -> None:
             raise AssertionError("the task's body ran")
 
-        wake_up = pool.apply_async(
+        return pool.apply_async(
             never_run,
             args=(keys.WAKE_UP_TASK, self.task_id, self.body, b"", None, None),
             accept_callback=lambda pid, at: self.told.append(("accepted", pid, at)),
@@ -83,8 +88,6 @@ class Message:
             soft_timeout=None,
             correlation_id=self.task_id,
         )
-        assert isinstance(wake_up, PendingTask)
-        return wake_up
 
 
 @pytest.fixture
@@ -121,7 +124,7 @@ def test_a_signal_wakes_the_loop(pool: TaskPool, hub: FakeHub) -> None:
         signal.signal(signal.SIGUSR1, previous)
 
 
-def test_a_message_becomes_a_bell_and_its_task_takes_as_long_as_the_job(
+def test_a_message_becomes_a_wake_up_and_its_task_takes_as_long_as_the_job(
     pool: TaskPool, worker: FakeWorker, hub: FakeHub
 ) -> None:
     message = Message("t1", "job_a")
@@ -138,10 +141,33 @@ def test_a_message_becomes_a_bell_and_its_task_takes_as_long_as_the_job(
     assert 0 <= runtime < 60 and started > 0
 
 
-def test_a_bell_of_a_later_version_may_tell_more(pool: TaskPool) -> None:
+def test_a_wake_up_of_a_later_version_may_tell_more(pool: TaskPool) -> None:
     message = Message("t1", "job_a")
     message.body = {"args": ["job_a", "more"], "kwargs": {"mood": "good"}, "origin": "later"}
     assert message.apply(pool).job_id == "job_a"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"args": []},
+        {"args": [7]},
+        {"args": ["x"]},
+        {"args": "job_a"},
+        {"kwargs": {"job_id": "job_a"}},
+        {},
+        None,
+    ],
+)
+def test_a_message_that_names_no_job_is_acknowledged_and_dropped(
+    pool: TaskPool, worker: FakeWorker, hub: FakeHub, body: Any
+) -> None:
+    message = Message("t1", "job_a")
+    message.body = body
+    assert message.send(pool) is None
+    hub.turn()
+    assert worker.held == []
+    assert [told[0] for told in message.told] == ["accepted", 0]
 
 
 def test_a_failed_job_fails_its_task(pool: TaskPool, hub: FakeHub) -> None:
@@ -154,7 +180,9 @@ def test_a_failed_job_fails_its_task(pool: TaskPool, hub: FakeHub) -> None:
     assert (status, repr(info.exception)) == (1, "JobFailed('job_a some_code')")
 
 
-def test_a_second_delivery_belongs_to_the_same_bell(pool: TaskPool, worker: FakeWorker, hub: FakeHub) -> None:
+def test_a_second_delivery_belongs_to_the_same_wake_up(
+    pool: TaskPool, worker: FakeWorker, hub: FakeHub
+) -> None:
     first, second = Message("t1", "job_a"), Message("t1", "job_a")
     wake_up = first.apply(pool)
     wake_up.accept()
@@ -195,7 +223,7 @@ def test_a_callback_that_fails_spares_the_next(
     assert "a callback of Celery's failed" in caplog.text
 
 
-def test_terminate_job_finds_the_bell_by_its_pid(pool: TaskPool, worker: FakeWorker) -> None:
+def test_terminate_job_finds_the_wake_up_by_its_pid(pool: TaskPool, worker: FakeWorker) -> None:
     wake_ups = [Message(f"t{i}", "job_a").apply(pool) for i in range(3)]
     pool.terminate_job(wake_ups[1].pid, signal.SIGTERM)
     wake_ups[1].terminate(signal.SIGTERM)  # Celery calls both

@@ -7,7 +7,7 @@ from shared.store import keys
 from workers.celery_app.tasks import WakeUpRequest, register_wake_up_task
 
 
-def test_the_bell_is_a_task_that_never_runs() -> None:
+def test_the_wake_up_is_a_task_that_never_runs() -> None:
     app = make_celery("redis://localhost:1")
     register_wake_up_task(app)
     task = app.tasks[keys.WAKE_UP_TASK]
