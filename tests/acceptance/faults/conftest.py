@@ -1,4 +1,4 @@
-"""One Redis and one nursery for all tests of faults; each test has processes of its own."""
+"""One Redis and one fork_server for all tests of faults; each test has processes of its own."""
 
 from __future__ import annotations
 

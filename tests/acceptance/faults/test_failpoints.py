@@ -179,7 +179,7 @@ async def test_the_only_reaper(
     assert {final.attempts for final in finals.values()} == {2}
 
 
-async def test_the_only_reaper_rings_for_a_lost_bell(cluster: Cluster, clients: Clients) -> None:
+async def test_the_only_reaper_sends_a_lost_wake_up(cluster: Cluster, clients: Clients) -> None:
     (worker,) = await cluster.begin("worker", "worker-0")
     await cluster.remove(worker)
     armed = cluster.add("api", "api-1")
@@ -190,7 +190,7 @@ async def test_the_only_reaper_rings_for_a_lost_bell(cluster: Cluster, clients: 
     async def is_sent() -> bool:
         return bool(await cluster.client.delete(keys.broker_list(cluster.model)))
 
-    await eventually(is_sent, 10, "a wake_up to lose")
+    await eventually(is_sent, 10, "a wake-up to lose")
     await dies(armed)
     await armed.start()
     await cluster.begin("worker", "worker-1")

@@ -183,7 +183,7 @@ async def test_connections_that_are_reset_again_and_again(cluster: Cluster) -> N
     await under_load(cluster, disturb)
 
 
-async def test_bells_too_many_and_bells_lost(cluster: Cluster) -> None:
+async def test_wake_ups_too_many_and_wake_ups_lost(cluster: Cluster) -> None:
     """F22, F23"""
     await begin(cluster, workers=0)
     await cluster.begin("worker", "worker-0", MAX_SLOTS="2")
@@ -192,10 +192,10 @@ async def test_bells_too_many_and_bells_lost(cluster: Cluster) -> None:
     )
     queue = keys.broker_list(cluster.model)
 
-    async def has_bells() -> bool:
+    async def has_wake_ups() -> bool:
         return bool(await cluster.client.llen(queue) > 2)
 
-    await eventually(has_bells, 10, "wake_ups that wait")
+    await eventually(has_bells, 10, "waiting wake-ups")
     wake_up = await cluster.client.lindex(queue, 0)
     await cluster.client.lpush(queue, *[str(wake_up)] * 10)
     await cluster.client.delete(queue)

@@ -96,8 +96,8 @@ class Site:
 async def site(tiny_model: Path, earlier: Path) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
         cluster = await stack.enter_async_context(tiny_cluster(tiny_model, READER_GRACE_S="15", PING_S="1"))
-        nursery = await stack.enter_async_context(ForkServer(*MODULES.values(), tree=earlier))
-        yield Site(cluster, nursery)
+        fork_server = await stack.enter_async_context(ForkServer(*MODULES.values(), tree=earlier))
+        yield Site(cluster, fork_server)
 
 
 async def kill_at_work(site: Site, part: Part) -> None:

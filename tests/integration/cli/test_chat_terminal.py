@@ -73,7 +73,7 @@ async def test_ctrl_c_stops_the_answer_and_a_second_one_leaves(
     await worker.write("One")
     await terminal.expect("One")
     terminal.type(CTRL_C)
-    await terminal.expect("Ctrl-C again leaves")
+    await terminal.expect("press Ctrl-C again to exit")
     await terminal.expect(PROMPT)
     found = await store.get(job.id)
     assert found is not None and (found.status, found.reason) == ("cancelled", "client")
@@ -85,7 +85,7 @@ async def test_ctrl_c_stops_the_answer_and_a_second_one_leaves(
     await terminal.expect("Two")
     await terminal.expect(PROMPT)
     terminal.type(CTRL_C)
-    await terminal.expect("Ctrl-C again leaves")
+    await terminal.expect("press Ctrl-C again to exit")
     await terminal.expect(PROMPT)
     terminal.type(CTRL_C)
     assert await terminal.exit_status() == ExitCode.INTERRUPTED

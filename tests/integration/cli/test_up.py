@@ -118,7 +118,7 @@ def test_a_part_that_is_killed_comes_back(up: Up) -> None:
         wait_until(lambda: _is_another(up, part, before[part]), f"another {part}")  # noqa: B023
         after = pids(up.states())
         assert {name for name in before if after[name] != before[name]} == {part}
-        assert f"{part:<10} restarting killed by SIGKILL, starts again in 0.1 s" in up.output.read_text()
+        assert f"{part:<10} restarting killed by SIGKILL, restarting in 0.1 s" in up.output.read_text()
         before = after
 
 
@@ -134,10 +134,10 @@ def test_a_drained_worker_stays_away_until_it_is_wanted(up: Up) -> None:
     psutil.Process(before["api-1"]).kill()
     wait_until(lambda: _is_another(up, "api-1", before["api-1"]), "another api-1")
     assert up.states()["worker-1"].state == "drained"
-    assert baton(up, "workers", "start", "worker-1").stdout == "worker-1 starts\n"
+    assert baton(up, "workers", "start", "worker-1").stdout == "worker-1 starting\n"
     wait_until(lambda: _is_another(up, "worker-1", before["worker-1"]), "another worker-1")
     refused = baton(up, "workers", "start", "worker-1")
-    assert (refused.returncode, refused.stderr) == (2, "baton: worker-1 is not drained but ready\n")
+    assert (refused.returncode, refused.stderr) == (2, "baton: worker-1 is ready; only a drained worker can be started\n")
     assert baton(up, "workers", "start", "worker-9").returncode == ExitCode.NOT_FOUND
 
 
@@ -145,7 +145,7 @@ def test_a_worker_that_is_leaving_starts_again_when_it_has_left(up: Up) -> None:
     up.start()
     before = pids(up.wait_ready())["worker-1"]
     psutil.Process(before).send_signal(signal.SIGUSR2)
-    assert baton(up, "workers", "start", "worker-1").stdout == "worker-1 starts\n"
+    assert baton(up, "workers", "start", "worker-1").stdout == "worker-1 starting\n"
     wait_until(lambda: _is_another(up, "worker-1", before), "another worker-1")
 
 
@@ -193,21 +193,21 @@ def test_a_second_one_on_the_same_home_is_refused(up: Up) -> None:
         timeout=WAIT_S,
     )
     assert second.returncode == ExitCode.CONFIG
-    assert f"another `baton up` (process {up.process.pid}) runs on {up.home}" in second.stderr
+    assert f"another `baton up` (process {up.process.pid}) is using {up.home}" in second.stderr
 
 
 def test_a_configuration_error_stops_everything_with_its_reason(up: Up) -> None:
     up.start("/bin/sh", "-c", "echo BATON_X is wrong >&2; exit 78")
     assert up.process.wait(WAIT_S) == ExitCode.CONFIG
-    assert "worker-1 does not start: ended with exit code 78\nBATON_X is wrong\n" in up.output.read_text()
+    assert "worker-1 failed to start: exited with code 78\nBATON_X is wrong\n" in up.output.read_text()
     assert up.left_over() == []
 
 
 def test_a_part_that_keeps_dying_at_the_start_is_given_up(up: Up) -> None:
     up.start("/bin/sh", "-c", "echo no luck; exit 3")
     assert up.process.wait(WAIT_S) == ExitCode.FAILED
-    assert up.output.read_text().count("worker-1   restarting ended with exit code 3") == 2
-    assert "worker-1 does not start: ended with exit code 3\nno luck\n" in up.output.read_text()
+    assert up.output.read_text().count("worker-1   restarting exited with code 3") == 2
+    assert "worker-1 failed to start: exited with code 3\nno luck\n" in up.output.read_text()
 
 
 def baton(up: Up, *arguments: str) -> subprocess.CompletedProcess[str]:

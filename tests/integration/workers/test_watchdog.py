@@ -56,13 +56,13 @@ def idle(store: JobStore, sender: WakeUpSender) -> Iterator[Idle]:
         yield Idle(store, sender, resolver)
 
 
-async def test_a_worker_that_holds_a_bell_and_claims_nothing_ends(jobs: Jobs, idle: Idle) -> None:
+async def test_a_worker_that_holds_a_wake_up_and_claims_nothing_ends(jobs: Jobs, idle: Idle) -> None:
     idle.hold(await jobs.create())
     await idle.look(MAX_IDLE_LOOKS - 1)
     assert await idle.is_ended_by_the_next_look()
 
 
-async def test_a_worker_that_takes_no_bell_ends(jobs: Jobs, sender: WakeUpSender, idle: Idle) -> None:
+async def test_a_worker_that_takes_no_wake_up_ends(jobs: Jobs, sender: WakeUpSender, idle: Idle) -> None:
     await sender.send([WakeUp(await jobs.create(), MODEL)])
     await idle.look(MAX_IDLE_LOOKS - 1)
     assert await idle.is_ended_by_the_next_look()

@@ -54,6 +54,13 @@ def is_below(words: tuple[str, ...], path: tuple[str, ...]) -> bool:
     return words[: len(path)] == path
 
 
+@pytest.mark.parametrize("group", [(), ("workers",)], ids=["baton", "baton workers"])
+def test_no_summary_is_cut_off_at_80_columns(group: tuple[str, ...]) -> None:
+    shown = CliRunner(env={"COLUMNS": "80"}).invoke(make_app(), [*group, "--help"])
+    listed = shown.output.partition("Commands:\n")[2].partition("\n\n")[0]
+    assert listed.count("\n") >= 1 and "..." not in listed
+
+
 def test_the_tree_is_the_whole_of_it() -> None:
     assert {" ".join(path) for path in TREE} >= set(COMMANDS)
 
@@ -86,13 +93,13 @@ def test_completion(asked: dict[str, str], proposed: str) -> None:
         (["up", "--host", "0.0.0.0"], ExitCode.CONFIG, "BATON_API_KEYS"),
         (["up", "--nonsense"], ExitCode.USAGE, "No such option"),
         (["jobs", "--url", "http://127.0.0.1:1"], ExitCode.UNREACHABLE, "is `baton up` running?"),
-        (["watch", "../../etc", "--url", "http://127.0.0.1:1"], ExitCode.USAGE, "not the id of a job"),
+        (["watch", "../../etc", "--url", "http://127.0.0.1:1"], ExitCode.USAGE, "not a job id"),
         (["workers", "--url", "http://127.0.0.1:1"], ExitCode.UNREACHABLE, "is `baton up` running?"),
-        (["workers", "--redis-url", "redis://127.0.0.1:1"], ExitCode.UNREACHABLE, "Redis does not answer"),
+        (["workers", "--redis-url", "redis://127.0.0.1:1"], ExitCode.UNREACHABLE, "no answer from Redis"),
         (["workers", "--redis-url", "127.0.0.1:1"], ExitCode.USAGE, "--redis-url"),
-        (["jobs", "--url", "nonsense"], ExitCode.USAGE, "--url nonsense is no address"),
+        (["jobs", "--url", "nonsense"], ExitCode.USAGE, "--url nonsense is not a URL"),
         (["submit", "x", "--set", "y", "--url", "http://127.0.0.1:1"], ExitCode.USAGE, "NAME=VALUE"),
-        (["submit", "a\udcffb", "--url", "http://127.0.0.1:1"], ExitCode.USAGE, "no text in UTF-8"),
+        (["submit", "a\udcffb", "--url", "http://127.0.0.1:1"], ExitCode.USAGE, "not UTF-8 text"),
         (["jobs", "--api-key", "é", "--url", "http://127.0.0.1:1"], ExitCode.USAGE, "the API key"),
         (["submit", "a", "-m", "m", "--temperature", "nan"], ExitCode.USAGE, "cannot be sent"),
         (["submit", "a", "-m", "m", "-s", "\udcff"], ExitCode.USAGE, "cannot be sent"),

@@ -180,7 +180,7 @@ class Cluster:
         #: Past all proxies.
         self.client = client
         self.store = JobStore(client)
-        self.nursery = await self._stack.enter_async_context(ForkServer(_API, self._worker[0]))
+        self.fork_server = await self._stack.enter_async_context(ForkServer(_API, self._worker[0]))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -256,10 +256,10 @@ class Cluster:
 
     async def start_process(self, part: Part, environ: Mapping[str, str]) -> Life:
         module, arguments = (_API, ()) if part.role == "api" else self._worker
-        nursery = self.nursery
+        fork_server = self.fork_server
         if part.origin is not None:
-            nursery, module = part.origin
-        return await nursery.start(module, environ, self.home / f"{part.name}.log", arguments)
+            fork_server, module = part.origin
+        return await fork_server.start(module, environ, self.home / f"{part.name}.log", arguments)
 
     async def announce_death(self, pid: int) -> None:
         """What `baton up` does for a worker that it saw die."""

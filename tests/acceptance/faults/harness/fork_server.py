@@ -65,7 +65,7 @@ class Life:
 class ForkServer:
     """To be used in an `async with`; on its end all its processes are killed.
 
-    With `tree` all code is that of another checkout, also the nursery's own.
+    With `tree` all code is that of another checkout, also the fork_server's own.
     """
 
     def __init__(self, *modules: str, tree: Path | None = None) -> None:

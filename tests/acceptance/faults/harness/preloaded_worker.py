@@ -1,4 +1,4 @@
-"""`workers.main` for the nursery, which has imported torch when it forks: so nothing can be pinned."""
+"""`workers.main` for the fork_server, which has imported torch when it forks: so nothing can be pinned."""
 
 from __future__ import annotations
 

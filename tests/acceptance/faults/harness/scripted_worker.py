@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-# What a worker imports only when it starts: so it is there when the nursery forks.
+# What a worker imports only when it starts: so it is there when the fork_server forks.
 import redis.asyncio.connection  # noqa: F401
 
 from shared.domain.events import ChoiceOutput

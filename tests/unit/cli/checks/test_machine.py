@@ -53,9 +53,9 @@ def test_the_ports_of_a_running_baton_up_are_well_used(settings: UpSettings, tmp
 
 def test_a_device_that_is_not_there_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     (finding,) = check_devices(("cuda:0", "cuda:3", "cpu"), [Gpu(0, GIB)], {})
-    assert (finding.level, finding.detail) == ("fail", "not there: cuda:3")
+    assert (finding.level, finding.detail) == ("fail", "not found: cuda:3")
     (finding,) = check_devices(("cuda:0+cuda:1",), [Gpu(0, GIB)], {})
-    assert (finding.level, finding.detail) == ("fail", "not there: cuda:1")
+    assert (finding.level, finding.detail) == ("fail", "not found: cuda:1")
     for is_cpu_build, asked, level in (
         (False, "cuda:0", "ok"),
         (True, "cuda:0", "fail"),

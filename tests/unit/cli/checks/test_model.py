@@ -57,11 +57,11 @@ def without_template(model: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "level", "words"),
     [
-        (without("config.json"), "fail", "names no model_type"),
-        (lambda model: (model / "config.json").write_text("[]"), "fail", "names no model_type"),
+        (without("config.json"), "fail", "is missing or has no model_type"),
+        (lambda model: (model / "config.json").write_text("[]"), "fail", "is missing or has no model_type"),
         (without("*.safetensors"), "fail", "no *.safetensors"),
-        (cut_off, "fail", "cut off: model.safetensors"),
-        (with_index, "fail", "weights missing: model-00002-of-00002.safetensors"),
+        (cut_off, "fail", "weight files are truncated: model.safetensors"),
+        (with_index, "fail", "weight files are missing: model-00002-of-00002.safetensors"),
         (without("tokenizer.json", "tokenizer.model", "vocab.json"), "fail", "no tokenizer"),
         (without_template, "warn", "no chat template"),
     ],

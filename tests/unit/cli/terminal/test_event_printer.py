@@ -36,7 +36,7 @@ def test_what_happens_to_a_job_leaves_its_text_as_it_is(capsys: pytest.CaptureFi
     assert shown.out == "a bc\n"
     assert shown.err.splitlines() == [
         "[queued]",
-        "[queued at place 3 for about 12 s]",
+        "[queued at position 3 for about 12 s]",
         "[requeued (worker died)]",
         "[resumed by w2]",
         "[completed - 2 tokens]",

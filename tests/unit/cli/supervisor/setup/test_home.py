@@ -27,7 +27,7 @@ def test_a_file_in_its_place_is_refused(tmp_path: Path) -> None:
         Home(tmp_path / "home").make()
 
 
-def test_one_holder_at_a_time(home: Home) -> None:
+def test_one_process_at_a_time(home: Home) -> None:
     assert not home.is_locked
     with home.locked():
         assert home.is_locked

@@ -38,7 +38,7 @@ def test_a_directory_without_config(tmp_path: Path) -> None:
 
 
 def test_a_file(model: Path) -> None:
-    with pytest.raises(StartRefused, match="is a file"):
+    with pytest.raises(StartRefused, match="is not a model directory, a GGUF file or a hub id"):
         model_path(str(model / "a.safetensors"))
 
 
