@@ -1,1 +1,1 @@
-"""The `baton` command: it starts and watches the processes of one machine, and is a client of the API."""
+"""The `baton` command: runs Baton's processes on one machine, and is a client of the API."""

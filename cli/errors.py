@@ -1,4 +1,4 @@
-"""Errors that end a command."""
+"""The errors that end a command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from shared.errors import BatonError
 
 
 class CommandError(BatonError):
-    """Raised when a command cannot go on; its message is shown and its code is the exit code."""
+    """Raised when a command cannot continue. `baton` prints the message and exits with the code."""
 
     def __init__(self, message: str, code: ExitCode) -> None:
         super().__init__(message)
@@ -15,7 +15,7 @@ class CommandError(BatonError):
 
 
 class StartRefused(CommandError):
-    """Raised when settings or the machine do not allow `baton up` to start."""
+    """Raised when `baton up` cannot start because of a setting or the machine."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, ExitCode.CONFIG)

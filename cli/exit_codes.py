@@ -8,36 +8,36 @@ from shared.runtime.exit_codes import EX_CONFIG
 
 
 class ExitCode(IntEnum):
-    """What a script may rely on."""
+    """Scripts may rely on these values."""
 
-    #: Done; with --wait or watch: the job ended as it should.
+    #: Success. With --wait or `watch`: the job completed.
     OK = 0
-    #: The job failed, expired or was cancelled; of `up`: a part could not be started.
+    #: The job failed, expired or was cancelled. `up`: a process could not be started.
     FAILED = 1
     #: The command line or the request was wrong.
     USAGE = 2
     #: No server answers at any of the URLs.
     UNREACHABLE = 3
-    #: There is no such job (any more).
+    #: The job or worker does not exist, or no longer exists.
     NOT_FOUND = 4
-    #: The API key was refused.
+    #: The API key was rejected.
     UNAUTHORIZED = 5
     #: A setting is wrong, or the machine lacks something that Baton needs.
     CONFIG = EX_CONFIG
-    #: Ended by Ctrl-C.
+    #: Interrupted by Ctrl-C.
     INTERRUPTED = 130
 
 
-#: As each command's help tells them.
+#: The last paragraph of each command's help.
 EXIT_CODES = "Exit codes: " + ", ".join(
     f"{code.value} {meaning}"
     for code, meaning in {
-        ExitCode.OK: "done",
-        ExitCode.FAILED: "the job failed, expired or was cancelled, or a check or a start failed",
+        ExitCode.OK: "success",
+        ExitCode.FAILED: "job failed, expired or cancelled, or a check or start failed",
         ExitCode.USAGE: "wrong usage or request",
         ExitCode.UNREACHABLE: "no server answers",
         ExitCode.NOT_FOUND: "not found",
-        ExitCode.UNAUTHORIZED: "API key refused",
+        ExitCode.UNAUTHORIZED: "API key rejected",
         ExitCode.CONFIG: "wrong settings",
         ExitCode.INTERRUPTED: "Ctrl-C",
     }.items()

@@ -1,6 +1,6 @@
 """Starts Flower (https://flower.readthedocs.io) on Baton's broker: `python -m cli.flower_entry`.
 
-Everything comes from BATON_* variables; the password travels in the environment, never on a command line.
+It is configured by BATON_* variables. The password is passed in the environment, never on a command line.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from shared.runtime.logs import configure_logging, log_uncaught
 
 
 def flower_environment(env: settings.Environment) -> dict[str, str]:
-    """Flower's own variables. Raises SettingsError without a password: Flower would be open to everybody."""
+    """Flower's own variables. Raises SettingsError if there is no password: Flower would be open to anyone."""
     auth = env.read(settings.FLOWER_BASIC_AUTH)
     if not all(auth.partition(":")):
-        raise SettingsError("BATON_FLOWER_AUTH must be user:password")
+        raise SettingsError("BATON_FLOWER_AUTH must be set to user:password")
     return {
         "FLOWER_BASIC_AUTH": auth,
         "FLOWER_ADDRESS": env.read(settings.HOST),
         "FLOWER_PORT": str(env.read(settings.FLOWER_PORT)),
         "FLOWER_PERSISTENT": "false",
-        # Of each it keeps 5 KiB and more.
+        # Flower keeps at least 5 KiB a task.
         "FLOWER_MAX_TASKS": "2000",
-        # A worker that was killed comes back under another worker_instance's name: forget the old one.
+        # A restarted worker registers under a new name, so forget the old one.
         "FLOWER_PURGE_OFFLINE_WORKERS": "60",
     }
 
 
 def broker_url(env: settings.Environment) -> str:
-    """Raises SettingsError when no Redis is named."""
+    """Raises SettingsError when neither variable is set."""
     url = env.read(settings.BROKER_URL) or env.read(settings.REDIS_URL)
     if not url:
-        raise SettingsError("BATON_REDIS_URL must name the Redis of the jobs")
+        raise SettingsError("BATON_REDIS_URL is not set; set it to the Redis URL that the API uses")
     return url
 
 
 def _log(env: settings.Environment) -> None:
-    """Flower and its web server take to the handler that is there already."""
+    """Flower and its web server use the log handler that is installed here."""
     name = f"{socket.gethostname()}:{env.read(settings.FLOWER_PORT)}"
     configure_logging("flower", name, level=env.read(settings.LOG_LEVEL), form=env.read(settings.LOG_FORMAT))
     log_uncaught()

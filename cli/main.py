@@ -1,4 +1,4 @@
-"""The `baton` command: puts its subcommands together and turns errors into exit codes."""
+"""The `baton` command: registers its subcommands and turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cli.exit_codes import EXIT_CODES, ExitCode
 from cli.options import unfold
 from shared.errors import BatonError, SettingsError
 
-#: Every command, with the examples that its help shows.
+#: Every command, with the examples for its help.
 _COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (up, ("baton up", "baton up --model ./Qwen3-0.6B --devices cuda:0,cuda:1 --port 9000")),
     (ps, ("baton ps", "baton ps --json")),
@@ -51,7 +51,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
         ),
     ),
 )  # fmt: skip
-_OF_WORKERS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
+_WORKER_COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (drain, ("baton workers drain worker-1 --wait",)),
     (start, ("baton workers start worker-1",)),
 )
@@ -61,7 +61,7 @@ def make_app() -> typer.Typer:
     """All subcommands."""
     app = typer.Typer(
         name="baton",
-        help="Baton: queue-based LLM inference that loses no token.",
+        help="Baton: durable LLM inference. Jobs and streams survive the death of any process.",
         epilog=_epilog("baton up", "baton chat", "baton --install-completion"),
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -98,18 +98,18 @@ def _workers() -> typer.Typer:
     group.callback(invoke_without_command=True, epilog=_epilog("baton workers", "baton workers --json"))(
         unfold(workers)
     )
-    for command, examples in _OF_WORKERS:
+    for command, examples in _WORKER_COMMANDS:
         group.command(epilog=_epilog(*examples))(unfold(command))
     return group
 
 
 def _epilog(*examples: str) -> str:
-    """Each line of the first paragraph stands as it is (`\\b`)."""
+    """Examples, then the exit codes. `\\b` keeps Click from rewrapping the first paragraph."""
     return "\b\nExamples:\n" + "".join(f"  {example}\n" for example in examples) + f"\n{EXIT_CODES}"
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(requested: bool) -> None:
+    if requested:
         sys.stdout.write(f"baton {metadata.version('baton')}\n")
         raise typer.Exit
 
@@ -119,7 +119,7 @@ def _root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Its own options are answered by their callbacks."""
+    """Options of `baton` itself; their callbacks do the work."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Options that several commands share: a set is a dataclass, and a command that takes it has its fields."""
+"""Lets commands share options: a parameter that is a dataclass becomes one option per field."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 def unfold(command: Callable[..., None]) -> Callable[..., None]:
-    """The command as Typer can read it.
+    """Return the command in a form that Typer understands.
 
-    Each parameter that is a dataclass is replaced by that one's fields, whose types are `Annotated` with a
-    `typer.Option`, and is put together again for the call.
+    Each parameter whose type is a dataclass is replaced by the dataclass's fields, which are `Annotated` with a
+    `typer.Option`. Calling the result builds the dataclass again.
     """
     parameters = inspect.signature(command, eval_str=True).parameters
     sets = {name: _fields(p.annotation) for name, p in parameters.items() if is_dataclass(p.annotation)}
@@ -24,7 +24,7 @@ def unfold(command: Callable[..., None]) -> Callable[..., None]:
         command(**given)
 
     unfolded = [each for name, p in parameters.items() for each in sets.get(name, [p])]
-    # By name alone: a set whose fields have defaults may stand before a parameter that has none.
+    # Keyword-only, so that fields with defaults may come before a parameter without one.
     by_name = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in unfolded]
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__annotations__ = {p.name: p.annotation for p in by_name}

@@ -1,6 +1,6 @@
-"""Exit status 0 when this host's worker holds its lease, else 1: the health check of the worker image.
+"""The health check of the worker image: exits with 0 if this host's worker holds a lease, otherwise with 1.
 
-`python -m cli.worker_health` needs no more than the worker's own packages.
+`python -m cli.worker_health` needs only the packages that a worker needs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
         healthy = asyncio.run(is_healthy(redis_url, socket.gethostname()))
     except BatonError as error:
         sys.exit(str(error))
-    sys.exit(0 if healthy else "no lease")
+    sys.exit(0 if healthy else "no worker on this host holds a lease")
 
 
 if __name__ == "__main__":

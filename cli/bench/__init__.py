@@ -1,1 +1,1 @@
-"""`baton bench`: a load generator for any server that speaks OpenAI's chat completions."""
+"""`baton bench`: a load generator for any server with an OpenAI-compatible chat completions API."""

@@ -1,4 +1,4 @@
-"""The command `baton bench`."""
+"""The `baton bench` command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from cli.bench.contest import Contest, Plan
-from cli.bench.options import Asked, LoadOptions, SloOptions
+from cli.bench.options import LoadOptions, SloOptions, WorkloadOptions
 from cli.bench.plot import check_plotting, write_plot
 from cli.bench.report import print_report, to_json
 from cli.bench.target import find_targets, with_model
@@ -23,39 +23,48 @@ _TargetOption = Annotated[
     typer.Option(
         "--target",
         metavar="NAME=URL[#MODEL]",
-        help="A server that speaks OpenAI's API; several are measured in turn, against the first. "
-        "The key: NAME_API_KEY (baton: BATON_API_KEYS), else OPENAI_API_KEY. Default: this home's Baton.",
+        help="A server with an OpenAI-compatible API; may be repeated. Servers take turns and are compared with the "
+        "first. API key: NAME_API_KEY (baton: BATON_API_KEYS), or OPENAI_API_KEY. Default: this home's Baton.",
     ),
 ]
-_ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="Default: a server's first one.")]
-_JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")]
-_PngOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw them (needs baton[bench]).")]
+_ModelOption = Annotated[
+    str | None, typer.Option("--model", "-m", help="Default: each server's first model.")
+]
+_JsonOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON.")
+]
+_PngOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Plot the results (needs baton[bench]).")
+]
 
 
 def bench(
-    asked: Asked,
-    pressed: LoadOptions,
-    good: SloOptions,
+    workload: WorkloadOptions,
+    load: LoadOptions,
+    slo: SloOptions,
     target: _TargetOption = None,
     model: _ModelOption = None,
     json_file: _JsonOption = None,
     png: _PngOption = None,
 ) -> None:
-    """Measure servers under load: first token, time between chunks, tokens a second, errors."""
+    """Measure the latency and throughput of servers under load.
+
+    Reports the time to first token, the time between chunks, tokens per second and errors.
+    """
     if png is not None:
         check_plotting()
     for path in (json_file, png):
         if path is not None and not path.absolute().parent.is_dir():
-            raise CommandError(f"{path.parent} is no directory", ExitCode.USAGE)
+            raise CommandError(f"cannot write {path}: {path.parent} is not a directory", ExitCode.USAGE)
     plan = Plan(
-        workload=asked.workload(),
-        levels=pressed.levels(),
-        requests=pressed.requests,
-        duration_s=pressed.duration,
-        rounds=pressed.rounds,
-        warm_up=pressed.warm_up,
-        timeout_s=pressed.timeout,
-        slo=good.slo(),
+        workload=workload.workload(),
+        levels=load.levels(),
+        requests=load.requests,
+        duration_s=load.duration,
+        rounds=load.rounds,
+        warm_up=load.warm_up,
+        timeout_s=load.timeout,
+        slo=slo.slo(),
     )
     targets = [with_model(found) for found in find_targets(target or [], model)]
     summaries = asyncio.run(Contest(targets, plan, _show).run())
@@ -68,6 +77,6 @@ def bench(
         raise CommandError("some requests failed", ExitCode.FAILED)
 
 
-def _show(what: str) -> None:
+def _show(progress: str) -> None:
     if sys.stderr.isatty():
-        sys.stderr.write(f"{what}\n")
+        sys.stderr.write(f"{progress}\n")

@@ -1,7 +1,7 @@
-"""Connections: HTTP/1.1 POSTs whose answers are read piece by piece, with as little work as can be.
+"""Sends HTTP/1.1 POSTs and reads their responses piece by piece with as little CPU time as possible.
 
-A client library costs more than the server's own work on a token; here a piece costs one or two reads of a
-buffer. Connections are kept and used again, as the official clients do.
+A client library would use more CPU time per token than the server. Here a piece costs one or two reads from a
+buffer. Connections are reused, as in the official clients.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-#: Longest line or chunk that is waited for in one piece.
+#: Maximum length of a line or chunk.
 _LIMIT = 1 << 20
 
 
 class BadAnswer(Exception):
-    """Raised when what comes back is not HTTP/1.1."""
+    """Raised when the response is not HTTP/1.1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The head of an answer; header names in lower case."""
+    """Status, headers (names in lower case) and body of a response."""
 
     status: int
     headers: Mapping[str, str]
@@ -39,7 +39,7 @@ class _Open:
 
 
 class Connections:
-    """The connections to one base URL; as many as there are requests at once."""
+    """A pool of connections to one base URL, one for each concurrent request."""
 
     def __init__(self, base_url: str, headers: Mapping[str, str]) -> None:
         url = urlsplit(base_url)
@@ -53,7 +53,7 @@ class Connections:
 
     @asynccontextmanager
     async def post(self, path: str, body: bytes) -> AsyncIterator[Answer]:
-        """Raises OSError, EOFError and BadAnswer, also while the pieces are read."""
+        """Raises OSError, EOFError and BadAnswer, also while the body is read."""
         head = f"POST {self._path}{path} HTTP/1.1\r\n{self._fields}content-length: {len(body)}\r\n\r\n"
         connection = self._idle.pop() if self._idle else await self._connect()
         try:
@@ -62,7 +62,7 @@ class Connections:
             except (OSError, EOFError):
                 if connection.is_new:
                     raise
-                # It was closed while it was idle: the request was not seen.
+                # The server closed the idle connection and has not seen the request.
                 connection.writer.close()
                 connection = await self._connect()
                 answer = await _exchange(connection, head.encode() + body)
@@ -88,14 +88,14 @@ async def _exchange(connection: _Open, request: bytes) -> Answer:
     line, *lines = (await connection.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     version, _, rest = line.partition(" ")
     if version not in ("HTTP/1.1", "HTTP/1.0") or not rest[:3].isdigit():
-        raise BadAnswer(f"not an HTTP/1.1 answer: {line[:80]!r}")
+        raise BadAnswer(f"not an HTTP/1.1 response: {line[:80]!r}")
     pairs = (field.partition(":") for field in lines if field)
     headers = {name.lower(): value.strip() for name, _, value in pairs}
     return Answer(int(rest[:3]), headers, _pieces(connection, headers))
 
 
 async def _pieces(connection: _Open, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
-    """The body as it comes. Afterwards the connection may be used again."""
+    """Yields the body as it arrives. At its end, marks the connection as reusable."""
     try:
         if "chunked" in headers.get("transfer-encoding", "").lower():
             async for piece in _chunks(connection.reader):
@@ -107,7 +107,7 @@ async def _pieces(connection: _Open, headers: Mapping[str, str]) -> AsyncIterato
                 yield piece
             return
     except ValueError as error:
-        raise BadAnswer(f"not a body: {error}") from error
+        raise BadAnswer(f"malformed body: {error}") from error
     connection.is_reusable = headers.get("connection", "").lower() != "close"
 
 

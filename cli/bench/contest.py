@@ -1,4 +1,4 @@
-"""Contest: every target at every level in every round, each in turn the first."""
+"""Measures every target at every load level in every round. The targets take turns in going first."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cli.bench.summary import Measured, Slo, Summary, summarize
 from cli.bench.target import Target
 from cli.bench.workload import Workload
 
-#: Chats of one level and round have numbers from a multiple of this on.
+#: The chats of one level and round are numbered from a multiple of this.
 _NUMBERS = 1_000_000
 _WARM_UP_NUMBERS = -_NUMBERS
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is done to each target."""
+    """How each target is measured."""
 
     workload: Workload
     levels: tuple[Level, ...]
@@ -32,15 +32,15 @@ class Plan:
     slo: Slo
 
     def bounds(self, level: Level) -> Bounds:
-        """Without any: four rounds of a closed loop, 16 requests at least; 64 arrivals."""
+        """The default is 64 arrivals, or four requests per client of a closed loop and at least 16."""
         if self.requests is None and self.duration_s is None:
-            few = 64 if level.kind == "rate" else max(16, 4 * int(level.value))
-            return Bounds(few, None)
+            num_requests = 64 if level.kind == "rate" else max(16, 4 * int(level.value))
+            return Bounds(num_requests, None)
         return Bounds(self.requests, self.duration_s)
 
 
 class Contest:
-    """Targets, all with a model."""
+    """One comparison of targets. Each target has a model."""
 
     def __init__(self, targets: Sequence[Target], plan: Plan, on_run: Callable[[str], None]) -> None:
         self._targets = targets
@@ -50,7 +50,7 @@ class Contest:
         self._runs: dict[tuple[str, Level], list[Measured]] = {}
 
     async def run(self) -> list[Summary]:
-        """Level by level, in the order of the targets."""
+        """Returns the summaries by level, then in the order of the targets."""
         try:
             for target in self._targets:
                 await self._warm_up(target)
@@ -81,10 +81,10 @@ class Contest:
             await self._send_all(target, level, Bounds(self._plan.warm_up, None), _WARM_UP_NUMBERS)
 
     async def _measure(self, target: Target, level: Level, turn: int) -> Measured:
-        """The same chats for every target of a turn."""
-        begun, cpu_begun = time.perf_counter(), time.process_time()
+        """Every target gets the same chats in a turn."""
+        started, cpu_started = time.perf_counter(), time.process_time()
         samples = await self._send_all(target, level, self._plan.bounds(level), turn * _NUMBERS)
-        return Measured(samples, time.perf_counter() - begun, time.process_time() - cpu_begun)
+        return Measured(samples, time.perf_counter() - started, time.process_time() - cpu_started)
 
     async def _send_all(self, target: Target, level: Level, bounds: Bounds, first: int) -> list[Sample]:
         assert target.model is not None

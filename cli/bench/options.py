@@ -1,4 +1,4 @@
-"""The options of `baton bench`, in three sets, and what they make."""
+"""The options of `baton bench`: workload, load and service-level objectives."""
 
 from __future__ import annotations
 
@@ -16,46 +16,52 @@ from cli.exit_codes import ExitCode
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What is asked."""
+class WorkloadOptions:
+    """What the requests contain."""
 
-    prompt_tokens: Annotated[str, typer.Option(metavar="N|A-B", help="About so long are prompts.")] = "64"
-    output_tokens: Annotated[str, typer.Option(metavar="N|A-B", help="At most so long are answers.")] = "128"
+    prompt_tokens: Annotated[
+        str, typer.Option(metavar="N|A-B", help="Approximate length of prompts in tokens.")
+    ] = "64"
+    output_tokens: Annotated[
+        str, typer.Option(metavar="N|A-B", help="Maximum length of answers in tokens.")
+    ] = "128"
     set: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Another field of the request; null leaves one out."),
+        typer.Option(metavar="NAME=VALUE", help="Set another request field; null removes one."),
     ] = None
-    seed: Annotated[int, typer.Option(help="Of prompts and arrivals.")] = 0
+    seed: Annotated[int, typer.Option(help="Seed of prompts and arrival times.")] = 0
 
     def workload(self) -> Workload:
         """Raises CommandError."""
         pairs = (pair_of(text, "--set") for text in self.set or [])
         extra = {name: read_value(text) for name, text in pairs}
         if extra.get("stream", True) is not True:
-            raise CommandError("--set stream: only streams are measured", ExitCode.USAGE)
+            raise CommandError("--set stream: only streamed answers can be measured", ExitCode.USAGE)
         return Workload(_lengths(self.prompt_tokens), _lengths(self.output_tokens), self.seed, extra)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """How hard, and how long."""
+    """How much load, and for how long."""
 
     concurrency: Annotated[
-        str | None, typer.Option(metavar="N,…", help="Closed loop: so many requests at once. [1,8,32]")
+        str | None,
+        typer.Option(metavar="N,…", help="Closed loop with this many concurrent requests. [1,8,32]"),
     ] = None
     rate: Annotated[
-        str | None, typer.Option(metavar="X,…", help="Instead: Poisson arrivals, requests a second.")
+        str | None,
+        typer.Option(metavar="X,…", help="Poisson arrivals with this many requests per second instead."),
     ] = None
-    requests: Annotated[int | None, typer.Option(min=1, help="At most so many at each level.")] = None
-    duration: Annotated[float | None, typer.Option(min=0.1, help="At most so many seconds each.")] = None
-    rounds: Annotated[int, typer.Option(min=1, help="How often all of it is done.")] = 1
-    warm_up: Annotated[int, typer.Option(min=0, help="Requests before, not counted.")] = 2
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a request may take.")] = 600
+    requests: Annotated[int | None, typer.Option(min=1, help="Maximum number of requests per level.")] = None
+    duration: Annotated[float | None, typer.Option(min=0.1, help="Maximum seconds per level.")] = None
+    rounds: Annotated[int, typer.Option(min=1, help="How many times to repeat all levels.")] = 1
+    warm_up: Annotated[int, typer.Option(min=0, help="Requests to send first and not count.")] = 2
+    timeout: Annotated[float, typer.Option(min=0.1, help="Maximum seconds per request.")] = 600
 
     def levels(self) -> tuple[Level, ...]:
         """Raises CommandError."""
         if self.concurrency is not None and self.rate is not None:
-            raise CommandError("--concurrency and --rate exclude each other", ExitCode.USAGE)
+            raise CommandError("--concurrency and --rate cannot be used together", ExitCode.USAGE)
         text = self.rate or self.concurrency or "1,8,32"
         try:
             if self.rate is not None:
@@ -63,21 +69,26 @@ class LoadOptions:
             else:
                 levels = [Level("concurrency", int(part)) for part in text.split(",")]
         except ValueError as error:
-            raise CommandError(f"not a list of numbers: {text}", ExitCode.USAGE) from error
+            option = "--concurrency" if self.rate is None else "--rate"
+            message = f"{option} {text}: expected numbers separated by commas"
+            raise CommandError(message, ExitCode.USAGE) from error
         if not all(0 < level.value < float("inf") for level in levels) or len(set(levels)) < len(levels):
-            raise CommandError("levels must be positive and differ", ExitCode.USAGE)
+            option = "--concurrency" if self.rate is None else "--rate"
+            raise CommandError(f"{option} {text}: the numbers must be positive and differ", ExitCode.USAGE)
         return tuple(levels)
 
 
 @dataclass(frozen=True, slots=True)
 class SloOptions:
-    """What makes an answer a good one."""
+    """Service-level objectives: an answer that meets all of them counts as good."""
 
     slo_first_ms: Annotated[
-        float | None, typer.Option(help="A good answer's first token is there by then.")
+        float | None, typer.Option(help="Maximum time to first token of a good answer.")
     ] = None
-    slo_token_ms: Annotated[float | None, typer.Option(help="And each later one takes so long.")] = None
-    slo_latency_ms: Annotated[float | None, typer.Option(help="And all of it is there by then.")] = None
+    slo_token_ms: Annotated[
+        float | None, typer.Option(help="Maximum mean time per later token of a good answer.")
+    ] = None
+    slo_latency_ms: Annotated[float | None, typer.Option(help="Maximum total time of a good answer.")] = None
 
     def slo(self) -> Slo:
         return Slo(self.slo_first_ms, self.slo_token_ms, self.slo_latency_ms)
@@ -88,4 +99,4 @@ def _lengths(text: str) -> Lengths:
     try:
         return Lengths.parse(text)
     except ValueError as error:
-        raise CommandError(f"{text!r} is no length: write 128 or 64-256", ExitCode.USAGE) from error
+        raise CommandError(f"{text!r} is not a length; write 128 or 64-256", ExitCode.USAGE) from error

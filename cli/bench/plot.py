@@ -1,4 +1,4 @@
-"""A picture of a contest: tokens a second and latencies over the load."""
+"""Plots the results of `baton bench`: throughput and latencies over the load."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def check_plotting() -> None:
-    """Raises CommandError when matplotlib is not installed: before anything is measured."""
+    """Raises CommandError if matplotlib is not installed. Call this before measuring."""
     try:
         import matplotlib.figure  # noqa: F401
     except ModuleNotFoundError as error:
@@ -24,7 +24,7 @@ def check_plotting() -> None:
 
 
 def write_plot(summaries: Sequence[Summary], path: Path) -> None:
-    """A PNG of three panels, with a line a target. Needs matplotlib."""
+    """Writes a PNG with three panels and one line per target. Needs matplotlib."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 4), layout="constrained")
@@ -35,8 +35,9 @@ def write_plot(summaries: Sequence[Summary], path: Path) -> None:
         rate.plot(loads, [summary.tokens_per_s for summary in own], marker="o", label=target)
         _plot_times(first, loads, [summary.first_ms for summary in own], target)
         _plot_times(latency, loads, [summary.latency_ms for summary in own], target)
-    unit = "requests at once" if summaries[0].level.kind == "concurrency" else "requests a second"
-    for panel, title in ((rate, "tokens a second"), (first, "first token, ms"), (latency, "latency, ms")):
+    unit = "concurrent requests" if summaries[0].level.kind == "concurrency" else "requests per second"
+    titles = ("tokens per second", "time to first token, ms", "latency, ms")
+    for panel, title in zip((rate, first, latency), titles, strict=True):
         panel.set(title=title, xlabel=unit, ylim=(0, None))
         panel.grid(alpha=0.3)
         panel.legend()

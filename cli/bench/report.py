@@ -1,4 +1,4 @@
-"""Reports of a contest: a table for people, JSON for programs."""
+"""Reports the results of `baton bench` as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cli.bench.summary import Summary
 from cli.bench.target import Target
 from cli.terminal.table import print_table
 
-#: From here on the load generator itself may be what is slow.
+#: Above this share of a core, the load generator itself may be the bottleneck.
 _BUSY = 0.7
-#: Milliseconds at p99; from here on it matters that requests were sent late.
+#: At p99. Above this, the report notes that requests were sent late.
 _LATE_MS = 20
-#: How tokens were counted, where no usage tells them.
+#: How tokens were counted if answers did not report their usage.
 _SOURCES = {
-    "chunks": "tokens are chunks, as answers have no usage",
-    "both": "tokens are chunks where answers have no usage",
+    "chunks": "tokens are counted as chunks because answers report no usage",
+    "both": "tokens are counted as chunks for answers that report no usage",
 }
 _HEADINGS = (
     "target", "load", "requests", "errors", "tokens/s", "ratio", "requests/s", "good/s",
@@ -29,20 +29,20 @@ _HEADINGS = (
 
 
 def ratio(summary: Summary, base: Summary) -> float | None:
-    """Tokens a second against the base's, the median of all rounds; None when the base had none."""
+    """Throughput relative to the base, as the median of all rounds; None if the base had none."""
     ratios = [own / other for own, other in zip(summary.rounds, base.rounds, strict=True) if other]
     return statistics.median(ratios) if ratios else None
 
 
 def with_bases(summaries: Sequence[Summary]) -> list[tuple[Summary, Summary]]:
-    """Each summary, and the one of the first target at the same level."""
+    """Pairs each summary with that of the first target at the same level."""
     first = summaries[0].target
     at_level = {summary.level: summary for summary in summaries if summary.target == first}
     return [(summary, at_level[summary.level]) for summary in summaries]
 
 
 def print_report(summaries: Sequence[Summary], plan: Plan) -> None:
-    """The table on stdout; times are p50 / p95 / p99."""
+    """Prints the table. Times are p50 / p95 / p99."""
     print_table(_HEADINGS, [_row(summary, base) for summary, base in with_bases(summaries)])
     sys.stdout.writelines(f"{note}\n" for note in _notes(summaries, plan))
 
@@ -67,22 +67,22 @@ def _row(summary: Summary, base: Summary) -> list[object]:
 
 def _notes(summaries: Sequence[Summary], plan: Plan) -> Iterator[str]:
     work, first = plan.workload, summaries[0].target
-    yield f"times: p50 / p95 / p99; prompts of about {work.prompt} tokens, answers of at most {work.output}"
+    yield f"times: p50 / p95 / p99; prompts of about {work.prompt} tokens, answers of up to {work.output}"
     if first != summaries[-1].target:
-        yield f"ratio: tokens a second against {first}, median of {plan.rounds} round(s)"
+        yield f"ratio: tokens per second relative to {first}, median of {plan.rounds} round(s)"
     for summary in summaries:
         name = f"{summary.target} at {summary.level}"
         if summary.token_source != "usage" and summary.tokens:
             yield f"{name}: {_SOURCES[summary.token_source]}"
         yield from (f"{name}: {count} x {kind}" for kind, count in summary.errors.items())
         if summary.client_cpu > _BUSY:
-            yield f"{name}: the load generator was busy itself; the server may be faster"
+            yield f"{name}: the load generator used most of a core; the server may be faster than shown"
         if summary.late_ms is not None and summary.late_ms.p99 > _LATE_MS:
-            yield f"{name}: sent late (p99 {summary.late_ms.p99:.0f} ms), which counts as latency"
+            yield f"{name}: requests were sent late (p99 {summary.late_ms.p99:.0f} ms); this counts as latency"
 
 
 def to_json(summaries: Sequence[Summary], targets: Sequence[Target], plan: Plan) -> dict[str, Any]:
-    """Everything that was measured. Without keys."""
+    """All results, without the API keys."""
     return {
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "targets": [{"name": one.name, "url": one.base_url, "model": one.model} for one in targets],

@@ -1,4 +1,4 @@
-"""Sample: what one request showed, and `take_sample`, which makes the request."""
+"""Makes one streamed request and records its timing."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from cli.bench.connection import Answer, BadAnswer, Connections
 from cli.client.sse_client import SseDecoder
 
 _PATH = "/chat/completions"
-#: Bytes of an error's body that are looked at.
+#: How much of an error's body is read.
 _ERROR_BYTES = 65_536
 
 
 @dataclass(slots=True)
 class Sample:
-    """Times are of one monotonic clock, in seconds. A request with an error counts for nothing else."""
+    """The timing of one request, in seconds of a monotonic clock. With an error, only the error counts."""
 
-    #: When the request should have been sent: what a client waits from, also when we were late.
+    #: When the request should have been sent. Latency counts from here even if it was sent late.
     intended: float
     sent: float = 0.0
     ended: float = 0.0
     #: When each chunk with text arrived.
     texts: array[float] = field(default_factory=lambda: array("d"))
-    #: By the answer's usage; None when it had none.
+    #: From the answer's usage; None if it reported none.
     completion_tokens: int | None = None
     prompt_tokens: int | None = None
-    #: What went wrong, as a short kind; None when the answer is whole.
+    #: The kind of error; None if the answer is complete.
     error: str | None = None
 
     @property
     def num_tokens(self) -> int:
-        """By usage, else by chunks."""
+        """From the usage, or else the number of chunks."""
         return len(self.texts) if self.completion_tokens is None else self.completion_tokens
 
     @property
@@ -45,24 +45,24 @@ class Sample:
 
     @property
     def first_s(self) -> float | None:
-        """From the intended sending to the first text."""
+        """Time from the intended sending to the first text."""
         return self.texts[0] - self.intended if self.texts else None
 
     @property
     def gaps_s(self) -> list[float]:
-        """Between one chunk with text and the next."""
+        """Times between consecutive chunks with text."""
         return [after - before for before, after in zip(self.texts, self.texts[1:], strict=False)]
 
     @property
     def token_s(self) -> float | None:
-        """Mean time of a token after the first."""
+        """Mean time per token after the first."""
         if len(self.texts) < 2 or self.num_tokens < 2:
             return None
         return (self.texts[-1] - self.texts[0]) / (self.num_tokens - 1)
 
 
 async def take_sample(connections: Connections, body: bytes, intended: float, timeout_s: float) -> Sample:
-    """One streamed chat. Never raises for what the server does."""
+    """Makes one streamed chat request. Server errors end up in the sample and are never raised."""
     sample = Sample(intended, sent=time.perf_counter())
     try:
         async with asyncio.timeout(timeout_s), connections.post(_PATH, body) as answer:
@@ -81,10 +81,10 @@ async def take_sample(connections: Connections, body: bytes, intended: float, ti
 
 async def _read(answer: Answer, sample: Sample) -> None:
     if answer.status != 200:
-        sample.error = f"status {answer.status}{_code(await _whole(answer.pieces))}"
+        sample.error = f"status {answer.status}{_code(await _join(answer.pieces))}"
         return
     decoder = SseDecoder()
-    # Some servers send no [DONE]; a finish reason before a clean end tells as much.
+    # Some servers send no [DONE]; a finish reason before a clean end is enough.
     is_over = False
     async for piece in answer.pieces:
         now = time.perf_counter()
@@ -96,7 +96,7 @@ async def _read(answer: Answer, sample: Sample) -> None:
 
 
 def _take(data: str, sample: Sample, now: float) -> bool:
-    """Whether a choice has ended."""
+    """Records a chunk. Returns whether a choice has ended."""
     try:
         chunk = json.loads(data)
         if chunk.get("error"):
@@ -117,7 +117,7 @@ def _has_text(delta: dict[str, Any]) -> bool:
     return bool(delta.get("content") or delta.get("reasoning_content") or delta.get("tool_calls"))
 
 
-async def _whole(pieces: AsyncIterator[bytes]) -> bytes:
+async def _join(pieces: AsyncIterator[bytes]) -> bytes:
     body = b""
     async for piece in pieces:
         body = (body + piece)[:_ERROR_BYTES]
@@ -125,7 +125,7 @@ async def _whole(pieces: AsyncIterator[bytes]) -> bytes:
 
 
 def _code(body: bytes) -> str:
-    """` code` of an error in OpenAI's form, "" of any other."""
+    """The code of an error in OpenAI's format after a space, or "" for any other error."""
     try:
         error = json.loads(body)["error"]
         code = error.get("code") or error.get("type")

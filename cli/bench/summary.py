@@ -1,4 +1,4 @@
-"""Summary: the figures of all samples of one target at one level."""
+"""Summarizes all samples of one target at one load level."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cli.bench.sample import Sample
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Milliseconds."""
+    """In milliseconds."""
 
     p50: float
     p95: float
@@ -21,7 +21,7 @@ class Percentiles:
 
     @classmethod
     def of(cls, seconds: Iterable[float]) -> Percentiles | None:
-        """Interpolated between neighbours; None of nothing."""
+        """Interpolates between neighbours; None if there are no values."""
         ordered = sorted(seconds)
         if not ordered:
             return None
@@ -36,10 +36,10 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """What makes an answer a good one, in milliseconds; None: anything does."""
+    """Limits in milliseconds that a good answer meets; None: no limit."""
 
     first_ms: float | None = None
-    #: Mean time of a token after the first.
+    #: Mean time per token after the first.
     token_ms: float | None = None
     latency_ms: float | None = None
 
@@ -54,7 +54,7 @@ class Slo:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One run: its samples, how long it took, and the CPU time that this process spent on it."""
+    """One run: its samples, its duration, and the CPU time that this process spent on it."""
 
     samples: Sequence[Sample]
     seconds: float
@@ -63,7 +63,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What one row of the table shows. Only whole answers count, but for `requests` and `errors`."""
+    """One row of the table. Except for `requests` and `errors`, only complete answers count."""
 
     target: str
     level: Level
@@ -78,11 +78,11 @@ class Summary:
     first_ms: Percentiles | None
     gap_ms: Percentiles | None
     latency_ms: Percentiles | None
-    #: How late requests were sent: our fault, part of all latencies.
+    #: How late requests were sent. The load generator causes this, and it is part of all latencies.
     late_ms: Percentiles | None
-    #: Of one core, spent by the load generator itself.
+    #: Share of one core that the load generator itself used.
     client_cpu: float
-    #: Tokens a second of each round.
+    #: Tokens per second in each round.
     rounds: tuple[float, ...]
 
     @property
@@ -111,7 +111,7 @@ class Summary:
 
 
 def summarize(target: str, level: Level, runs: Sequence[Measured], slo: Slo) -> Summary:
-    """All rounds of a target at a level, together. At least one run."""
+    """Combines all rounds of a target at a level. Needs at least one run."""
     samples = [sample for run in runs for sample in run.samples]
     whole = [sample for sample in samples if sample.error is None]
     prompts = [sample.prompt_tokens for sample in whole if sample.prompt_tokens is not None]

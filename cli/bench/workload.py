@@ -1,4 +1,4 @@
-"""Workload: what is asked, the same for every target and in every run with the same seed."""
+"""Generates the chats to send: the same for every target and for every run with the same seed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Each is one token for common tokenizers, with the blank before it.
+#: Each word is one token in common tokenizers, together with the space before it.
 _WORDS = (
     "time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world", "school",
     "state", "family", "student", "group", "country", "problem", "hand", "part", "place", "case", "week",
@@ -18,18 +18,18 @@ _WORDS = (
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Lengths in tokens, drawn evenly from both ends and all between."""
+    """A range of lengths in tokens, drawn uniformly from both ends and everything between."""
 
     least: int
     most: int
 
     @classmethod
     def parse(cls, text: str) -> Lengths:
-        """`128` or `64-256`. Raises ValueError."""
+        """Parses `128` or `64-256`. Raises ValueError."""
         least, dash, most = text.partition("-")
         lengths = cls(int(least), int(most if dash else least))
         if not 1 <= lengths.least <= lengths.most:
-            raise ValueError(f"{text!r} is no length: write 128 or 64-256")
+            raise ValueError(f"{text!r} is not a length; write 128 or 64-256")
         return lengths
 
     def draw(self, source: random.Random) -> int:
@@ -41,16 +41,16 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Chats by number: the same number is the same chat; no two begin alike, so that no cache helps."""
+    """Chats by number: equal numbers give equal chats. No two start alike, so prefix caches do not help."""
 
     prompt: Lengths
     output: Lengths
     seed: int = 0
-    #: Fields of the request's body that are added; with None: left out.
+    #: Fields to add to the request body; None removes a field.
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def body(self, model: str, number: int) -> bytes:
-        """The JSON of chat `number`. Its prompt is about as long as drawn: a word is counted as a token."""
+        """The JSON of chat `number`. The prompt's length is approximate: each word counts as one token."""
         source = random.Random(f"{self.seed}/{number}")
         length, max_tokens = self.prompt.draw(source), self.output.draw(source)
         text = " ".join([f"{source.randrange(10**6)}:", *source.choices(_WORDS, k=max(1, length - 8))])

@@ -1,4 +1,4 @@
-"""Conversation: what was said, how the model is asked, and the next turn."""
+"""A conversation: its messages, its request parameters, and how it is saved and loaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cli.terminal.safe_text import write_text
 
 
 class Conversation:
-    """`body` is the request without its messages: the model and what was set."""
+    """`body` is the request without its messages: the model and the parameters that were set."""
 
     def __init__(self, client: ApiClient, body: dict[str, Any], system: str | None) -> None:
         self._client = client
@@ -28,15 +28,15 @@ class Conversation:
         self.messages: list[dict[str, str]] = []
 
     def ask(self, prompt: str) -> None:
-        """Print the answer as it comes, and remember it with its question, as far as it came.
+        """Print the answer as it is generated, and keep the question and whatever was received of the answer.
 
-        Raises CommandError when it fails. KeyboardInterrupt cancels it and goes on to the caller.
+        Raises CommandError if it fails. On KeyboardInterrupt, cancels the answer and raises it again.
         """
-        said = [*self.messages, {"role": "user", "content": prompt}]
-        turn = ChatTurn(self._client, {**self.body, "messages": [*system_messages(self.system), *said]})
+        history = [*self.messages, {"role": "user", "content": prompt}]
+        turn = ChatTurn(self._client, {**self.body, "messages": [*system_messages(self.system), *history]})
         try:
             with Notice() as notice:
-                for piece in turn.pieces(notice.cut):
+                for piece in turn.pieces(notice.connection_lost):
                     notice.clear()
                     write_text(sys.stdout, piece)
         except KeyboardInterrupt:
@@ -44,13 +44,13 @@ class Conversation:
             raise
         finally:
             if turn.answer:
-                self.messages = [*said, {"role": "assistant", "content": turn.answer}]
+                self.messages = [*history, {"role": "assistant", "content": turn.answer}]
             write_text(sys.stdout, "\n")
         if turn.finish_reason == "length":
-            Notice.tell("the answer reached its token limit")
+            Notice.show("the answer was cut off at its token limit")
 
     def save(self, path: Path) -> None:
-        """For this user alone: it holds what was said. Raises CommandError."""
+        """Only this user can read the file, because it holds the messages. Raises CommandError."""
         kept = {**self.body, "messages": [*system_messages(self.system), *self.messages]}
         new = path.with_name(path.name + ".new")
         try:
@@ -58,30 +58,30 @@ class Conversation:
                 file.write(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
             new.replace(path)
         except OSError as error:
-            raise CommandError(f"{path} not written: {error.strerror}", ExitCode.FAILED) from error
+            raise CommandError(f"cannot write {path}: {error.strerror}", ExitCode.FAILED) from error
 
     def load(self, path: Path) -> None:
-        """Go on where a saved one stood; what was set on this one stays. Raises CommandError."""
+        """Continue a saved conversation. Parameters set on this one are kept. Raises CommandError."""
         try:
             kept = json.loads(path.read_text())
             messages = kept.pop("messages")
-            begins = [str(m["content"]) for m in messages if m["role"] == "system"]
+            systems = [str(m["content"]) for m in messages if m["role"] == "system"]
             self.messages = [
                 {"role": str(m["role"]), "content": str(m["content"])}
                 for m in messages
                 if m["role"] != "system"
             ]
         except OSError as error:
-            raise CommandError(f"no conversation in {path}: {error.strerror}", ExitCode.USAGE) from error
+            raise CommandError(f"cannot read {path}: {error.strerror}", ExitCode.USAGE) from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise CommandError(f"{path} is not a conversation that was saved", ExitCode.USAGE) from error
-        self.system = self.system or next(iter(begins), None)
+            raise CommandError(f"{path} is not a saved conversation", ExitCode.USAGE) from error
+        self.system = self.system or next(iter(systems), None)
         self.body = {**kept, **self.body}
 
 
 def _cancel(turn: ChatTurn) -> None:
-    """A job that cannot be reached now is cancelled by the servers: nobody reads it any more."""
+    """If the server cannot be reached now, it cancels the job itself once it notices the disconnect."""
     try:
         turn.cancel()
     except CommandError as error:
-        Notice.tell(f"not cancelled: {error}")
+        Notice.show(f"not cancelled: {error}")

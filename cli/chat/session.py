@@ -1,4 +1,4 @@
-"""ChatSession: a conversation at the terminal, with commands that begin with a slash."""
+"""An interactive chat in the terminal, with commands that start with a slash."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from cli.exit_codes import ExitCode
 from cli.terminal.notice import Notice
 
 HELP = """\
-/system TEXT      set the system message; without TEXT take it away
-/set NAME VALUE   set a parameter, as /set temperature 0.2; without VALUE leave it to the server
-/set              show what is set
-/reset            forget what was said
-/save FILE        write the conversation as JSON
-/exit             leave, as Ctrl-D does
-//…               ask something that begins with a slash
-Ctrl-C stops an answer; a second one leaves.
+/system TEXT      set the system message; without TEXT: remove it
+/set NAME VALUE   set a parameter, as in /set temperature 0.2; without VALUE: use the default
+/set              show the parameters that are set
+/reset            clear the conversation
+/save FILE        save the conversation as JSON
+/exit             exit; so does Ctrl-D
+//…               send a message that starts with a slash
+Ctrl-C stops an answer; a second Ctrl-C exits.
 """
-#: What the session itself decides.
+#: Request fields that the session sets itself.
 _RESERVED = frozenset({"messages", "stream", "stream_options", "n"})
 
 
 class ChatSession:
-    """`read` gives the next line; it raises EOFError at the end and KeyboardInterrupt for Ctrl-C."""
+    """`read` returns the next line. It raises EOFError at the end of input and KeyboardInterrupt for Ctrl-C."""
 
     def __init__(self, conversation: Conversation, read: Callable[[], str], keep: Path | None) -> None:
         self._conversation = conversation
         self._read = read
-        #: Where the conversation is kept after each turn.
+        #: Where to save the conversation after each turn.
         self._keep = keep
         self._commands: dict[str, Callable[[str], None]] = {
-            "/help": lambda _: self._say(HELP),
+            "/help": lambda _: self._print(HELP),
             "/system": self._set_system,
             "/set": self._set,
             "/reset": self._reset,
@@ -47,28 +47,28 @@ class ChatSession:
         }
 
     def run(self) -> None:
-        """Until the end of input. Raises KeyboardInterrupt when two follow each other."""
+        """Runs until the end of input. Raises KeyboardInterrupt after two Ctrl-C in a row."""
         was_interrupted = False
         while True:
             try:
                 line = self._read().strip()
                 was_interrupted = False
-                self._obey(line)
+                self._run_line(line)
             except KeyboardInterrupt:
                 if was_interrupted:
                     raise
                 was_interrupted = True
-                Notice.tell("Ctrl-C again leaves")
+                Notice.show("press Ctrl-C again to exit")
             except EOFError:
                 return
             except CommandError as error:
-                Notice.tell(str(error))
+                Notice.show(str(error))
 
-    def _obey(self, line: str) -> None:
+    def _run_line(self, line: str) -> None:
         name, _, rest = line.partition(" ")
         if line.startswith("/") and not line.startswith("//"):
             if name not in self._commands:
-                raise CommandError(f"{name} is unknown; /help shows what there is", ExitCode.USAGE)
+                raise CommandError(f"unknown command {name}; /help lists the commands", ExitCode.USAGE)
             self._commands[name](rest.strip())
         elif line:
             self._ask(line.removeprefix("/"))
@@ -87,7 +87,7 @@ class ChatSession:
         name, _, value = text.partition(" ")
         body = self._conversation.body
         if not name:
-            self._say("".join(f"{key} {json.dumps(set_)}\n" for key, set_ in body.items()))
+            self._print("".join(f"{key} {json.dumps(set_)}\n" for key, set_ in body.items()))
         elif name in _RESERVED or (name == "model" and not value):
             raise CommandError(f"{name} cannot be set here", ExitCode.USAGE)
         elif value:
@@ -100,14 +100,14 @@ class ChatSession:
 
     def _save(self, name: str) -> None:
         if not name:
-            raise CommandError("/save needs the name of a file", ExitCode.USAGE)
+            raise CommandError("/save needs a file name", ExitCode.USAGE)
         path = Path(name).expanduser()
         self._conversation.save(path)
-        Notice.tell(f"saved as {path}")
+        Notice.show(f"saved as {path}")
 
     def _leave(self, _: str) -> None:
         raise EOFError
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()

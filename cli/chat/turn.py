@@ -1,4 +1,4 @@
-"""ChatTurn: one question and its streamed answer."""
+"""One question of a conversation and its streamed answer."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from cli.client.api_client import ApiClient
-from cli.client.stream_reader import Reading, chat_opening
+from cli.client.stream_reader import StreamReader, chat_request
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 
 
 class ChatTurn:
-    """Begun with a request's body; `pieces` are the answer's text as it comes."""
+    """Sends a request body; `pieces` yields the answer's text as it arrives."""
 
     def __init__(self, client: ApiClient, body: dict[str, Any]) -> None:
         self._client = client
-        self._reading = Reading(client, chat_opening(body))
-        #: What came so far.
+        self._reader = StreamReader(client, chat_request(body))
+        #: The text received so far.
         self.answer = ""
-        #: Why the answer ended: `stop`, `length`; None while it has not.
+        #: Why the answer ended, `stop` or `length`; None until it has.
         self.finish_reason: str | None = None
 
-    def pieces(self, on_cut: Callable[[CommandError], None]) -> Iterator[str]:
-        """Raises CommandError when the job fails, or cannot be reached for too long."""
-        for event in self._reading.events(on_cut):
+    def pieces(self, on_connection_lost: Callable[[CommandError], None]) -> Iterator[str]:
+        """Raises CommandError if the job fails or stays unreachable for too long."""
+        for event in self._reader.events(on_connection_lost):
             if event.data == "[DONE]":
                 return
             chunk = json.loads(event.data)
@@ -38,6 +38,6 @@ class ChatTurn:
                 yield text
 
     def cancel(self) -> None:
-        """End the job. Nothing happens before the server has named it: it then sees its reader leave."""
-        if self._reading.job_id is not None:
-            self._client.call("POST", f"/v1/jobs/{self._reading.job_id}/cancel")
+        """Cancel the job. Does nothing if its id is not known yet: the server then notices the disconnect."""
+        if self._reader.job_id is not None:
+            self._client.call("POST", f"/v1/jobs/{self._reader.job_id}/cancel")

@@ -1,1 +1,1 @@
-"""What `baton doctor` looks at: each module holds the checks of one thing, each check answers findings."""
+"""The checks of `baton doctor`. Each module checks one thing; each check returns findings."""

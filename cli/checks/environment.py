@@ -1,4 +1,4 @@
-"""Whether the BATON_* variables can be read, each and together."""
+"""Checks the BATON_* variables, one by one and together."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from cli.supervisor.setup.settings import UpSettings
 from shared import settings
 from shared.errors import SettingsError
 
-_ADVICE = "mend or unset the variable; `baton up --help` lists most of them"
+_ADVICE = "correct or unset the variable; `baton up --help` lists most of them"
 
 
 def check_settings(environ: Mapping[str, str]) -> list[Finding]:
-    """Every wrong variable, not only the first, which is all that a start tells."""
+    """Reports every wrong variable; `baton up` reports only the first."""
     wrong = [*_wrong_names(environ), *_wrong_values(environ)]
     if wrong:
         return [Finding("settings", "fail", detail, _ADVICE) for detail in wrong]
@@ -24,7 +24,7 @@ def check_settings(environ: Mapping[str, str]) -> list[Finding]:
 
 
 def known(environ: Mapping[str, str]) -> dict[str, str]:
-    """Without the variables of Baton that there are none of."""
+    """The environment without BATON_* variables that do not exist."""
     names = {variable.name for variable in settings.VARIABLES}
     return {n: value for n, value in environ.items() if not n.startswith("BATON_") or n in names}
 

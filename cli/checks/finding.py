@@ -1,4 +1,4 @@
-"""Finding: what one check found, and what to do about it."""
+"""The result of one check, and what to do about it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Level = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`fail`: Baton does not start or does not keep its promise; `warn`: it does, but less well."""
+    """`fail`: Baton cannot start or may lose data. `warn`: it works, but not as well as it could."""
 
     check: str
     level: Level
     detail: str
-    #: What to do; empty where nothing is to be done.
+    #: What to do; empty if nothing needs to be done.
     advice: str = ""
 
 
 def refusal(check: str, advice: str, start: Callable[[], object]) -> Finding | None:
-    """The reason why `baton up` would refuse to start, if this part of its start does."""
+    """Runs one step of the start of `baton up`. Returns a finding if the step refuses to start."""
     try:
         start()
     except StartRefused as error:

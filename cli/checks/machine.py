@@ -1,4 +1,4 @@
-"""Whether this machine has what `baton up` takes: ports, devices, memory, a place on the disk."""
+"""Checks that this machine has what `baton up` needs: ports, devices, memory and disk space."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shared.host.cpu_info import CpuFields, cpu_flags, read_cpu_info
 from shared.host.device_name import parts_of
 
 _GIB = 1 << 30
-#: Less is not enough for the append-only file of a day.
+#: Less than this is not enough for one day of Redis's append-only file.
 _LEAST_DISK = _GIB // 2
 _SCARCE_DISK = 5 * _GIB
 #: Instruction-set extensions that make a CPU fast at matrix products, as /proc/cpuinfo names them.
@@ -28,37 +28,37 @@ _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
 
 
 def check_port_use(settings: UpSettings, home: Home) -> list[Finding]:
-    """Each port that would be listened on; those of a `baton up` that runs here are well used."""
+    """Checks each port that `baton up` would listen on. Ports of a `baton up` that runs here are in order."""
     if home.is_locked:
         return [Finding("ports", "ok", "in use by the `baton up` of this home")]
-    asked: dict[int, str] = {}
-    refused = refusal("ports", "choose other ports", lambda: asked.update(ports(settings)))
+    needed: dict[int, str] = {}
+    refused = refusal("ports", "choose other ports", lambda: needed.update(ports(settings)))
     if refused:
         return [refused]
     found = [
         refusal(
             "ports",
-            f"stop what listens there, or set {name}",
+            f"stop the program that uses the port, or choose another port with {name}",
             partial(check_ports, settings.host, {port: name}),
         )
-        for port, name in asked.items()
+        for port, name in needed.items()
     ]
     taken = [finding for finding in found if finding is not None]
-    return taken or [Finding("ports", "ok", f"free: {', '.join(map(str, asked))}")]
+    return taken or [Finding("ports", "ok", f"free: {', '.join(map(str, needed))}")]
 
 
-def check_devices(asked: tuple[str, ...], gpus: list[Gpu], environ: Mapping[str, str]) -> list[Finding]:
-    """One worker a device; each of them is there."""
-    devices = resolve_devices(asked, gpus, environ)
-    there = {"cpu", *(f"cuda:{gpu.index}" for gpu in gpus)}
-    absent = [part for device in devices for part in parts_of(device) if part not in there]
-    if absent:
-        advice = "`nvidia-smi` shows what there is; set BATON_DEVICES"
-        return [Finding("devices", "fail", f"not there: {', '.join(absent)}", advice)]
+def check_devices(requested: tuple[str, ...], gpus: list[Gpu], environ: Mapping[str, str]) -> list[Finding]:
+    """Checks that the device of every worker exists."""
+    devices = resolve_devices(requested, gpus, environ)
+    existing = {"cpu", *(f"cuda:{gpu.index}" for gpu in gpus)}
+    missing = [part for device in devices for part in parts_of(device) if part not in existing]
+    if missing:
+        advice = "set BATON_DEVICES to devices that `nvidia-smi` lists, or to cpu"
+        return [Finding("devices", "fail", f"not found: {', '.join(missing)}", advice)]
     if gpus and is_cpu_build_of_torch():
         advice = "install a CUDA build of torch (`make run TORCH=cuda`)"
         level: Level = "warn" if "cpu" in devices else "fail"
-        return [Finding("devices", level, "a GPU is there, but torch is a CPU build", advice)]
+        return [Finding("devices", level, "this machine has a GPU, but torch is a CPU build", advice)]
     return [_describe(devices)]
 
 
@@ -70,7 +70,10 @@ def _describe(devices: tuple[str, ...]) -> Finding:
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if features == []:
         return Finding(
-            "devices", "warn", f"{text}: no vector unit that torch uses", "expect few tokens a second"
+            "devices",
+            "warn",
+            f"{text}: the CPU has no vector instructions that torch uses",
+            "expect slow generation, or use another machine",
         )
     return Finding(
         "devices", "ok", f"{text} ({num_cores} cores{''.join(f', {name}' for name in features or [])})"
@@ -84,36 +87,37 @@ def cpu_features(cpu_info: CpuFields) -> list[str] | None:
 
 
 def check_room(directory: Path, settings: UpSettings, gpus: list[Gpu], environ: Mapping[str, str]) -> Finding:
-    """The weights of all workers fit into what is free now."""
+    """Checks that the weights of all workers fit in the memory that is free now."""
     devices = resolve_devices(settings.devices, gpus, environ)
     free = free_memory(gpus)
-    advice = "end other programs, choose a smaller model or BATON_DTYPE=bfloat16, or fewer BATON_DEVICES"
+    advice = "close other programs, use a smaller model or BATON_DTYPE=bfloat16, or fewer BATON_DEVICES"
     refused = refusal(
         "memory", advice, lambda: check_memory(weight_bytes(directory, settings.dtype), devices, free)
     )
     parts = dict.fromkeys(part for device in devices for part in parts_of(device))
-    rooms = ", ".join(f"{free[part] / _GIB:.1f} GiB free on {part}" for part in parts if part in free)
-    return refused or Finding("memory", "ok", rooms)
+    free_by_device = ", ".join(
+        f"{free[part] / _GIB:.1f} GiB free on {part}" for part in parts if part in free
+    )
+    return refused or Finding("memory", "ok", free_by_device)
 
 
 def check_home(home: Home) -> list[Finding]:
-    """BATON_HOME can be written to, by this user alone, and there is room for what it grows by."""
-    there = next(path for path in (home.path, *home.path.parents) if path.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-        return [
-            Finding("home", "fail", f"{there} cannot be written to", "set BATON_HOME to a directory of yours")
-        ]
-    found = [judge_disk(shutil.disk_usage(there).free, home.path)]
-    if there == home.path and there.stat().st_mode & 0o077:
-        detail = f"others may read {there}, which holds prompts and passwords"
-        found.append(Finding("home", "warn", detail, f"chmod 700 {there}"))
+    """Checks that BATON_HOME is writable, private to this user, and has enough disk space."""
+    existing = next(path for path in (home.path, *home.path.parents) if path.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+        advice = "set BATON_HOME to a directory that you can write to"
+        return [Finding("home", "fail", f"{existing} is not a writable directory", advice)]
+    found = [judge_disk(shutil.disk_usage(existing).free, home.path)]
+    if existing == home.path and existing.stat().st_mode & 0o077:
+        detail = f"other users can read {existing}, which holds prompts and passwords"
+        found.append(Finding("home", "warn", detail, f"chmod 700 {existing}"))
     return found
 
 
 def judge_disk(free: int, path: Path) -> Finding:
-    """Jobs, logs and models grow."""
+    """Jobs, logs and models need space."""
     detail = f"{path}: {free / _GIB:.1f} GiB free"
-    advice = "make room, or set BATON_HOME to another disk: Redis refuses work when it cannot write"
+    advice = "free some space, or set BATON_HOME to another disk: Redis rejects writes when the disk is full"
     if free < _SCARCE_DISK:
         return Finding("home", "fail" if free < _LEAST_DISK else "warn", detail, advice)
     return Finding("home", "ok", detail)

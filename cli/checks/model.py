@@ -1,4 +1,4 @@
-"""Whether a model directory or GGUF file holds what a worker loads."""
+"""Checks that a model directory or GGUF file has everything that a worker loads."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ from shared.model.gguf_header import find_gguf
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 _INDEX = "model.safetensors.index.json"
-_AGAIN = "fetch the model again"
+_DOWNLOAD_AGAIN = "download the model again"
 
 
 def find_model(model: str, default: Path) -> tuple[Path | None, Finding | None]:
-    """The directory or file, or what there is to say instead of one."""
+    """The directory or file to check, or a finding if there is none."""
     try:
         directory = model_path(model) if model else default if default.is_dir() else None
     except StartRefused as error:
         return None, Finding(
-            "model", "fail", str(error), "set BATON_MODEL to a model directory, GGUF file or hub id"
+            "model", "fail", str(error), "set BATON_MODEL to a model directory, a GGUF file or a hub id"
         )
     if directory is not None:
         return directory, None
     if model:
-        return None, Finding(
-            "model", "warn", f"{model} is fetched from the hub by each worker", "fetch it first"
-        )
-    return None, Finding("model", "ok", "the default model, which the first `baton up` fetches")
+        advice = f"run `hf download {model}` first"
+        return None, Finding("model", "warn", f"each worker will download {model} from the hub", advice)
+    return None, Finding("model", "ok", "the default model; the first `baton up` downloads it")
 
 
 def check_model(directory: Path) -> list[Finding]:
-    """Config, weights, tokenizer, chat template. A GGUF file holds all of them."""
+    """Checks config, weights, tokenizer and chat template. A GGUF file contains all of them."""
     if gguf := find_gguf(directory):
         return [_check_gguf(gguf)]
     found = [_check_config(directory), _check_weights(directory), _check_tokenizer(directory)]
@@ -44,15 +43,17 @@ def check_model(directory: Path) -> list[Finding]:
 
 def _check_gguf(path: Path) -> Finding:
     if "tokenizer.chat_template" not in read_header(path).metadata:
-        advice = "take the instruct version of the model"
-        return Finding("model", "warn", f"no chat template in {path}: chats are refused", advice)
+        advice = "use the instruct version of the model"
+        return Finding("model", "warn", f"{path} has no chat template: chats will be rejected", advice)
     return Finding("model", "ok", str(path))
 
 
 def _check_config(directory: Path) -> Finding | None:
     config = _read(directory / "config.json")
     if config is None or not config.get("model_type"):
-        return Finding("model", "fail", f"{directory}/config.json names no model_type", _AGAIN)
+        return Finding(
+            "model", "fail", f"{directory}/config.json is missing or has no model_type", _DOWNLOAD_AGAIN
+        )
     return None
 
 
@@ -63,29 +64,34 @@ def _check_weights(directory: Path) -> Finding | None:
     damaged = sorted(name for name, path in files.items() if not is_whole(path))
     if not files:
         return Finding(
-            "model", "fail", f"no *.safetensors in {directory}", "convert the weights to safetensors"
+            "model", "fail", f"{directory} has no *.safetensors file", "convert the weights to safetensors"
         )
     if missing or damaged:
-        detail = f"weights missing: {', '.join(missing)}" if missing else f"cut off: {', '.join(damaged)}"
-        return Finding("model", "fail", detail, _AGAIN)
+        names = ", ".join(missing or damaged)
+        detail = f"weight files are missing: {names}" if missing else f"weight files are truncated: {names}"
+        return Finding("model", "fail", detail, _DOWNLOAD_AGAIN)
     return None
 
 
 def _check_tokenizer(directory: Path) -> Finding | None:
     if not any((directory / name).is_file() for name in _TOKENIZERS):
         return Finding(
-            "model", "fail", f"no tokenizer in {directory}", "copy tokenizer.json beside the weights"
+            "model", "fail", f"{directory} has no tokenizer", "copy tokenizer.json into the directory"
         )
     config = _read(directory / "tokenizer_config.json") or {}
     if not (config.get("chat_template") or any(directory.glob("chat_template.*"))):
-        advice = "take the instruct version of the model, or add its chat_template.jinja"
-        return Finding("model", "warn", "no chat template: chats are refused", advice)
+        advice = "use the instruct version of the model, or add its chat_template.jinja"
+        detail = f"{directory} has no chat template: chats will be rejected"
+        return Finding("model", "warn", detail, advice)
     return None
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a safetensors file is as long as its head says (https://huggingface.co/docs/safetensors: eight
-    bytes with the head's length, the head as JSON with each tensor's place, the data)."""
+    """Whether a safetensors file is as long as its header says.
+
+    The format (https://huggingface.co/docs/safetensors) is eight bytes with the header's length, the header as JSON
+    with each tensor's offsets, then the data.
+    """
     size = path.stat().st_size
     try:
         with path.open("rb") as file:
@@ -100,7 +106,7 @@ def is_whole(path: Path) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """None for what is not there, or no JSON object."""
+    """None if the file is missing or is not a JSON object."""
     try:
         read = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Whether the Redis of the jobs keeps what it is given, and agrees with this machine about the time."""
+"""Checks that Redis keeps the data it is given, and that its clock agrees with this machine's."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from cli.supervisor.setup.home import Home
 from shared.errors import StoreUnavailable
 from shared.store.redis_client import connect, unavailable_as_error
 
-#: The first with NOMKSTREAM, without which a stream that is gone would be made again.
-_LEAST = (6, 2)
+#: The first version with NOMKSTREAM. Without it, writing to a deleted stream would create it again.
+_MIN_VERSION = (6, 2)
 _LARGEST_SKEW_S = 1.0
 _TIMEOUT_S = 3
 
-#: What INFO tells, and by how many seconds the server's clock is ahead.
-JobInfo = tuple[dict[str, Any], float]
+#: The reply to INFO, and how many seconds the server's clock is ahead.
+ServerInfo = tuple[dict[str, Any], float]
 
 
 def check_redis(url: str, broker_url: str, home: Home) -> list[Finding]:
-    """The one that a URL names, or the one that `baton up` starts."""
+    """Checks the server at the URL, or else the Redis that `baton up` starts."""
     if not url:
         return [_check_binary(), *(_check_server("redis", _own_url(home)) if home.is_locked else [])]
     found = _check_server("redis", url)
@@ -39,7 +39,7 @@ def _own_url(home: Home) -> str:
 
 
 def _check_binary() -> Finding:
-    advice = "install Redis or Valkey, or name a server with BATON_REDIS_URL"
+    advice = "install Redis 6.2 or later, or Valkey, or set BATON_REDIS_URL to a running server"
     try:
         binary = redis_binary()
         answer = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=True)
@@ -48,57 +48,66 @@ def _check_binary() -> Finding:
     except (OSError, subprocess.SubprocessError) as error:
         return Finding("redis", "fail", f"{binary} does not run: {error}", advice)
     found = re.search(r"v=(\d+)\.(\d+)\S*", answer.stdout)
-    if found is None or (int(found[1]), int(found[2])) < _LEAST:
-        return Finding("redis", "fail", f"{binary} is no Redis 6.2 or later", advice)
+    if found is None or (int(found[1]), int(found[2])) < _MIN_VERSION:
+        return Finding("redis", "fail", f"{binary} is not Redis 6.2 or later", advice)
     return Finding("redis", "ok", f"{found[0][2:]}, started by `baton up` ({binary})")
 
 
 def _check_server(name: str, url: str) -> list[Finding]:
-    advice = f"start it, or mend BATON_{name.upper()}_URL"
+    advice = f"start the server, or correct BATON_{name.upper()}_URL"
     try:
-        info, ahead_s = asyncio.run(_ask(url))
+        info, ahead_s = asyncio.run(_query(url))
     except (StoreUnavailable, ValueError) as error:
         return [Finding(name, "fail", f"no answer: {error}", advice)]
     return [*judge_server(name, info), judge_clock(ahead_s)]
 
 
 def judge_server(name: str, info: dict[str, Any]) -> list[Finding]:
-    """What INFO says of a server; for a broker only that it is there and evicts nothing."""
+    """Judges a server by its INFO. A broker only has to be recent enough and must not evict keys."""
     version = str(info.get("redis_version", "0.0"))
     found: list[Finding] = []
-    if tuple(map(int, version.split(".")[:2])) < _LEAST:
+    if tuple(map(int, version.split(".")[:2])) < _MIN_VERSION:
         found.append(Finding(name, "fail", f"version {version}", "use Redis 6.2 or later, or Valkey"))
     if info.get("cluster_enabled"):
         found.append(
-            Finding(name, "fail", "a cluster", "use one primary: the scripts touch keys of any slot")
+            Finding(
+                name,
+                "fail",
+                "Redis Cluster is not supported",
+                "use one primary: the scripts access keys of any slot",
+            )
         )
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
-        advice = "CONFIG SET maxmemory-policy noeviction: else Redis throws jobs away when its memory is full"
+        advice = (
+            "run CONFIG SET maxmemory-policy noeviction; otherwise Redis deletes jobs when its memory is full"
+        )
         found.append(Finding(name, "fail", f"maxmemory-policy {policy}", advice))
     if name == "redis" and not info.get("aof_enabled"):
-        advice = "CONFIG SET appendonly yes and appendfsync always: else its restart loses jobs and tokens"
-        found.append(Finding(name, "warn", "no append-only file", advice))
+        advice = (
+            "run CONFIG SET appendonly yes and appendfsync always; otherwise a restart of Redis loses jobs"
+        )
+        found.append(Finding(name, "warn", "the append-only file is off", advice))
     return found or [Finding(name, "ok", f"{version} answers")]
 
 
 def judge_clock(ahead_s: float) -> Finding:
-    """Deadlines go by Redis's clock, lists and logs by this machine's."""
+    """Deadlines use Redis's clock; lists and logs use this machine's."""
     if abs(ahead_s) > _LARGEST_SKEW_S:
         detail = f"Redis's clock differs by {ahead_s:+.1f} s"
-        return Finding("clock", "warn", detail, "let both machines follow NTP")
-    return Finding("clock", "ok", "agrees with Redis's")
+        return Finding("clock", "warn", detail, "synchronize both machines with NTP")
+    return Finding("clock", "ok", "agrees with Redis's clock")
 
 
-async def _ask(url: str) -> JobInfo:
-    """Raises StoreUnavailable, ValueError for what is no URL."""
+async def _query(url: str) -> ServerInfo:
+    """Raises StoreUnavailable, and ValueError if the URL is not valid."""
     redis = connect(url, timeout_s=_TIMEOUT_S)
     try:
         with unavailable_as_error():
             info = await redis.info()
             before = time.time()
             seconds, micros = await redis.time()
-        # Half of the way there and back.
+        # Compare with the middle of the round trip.
         return info, seconds + micros / 1e6 - (before + time.time()) / 2
     finally:
         await redis.aclose()

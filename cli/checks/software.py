@@ -1,4 +1,4 @@
-"""Whether Python and the installed packages are those that Baton was tested with."""
+"""Checks that Python and the installed packages are the ones that Baton was tested with."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from packaging.requirements import Requirement
 
 from cli.checks.finding import Finding
 
-_LEAST_PYTHON = (3, 11)
-#: What `baton up` needs of the extras in pyproject.toml.
+_MIN_PYTHON = (3, 11)
+#: The extras of pyproject.toml that `baton up` needs.
 _EXTRAS = ("api", "worker", "cli")
-#: Exact versions; there in a checkout, not in an installed wheel.
+#: Pinned versions; the file exists in a checkout but not in an installed wheel.
 _PINS = Path(__file__).parents[2] / "constraints.txt"
 
 
 def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> Finding:
-    """At least 3.11."""
+    """Checks that Python is 3.11 or later."""
     text = ".".join(map(str, version))
-    if version < _LEAST_PYTHON:
+    if version < _MIN_PYTHON:
         return Finding("python", "fail", text, "install Python 3.11 or later")
     return Finding("python", "ok", text)
 
 
 def check_packages(pins: Path = _PINS) -> list[Finding]:
-    """Every package that Baton requires is there, in the pinned version where there are pins."""
+    """Checks that every required package is installed, in its pinned version if versions are pinned."""
     missing = [name for name in _required() if _installed(name) is None]
     found: list[Finding] = []
     if missing:
-        advice = "`make venv` in a checkout, or pip install 'baton[api,worker,cli]'"
+        advice = "run `make venv` in the checkout, or pip install 'baton[api,worker,cli]'"
         found.append(Finding("packages", "fail", f"missing: {', '.join(missing)}", advice))
     other = list(_deviations(pins))
     if other:
-        advice = f"pip install -c {pins} with the same extras; other versions are not tested"
+        advice = f"run pip install -c {pins} with the same extras; other versions are not tested"
         found.append(Finding("packages", "warn", "; ".join(other), advice))
-    return found or [Finding("packages", "ok", "all there" + (", as pinned" if pins.is_file() else ""))]
+    detail = "all installed" + (", in the pinned versions" if pins.is_file() else "")
+    return found or [Finding("packages", "ok", detail)]
 
 
 def _required() -> Iterator[str]:
@@ -53,7 +54,7 @@ def _deviations(pins: Path) -> Iterator[str]:
     for line in lines:
         name, is_pin, pinned = line.partition("==")
         installed = _installed(name) if is_pin else None
-        # A build says in its version what it was built for: 2.9.0+cpu.
+        # A build's version may end in what it was built for: 2.9.0+cpu.
         if installed is not None and installed.partition("+")[0] != pinned.strip():
             yield f"{name} {installed} instead of {pinned.strip()}"
 

@@ -1,4 +1,4 @@
-"""ApiClient: Baton's API over HTTP, at any of several URLs."""
+"""An HTTP client of Baton's API that fails over between several URLs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from cli.client.endpoint import Endpoint
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 
-#: Three of the server's default pings: a stream that is silent for longer is cut.
+#: Three times the server's default ping interval: a stream that is silent for longer is broken.
 _READ_TIMEOUT_S = 45.0
 _CONNECT_TIMEOUT_S = 5.0
-#: Statuses that say "not now": another replica, or the same one later, will answer.
+#: Statuses that mean "not now": another replica, or the same one later, may succeed.
 RETRYABLE = frozenset({429, 502, 503})
 
 
@@ -29,15 +29,15 @@ class Unreachable(CommandError):
         )
 
 
-class Cut(CommandError):
-    """Raised when an answer or a stream breaks off."""
+class ConnectionLost(CommandError):
+    """Raised when a connection breaks before the response or stream is complete."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why, ExitCode.UNREACHABLE)
 
 
 class ApiError(CommandError):
-    """Raised for an answer that is an error; `status` is HTTP's."""
+    """Raised when the API returns an error. `status` is the HTTP status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message, _exit_code(status))
@@ -45,7 +45,7 @@ class ApiError(CommandError):
 
 
 class ApiClient:
-    """Begins with the first URL, and stays with the one that answered last."""
+    """Starts with the first URL and stays with the one that answered last."""
 
     def __init__(
         self,
@@ -68,19 +68,19 @@ class ApiClient:
         self._http.close()
 
     def use_next_url(self) -> None:
-        """Turn to the next URL."""
+        """Switch to the next URL."""
         self._current = (self._current + 1) % len(self._urls)
 
     def call(self, method: str, path: str, **options: Any) -> Any:
-        """The JSON of the answer. Raises ApiError, Unreachable; Cut when the answer breaks off."""
+        """The response's JSON. Raises ApiError, Unreachable, and ConnectionLost if the response is cut short."""
         with self.open(method, path, **options) as response:
             return _json(response)
 
     @contextmanager
     def open(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
-        """An answer whose body is still to be read, from the first URL that answers.
+        """A response from the first URL that answers; its body has not been read yet.
 
-        Raises ApiError, Unreachable; httpx.TransportError for what happens while the body is read.
+        Raises ApiError and Unreachable. Reading the body may raise httpx.TransportError.
         """
         response = self._send(method, path, options)
         try:
@@ -97,7 +97,7 @@ class ApiClient:
                 request = self._http.build_request(method, self._urls[self._current] + path, **options)
                 return self._http.send(request, stream=True)
             except (ValueError, httpx.LocalProtocolError) as error:
-                # NaN, bytes that are no UTF-8, a header of more than ASCII: the command line's fault.
+                # NaN, bytes that are not UTF-8, or a non-ASCII header: the command line is wrong.
                 raise CommandError(f"the request cannot be sent: {error}", ExitCode.USAGE) from error
             except httpx.TransportError as error:
                 failure = error
@@ -106,21 +106,23 @@ class ApiClient:
 
 
 def _json(response: httpx.Response) -> Any:
-    """Raises ApiError for what is no JSON, Cut for what is not whole."""
+    """Raises ApiError if the body is not JSON, and ConnectionLost if it is incomplete."""
     try:
         return json.loads(response.read() or b"null")
     except ValueError as error:
-        raise ApiError(response.status_code, f"{response.request.url} is not Baton's API") from error
+        raise ApiError(
+            response.status_code, f"{response.request.url} did not return JSON; is this Baton's API?"
+        ) from error
     except httpx.TransportError as error:
-        raise Cut(str(error) or type(error).__name__) from error
+        raise ConnectionLost(str(error) or type(error).__name__) from error
 
 
 def _message(response: httpx.Response) -> str:
-    """What an error in OpenAI's form says; else the status."""
+    """The message of an error in OpenAI's format, or else the status line."""
     try:
         return str(response.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        return f"{response.request.url} answered {response.status_code} {response.reason_phrase}"
+        return f"{response.request.url} returned {response.status_code} {response.reason_phrase}"
 
 
 def _exit_code(status: int) -> ExitCode:

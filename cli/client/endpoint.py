@@ -1,4 +1,4 @@
-"""Endpoint: where the API is and with which key."""
+"""Finds the API's URLs and the API key to use."""
 
 from __future__ import annotations
 
@@ -27,35 +27,36 @@ class Endpoint:
 def find_endpoint(
     urls: list[str] | None, api_key: str | None, environ: Mapping[str, str] = os.environ
 ) -> Endpoint:
-    """What the options say, else the `baton up` of this home, else the default address.
+    """The options' URLs, or those of this home's running `baton up`, or the default address.
 
-    Raises CommandError for a URL that is none, SettingsError.
+    Raises CommandError if a URL or the key is not valid, and SettingsError.
     """
     env = settings.Environment(environ)
-    named = tuple(_base_url(url) for url in urls or []) or tuple(_urls_of_up(environ))
+    found = tuple(_base_url(url) for url in urls or []) or tuple(_urls_of_up(environ))
     keys = env.read(settings.API_KEYS)
     key = api_key or (keys[0] if keys else environ.get("OPENAI_API_KEY"))
     if key and not (key.isascii() and key.isprintable()):
-        raise CommandError("the API key holds characters that no key has", ExitCode.USAGE)
+        raise CommandError("the API key contains characters other than printable ASCII", ExitCode.USAGE)
     return Endpoint(
-        urls=named or (url_of(env.read(settings.HOST), env.read(settings.PORT)),),
+        urls=found or (url_of(env.read(settings.HOST), env.read(settings.PORT)),),
         api_key=key,
     )
 
 
 def home_of(environ: Mapping[str, str] = os.environ) -> Home:
-    """The home that this command line belongs to. Raises SettingsError."""
+    """The home that this command line uses. Raises SettingsError."""
     return Home(settings.Environment(environ).read(settings.HOME))
 
 
 def _base_url(text: str) -> str:
-    """Without the `/v1` that clients of OpenAI's API want. Raises CommandError."""
+    """The URL without the `/v1` that OpenAI clients need. Raises CommandError."""
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL as error:
         raise CommandError(f"--url {text}: {error}", ExitCode.USAGE) from error
     if url.scheme not in ("http", "https") or not url.host:
-        raise CommandError(f"--url {text} is no address such as http://127.0.0.1:8000", ExitCode.USAGE)
+        message = f"--url {text} is not a URL; write it as http://127.0.0.1:8000"
+        raise CommandError(message, ExitCode.USAGE)
     return text.rstrip("/").removesuffix("/v1")
 
 

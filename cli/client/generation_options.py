@@ -1,4 +1,4 @@
-"""GenerationOptions: the options of `chat` and `submit`, and the request's body that they make."""
+"""The generation options of `chat` and `submit`, and how they become a request body."""
 
 from __future__ import annotations
 
@@ -15,41 +15,52 @@ from cli.exit_codes import ExitCode
 
 @dataclass(frozen=True, slots=True)
 class GenerationOptions:
-    """What is asked beside the prompt, in the API's words; what is None is left to the server."""
+    """The parameters of a request besides its prompt, named as in the API. None: the server's default."""
 
     model: Annotated[str | None, typer.Option("--model", "-m", help="Default: the server's first model.")] = (
         None
     )
     system: Annotated[str | None, typer.Option("--system", "-s", help="System message.")] = None
-    max_tokens: Annotated[int | None, typer.Option(help="Longest answer, in tokens.")] = None
-    temperature: Annotated[float | None, typer.Option(help="0: always the likeliest token.")] = None
-    top_p: Annotated[float | None, typer.Option(help="Least probability mass that is drawn from.")] = None
-    top_k: Annotated[int | None, typer.Option(help="Draw from so many of the likeliest tokens.")] = None
-    min_p: Annotated[
-        float | None, typer.Option(help="Least probability, as a part of the likeliest token's.")
+    max_tokens: Annotated[int | None, typer.Option(help="Maximum length of the answer in tokens.")] = None
+    temperature: Annotated[
+        float | None, typer.Option(help="Sampling temperature; 0: always the most likely token.")
     ] = None
-    seed: Annotated[int | None, typer.Option(help="Same seed, same answer.")] = None
+    top_p: Annotated[
+        float | None,
+        typer.Option(help="Nucleus sampling: keep the smallest set of tokens with this total probability."),
+    ] = None
+    top_k: Annotated[int | None, typer.Option(help="Sample only from the k most likely tokens.")] = None
+    min_p: Annotated[
+        float | None,
+        typer.Option(
+            help="Drop tokens less likely than this fraction of the most likely token's probability."
+        ),
+    ] = None
+    seed: Annotated[
+        int | None, typer.Option(help="The same request with the same seed gives the same answer.")
+    ] = None
     stop: Annotated[
         list[str] | None,
-        typer.Option(metavar="TEXT", help="End before this text; may be given several times."),
+        typer.Option(metavar="TEXT", help="Stop before this text; may be repeated."),
     ] = None
-    presence_penalty: Annotated[float | None, typer.Option(help="Against tokens that the answer holds.")] = (
-        None
-    )
+    presence_penalty: Annotated[
+        float | None, typer.Option(help="Make tokens that are already in the answer less likely.")
+    ] = None
     frequency_penalty: Annotated[
-        float | None, typer.Option(help="The same, for each time that it holds them.")
+        float | None, typer.Option(help="Make a token less likely each time it occurs in the answer.")
     ] = None
     repetition_penalty: Annotated[
-        float | None, typer.Option(help="Above 1: against tokens of prompt and answer.")
+        float | None,
+        typer.Option(help="Above 1: make tokens of the prompt and the answer less likely."),
     ] = None
     set: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Any other field of the request; the value as JSON or text."),
+        typer.Option(metavar="NAME=VALUE", help="Set any other request field; the value is JSON or text."),
     ] = None
 
     def parameters(self) -> dict[str, Any]:
-        """Those that are given, but for model and system message. Raises CommandError."""
-        # Typer gives an empty list for a repeatable option that is not there.
+        """The parameters that were given, without the model and the system message. Raises CommandError."""
+        # Typer passes an empty list for a repeatable option that was not given.
         given = {name: value for name, value in asdict(self).items() if value not in (None, [])}
         others = dict(pair_of(text, "--set") for text in given.pop("set", []))
         for name in ("model", "system"):
@@ -57,13 +68,13 @@ class GenerationOptions:
         return {**given, **{name: read_value(text) for name, text in others.items()}}
 
     def body(self, client: ApiClient) -> dict[str, Any]:
-        """Without messages. Raises CommandError."""
+        """The request body without its messages. Raises CommandError."""
         given = self.parameters()
         return {"model": self.model or default_model(client), **given}
 
 
 def read_value(text: str) -> Any:
-    """A value as JSON; what is none is taken as text."""
+    """The value as JSON; text that is not JSON is returned as it is."""
     try:
         return json.loads(text)
     except ValueError:
@@ -71,26 +82,26 @@ def read_value(text: str) -> Any:
 
 
 def messages_of(system: str | None, prompt: str) -> list[dict[str, str]]:
-    """The first turn."""
+    """The messages of a new conversation."""
     return [*system_messages(system), {"role": "user", "content": prompt}]
 
 
 def system_messages(system: str | None) -> list[dict[str, str]]:
-    """The system message, if there is one."""
+    """A list with the system message, or an empty one."""
     return [{"role": "system", "content": system}] if system else []
 
 
 def default_model(client: ApiClient) -> str:
-    """The first that the server lists. Raises CommandError when it lists none."""
+    """The first model that the server lists. Raises CommandError if it lists none."""
     models = client.call("GET", "/v1/models")["data"]
     if not models:
-        raise CommandError("the server knows no model; name one with --model", ExitCode.USAGE)
+        raise CommandError("the server lists no models; choose one with --model", ExitCode.USAGE)
     return str(models[0]["id"])
 
 
 def pair_of(text: str, option: str) -> tuple[str, str]:
-    """`name=value` in its parts. Raises CommandError."""
+    """Splits `name=value`. Raises CommandError."""
     name, is_pair, value = text.partition("=")
     if not (name and is_pair):
-        raise CommandError(f"{option} {text}: NAME=VALUE is expected", ExitCode.USAGE)
+        raise CommandError(f"{option} {text}: expected NAME=VALUE", ExitCode.USAGE)
     return name, value

@@ -1,4 +1,4 @@
-"""Polling: a job's events by one short request after the other, where streams do not come through."""
+"""Reads a job's events with repeated short requests, for networks that do not let streams through."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from cli.client.api_client import RETRYABLE, ApiClient, ApiError, Cut, Unreachable
+from cli.client.api_client import RETRYABLE, ApiClient, ApiError, ConnectionLost, Unreachable
 from cli.client.sse_client import SseEvent
 from cli.client.stream_reader import PATIENCE_S
 from cli.errors import CommandError
@@ -14,13 +14,13 @@ from cli.exit_codes import ExitCode
 from cli.terminal.event_printer import ENDS, printer_for
 from cli.terminal.notice import Notice
 
-#: How long the server may hold an answer back until there is something to tell.
+#: How long the server may wait for new events before it responds.
 _HOLD_S = 10
-_AGAIN_S = 0.5
+_RETRY_S = 0.5
 
 
 def poll_job(client: ApiClient, job_id: str, *, as_json: bool, cursor: str = "") -> ExitCode:
-    """Until the job is over. Raises CommandError for one that is not there, or cannot be read on."""
+    """Prints events until the job ends. Raises CommandError if there is no such job or reading it fails."""
     printer = printer_for(as_json=as_json)
     code = ExitCode.OK
     with Notice() as notice:
@@ -33,7 +33,7 @@ def poll_job(client: ApiClient, job_id: str, *, as_json: bool, cursor: str = "")
 
 
 class _Poll:
-    """Where one reader of a job stands."""
+    """The position of one reader in a job's events."""
 
     def __init__(self, client: ApiClient, job_id: str, notice: Notice, cursor: str) -> None:
         self._client = client
@@ -44,7 +44,7 @@ class _Poll:
         self.is_done = False
 
     def next(self) -> list[SseEvent]:
-        """What is new, perhaps nothing yet. Raises CommandError."""
+        """The new events, if any. Raises CommandError."""
         query = {"wait": str(_HOLD_S), **({"after": self._cursor} if self._cursor else {})}
         answer = self._ask(query)
         self._notice.clear()
@@ -59,14 +59,14 @@ class _Poll:
                     "GET", self._path, params=query, headers={"accept": "application/json"}
                 )
                 return answer
-            except (Cut, ApiError, Unreachable) as error:
+            except (ConnectionLost, ApiError, Unreachable) as error:
                 self._check(error, deadline)
-                self._notice.cut(error)
+                self._notice.connection_lost(error)
             self._client.use_next_url()
-            time.sleep(_AGAIN_S)
+            time.sleep(_RETRY_S)
 
     def _check(self, error: CommandError, deadline: float) -> None:
-        """Raises the error again when it is of no use to go on."""
-        is_lasting = isinstance(error, ApiError) and error.status not in RETRYABLE
-        if not self._is_known or is_lasting or time.monotonic() > deadline:
+        """Raises the error again if retrying is pointless."""
+        is_permanent = isinstance(error, ApiError) and error.status not in RETRYABLE
+        if not self._is_known or is_permanent or time.monotonic() > deadline:
             raise error

@@ -1,4 +1,4 @@
-"""Server: the options of every client command that say where the API is."""
+"""The options by which client commands find the API."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for script
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The API, as the command line names it."""
+    """The API, as given on the command line."""
 
     url: Annotated[
         list[str] | None,
         typer.Option(
             "--url",
             metavar="URL",
-            help="Base URL of the API; give several to go on elsewhere when one fails.",
+            help="Base URL of the API. Repeat it to fail over to other replicas.",
         ),
     ] = None
     api_key: Annotated[
         str | None,
-        typer.Option("--api-key", help="Default: the first of BATON_API_KEYS, else OPENAI_API_KEY."),
+        typer.Option("--api-key", help="Default: the first of BATON_API_KEYS, or OPENAI_API_KEY."),
     ] = None
 
     def client(self) -> ApiClient:
-        """To be used as a context manager. Raises CommandError for an address that is none."""
+        """Use it as a context manager. Raises CommandError if a URL is not valid."""
         return ApiClient(find_endpoint(self.url, self.api_key))

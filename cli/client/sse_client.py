@@ -1,7 +1,7 @@
-"""SseDecoder: server-sent events out of bytes, however these are cut.
+"""Decodes server-sent events from bytes that arrive in pieces of any size.
 
-The rules are those of https://html.spec.whatwg.org/multipage/server-sent-events.html: comment lines are
-skipped, a blank line ends an event, an event without data is none, and its id counts from its blank line on.
+Follows https://html.spec.whatwg.org/multipage/server-sent-events.html: comment lines are skipped, a blank line ends
+an event, an event without data is dropped, and an id takes effect at the blank line.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 @dataclass(frozen=True, slots=True)
 class SseEvent:
-    """One event; `id` is the last one that the stream has named, "" if none."""
+    """One event. `id` is the last id that the stream has sent, "" if none."""
 
     data: str
     event: str = "message"
@@ -32,7 +32,7 @@ class SseDecoder:
         self._id = ""
 
     def feed(self, chunk: bytes) -> Iterator[SseEvent]:
-        """The events that this piece completes."""
+        """Yields the events that this piece completes."""
         lines = self._lines(chunk)
         for line in lines:
             event = self._line(line.decode(errors="replace"))
@@ -40,9 +40,9 @@ class SseDecoder:
                 yield event
 
     def _lines(self, chunk: bytes) -> list[bytes]:
-        """Whole lines. Not str.splitlines: a text may hold U+2028 and its like."""
+        """The complete lines. str.splitlines would also split at U+2028 and similar characters."""
         buffer = self._rest + chunk
-        # A carriage return at the very end may be half of a line end.
+        # A carriage return at the very end may be the first half of "\r\n".
         held = b"\r" if buffer.endswith(b"\r") else b""
         *lines, rest = _LINE_END.split(buffer.removesuffix(held))
         self._rest = rest + held

@@ -1,4 +1,4 @@
-"""WorkerSource: the living workers, as the API or Redis itself tells of them."""
+"""Lists and drains the live workers, through the API or directly through Redis."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _TIMEOUT_S = 2
 
 
 class WorkerSource(Protocol):
-    """Both raise CommandError."""
+    """Where workers are listed and drained. Both methods raise CommandError."""
 
     def list(self) -> list[dict[str, Any]]:
-        """Each as `/v1/workers` shows it."""
+        """The live workers, in the format of `/v1/workers`."""
 
     def drain(self, worker: str) -> dict[str, Any]:
-        """Tell the one with this id, name or name@host to leave; answers it."""
+        """Asks the worker with this id, name or name@host to drain, and returns it."""
 
 
 class ApiWorkers:
-    """Through the API."""
+    """Uses the API."""
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
@@ -40,12 +40,12 @@ class ApiWorkers:
         return found
 
     def drain(self, worker: str) -> dict[str, Any]:
-        told: dict[str, Any] = self._client.call("POST", f"/v1/workers/{quote(worker, safe='@')}/drain")
-        return told
+        drained: dict[str, Any] = self._client.call("POST", f"/v1/workers/{quote(worker, safe='@')}/drain")
+        return drained
 
 
 class RedisWorkers:
-    """Without any API: from Redis."""
+    """Uses Redis, so it works without the API."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -56,30 +56,32 @@ class RedisWorkers:
     def drain(self, worker: str) -> dict[str, Any]:
         found = find_by_name(self._call(lambda store: store.workers()), worker)
         if len(found) > 1:
-            message = f"{len(found)} workers are called '{worker}': give the id of one of them"
+            message = f"{len(found)} workers are named '{worker}'; use an id from `baton workers`"
             raise CommandError(message, ExitCode.USAGE)
         if not found or not self._call(lambda store: store.drain(found[0].worker_instance)):
-            raise CommandError(f"no living worker is called '{worker}'", ExitCode.NOT_FOUND)
+            message = f"no live worker is named '{worker}'; `baton workers` lists them"
+            raise CommandError(message, ExitCode.NOT_FOUND)
         return {**found[0].to_json(), "status": "draining"}
 
-    def _call(self, ask: Callable[[JobStore], Awaitable[T]]) -> T:
+    def _call(self, query: Callable[[JobStore], Awaitable[T]]) -> T:
         try:
-            return asyncio.run(ask_store(self._url, ask))
+            return asyncio.run(query_store(self._url, query))
         except StoreUnavailable as error:
-            raise CommandError(f"Redis does not answer: {error}", ExitCode.UNREACHABLE) from error
+            message = f"no answer from Redis (--redis-url): {error}"
+            raise CommandError(message, ExitCode.UNREACHABLE) from error
         except ValueError as error:
             raise CommandError(f"--redis-url {self._url}: {error}", ExitCode.USAGE) from error
 
 
 async def read_workers(url: str) -> list[WorkerState]:
     """Raises StoreUnavailable."""
-    return await ask_store(url, lambda store: store.workers())
+    return await query_store(url, lambda store: store.workers())
 
 
-async def ask_store(url: str, ask: Callable[[JobStore], Awaitable[T]]) -> T:
-    """One question, over a connection of its own. Raises StoreUnavailable."""
+async def query_store(url: str, query: Callable[[JobStore], Awaitable[T]]) -> T:
+    """Runs one query over a new connection. Raises StoreUnavailable."""
     redis = connect(url, timeout_s=_TIMEOUT_S)
     try:
-        return await ask(JobStore(redis))
+        return await query(JobStore(redis))
     finally:
         await redis.aclose()

@@ -1,4 +1,4 @@
-"""`baton chat`: talk to the model."""
+"""`baton chat`: a conversation with the model."""
 
 from __future__ import annotations
 
@@ -19,31 +19,33 @@ from cli.exit_codes import ExitCode
 from cli.terminal.notice import Notice
 from cli.terminal.prompt_argument import read_prompt
 
-_HINT = "Ctrl-C stops an answer, Ctrl-D leaves, /help shows the commands."
+_HINT = "Ctrl-C stops an answer, Ctrl-D exits, /help lists the commands."
 
 
 def chat(
-    asking: GenerationOptions,
+    options: GenerationOptions,
     server: Server,
-    prompt: Annotated[str | None, typer.Argument(help="Ask this one question and leave.")] = None,
+    prompt: Annotated[str | None, typer.Argument(help="Ask this one question and exit.")] = None,
     go_on: Annotated[
-        bool, typer.Option("--continue", help="Go on with the last conversation of this BATON_HOME.")
+        bool, typer.Option("--continue", help="Continue the last conversation of this BATON_HOME.")
     ] = False,
 ) -> None:
-    """Chat in the terminal, or ask one question, given as an argument or on standard input.
+    """Chat with the model in the terminal.
 
-    An answer whose connection breaks is taken up again, at another URL if several are known.
+    Answers one question and exits if the question is given as an argument or on standard input. If the connection
+    breaks, the answer resumes where it stopped, at another URL if there are several.
     """
     question = None if prompt is None and sys.stdin.isatty() else read_prompt(prompt)
     folder = _chat_folder()
     last = folder / "last.json" if folder else None
     with server.client() as client:
-        conversation = Conversation(client, asking.body(client), asking.system)
+        conversation = Conversation(client, options.body(client), options.system)
         if go_on:
             if last is None:
-                raise CommandError("there is no BATON_HOME here that keeps conversations", ExitCode.USAGE)
+                message = "no conversation to continue: BATON_HOME does not exist or is not writable"
+                raise CommandError(message, ExitCode.USAGE)
             conversation.load(last)
-            Notice.tell(f"{len(conversation.messages)} messages so far")
+            Notice.show(f"{len(conversation.messages)} messages so far")
         if question is None:
             sys.stdout.write(f"{conversation.body['model']}. {_HINT}\n")
             ChatSession(conversation, _line_reader(folder), last).run()
@@ -52,21 +54,21 @@ def chat(
 
 
 def _chat_folder() -> Path | None:
-    """`$BATON_HOME/chat`; none where there is no home, which a chat alone does not make."""
+    """`$BATON_HOME/chat`; None if there is no home, because a chat does not create one."""
     home = home_of()
     if not home.path.is_dir():
         return None
     folder = home.path / "chat"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError:  # a home that is somebody else's
+    except OSError:  # the home belongs to another user
         return None
     return folder
 
 
 def _line_reader(folder: Path | None) -> Callable[[], str]:
-    """Lines with editing and a history that outlives the session, if there is a place for it."""
-    # Half a second that the other commands do without.
+    """Returns a function that reads an edited line. The history is kept in the folder, if there is one."""
+    # Importing it takes half a second, which other commands should not pay.
     from prompt_toolkit import PromptSession
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 

@@ -1,4 +1,4 @@
-"""Completing: ids of jobs and workers for the shell, as far as the API answers at once."""
+"""Shell completion of job ids and worker names. It proposes nothing if the API does not answer quickly."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from cli.client.api_client import ApiClient
 from cli.client.endpoint import find_endpoint
 from shared.errors import BatonError
 
-#: Somebody waits for the Tab key.
-_PATIENCE_S = 1.0
+#: The user is waiting for the Tab key to respond.
+_TIMEOUT_S = 1.0
 
 Proposals = list[tuple[str, str]]
 
@@ -23,7 +23,7 @@ def complete_job(context: typer.Context, incomplete: str) -> Proposals:
 
 
 def complete_worker(context: typer.Context, incomplete: str) -> Proposals:
-    """The living workers by name, and by id where several have the name."""
+    """The live workers by name, or by id if several share the name."""
     workers = _listed(context, "/v1/workers")
     names = [worker["name"] for worker in workers]
     proposed = [
@@ -34,10 +34,10 @@ def complete_worker(context: typer.Context, incomplete: str) -> Proposals:
 
 
 def _listed(context: typer.Context, path: str) -> list[dict[str, Any]]:
-    """Nothing, where there is no answer: a shell has no place for an error."""
+    """Empty if there is no answer: a shell cannot show an error during completion."""
     try:
         endpoint = find_endpoint(context.params.get("url"), context.params.get("api_key"))
-        with ApiClient(endpoint, read_timeout_s=_PATIENCE_S, connect_timeout_s=_PATIENCE_S) as client:
+        with ApiClient(endpoint, read_timeout_s=_TIMEOUT_S, connect_timeout_s=_TIMEOUT_S) as client:
             listed: list[dict[str, Any]] = client.call("GET", path)["data"]
             return listed
     except BatonError:

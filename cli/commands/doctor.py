@@ -1,4 +1,4 @@
-"""`baton doctor`: what stands in the way of a `baton up` on this machine, and what to do about it."""
+"""`baton doctor`: finds what would keep `baton up` from working on this machine, and says how to fix it."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ _COLOURS: dict[Level, str] = {"ok": "32", "warn": "33", "fail": "31"}
 
 
 def doctor(home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Check Python, packages, settings, Redis, clock, ports, devices, model, memory and disk.
+    """Check that this machine is ready for `baton up`.
 
-    It reads the same BATON_* variables as `baton up` and changes nothing. Exit code 1 when something fails.
+    Checks Python, packages, settings, Redis, clock, ports, devices, model, memory and disk. Reads the same BATON_*
+    variables as `baton up` and changes nothing. Exits with 1 if a check fails.
     """
     findings = list(examine({**os.environ, **({"BATON_HOME": home} if home else {})}))
     if as_json:
@@ -44,31 +45,31 @@ def doctor(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 
 def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """All findings, in the order in which they are worth mending."""
+    """All findings, in the order in which to fix them."""
     yield check_python()
     yield from check_packages()
     yield from check_settings(environ)
     try:
         settings = UpSettings.read(known(environ))
     except (SettingsError, StartRefused):
-        return  # told already; the rest depends on them
+        return  # already reported above; the other checks need the settings
     home = Home(settings.home)
     yield from check_home(home)
     yield from check_redis(settings.redis_url, settings.broker_url, home)
     yield from check_port_use(settings, home)
     gpus = query_gpus()
     yield from check_devices(settings.devices, gpus, environ)
-    directory, instead = find_model(settings.model, home.models / DEFAULT_MODEL)
-    if instead is not None:
-        yield instead
+    directory, finding = find_model(settings.model, home.models / DEFAULT_MODEL)
+    if finding is not None:
+        yield finding
     if directory is not None:
         yield from check_model(directory)
-        if not home.is_locked:  # a `baton up` that runs here has its memory already
+        if not home.is_locked:  # a running `baton up` already has its memory
             yield check_room(directory, settings, gpus, environ)
 
 
 def _line(finding: Finding) -> str:
-    """One line, and a second with what to do."""
+    """One line, and a second one with the advice."""
     level = f"{finding.level:<4}"
     if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
         level = f"\x1b[{_COLOURS[finding.level]}m{level}\x1b[0m"

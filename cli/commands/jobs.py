@@ -1,4 +1,4 @@
-"""`baton jobs`, `watch` and `cancel`: requests that outlive their connection."""
+"""`baton jobs`, `watch` and `cancel`: lists, follows and cancels jobs."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ def watch(
     job: JobArgument,
     server: Server,
     poll: Annotated[
-        bool, typer.Option("--poll", help="Ask again and again instead of reading a stream.")
+        bool, typer.Option("--poll", help="Poll with short requests instead of reading a stream.")
     ] = False,
     cursor: Annotated[
-        str | None, typer.Option("--from", metavar="CURSOR", help="Go on behind the event with this id.")
+        str | None, typer.Option("--from", metavar="CURSOR", help="Start after the event with this id.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print a job's output as it comes, from its beginning; with --json each of its events, with its id.
+    """Print a job's output as it is generated.
 
-    The exit code tells how the job ended.
+    Starts with the job's first output. With --json prints each event as JSON, with its id. The exit code reports
+    how the job ended.
     """
     follow = poll_job if poll else follow_job
     with server.client() as client:
@@ -39,11 +40,13 @@ def watch(
 
 def jobs(
     server: Server,
-    status: Annotated[str | None, typer.Option(help="Only these: queued, in_progress, completed, …")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100, help="The newest so many.")] = 20,
+    status: Annotated[
+        str | None, typer.Option(help="Only jobs with this status: queued, in_progress, completed, …")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="Maximum number of jobs.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """List jobs, the newest first."""
+    """List jobs, newest first."""
     query = {"limit": str(limit), **({"status": status} if status else {})}
     with server.client() as client:
         listed = client.call("GET", "/v1/jobs", params=query)
@@ -54,7 +57,10 @@ def jobs(
 
 
 def cancel(job: JobsArgument, server: Server) -> None:
-    """End jobs, waiting or running. One that is over stays as it is."""
+    """Cancel queued or running jobs.
+
+    Jobs that have ended are left as they are.
+    """
     with server.client() as client:
         for job_id in map(job_id_of, job):
             ended = client.call("POST", f"/v1/jobs/{job_id}/cancel")
@@ -62,7 +68,7 @@ def cancel(job: JobsArgument, server: Server) -> None:
 
 
 def _row(job: dict[str, Any]) -> tuple[object, ...]:
-    """As `_HEADINGS` name it."""
+    """The cells under `_HEADINGS`."""
     tokens = job["usage"]["completion_tokens"] if job["usage"] else None
     return (
         job["id"],

@@ -1,4 +1,4 @@
-"""`baton ps`: what runs."""
+"""`baton ps`: lists what is running."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ from shared.domain.lease import WorkerState
 from shared.errors import StoreUnavailable
 
 RedisOption = Annotated[
-    str | None, typer.Option("--redis-url", help="Default: BATON_REDIS_URL, else this home's own Redis.")
+    str | None,
+    typer.Option("--redis-url", help="Default: BATON_REDIS_URL, or the Redis that `baton up` started."),
 ]
-HomeOption = Annotated[str | None, typer.Option("--home", help="Default: BATON_HOME, else .baton.")]
+HomeOption = Annotated[str | None, typer.Option("--home", help="Default: BATON_HOME, or .baton.")]
 
 
 def ps(as_json: JsonOption = False, home: HomeOption = None, redis_url: RedisOption = None) -> None:
-    """List what `baton up` runs here, and the workers that other machines run on the same Redis.
+    """List the running processes and workers.
 
-    Exit code 3 when nothing runs.
+    Shows what `baton up` runs on this machine, and the workers of other machines that use the same Redis. Exits
+    with 3 if nothing is running.
     """
     parts = local_parts(home)
     remote = remote_parts(_workers_if_reachable(_redis_url(redis_url, parts)), parts)
@@ -48,20 +50,20 @@ def ps(as_json: JsonOption = False, home: HomeOption = None, redis_url: RedisOpt
 
 
 def local_parts(home: str | None) -> list[ChildState]:
-    """What `up.json` says, without processes that are no more."""
-    place = home_at(home)
-    parts = StateFile(place.path).read()
-    is_up = place.is_locked
+    """The contents of `up.json`, with processes that have ended marked as stopped."""
+    directory = home_at(home)
+    parts = StateFile(directory.path).read()
+    is_up = directory.is_locked
     return [part if is_up and _is_running(part) else _without_process(part, is_up) for part in parts]
 
 
 def home_at(path: str | None) -> Home:
-    """The home that `--home` names, else this command line's."""
+    """The home given by `--home`, or else the one of this command line."""
     return home_of({"BATON_HOME": path} if path else os.environ)
 
 
 def remote_parts(found: list[WorkerState], local: list[ChildState]) -> list[ChildState]:
-    """Workers that are not of this home, by `name@host`."""
+    """The workers outside this home, by `name@host`."""
     own = {(socket.gethostname(), part.pid) for part in local}
     return [
         ChildState("worker", f"{worker.name}@{worker.host}", worker.pid, None, worker.device, "ready")
@@ -75,8 +77,8 @@ def _is_running(part: ChildState) -> bool:
 
 
 def _without_process(part: ChildState, is_up: bool) -> ChildState:
-    is_state_of_absent = is_up and part.state in ("starting", "restarting", "drained")
-    return replace(part, pid=None, state=part.state if is_state_of_absent else "stopped")
+    may_lack_process = is_up and part.state in ("starting", "restarting", "drained")
+    return replace(part, pid=None, state=part.state if may_lack_process else "stopped")
 
 
 def _redis_url(given: str | None, parts: list[ChildState]) -> str | None:

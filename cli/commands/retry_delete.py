@@ -1,4 +1,4 @@
-"""`baton retry` and `baton delete`: what becomes of jobs that are over."""
+"""`baton retry` and `baton delete`: repeats or removes jobs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from cli.commands.submit import wait_for_answer
 def retry(
     job: JobArgument,
     server: Server,
-    wait: Annotated[bool, typer.Option("--wait", help="Stay and print the answer.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job and print its answer.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Hand in the request of a job that is over once more, as a new job, and print that one's id."""
+    """Submit a finished job's request again, as a new job.
+
+    Prints the id of the new job.
+    """
     with server.client() as client:
         new = client.call("POST", f"/v1/jobs/{job_id_of(job)}/retry")
         if not wait:
@@ -30,7 +33,10 @@ def retry(
 
 
 def delete(job: JobsArgument, server: Server) -> None:
-    """Forget jobs, with all that they put out. One that is not over is cancelled first."""
+    """Delete jobs and their output.
+
+    Jobs that are queued or running are cancelled first.
+    """
     with server.client() as client:
         for job_id in map(job_id_of, job):
             client.call("DELETE", f"/v1/jobs/{job_id}")

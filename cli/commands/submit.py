@@ -1,4 +1,4 @@
-"""`baton submit`: hand in a job."""
+"""`baton submit`: submits a job."""
 
 from __future__ import annotations
 
@@ -20,30 +20,37 @@ from cli.terminal.prompt_argument import read_prompt
 
 
 def submit(
-    asking: GenerationOptions,
+    options: GenerationOptions,
     server: Server,
-    prompt: Annotated[str | None, typer.Argument(help="`-`, or none: what stands on standard input.")] = None,
+    prompt: Annotated[
+        str | None, typer.Argument(help="The prompt; `-` or none: read standard input.")
+    ] = None,
     body: Annotated[
-        Path | None, typer.Option(help="A file with the request's JSON body instead; `-`: standard input.")
+        Path | None, typer.Option(help="Read the request's JSON body from this file; `-`: standard input.")
     ] = None,
     priority: Annotated[str | None, typer.Option(help="low, normal or high.")] = None,
-    expires_after: Annotated[float | None, typer.Option(help="Seconds in which it has to start.")] = None,
-    cancel_after: Annotated[float | None, typer.Option(help="Seconds in which it has to end.")] = None,
+    expires_after: Annotated[
+        float | None, typer.Option(help="Expire the job if it has not started after this many seconds.")
+    ] = None,
+    cancel_after: Annotated[
+        float | None, typer.Option(help="Cancel the job if it has not ended after this many seconds.")
+    ] = None,
     metadata: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Kept with the job; may be repeated.")
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Stored with the job; may be repeated.")
     ] = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="Given again with the same request, it names the same job.")
+        str | None, typer.Option(help="Repeating a request with the same key returns the same job.")
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Stay and print the answer.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job and print its answer.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Hand in a job and print its id. It is done whether or not anybody waits for it.
+    """Submit a job and print its id.
 
-    With --wait the answer is printed and the exit code tells how the job ended; with --json the job's object.
+    The job runs whether or not anyone waits for it. With --wait prints the answer, or with --json the finished
+    job, and the exit code reports how the job ended.
     """
-    options = {"priority": priority, "expires_after": expires_after, "cancel_after": cancel_after}
-    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    limits = {"priority": priority, "expires_after": expires_after, "cancel_after": cancel_after}
+    given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
     if metadata:
         given["metadata"] = dict(pair_of(text, "--metadata") for text in metadata)
     headers = {"idempotency-key": idempotency_key} if idempotency_key else {}
@@ -51,10 +58,10 @@ def submit(
         if body is not None:
             request = _read_body(body)
         else:
-            messages = messages_of(asking.system, read_prompt(prompt))
-            request = {**asking.body(client), "messages": messages}
-        asked = {"endpoint": "/v1/chat/completions", "body": request, **given}
-        job = client.call("POST", "/v1/jobs", json=asked, headers=headers)
+            messages = messages_of(options.system, read_prompt(prompt))
+            request = {**options.body(client), "messages": messages}
+        new_job = {"endpoint": "/v1/chat/completions", "body": request, **given}
+        job = client.call("POST", "/v1/jobs", json=new_job, headers=headers)
         if not wait:
             sys.stdout.write(f"{json.dumps(job) if as_json else job['id']}\n")
             return
@@ -63,7 +70,7 @@ def submit(
 
 
 def wait_for_answer(client: ApiClient, job_id: str, *, as_json: bool) -> ExitCode:
-    """Print the answer as it comes, or the job when it is over."""
+    """Print the answer as it is generated, or the job as JSON when it ends."""
     try:
         if not as_json:
             return follow_job(client, job_id, as_json=False)
@@ -71,7 +78,9 @@ def wait_for_answer(client: ApiClient, job_id: str, *, as_json: bool) -> ExitCod
         sys.stdout.write(json.dumps(client.call("GET", f"/v1/jobs/{job_id}")) + "\n")
         return code
     except KeyboardInterrupt:
-        Notice.tell(f"the job goes on: `baton watch {job_id}` shows it, `baton cancel {job_id}` ends it")
+        Notice.show(
+            f"the job continues; `baton watch {job_id}` prints it, `baton cancel {job_id}` cancels it"
+        )
         raise
 
 
@@ -80,7 +89,7 @@ def _read_body(path: Path) -> dict[str, Any]:
         text = sys.stdin.read() if str(path) == "-" else path.read_text()
         body = json.loads(text)
     except (OSError, ValueError) as error:
-        raise CommandError(f"{path}: {error}", ExitCode.USAGE) from error
+        raise CommandError(f"--body {path}: cannot read a JSON object: {error}", ExitCode.USAGE) from error
     if not isinstance(body, dict):
-        raise CommandError(f"{path} holds no JSON object", ExitCode.USAGE)
+        raise CommandError(f"--body {path}: not a JSON object", ExitCode.USAGE)
     return body

@@ -1,4 +1,4 @@
-"""`baton up`: everything of Baton on this machine, until Ctrl-C."""
+"""`baton up`: runs all of Baton on this machine until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -50,21 +50,23 @@ def up(
     log_level: Annotated[str | None, _flag(settings.LOG_LEVEL)] = None,
     log_format: Annotated[str | None, _flag(settings.LOG_FORMAT)] = None,
 ) -> None:
-    """Start Redis, the API, one worker a device and Flower; keep them alive; Ctrl-C stops them in order.
+    """Start Redis, the API, the workers and Flower.
 
-    Each flag is a setting that a variable of the environment can give as well; the flag wins.
+    Processes that die are started again. Ctrl-C stops all of them in order. Every flag can also be given as the
+    environment variable that is shown; the flag takes precedence.
     """
     flags = {f"BATON_{name.upper()}": value for name, value in locals().items() if value is not None}
     environ = {**os.environ, **flags}
-    from cli.supervisor.run import run  # imports Celery, which the other commands do without
+    from cli.supervisor.run import run  # imports Celery, which other commands do not need
 
     try:
-        read = UpSettings.read(environ)
+        up_settings = UpSettings.read(environ)
     except SettingsError as error:
         raise StartRefused(str(error)) from error
-    place = Home(read.home)
-    place.make()
-    with place.locked() as lock, place.own_log() as log:
-        configure_logging("supervisor", "baton-up", level=read.log_level, form=read.log_format, stream=log)
-        prepared = prepare(read, place, environ)
-        asyncio.run(run(prepared, place, lock, Console()))
+    directory = Home(up_settings.home)
+    directory.make()
+    with directory.locked() as lock, directory.own_log() as log:
+        level, form = up_settings.log_level, up_settings.log_format
+        configure_logging("supervisor", "baton-up", level=level, form=form, stream=log)
+        prepared = prepare(up_settings, directory, environ)
+        asyncio.run(run(prepared, directory, lock, Console()))

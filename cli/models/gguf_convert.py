@@ -1,4 +1,4 @@
-"""Writes the Llama model of a GGUF file as the model directory that transformers reads."""
+"""Converts the Llama model of a GGUF file to a model directory for transformers."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _LAYER_TENSORS = {
 
 
 class ModelFetchError(BatonError):
-    """Raised when the default model cannot be had; the message says why and what to do."""
+    """Raised when the default model cannot be fetched; the message says why and what to do."""
 
 
-#: Told (stage, done, total) of `download` in bytes, `verify` and `convert` in tensors; None: unknown.
+#: Called with (stage, done, total): `download` in bytes, `verify`, and `convert` in tensors. None: unknown.
 Progress = Callable[[str, int, int | None], None]
 
 
@@ -73,7 +73,7 @@ def _model_config(metadata: dict[str, Any]) -> dict[str, Any]:
         "num_key_value_heads": metadata["llama.attention.head_count_kv"],
         "head_dim": metadata["llama.embedding_length"] // num_heads,
         "max_position_embeddings": metadata["llama.context_length"],
-        # GGUF stores a float32; this is the number that was meant.
+        # GGUF stores a float32; round to the number that was meant.
         "rms_norm_eps": float(f"{metadata['llama.attention.layer_norm_rms_epsilon']:.6g}"),
         "rope_theta": metadata["llama.rope.freq_base"],
         "rope_parameters": {"rope_type": "default", "rope_theta": metadata["llama.rope.freq_base"]},
@@ -133,12 +133,12 @@ def _write_weights(path: Path, tensors: Any, metadata: dict[str, Any], on_progre
             weight = _unpermute(weight, metadata[heads[kind]])
         weights[_weight_name(tensor.name)] = weight.to(torch.bfloat16).contiguous()
     save_file(weights, path, {"format": "pt"})
-    path.chmod(0o644)  # safetensors makes it readable by its owner alone
+    path.chmod(0o644)  # safetensors makes it readable by its owner only
     on_progress("convert", len(tensors), len(tensors))
 
 
 def _weight_name(name: str) -> str:
-    """The name that Hugging Face's Llama has for a tensor of a GGUF file."""
+    """The name of a GGUF file's tensor in Hugging Face's Llama."""
     top = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
     if name in top:
         return top[name]
@@ -146,10 +146,12 @@ def _weight_name(name: str) -> str:
         _, layer, kind, parameter = name.split(".")
         return f"model.layers.{layer}.{_LAYER_TENSORS[kind]}.{parameter}"
     except (ValueError, KeyError) as error:
-        raise ModelFetchError(f"the GGUF file has a tensor {name}, which a tied Llama has not") from error
+        raise ModelFetchError(
+            f"the GGUF file has a tensor {name}, which is not part of a Llama with tied embeddings"
+        ) from error
 
 
 def _unpermute(weight: Tensor, num_heads: int) -> Tensor:
-    """From llama.cpp's interleaved rotary pairs back to Hugging Face's halves."""
+    """Converts llama.cpp's interleaved rotary pairs back to Hugging Face's halves."""
     pairs = weight.reshape(num_heads, -1, 2, weight.shape[1])
     return pairs.transpose(1, 2).reshape(weight.shape)

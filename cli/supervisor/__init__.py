@@ -1,1 +1,1 @@
-"""`baton up`: starts the parts of Baton on this machine, keeps them alive and stops them in order."""
+"""`baton up`: starts Baton's processes on this machine, restarts them when they die and stops them in order."""

@@ -1,4 +1,4 @@
-"""Child: one process that `baton up` started, with its log."""
+"""One process that `baton up` runs, and its log."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _TAIL_BYTES = 16_384
 
 
 class Child:
-    """One part in one of its lives.
+    """A process that is started again after it dies.
 
-    It leads its own process group, so that Ctrl-C in a terminal reaches `baton up` alone.
+    It leads its own process group, so that Ctrl-C in a terminal reaches only `baton up`.
     """
 
     def __init__(self, plan: ChildPlan, logs: Path, lock: int) -> None:
         self.plan = plan
         self.state: State = "starting"
-        #: Why the latest life ended, and when the next begins.
+        #: Why the process last ended, and when it starts again.
         self.exit_reason = ""
         self.log = logs / f"{plan.id}.log"
         self._lock = lock
@@ -36,12 +36,12 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """None when it does not run."""
+        """None while it is not running."""
         return self._process.pid if self._process and self._process.returncode is None else None
 
     @property
     def last_pid(self) -> int | None:
-        """The process of the latest life, over or not."""
+        """The process id of the latest start, whether it still runs or not."""
         return self._process.pid if self._process else None
 
     @property
@@ -50,7 +50,7 @@ class Child:
         return ChildState(plan.role, plan.id, self.pid, plan.url, plan.device, self.state)
 
     async def start(self) -> None:
-        """Begin a life. Its output goes to the log."""
+        """Start the process. Its output goes to the log."""
         with self._open_log() as log:
             self._process = await asyncio.create_subprocess_exec(
                 *ends_with_parent(self.plan.command),
@@ -62,16 +62,16 @@ class Child:
                 pass_fds=(self._lock,),
             )
         if self.plan.role != "worker":
-            _give_way(self._process.pid)
+            _lower_priority(self._process.pid)
         self.state = "starting"
 
     async def wait(self) -> int:
-        """The exit status of this life; negative: the signal that ended it."""
+        """Waits for the process to end and returns its exit status; negative: the signal that killed it."""
         assert self._process is not None
         return await self._process.wait()
 
     async def stop(self, grace_s: float) -> None:
-        """SIGTERM, and SIGKILL when it is still there after `grace_s`."""
+        """Sends SIGTERM, and SIGKILL if the process is still running after `grace_s`."""
         if self._process is not None and self.pid is not None:
             self._process.terminate()
             with suppress(TimeoutError):
@@ -82,13 +82,13 @@ class Child:
             self.state = "stopped"
 
     def kill(self) -> None:
-        """SIGKILL for it and whatever it started. To be called while it runs or just after its end."""
+        """Kills the process and everything it started. Call this while it runs or right after it ended."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def last_lines(self, limit: int) -> list[str]:
-        """What this life wrote last."""
+        """The last lines that the process wrote since its latest start."""
         if self._process is None:
             return []
         try:
@@ -112,9 +112,12 @@ class Child:
             os.close(log)
 
 
-def _give_way(pid: int) -> None:
-    """Let it have a core that is free, or its turn, and not take one the moment that it wakes: a step on the
-    CPU waits for each of its threads (SCHED_BATCH, https://man7.org/linux/man-pages/man7/sched.7.html)."""
+def _lower_priority(pid: int) -> None:
+    """Keeps a process from preempting a worker's compute threads as soon as it wakes up.
+
+    One interrupted thread delays a whole step of the model. See SCHED_BATCH in
+    https://man7.org/linux/man-pages/man7/sched.7.html.
+    """
     if hasattr(os, "SCHED_BATCH"):
-        with suppress(OSError):  # it has ended, or may not: nothing depends on it
+        with suppress(OSError):  # it has ended or this is not permitted; nothing depends on it
             os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))

@@ -1,4 +1,4 @@
-"""LeaseReleaser: gives a dead worker's jobs back at once, where its lease would take seconds to run out."""
+"""Releases a dead worker's jobs at once instead of waiting until its lease expires."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ logger = logging.getLogger(__name__)
 
 
 class LeaseReleaser:
-    """Told of each child that ended."""
+    """Its `release` is called for each worker process that ended."""
 
     def __init__(self, store: JobStore, sender: WakeUpSender) -> None:
         self._store = store
         self._sender = sender
 
-    async def give(self, name: str, pid: int) -> None:
-        """End the leases that this process held. When Redis is away too, the reapers will."""
+    async def release(self, name: str, pid: int) -> None:
+        """Ends the leases that this process held. If Redis is unreachable too, the reapers do it later."""
         wake_ups: list[WakeUp] = []
         try:
             for worker in await self._store.workers():
                 if (worker.name, worker.pid, worker.host) == (name, pid, socket.gethostname()):
                     wake_ups += await self._store.release(worker.worker_instance, "worker_died", died=True)
         except StoreUnavailable as error:
-            logger.warning("death of %s not told: %s", name, error)
+            logger.warning("cannot release the lease of %s, its jobs wait until it expires: %s", name, error)
         await self._sender.send(wake_ups)

@@ -1,8 +1,8 @@
-"""Runs a command that ends when its parent does, however that ends: `python parent_death.py <parent pid> command …`.
+"""Runs a command that is killed when its parent dies: `python parent_death.py <parent pid> command …`.
 
-Linux kills a process that asked for it (prctl(2), PR_SET_PDEATHSIG) when the thread that made it ends. The
-request survives exec, so this launcher becomes the command. Other systems have nothing like it: there the
-children of a killed `baton up` stay, and hold its lock, until they are stopped by hand.
+On Linux a process can request a signal for the moment when its parent thread ends (prctl(2), PR_SET_PDEATHSIG). The
+request survives exec, so this launcher makes it and then becomes the command. Other systems have no such request:
+there, the children of a killed `baton up` keep running, and hold its lock, until they are stopped by hand.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _PR_SET_PDEATHSIG = 1
 
 
 def ends_with_parent(command: Sequence[str]) -> list[str]:
-    """The command line that runs `command` on a parent_death held by the calling process."""
-    # Isolated and without site: the launcher starts in some 10 ms and reads no PYTHON* variable.
+    """The command line that runs `command` until the calling process dies."""
+    # Isolated and without site, the launcher starts in about 10 ms and ignores PYTHON* variables.
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     if sys.platform == "linux" and ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         sys.exit("prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != parent:
-        sys.exit("the parent is gone")
+        sys.exit("the parent process has ended already")
     try:
         os.execvp(command[0], command)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""ChildPlan: one part that `baton up` runs, and how settings become the list of them."""
+"""Turns the settings into the list of processes that `baton up` runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cli.errors import StartRefused
 from cli.supervisor.setup.settings import UpSettings, url_of
 from cli.supervisor.state_file import Role
 
-#: Without the current directory on the module path: a folder named `api` there is not ours.
+#: -P keeps the current directory off the module path: it may have a folder named `api`.
 _PYTHON = (sys.executable, "-P", "-m")
 _LAST_PORT = 65_535
 _SECRETS = ("BATON_API_KEYS", "BATON_FLOWER_AUTH")
@@ -20,26 +20,26 @@ _SECRETS = ("BATON_API_KEYS", "BATON_FLOWER_AUTH")
 
 @dataclass(frozen=True, slots=True)
 class ChildPlan:
-    """What to run, and how it shows in `baton ps`."""
+    """What to run, and how `baton ps` shows it."""
 
     role: Role
     id: str
     command: tuple[str, ...]
-    #: The whole environment.
+    #: The complete environment of the process.
     environ: Mapping[str, str]
     url: str | None = None
     device: str | None = None
 
 
 def redis_plan(command: tuple[str, ...], url: str, environ: Mapping[str, str]) -> ChildPlan:
-    """The embedded Redis."""
+    """The Redis that `baton up` runs."""
     return ChildPlan("redis", "redis", command, _without_secrets(environ), url)
 
 
 def plan_children(
     settings: UpSettings, devices: tuple[str, ...], flower_auth: str, environ: Mapping[str, str]
 ) -> list[ChildPlan]:
-    """Everything but Redis. `environ` is what all of them get: BATON_HOME, _REDIS_URL and _MODEL are set."""
+    """All processes except Redis. `environ` is passed to each of them and sets BATON_HOME, _REDIS_URL and _MODEL."""
     apis = [_api(settings, replica, environ) for replica in range(settings.api_replicas)]
     threads = _threads(settings, devices)
     workers = [_worker(number, device, threads, environ) for number, device in enumerate(devices, 1)]
@@ -54,15 +54,20 @@ def plan_children(
 
 
 def ports(settings: UpSettings) -> dict[int, str]:
-    """Every port that will be listened on, with the setting that asks for it.
+    """Every port to listen on, with the setting that it comes from.
 
-    Raises StartRefused when one is asked for twice, or there is no such port.
+    Raises StartRefused if two settings use the same port, or the port numbers run out.
     """
     used = {settings.port + replica: "BATON_PORT" for replica in range(settings.api_replicas)}
     if settings.flower_port in used:
-        raise StartRefused(f"BATON_FLOWER_PORT={settings.flower_port} is the port of an API replica")
+        raise StartRefused(
+            f"BATON_FLOWER_PORT={settings.flower_port} is also a port of an API replica; choose another one"
+        )
     if max(used) > _LAST_PORT:
-        raise StartRefused(f"BATON_PORT={settings.port} leaves no port for all API replicas")
+        raise StartRefused(
+            f"BATON_PORT={settings.port} is too high for {settings.api_replicas} API replicas;"
+            f" the last port is {_LAST_PORT}"
+        )
     return {**used, settings.flower_port: "BATON_FLOWER_PORT"}
 
 
@@ -92,7 +97,7 @@ def _worker(number: int, device: str, threads: int | None, environ: Mapping[str,
 
 
 def _threads(settings: UpSettings, devices: tuple[str, ...]) -> int | None:
-    """Several workers on one CPU share its cores; a single one chooses for itself."""
+    """Several workers on one CPU share its cores. A single worker chooses its own number of threads."""
     num_cpu_workers = devices.count("cpu")
     if settings.threads is not None or num_cpu_workers < 2:
         return settings.threads
@@ -100,7 +105,7 @@ def _threads(settings: UpSettings, devices: tuple[str, ...]) -> int | None:
 
 
 def _torch_cache(environ: Mapping[str, str]) -> dict[str, str]:
-    """A place for what torch makes at its import; its own choice is the system's temporary directory."""
+    """The directory for torch's cache. Its default is in the system's temporary directory."""
     own = str(Path(environ["BATON_HOME"]) / "torch")
     return {"TORCHINDUCTOR_CACHE_DIR": environ.get("TORCHINDUCTOR_CACHE_DIR", own)}
 

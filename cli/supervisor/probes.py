@@ -1,4 +1,4 @@
-"""Probes: whether a part does its work yet. Each answers at once, or after a second at most."""
+"""Checks whether a process is ready. Each check returns within about a second."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from cli.supervisor.plan import ChildPlan
 from shared.errors import DecodeError, StoreUnavailable
 from shared.store.job_store import JobStore
 
-#: Whether the process `pid` of this plan is ready.
+#: Returns whether the process `pid` of this plan is ready.
 Probe = Callable[[ChildPlan, int], Awaitable[bool]]
 
 _PATHS = {"api": "/health/live", "flower": "/healthcheck"}
 
 
 class Probes:
-    """Asks each part in its own way: Redis by a ping, servers for their health, workers for a lease."""
+    """Checks Redis with a ping, servers with their health URL, and workers by their lease."""
 
     def __init__(self, store: JobStore, http: httpx.AsyncClient) -> None:
         self._store = store
         self._http = http
 
     async def is_ready(self, plan: ChildPlan, pid: int) -> bool:
-        """A Probe for parts of every role."""
+        """A Probe for every role."""
         match plan.role:
             case "redis":
-                return await self._is_store_up_and_mended()
+                return await self._is_store_ready()
             case "worker":
                 return await self._has_lease(plan.id, pid)
             case "api" | "flower":
                 return await self.answers(f"{plan.url}{_PATHS[plan.role]}")
 
     async def answers(self, url: str) -> bool:
-        """Whether a GET is answered with 200."""
+        """Whether a GET returns 200."""
         try:
             return (await self._http.get(url)).status_code == 200
         except httpx.TransportError:
             return False
 
-    async def _is_store_up_and_mended(self) -> bool:
+    async def _is_store_ready(self) -> bool:
         try:
             await self._store.ping()
             await self._store.rewrite_file()

@@ -1,4 +1,4 @@
-"""One run of `baton up`, from what was prepared to the last child's end."""
+"""Runs `baton up` after the preparation, until the last process has ended."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from shared.cluster.wake_up_sender import WakeUpSender
 from shared.store.job_store import JobStore
 from shared.store.redis_client import connect
 
-#: How often `/health/ready` is asked while the whole comes up.
+#: Interval between requests to `/health/ready` during the start.
 _POLL_S = 0.2
 
 
 async def run(prepared: Prepared, home: Home, lock: int, console: Console) -> None:
-    """Start all and stay until a signal comes. Raises ChildFailed; no process is left in any case."""
+    """Start everything and wait for a signal. Raises ChildFailed. No process is left behind in any case."""
     display = Display(console)
     state_file = StateFile(home.path)
 
@@ -40,13 +40,13 @@ async def run(prepared: Prepared, home: Home, lock: int, console: Console) -> No
         state_file.write(child.report for child in children)
         display.changed(children)
 
-    async with _collaborators(prepared) as (probes, death_notice):
+    async with _collaborators(prepared) as (probes, lease_releaser):
         supervisor = Supervisor(
             prepared.plans,
             logs=home.logs,
             lock=lock,
             probe=probes.is_ready,
-            on_worker_death=death_notice.give,
+            on_worker_death=lease_releaser.release,
             on_change=on_change,
             requests=StartRequests(home.path),
         )
@@ -61,7 +61,7 @@ async def run(prepared: Prepared, home: Home, lock: int, console: Console) -> No
 async def _work(
     supervisor: Supervisor, display: Display, probes: Probes, prepared: Prepared, home: Home
 ) -> None:
-    """Bring all up, tell so, and keep it so."""
+    """Start everything, print the banner, and keep the processes running."""
     try:
         async with asyncio.TaskGroup() as keepers:
             with display:
@@ -90,7 +90,7 @@ async def _until(stop: asyncio.Event, work: Coroutine[None, None, None]) -> None
 
 
 def _stop_signal(supervisor: Supervisor) -> asyncio.Event:
-    """Set by the first signal that asks for the end; a second Ctrl-C ends all at once."""
+    """An event that the first stop signal sets. A second Ctrl-C kills everything."""
     stop = asyncio.Event()
 
     def on_signal() -> None:
@@ -113,8 +113,8 @@ async def _collaborators(prepared: Prepared) -> AsyncIterator[tuple[Probes, Leas
     sender = WakeUpSender(celery, broker)
     store = JobStore(redis)
     try:
-        # The environment may name a proxy; the parts of this machine are not behind it. As they speak plain
-        # HTTP, a context that trusts nobody will do: reading all certificates takes 40 ms of every start.
+        # Ignore a proxy from the environment: these processes run on this machine. They use plain HTTP, so an empty
+        # TLS context is enough; loading the system's certificates takes 40 ms.
         trust_none = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         async with httpx.AsyncClient(timeout=1, trust_env=False, verify=trust_none) as http:
             yield Probes(store, http), LeaseReleaser(store, sender)

@@ -1,4 +1,4 @@
-"""StartRequests: wishes that a drained worker start again, from `baton workers start` to `baton up`."""
+"""Passes requests to start a drained worker from `baton workers start` to `baton up`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from pathlib import Path
 
 
 class StartRequests:
-    """Files `$BATON_HOME/run/start-<id>`: one a wish, removed by who fulfils it."""
+    """Files named `$BATON_HOME/run/start-<id>`. `baton up` removes a file when it starts the worker."""
 
     def __init__(self, home: Path) -> None:
         self._directory = home / "run"
 
     def put(self, worker_id: str) -> None:
-        """Wish it."""
+        """Request the start of a worker."""
         self._path(worker_id).touch(mode=0o600)
 
     def take(self, worker_id: str) -> bool:
-        """Whether it was wished; afterwards it is not."""
+        """Removes a request. Returns whether there was one."""
         try:
             self._path(worker_id).unlink()
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""StateFile: what `baton up` runs, for `baton ps` and for scripts; ChildState: one line of it."""
+"""The file in which `baton up` publishes its processes, for `baton ps` and for scripts."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ State = Literal["starting", "ready", "restarting", "drained", "stopped", "failed
 
 @dataclass(frozen=True, slots=True)
 class ChildState:
-    """One part: a process that `baton up` started, or is about to start again."""
+    """One process that `baton up` runs, or is about to start again."""
 
     role: Role
     id: str
-    #: None while it does not run.
+    #: None while it is not running.
     pid: int | None
     url: str | None
     device: str | None
@@ -31,7 +31,7 @@ class ChildState:
     def decode(cls, fields: object) -> ChildState:
         """Raises DecodeError."""
         try:
-            state = cls(**fields)  # type: ignore[arg-type]  # a wrong shape is what the except is for
+            state = cls(**fields)  # type: ignore[arg-type]  # the except handles wrong shapes
         except TypeError as error:
             raise DecodeError("state of a part", fields) from error
         if state.role not in get_args(Role) or state.state not in get_args(State):
@@ -40,19 +40,19 @@ class ChildState:
 
 
 class StateFile:
-    """`$BATON_HOME/run/up.json`: a JSON list of ChildState, replaced as a whole."""
+    """`$BATON_HOME/run/up.json`: a JSON list of ChildState, replaced atomically."""
 
     def __init__(self, home: Path) -> None:
         self._path = home / "run" / "up.json"
 
     def write(self, children: Iterable[ChildState]) -> None:
-        """Readers see the old list or this one, never a part."""
+        """Readers see the old list or the new one, never a partial one."""
         new = self._path.with_suffix(".new")
         new.write_text(json.dumps([asdict(child) for child in children], indent=1) + "\n")
         os.replace(new, self._path)
 
     def read(self) -> list[ChildState]:
-        """Empty when nothing was ever started here. Raises DecodeError."""
+        """Empty if `baton up` was never run in this home. Raises DecodeError."""
         try:
             raw = self._path.read_text()
         except FileNotFoundError:

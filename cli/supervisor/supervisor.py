@@ -1,4 +1,4 @@
-"""Supervisor: starts children in order, starts again those that die, stops them in order."""
+"""Starts child processes in order, restarts the ones that die, and stops them in order."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from shared.runtime.exit_codes import EX_DRAINED
 
 logger = logging.getLogger(__name__)
 
-#: Between two looks at a child that starts: at first, for Redis takes but some 20 ms, and at most.
+#: First and longest interval between two probes of a child that is starting. Redis needs only about 20 ms.
 _FIRST_PROBE_S, _PROBE_S = 0.01, 0.1
-#: Between two looks for a wish that a drained worker start again.
+#: Interval between checks for a request to start a drained worker.
 _REQUEST_S = 0.2
-#: Deaths in a row, before everything was up once, that are taken as final.
+#: During the first start, give up on a child after this many deaths in a row.
 _START_ATTEMPTS = 3
-#: Who is started together, and who of all must be ready before the next are. Flower, which nobody waits for,
-#: would only take its cores from the others while those import.
+#: Stages of the start: the roles to start together, and the roles that must be ready before the next stage. Flower
+#: comes last because it would slow down the others while they import.
 _START_ORDER: tuple[tuple[frozenset[Role], frozenset[Role]], ...] = (
     (frozenset({"redis"}), frozenset({"redis"})),
     (frozenset({"api", "worker"}), frozenset({"api"})),
     (frozenset({"flower"}), frozenset({"flower", "worker"})),
 )
-#: Who is stopped before whom: workers give their jobs back, which takes a Redis.
+#: Stages of the stop. Workers come first because they need Redis to release their jobs.
 _STOP_ORDER: tuple[frozenset[Role], ...] = (
     frozenset({"worker"}), frozenset({"api", "flower"}), frozenset({"redis"})
 )  # fmt: skip
 
 
 class ChildFailed(CommandError):
-    """Raised when a child does not come up; the message holds its last words."""
+    """Raised when a child does not start. The message contains the last lines of its log."""
 
 
 class Supervisor:
@@ -69,9 +69,9 @@ class Supervisor:
         self._is_up = False
 
     async def start(self, keepers: asyncio.TaskGroup) -> None:
-        """Bring all children up, in order; `keepers` gets the tasks that keep them so.
+        """Start all children in order. The tasks that restart them are added to `keepers`.
 
-        They raise ChildFailed when a child does not come up, and never after all have.
+        The tasks raise ChildFailed if a child does not start. They no longer raise once all have been ready.
         """
         ready = {child.plan.id: asyncio.Event() for child in self.children}
         for started, awaited in _START_ORDER:
@@ -82,7 +82,7 @@ class Supervisor:
         self._is_up = True
 
     async def stop(self) -> None:
-        """Stop all, in order. Each of the three stages takes at most the grace time."""
+        """Stop all children in order. Each stage takes at most the grace period."""
         for roles in _STOP_ORDER:
             stage = self._of(roles)
             await asyncio.gather(*(child.stop(self._grace_s) for child in stage))
@@ -91,7 +91,7 @@ class Supervisor:
             self._on_change(self.children)
 
     def kill(self) -> None:
-        """End all at once, for somebody who does not want to wait."""
+        """Kill all children immediately."""
         for child in self.children:
             if child.pid is not None:
                 child.kill()
@@ -104,21 +104,21 @@ class Supervisor:
         attempt = 0
         while True:
             attempt = 0 if ready.is_set() else attempt + 1
-            born = time.monotonic()
-            status = await self._live(child, ready)
+            started = time.monotonic()
+            status = await self._run_once(child, ready)
             if status == EX_DRAINED:
-                await self._rest(child, ready)
+                await self._await_start_request(child, ready)
                 continue
             self._check_start(child, status, attempt)
-            wait_s = backoff.wait_s(time.monotonic() - born)
+            wait_s = backoff.wait_s(time.monotonic() - started)
             child.state = "restarting"
-            child.exit_reason = f"{describe_exit(status)}, starts again in {wait_s:g} s"
+            child.exit_reason = f"{describe_exit(status)}, restarting in {wait_s:g} s"
             logger.warning("%s %s", child.plan.id, child.exit_reason)
             self._on_change(self.children)
             await asyncio.sleep(wait_s)
 
-    async def _live(self, child: Child, ready: asyncio.Event) -> int:
-        """One life of a child; answers its exit status."""
+    async def _run_once(self, child: Child, ready: asyncio.Event) -> int:
+        """Runs a child until it ends and returns its exit status."""
         await child.start()
         logger.info("%s started as process %s", child.plan.id, child.pid)
         self._on_change(self.children)
@@ -142,9 +142,9 @@ class Supervisor:
             ready.set()
             self._on_change(self.children)
 
-    async def _rest(self, child: Child, ready: asyncio.Event) -> None:
-        """A drained worker stays away until somebody wants it again."""
-        self._requests.take(child.plan.id)  # one from before it was drained
+    async def _await_start_request(self, child: Child, ready: asyncio.Event) -> None:
+        """A drained worker stays stopped until its start is requested."""
+        self._requests.take(child.plan.id)  # discard a request from before the drain
         child.state = "drained"
         ready.set()
         self._on_change(self.children)
@@ -152,24 +152,24 @@ class Supervisor:
             await asyncio.sleep(_REQUEST_S)
 
     def _check_start(self, child: Child, status: int, attempt: int) -> None:
-        """Raises ChildFailed when a child that never came up will not."""
-        is_wrong = status == ExitCode.CONFIG
-        if self._is_up or not (is_wrong or attempt >= _START_ATTEMPTS):
+        """Raises ChildFailed if a child that was never ready has failed for good."""
+        is_config_error = status == ExitCode.CONFIG
+        if self._is_up or not (is_config_error or attempt >= _START_ATTEMPTS):
             return
         child.state = "failed"
-        logger.error("%s does not start: %s", child.plan.id, describe_exit(status))
+        logger.error("%s failed to start: %s", child.plan.id, describe_exit(status))
         self._on_change(self.children)
-        lines = child.last_lines(1 if is_wrong else 15) or ["(it wrote nothing)"]
+        lines = child.last_lines(1 if is_config_error else 15) or ["(its log is empty)"]
         raise ChildFailed(
-            f"{child.plan.id} does not start: {describe_exit(status)}\n"
+            f"{child.plan.id} failed to start: {describe_exit(status)}\n"
             + "\n".join(map(log_text, lines))
             + f"\nlog: {child.log}",
-            ExitCode.CONFIG if is_wrong else ExitCode.FAILED,
+            ExitCode.CONFIG if is_config_error else ExitCode.FAILED,
         )
 
 
 def describe_exit(status: int) -> str:
     """An exit status in words."""
     if status >= 0:
-        return f"ended with exit code {status}"
+        return f"exited with code {status}"
     return f"killed by {signal.Signals(-status).name}"

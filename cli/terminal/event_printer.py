@@ -1,4 +1,4 @@
-"""Watching: prints a job's events as they come."""
+"""Prints a job's events as they arrive."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, Protocol
 
 from cli.client.api_client import ApiClient
 from cli.client.sse_client import SseEvent
-from cli.client.stream_reader import Reading, job_opening
+from cli.client.stream_reader import StreamReader, job_request
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.terminal.notice import Notice
 from cli.terminal.safe_text import write_text
 
-#: Events that end a job, and whether it ended as it should.
+#: Events that end a job, with the exit code that reports them.
 ENDS = {
     "job.completed": ExitCode.OK,
     "job.incomplete": ExitCode.OK,
@@ -25,10 +25,10 @@ ENDS = {
 
 
 def follow_job(client: ApiClient, job_id: str, *, as_json: bool, cursor: str = "") -> ExitCode:
-    """Until the job is over. Raises CommandError for one that is not there, or cannot be read on."""
+    """Prints events until the job ends. Raises CommandError if there is no such job or reading it fails."""
     printer = printer_for(as_json=as_json)
     with Notice() as notice:
-        for event in Reading(client, job_opening(job_id, cursor)).events(notice.cut):
+        for event in StreamReader(client, job_request(job_id, cursor)).events(notice.connection_lost):
             notice.clear()
             data = json.loads(event.data)
             if event.event == "error":
@@ -40,9 +40,9 @@ def follow_job(client: ApiClient, job_id: str, *, as_json: bool, cursor: str = "
 
 
 def await_end(client: ApiClient, job_id: str) -> ExitCode:
-    """The same without a word, but on a connection that stays away."""
+    """Waits for the job to end and prints only notices about a lost connection."""
     with Notice() as notice:
-        for event in Reading(client, job_opening(job_id)).events(notice.cut):
+        for event in StreamReader(client, job_request(job_id)).events(notice.connection_lost):
             notice.clear()
             if event.event in ENDS:
                 return ENDS[event.event]
@@ -50,19 +50,19 @@ def await_end(client: ApiClient, job_id: str) -> ExitCode:
 
 
 class Printer(Protocol):
-    """Where events go."""
+    """Prints events."""
 
     def show(self, event: SseEvent, data: dict[str, Any]) -> None:
-        """One event, in its order."""
+        """Prints one event. Called in order."""
 
 
 def printer_for(*, as_json: bool) -> Printer:
-    """The one that the command line asks for."""
+    """The printer for --json, or the one for text."""
     return _JsonPrinter() if as_json else _TextPrinter()
 
 
 class _JsonPrinter:
-    """One object a line."""
+    """Prints one JSON object per line."""
 
     def show(self, event: SseEvent, data: dict[str, Any]) -> None:
         sys.stdout.write(json.dumps({"event": event.event, "id": event.id, "data": data}) + "\n")
@@ -70,7 +70,7 @@ class _JsonPrinter:
 
 
 class _TextPrinter:
-    """The output on stdout, all else on stderr."""
+    """Prints the output to stdout and everything else to stderr."""
 
     def __init__(self) -> None:
         self._choice: int | None = None
@@ -78,17 +78,17 @@ class _TextPrinter:
     def show(self, event: SseEvent, data: dict[str, Any]) -> None:
         if event.event == "job.output":
             for choice in data["choices"]:
-                self._turn_to(choice["index"])
+                self._switch_to(choice["index"])
                 write_text(sys.stdout, choice["delta"].get("content") or "")
         else:
-            # In a pipe the output stays as it is, whatever happens to the job meanwhile.
+            # In a pipe, other events do not break the lines of the output.
             if event.event in ENDS or sys.stdout.isatty():
-                self._turn_to(None)
-            Notice.tell(_describe(event.event, data))
+                self._switch_to(None)
+            Notice.show(_describe(event.event, data))
         sys.stdout.flush()
 
-    def _turn_to(self, choice: int | None) -> None:
-        """Each run of one choice's text begins on a line of its own, those of later choices with a number."""
+    def _switch_to(self, choice: int | None) -> None:
+        """Starts a new line whenever the choice changes, with the choice's number unless it is the first."""
         if choice == self._choice:
             return
         if self._choice is not None:
@@ -100,12 +100,12 @@ class _TextPrinter:
 
 
 def _describe(name: str, data: dict[str, Any]) -> str:
-    """`job.started` by worker-1, `job.failed` with its reason."""
+    """An event in words, such as "started by worker-1"."""
     words = [name.removeprefix("job.")]
     if "worker" in data:
         words.append(f"by {data['worker']}")
     if "queue_position" in data:
-        words.append(f"at place {data['queue_position']}")
+        words.append(f"at position {data['queue_position']}")
     if data.get("eta_seconds") is not None:
         words.append(f"for about {data['eta_seconds']:.0f} s")
     if "reason" in data:

@@ -1,4 +1,4 @@
-"""Tables on stdout: fitted to a terminal, never cut for a pipe."""
+"""Prints tables to stdout: fitted to a terminal, never truncated in a pipe."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-#: Wide enough for every row that goes into a pipe.
+#: Wide enough that no row in a pipe is wrapped.
 _PIPE_WIDTH = 1000
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A row a line; None is an empty cell."""
+    """Prints one row per line. None is an empty cell."""
     table = Table(box=None, pad_edge=False)
     for heading in headings:
         table.add_column(heading, overflow="fold")

@@ -1,4 +1,4 @@
-"""Banner: what `baton up` tells once everything is ready."""
+"""The text that `baton up` prints once everything is ready."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cli.supervisor.setup.prepare import Prepared
 
 
 def banner(prepared: Prepared, home: Home) -> list[str]:
-    """Lines: the URLs, Flower's password when it is new, and a command to try."""
+    """Lines with the URLs, Flower's password if it is new, and commands to try."""
     urls = [plan.url for plan in prepared.plans if plan.role == "api" and plan.url]
     flower = next(plan.url for plan in prepared.plans if plan.role == "flower")
     return [
@@ -28,21 +28,21 @@ def banner(prepared: Prepared, home: Home) -> list[str]:
 
 
 def _own_command() -> str:
-    """How this user calls `baton`, which `make run` does by its path."""
+    """The command by which this user runs `baton`; `make run` uses its path."""
     return "baton" if shutil.which("baton") or not sys.argv[0].endswith("baton") else sys.argv[0]
 
 
 def _login(prepared: Prepared, home: Home) -> str:
     user, _, password = prepared.flower_auth.text.partition(":")
     if prepared.flower_auth.is_new:
-        return f"user {user}, password {password} (shown this once, kept in {_short(home.flower_password)})"
+        return f"user {user}, password {password} (shown only now, saved in {_short(home.flower_password)})"
     if home.flower_password.exists():
         return f"user {user}, password in {_short(home.flower_password)}"
     return f"user {user}"
 
 
 def _short(path: Path) -> Path:
-    """Relative where the user would write it so."""
+    """The path relative to the current directory if it is below it."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 

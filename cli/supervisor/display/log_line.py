@@ -1,16 +1,16 @@
-"""LogLine: what a person wants to read of a line of a process's log."""
+"""Extracts the readable text from a line of a process's log."""
 
 from __future__ import annotations
 
 import json
 import re
 
-#: What shared.runtime.logs puts before a message in its text form.
+#: The prefix of a message in the text format of shared.runtime.logs.
 _HEAD = re.compile(r"\S+ [A-Z]+ +\S+ \S+: ")
 
 
 def log_text(line: str) -> str:
-    """The message of a line that shared.runtime.logs wrote, with the error's type; any other line as it is."""
+    """The message of a line that shared.runtime.logs wrote, with its traceback; other lines are unchanged."""
     try:
         fields = json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Display: what `baton up` shows. In a terminal a live table until all is up; else lines."""
+"""Shows the state of the processes: a live table in a terminal during the start, lines otherwise."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MARKS: dict[State, Text] = {
 
 
 class Display:
-    """As a context manager: shows the start. `changed` is for the Supervisor."""
+    """As a context manager it shows the start. The supervisor calls `changed`."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -49,7 +49,7 @@ class Display:
             self._live = None
 
     def changed(self, children: Sequence[Child]) -> None:
-        """Show what is new."""
+        """Show the states that changed."""
         self._children = children
         for child in children:
             if self._shown.get(child.plan.id) != child.state:
@@ -58,7 +58,7 @@ class Display:
                 self._shown[child.plan.id] = child.state
 
     def line(self, text: str) -> None:
-        """Text as it stands, whatever it holds."""
+        """Print text without interpreting markup."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _table(self) -> Table:
@@ -66,7 +66,7 @@ class Display:
         table.add_column(width=1)
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True)
-        # Takes what the others leave, so that a long line of a log does not squeeze them.
+        # Uses the remaining width, so that a long log line does not squeeze the other columns.
         table.add_column(no_wrap=True, overflow="ellipsis", style="dim", ratio=1)
         for child in self._children:
             mark = _MARKS.get(child.state, self._spinner)
@@ -79,7 +79,7 @@ def _describe(child: Child) -> str:
 
 
 def _detail(child: Child) -> str:
-    """What is worth knowing in this state."""
+    """What to show beside the state."""
     match child.state:
         case "starting":
             return " ".join(log_text(line) for line in child.last_lines(1))

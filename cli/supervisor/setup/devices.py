@@ -1,4 +1,4 @@
-"""Devices of this machine, without importing torch."""
+"""Finds the devices of this machine without importing torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Gpu:
 
 
 def query_gpus() -> list[Gpu]:
-    """What nvidia-smi lists; nothing where there is none, or none that works."""
+    """The GPUs that nvidia-smi lists; empty if it is missing or fails."""
     command = ["nvidia-smi", "--query-gpu=index,memory.free", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
@@ -27,7 +27,7 @@ def query_gpus() -> list[Gpu]:
 
 
 def parse_gpus(table: str) -> list[Gpu]:
-    """Lines as `0, 81079` (MiB). A device that tells no number, as MIG does, is left out."""
+    """Parses lines such as `0, 81079` (MiB). Skips a device that reports no number, as with MIG."""
     rows = [line.split(",") for line in table.splitlines()]
     return [
         Gpu(int(row[0]), int(row[1]) << 20)
@@ -36,10 +36,12 @@ def parse_gpus(table: str) -> list[Gpu]:
     ]
 
 
-def resolve_devices(asked: tuple[str, ...], gpus: list[Gpu], environ: Mapping[str, str]) -> tuple[str, ...]:
-    """One device a worker. `auto`: each CUDA device that the workers will see, else the CPU."""
-    if asked != ("auto",):
-        return asked
+def resolve_devices(
+    requested: tuple[str, ...], gpus: list[Gpu], environ: Mapping[str, str]
+) -> tuple[str, ...]:
+    """One device per worker. `auto` becomes each CUDA device that the workers will see, or else the CPU."""
+    if requested != ("auto",):
+        return requested
     num_visible = len(gpus)
     if "CUDA_VISIBLE_DEVICES" in environ:
         visible = [
@@ -52,7 +54,7 @@ def resolve_devices(asked: tuple[str, ...], gpus: list[Gpu], environ: Mapping[st
 
 
 def is_cpu_build_of_torch() -> bool:
-    """Whether the installed torch says that it has no CUDA."""
+    """Whether the installed torch was built without CUDA."""
     try:
         return metadata.version("torch").endswith("+cpu")
     except metadata.PackageNotFoundError:

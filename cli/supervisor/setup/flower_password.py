@@ -1,4 +1,4 @@
-"""Flower's user and password: made at the first start, kept for this user's eyes."""
+"""Flower's user and password: generated at the first start and kept in a file that only this user can read."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ USER = "baton"
 
 
 class FlowerAuth(NamedTuple):
-    """`user:password`, and whether it was made just now."""
+    """`user:password`, and whether it was just generated."""
 
     text: str
     is_new: bool
 
 
 def flower_auth(path: Path) -> FlowerAuth:
-    """What the file holds, or something new."""
+    """The login in the file, or a new one."""
     try:
         return FlowerAuth(path.read_text().strip(), is_new=False)
     except FileNotFoundError:
@@ -26,7 +26,7 @@ def flower_auth(path: Path) -> FlowerAuth:
 
 
 def keep_flower_auth(path: Path, auth: FlowerAuth) -> None:
-    """Write what is new to the file, with mode 0600. To be called once it was shown, and not before."""
+    """Write a new login to the file, with mode 0600. Call this only after the login was shown."""
     if not auth.is_new:
         return
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

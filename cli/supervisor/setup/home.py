@@ -1,4 +1,4 @@
-"""Home: the directory of one `baton up`, with the lock that keeps a second one away."""
+"""BATON_HOME: its directories, and the lock that keeps a second `baton up` from using it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LOCK_WAIT_S = 3.0
 
 
 class Home:
-    """Raises StartRefused when the directory cannot be made."""
+    """The paths in BATON_HOME. Nothing is created before `make`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser().resolve()
@@ -30,26 +30,31 @@ class Home:
         self.flower_password = self.path / "flower.password"
 
     def make(self) -> None:
-        """Make the directories, for this user alone: they hold prompts and passwords."""
+        """Create the directories for this user only: they hold prompts and passwords. Raises StartRefused."""
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             for directory in (self.redis, self.logs, self.models, self._run):
                 directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise StartRefused(f"BATON_HOME={self.path} cannot be used: {error.strerror}") from error
+            raise StartRefused(
+                f"cannot create BATON_HOME={self.path}: {error.strerror}; set it to a writable directory"
+            ) from error
 
     @contextmanager
     def locked(self) -> Iterator[int]:
-        """Hold the home; yields the lock's file descriptor. Raises StartRefused.
+        """Lock the home; yields the lock's file descriptor. Raises StartRefused.
 
-        Children inherit the descriptor, so that the home stays locked until the last of them has ended.
+        Children inherit the descriptor, so the home stays locked until the last of them has ended.
         """
         lock = os.open(self._run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             owner = os.pread(lock, 32, 0).decode().strip()
-            is_there = owner.isdigit() and psutil.pid_exists(int(owner))
-            if not _try_lock(lock, 0 if is_there else _LOCK_WAIT_S):
-                raise StartRefused(f"another `baton up` (process {owner}) runs on {self.path}")
+            is_alive = owner.isdigit() and psutil.pid_exists(int(owner))
+            if not _try_lock(lock, 0 if is_alive else _LOCK_WAIT_S):
+                raise StartRefused(
+                    f"another `baton up` (process {owner}) is using {self.path};"
+                    " stop it, or set BATON_HOME to another directory"
+                )
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
             yield lock
@@ -58,17 +63,17 @@ class Home:
 
     @contextmanager
     def own_log(self) -> Iterator[TextIO]:
-        """The log of `baton up` itself: what people see of it on the terminal is not kept."""
+        """The log of `baton up` itself; its terminal output is not kept anywhere else."""
         number = os.open(self.logs / "up.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         with os.fdopen(number, "a") as log:
             yield log
 
     @property
     def is_locked(self) -> bool:
-        """Whether a `baton up`, or a child of it, runs here."""
+        """Whether a `baton up`, or one of its children, is running in this home."""
         try:
             lock = os.open(self._run / "lock", os.O_RDWR | os.O_CLOEXEC)
-        except OSError:  # not there, or somebody else's
+        except OSError:  # it does not exist, or belongs to another user
             return False
         try:
             return not _try_lock(lock, 0)
@@ -76,8 +81,8 @@ class Home:
             os.close(lock)
 
 
-def _try_lock(descriptor: int, patience_s: float) -> bool:
-    deadline = time.monotonic() + patience_s
+def _try_lock(descriptor: int, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

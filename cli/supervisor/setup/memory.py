@@ -1,4 +1,4 @@
-"""Whether the workers' weights fit into the memory that is free."""
+"""Checks that the workers' weights fit in the free memory."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ OVERHEAD_BYTES = 400 << 20
 
 
 def check_memory(weight_bytes: int, devices: tuple[str, ...], free: Mapping[str, int]) -> None:
-    """Raises StartRefused when a device, or GPUs together, have not enough room; where `free` lacks one
-    nothing is judged."""
+    """Raises StartRefused if a device, or the GPUs of one worker together, do not have enough free memory.
+
+    A device that is missing from `free` is not checked.
+    """
     for device, num_workers in Counter(devices).items():
         needed = num_workers * (weight_bytes + OVERHEAD_BYTES)
         parts = parts_of(device)
         if not all(part in free for part in parts):
             continue
-        room = sum(free[part] for part in parts)
-        if needed > room:
+        available = sum(free[part] for part in parts)
+        if needed > available:
             raise StartRefused(
                 f"not enough memory on {device}: {num_workers} worker{'s' * (num_workers > 1)} would need"
-                f" {_gib(needed)}, {_gib(room)} are free"
+                f" {_gib(needed)}, but only {_gib(available)} is free"
             )
 
 
 def free_memory(gpus: list[Gpu]) -> dict[str, int]:
-    """Free bytes by device."""
+    """Free bytes of each device."""
     # psutil also knows systems without /proc.
     ram = min([psutil.virtual_memory().available, *cgroup_free_bytes()])
     return {"cpu": ram, **{f"cuda:{gpu.index}": gpu.free_bytes for gpu in gpus}}

@@ -1,4 +1,4 @@
-"""The model that the workers are told to serve: is it there, and how much memory does it need?"""
+"""Checks that the configured model exists, and estimates the memory that it needs."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ _WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def model_path(model: str) -> Path | None:
-    """The directory or GGUF file that a setting names; None for a hub id. Raises StartRefused."""
+    """The directory or GGUF file that BATON_MODEL refers to; None for a hub id. Raises StartRefused."""
     path = Path(model).expanduser()
     if not path.exists():
         if model.startswith((".", "/", "~")) or model.count("/") > 1:
-            raise StartRefused(f"BATON_MODEL={model}: there is no such directory or file")
+            raise StartRefused(f"BATON_MODEL={model}: no such directory or file")
         return None
     if gguf := find_gguf(path):
         read_header(gguf)
         return path.resolve()
     if not path.is_dir():
-        raise StartRefused(f"BATON_MODEL={model} is a file; a model directory, GGUF file or hub id is needed")
+        raise StartRefused(f"BATON_MODEL={model} is not a model directory, a GGUF file or a hub id")
     if not (path / "config.json").is_file():
-        raise StartRefused(f"BATON_MODEL={model} has no config.json, so it is no model directory")
+        raise StartRefused(f"BATON_MODEL={model} is not a model directory: it has no config.json")
     return path.resolve()
 
 
 def read_header(gguf: Path) -> GGUFHeader:
-    """Raises StartRefused when the file is damaged or cut off."""
+    """Raises StartRefused if the file is damaged or truncated."""
     try:
         return GGUFHeader.read(gguf)
     except BrokenGGUF as error:
@@ -38,10 +38,10 @@ def read_header(gguf: Path) -> GGUFHeader:
 
 
 def weight_bytes(model: Path, dtype: str) -> int:
-    """Bytes of the weights once they are loaded as `dtype`. `auto` counts as the type they are stored in, and
-    as two bytes a weight for a GGUF file, whose weights are unpacked.
+    """Size of the weights in bytes once they are loaded as `dtype`.
 
-    Raises StartRefused when config.json is no JSON object, or a GGUF file is broken.
+    `auto` counts as the type in which they are stored, or two bytes per weight for a GGUF file, because its weights
+    are unpacked. Raises StartRefused if config.json is not a JSON object or a GGUF file is broken.
     """
     if gguf := find_gguf(model):
         return read_header(gguf).num_weights * _WIDTHS.get(dtype, 2)

@@ -1,4 +1,4 @@
-"""Whether the ports that `baton up` needs are free."""
+"""Checks that the ports that `baton up` needs are free."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from cli.errors import StartRefused
 
 
 def check_ports(host: str, users: Mapping[int, str]) -> None:
-    """Raises StartRefused with the first port that is taken; `users` says which setting asks for each."""
+    """Raises StartRefused for the first port in use. `users` maps each port to the setting that it comes from."""
     for port, setting in users.items():
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         except socket.gaierror as error:
             raise StartRefused(
-                f"BATON_HOST={host} is no address of this machine: {error.strerror}"
+                f"BATON_HOST={host} is not an address of this machine: {error.strerror}"
             ) from error
         with socket.socket(family, kind, protocol) as probe:
-            # As servers bind: connections that linger from a server that has ended do not count.
+            # Like a server: connections that linger from an ended server do not count.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(address)
@@ -31,7 +31,7 @@ def check_ports(host: str, users: Mapping[int, str]) -> None:
 
 
 def _owner(port: int) -> str | None:
-    """Who listens on a port, as far as this user may know."""
+    """The process that listens on a port, if this user may see it."""
     try:
         connections = psutil.net_connections("tcp")
     except psutil.AccessDenied:
@@ -40,7 +40,7 @@ def _owner(port: int) -> str | None:
         address = connection.laddr
         if connection.status == psutil.CONN_LISTEN and address and address[1] == port and connection.pid:
             try:
-                return f"process {connection.pid} ({psutil.Process(connection.pid).name()}) listens on it"
+                return f"process {connection.pid} ({psutil.Process(connection.pid).name()}) is using it"
             except psutil.NoSuchProcess:
                 return None
     return None

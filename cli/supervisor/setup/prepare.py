@@ -1,4 +1,4 @@
-"""Everything that `baton up` settles before it starts a process: checks, the model, the plans."""
+"""What `baton up` does before it starts a process: checks, fetching the model, and the plans."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from shared.model.model_name import DEFAULT_MODEL, model_name_of
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What is to be started, and what is worth telling."""
+    """The processes to start, and what the banner shows."""
 
     plans: tuple[ChildPlan, ...]
     redis_url: str
     broker_url: str
     flower_auth: FlowerAuth
-    #: The name under which clients ask for the model.
+    #: The name by which clients request the model.
     model_name: str
     devices: tuple[str, ...]
     is_key_needed: bool
 
     @property
     def api_url(self) -> str:
-        """The first replica's."""
+        """URL of the first replica."""
         return next(plan.url for plan in self.plans if plan.role == "api" and plan.url)
 
 
 def prepare(settings: UpSettings, home: Home, environ: Mapping[str, str]) -> Prepared:
-    """Check the machine and get the model. Raises StartRefused. The home must be locked."""
+    """Check the machine and fetch the model if needed. The home must be locked. Raises StartRefused."""
     check_ports(settings.host, ports(settings))
     given = model_path(settings.model) if settings.model else None
     gpus = query_gpus()
@@ -81,11 +81,11 @@ def _flower_auth(settings: UpSettings, home: Home) -> FlowerAuth:
 
 
 def _default_model(home: Home) -> Path:
-    """The default model; if need be fetched, by a process that shows its own progress."""
+    """The directory of the default model. If needed, a process that shows its own progress fetches the model."""
     directory = home.models / DEFAULT_MODEL
     if not directory.is_dir():
         command = ends_with_parent([sys.executable, "-P", "-m", "cli.models.fetch", "--home", str(home.path)])
         fetch = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
         if fetch.returncode != 0:
-            raise StartRefused("the default model could not be fetched; name another one with BATON_MODEL")
+            raise StartRefused("could not fetch the default model; set BATON_MODEL to another model")
     return directory

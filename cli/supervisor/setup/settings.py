@@ -1,4 +1,4 @@
-"""UpSettings: the settings that `baton up` itself acts on."""
+"""The settings that `baton up` itself uses."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from shared import settings
 
 @dataclass(frozen=True, slots=True)
 class UpSettings:
-    """Read once from the environment, in which the flags have already taken their places."""
+    """Read once from the environment, into which the flags have already been merged."""
 
     host: str
     port: int
     flower_port: int
     home: Path
-    #: Empty: a Redis of our own.
+    #: Empty: `baton up` starts its own Redis.
     redis_url: str
-    #: Empty: the same Redis.
+    #: Empty: same as `redis_url`.
     broker_url: str
     appendfsync: str
-    #: Directory or hub id; empty: the default model.
+    #: Directory, GGUF file or hub id; empty: the default model.
     model: str
     devices: tuple[str, ...]
     dtype: str
@@ -35,14 +35,14 @@ class UpSettings:
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> UpSettings:
-        """Raises SettingsError for a wrong variable, StartRefused for settings that are unsafe together."""
+        """Raises SettingsError if a variable is wrong, and StartRefused if settings are unsafe together."""
         env = settings.Environment(environ)
         for variable in settings.VARIABLES:
             env.read(variable)
         host = env.read(settings.HOST)
         if not env.read(settings.API_KEYS) and not settings.is_loopback(host):
             raise StartRefused(
-                f"BATON_HOST={host} is reachable from other machines, so BATON_API_KEYS must not be empty"
+                f"BATON_HOST={host} is reachable from other machines; set BATON_API_KEYS, or use 127.0.0.1"
             )
         return cls(
             host=host,
@@ -64,6 +64,6 @@ class UpSettings:
 
 
 def url_of(host: str, port: int) -> str:
-    """The URL under which this machine reaches a server that listens on `host`."""
+    """The URL at which this machine reaches a server that listens on `host`."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"

@@ -137,7 +137,10 @@ def test_a_drained_worker_stays_away_until_it_is_wanted(up: Up) -> None:
     assert baton(up, "workers", "start", "worker-1").stdout == "worker-1 starting\n"
     wait_until(lambda: _is_another(up, "worker-1", before["worker-1"]), "another worker-1")
     refused = baton(up, "workers", "start", "worker-1")
-    assert (refused.returncode, refused.stderr) == (2, "baton: worker-1 is ready; only a drained worker can be started\n")
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        "baton: worker-1 is ready; only a drained worker can be started\n",
+    )
     assert baton(up, "workers", "start", "worker-9").returncode == ExitCode.NOT_FOUND
 
 

@@ -21,18 +21,18 @@ TARGET = ["--target", "a=http://127.0.0.1:1#m"]
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--concurrency", "1", "--rate", "1"], "exclude each other"),
-        (["--concurrency", "1,x"], "not a list of numbers: 1,x"),
+        (["--concurrency", "1", "--rate", "1"], "--concurrency and --rate cannot be used together"),
+        (["--concurrency", "1,x"], "--concurrency 1,x: expected numbers"),
         (["--concurrency", "0"], "positive"),
         (["--concurrency", "8,8"], "differ"),
         (["--rate", "nan"], "positive"),
         (["--rate", "-1"], "positive"),
-        (["--prompt-tokens", "9-1"], "'9-1' is no length"),
-        (["--output-tokens", "0"], "'0' is no length"),
+        (["--prompt-tokens", "9-1"], "'9-1' is not a length"),
+        (["--output-tokens", "0"], "'0' is not a length"),
         (["--set", "x"], "--set"),
-        (["--set", "stream=false"], "only streams"),
-        (["--target", "b"], "write NAME=URL"),
-        (["--json", "/no/such/file"], "/no/such is no directory"),
+        (["--set", "stream=false"], "only streamed answers"),
+        (["--target", "b"], "expected NAME=URL or NAME=URL#MODEL"),
+        (["--json", "/no/such/file"], "/no/such is not a directory"),
     ],
 )
 def test_what_makes_no_sense_is_refused(options: list[str], said: str) -> None:
@@ -68,7 +68,7 @@ async def test_table_json_and_picture(tmp_path: Path) -> None:
         ["first", "2", "6", "0"],
         ["second", "2", "6", "0"],
     ]
-    assert "ratio: tokens a second against first, median of 2 round(s)" in done.stdout
+    assert "ratio: tokens per second relative to first, median of 2 round(s)" in done.stdout
     figures = json.loads(files[0].read_text())
     assert [target["model"] for target in figures["targets"]] == ["first-model", "second-model"]
     found = [(one["target"], one["concurrency"], one["tokens"]) for one in figures["results"]]
@@ -92,4 +92,4 @@ async def test_tokens_without_usage_are_told_to_be_chunks() -> None:
     async with serving(lambda _: (CHUNKED, text("a"), text("b"), DONE)) as server:
         done = await run(server, "--concurrency", "1", "--requests", "2")
     assert done.exit_code == 0
-    assert "first at 1: tokens are chunks, as answers have no usage" in done.stdout
+    assert "first at 1: tokens are counted as chunks because answers report no usage" in done.stdout

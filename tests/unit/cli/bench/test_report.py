@@ -16,7 +16,7 @@ from cli.bench.workload import Lengths, Workload
 
 LEVEL = Level("concurrency", 8)
 PLAN = Plan(Workload(Lengths(64, 64), Lengths(16, 32)), (LEVEL,), 1, None, 1, 0, 10.0, Slo())
-ABOUT = "times: p50 / p95 / p99; prompts of about 64 tokens, answers of at most 16-32"
+ABOUT = "times: p50 / p95 / p99; prompts of about 64 tokens, answers of up to 16-32"
 
 
 def summary(target: str = "a", tokens: int = 10) -> Summary:
@@ -41,7 +41,7 @@ def test_several_targets_are_set_against_the_first(capsys: pytest.CaptureFixture
     _, first, second, *notes = lines(capsys, summary(), summary("b", tokens=25))
     assert first.split()[4:6] == ["5.0", "0.50"]
     assert second.split()[4:7] == ["12.5", "2.50", "0.50"]
-    assert notes == [ABOUT, "ratio: tokens a second against a, median of 1 round(s)"]
+    assert notes == [ABOUT, "ratio: tokens per second relative to a, median of 1 round(s)"]
 
 
 def test_what_makes_figures_doubtful_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,8 +54,8 @@ def test_what_makes_figures_doubtful_is_told(capsys: pytest.CaptureFixture[str])
     )
     assert lines(capsys, doubtful)[2:] == [
         ABOUT,
-        "a at 8: tokens are chunks, as answers have no usage",
+        "a at 8: tokens are counted as chunks because answers report no usage",
         "a at 8: 2 x cut",
-        "a at 8: the load generator was busy itself; the server may be faster",
-        "a at 8: sent late (p99 30 ms), which counts as latency",
+        "a at 8: the load generator used most of a core; the server may be faster than shown",
+        "a at 8: requests were sent late (p99 30 ms); this counts as latency",
     ]

@@ -16,7 +16,10 @@ def test_enough_for_all_workers_of_a_device() -> None:
 def test_too_little_is_told_with_both_numbers() -> None:
     with pytest.raises(StartRefused) as caught:
         check_memory(GIB, ("cpu", "cpu"), {"cpu": 2 * GIB})
-    assert str(caught.value) == "not enough memory on cpu: 2 workers would need 2.8 GiB, but only 2.0 GiB is free"
+    assert (
+        str(caught.value)
+        == "not enough memory on cpu: 2 workers would need 2.8 GiB, but only 2.0 GiB is free"
+    )
 
 
 def test_a_device_that_nothing_is_known_of_is_not_judged() -> None:
