@@ -8,16 +8,17 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from shared.domain.events import Entry, Failed, decode_entry, decode_positions
-from shared.domain.job import Job
+from shared.domain.job import DeadlineKind, Job
 from shared.domain.lease import WorkerState
 from shared.domain.request_key import RequestKey
 from shared.domain.result import Result
+from shared.domain.usage import Usage
 from shared.errors import DecodeError
 from shared.store import keys, scripts
 from shared.store.deadline import Deadline
@@ -74,10 +75,20 @@ class _Look(NamedTuple):
     result: str
 
     def job(self) -> Job:
-        """Raises DecodeError."""
-        last = decode_entry(self.last_id, self.last)
-        error = last.event.error if isinstance(last.event, Failed) else None
-        return Job.decode(self.fields, last.end, last.used, error)
+        """Raises DecodeError; not for a last event that only a newer version can read."""
+        error = None
+        if self.fields.get("status") == "failed":
+            event = decode_entry(self.last_id, self.last).event
+            error = event.error if isinstance(event, Failed) else None
+        return Job.decode(self.fields, _end(self.last), Usage.decode(self.last.get("used", "")), error)
+
+    def stored_result(self) -> Result | None:
+        """None also for one that only a newer version can read: the stream tells the same."""
+        try:
+            return Result.decode(self.result) if self.result else None
+        except DecodeError as error:
+            logger.warning("%s: %s", self.fields["id"], error)
+            return None
 
 
 class JobReader:
@@ -92,16 +103,17 @@ class JobReader:
 
     async def get(self, job_id: str) -> Job | None:
         """The job with its request, or None when there is none (any more). Raises DecodeError."""
-        found = await self.get_with_result(job_id)
-        return None if found is None else found[0]
+        (found,) = await self._look_at("whole", [job_id])
+        return None if found is None else found.job()
 
     async def get_with_result(self, job_id: str) -> tuple[Job, Result | None] | None:
         """The same, with the stored result of a job that is over; None where there is none: it was too large, or the
         job did not end by its worker. Raises DecodeError."""
-        (found,) = await self._look_at("whole", [job_id])
+        (found,) = await self._look_at("result", [job_id])
         if found is None:
             return None
-        return found.job(), Result.decode(found.result) if found.result else None
+        job = found.job()
+        return job, found.stored_result() if job.is_terminal else None
 
     async def get_many(self, job_ids: Sequence[str]) -> list[Job | UnreadableJob | None]:
         """The jobs in the order of their ids, without their requests; None for each that is not there."""
@@ -114,7 +126,7 @@ class JobReader:
                 jobs.append(UnreadableJob(job_id))
         return jobs
 
-    async def _look_at(self, how: Literal["whole", "brief"], job_ids: Sequence[str]) -> list[_Look | None]:
+    async def _look_at(self, how: Literal["result", "whole", "brief"], job_ids: Sequence[str]) -> list[_Look | None]:
         if not job_ids:
             return []
         with unavailable_as_error():
@@ -236,7 +248,7 @@ class JobReader:
         """What there is to do duties by, with at most so many active jobs, from rank `first` on, and
         deadlines; read at one moment."""
         with unavailable_as_error():
-            found = await cast(Awaitable[list[Any]], self._survey(args=[first, limit, limit]))
+            found = await cast(Awaitable[list[Any]], self._survey(args=[first, limit, limit, *get_args(DeadlineKind)]))
         workers, models, active, due, replicas = found
         readable, unreadable = _leases((name, _dict(lease), jobs) for name, lease, jobs in sorted(workers))
         return Survey(readable, unreadable, set(models), active, _deadlines(_dict(due)), dict(replicas))

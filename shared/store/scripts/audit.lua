@@ -1,7 +1,7 @@
 -- Compare active jobs with the rest of the store. ARGV: for each model whose workers have been the same for long, what
 -- they serve, as JSON {model: {revisions: {revision: 1}, reads: version}}; then ids.
--- A job that is over leaves `active`; one whose status only a newer version knows stays. One that waits is in its queue, unless it is paused, or fails when no worker can
--- continue it. One that runs is named by the living worker instance that has it, or is queued again.
+-- A job that is over leaves `active`; one whose status only a newer version knows stays. One that waits is in its
+-- queue, unless it is paused, or fails when no worker can continue it. One that runs is named by the living worker instance that has it, or is queued again.
 -- Returns the wake-ups to send: job, model, …; and the jobs that failed.
 write_although_full()
 local lasting = cjson.decode(ARGV[1])

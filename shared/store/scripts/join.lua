@@ -1,8 +1,8 @@
 -- Register a replica as a reader of a job; a job that was paused waits in its queue again.
 -- ARGV: id, replica, the number of this join (it always rises), span of a priority class.
 -- Returns {'unknown'} (the replica has no living lease) | {'gone'} (no such job) | {'over'} | {'joined'} |
--- {'resumed', model} (it was paused: a wake-up is due). Called again: 'joined', without effect. A wake-up that is not sent
--- because 'resumed' was lost on its way is missed by the reaper, which sends it.
+-- {'resumed', model} (it was paused: a wake-up is due). Called again: 'joined', without effect. When 'resumed'
+-- was lost on its way, the reaper sends the wake-up.
 write_although_full()
 local id, replica, seq, SPAN = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 -- Pauses that keep a job's place in the queue. Opening and closing in a loop costs it the place.

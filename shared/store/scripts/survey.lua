@@ -17,7 +17,8 @@ end
 local kinds, due = {}, {}
 for i = 4, #ARGV do kinds[ARGV[i]] = true end
 for window = 0, WINDOWS - 1 do
-  local found = redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', now_ms(), 'WITHSCORES', 'LIMIT', window * ARGV[3], ARGV[3])
+  local found = redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', now_ms(), 'WITHSCORES', 'LIMIT', window * ARGV[3],
+    ARGV[3])
   for i = 1, #found, 2 do
     if kinds[string.match(found[i], '^[^:]*')] then
       due[#due + 1] = found[i]
