@@ -8,13 +8,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 
-from shared.domain.events import ChoiceOutput, Completed, Failed, FinishReason, Incomplete, Output
+import msgspec
+
+from shared.domain.events import Completed, Failed, Incomplete, Output
 from shared.domain.job import Job
 from shared.domain.lease import Lease
+from shared.domain.output import ChoiceOutput, Finish, Op, TokenLogprobs
 from shared.domain.prompt_logprobs import PromptLogprobs
+from shared.domain.result import Result
+from shared.domain.usage import Usage
 from shared.errors import ErrorInfo, StoreUnavailable
 from shared.store.append import Append, AppendAnswer
 from shared.store.job_store import JobStore
+from workers.runtime.transcript import Transcript
 
 #: What a `FakeWorker` says when a test does not tell it otherwise.
 ANSWER = ("Hel", "lo", ",", " wor", "ld", "!")
@@ -24,69 +30,120 @@ _BEAT_S = 0.2
 
 
 class Running:
-    """A claimed job, in the hands of a test."""
+    """A claimed job, in the hands of a test. Each unit counts as a token."""
 
-    def __init__(self, store: JobStore, worker_instance: str, job: Job) -> None:
+    def __init__(self, store: JobStore, job: Job, before: Sequence[ChoiceOutput] = ()) -> None:
+        """`before`: what other workers have released of it."""
         self.job = job
         self.end = list(job.end)
+        #: Tokens used, as the next entry says them.
+        self.used = job.used
         self._store = store
-        self._new_instance = worker_instance
-        self._finish: list[FinishReason | None] = [None] * job.n
+        #: What was said of each choice: every entry begins with the head that follows from it.
+        self._said: list[ChoiceOutput | None] = [None] * job.n
+        for output in before:
+            self._said[output.index] = output
 
     async def say(
         self,
         *texts: str,
         choice: int = 0,
-        finish: FinishReason | None = None,
+        finish: Finish | str | None = None,
         start: int | None = None,
+        ops: Sequence[Op] = (),
+        logprobs: Sequence[TokenLogprobs] | None = None,
         prompt_logprobs: PromptLogprobs | None = None,
     ) -> AppendAnswer:
-        """Release one token a text, in one event."""
+        """Release one unit a text, and one more that does `ops`, in one event."""
+        units = (*texts, "") if ops else texts
+        marks = {len(texts): tuple(ops)} if ops else None
         begin = self.end[choice] if start is None else start
-        ids = tuple(range(begin, begin + len(texts)))
-        before = tuple(self.end)
-        self.end[choice] = max(self.end[choice], begin + len(texts))
-        self._finish[choice] = finish
-        told = ChoiceOutput(choice, begin, ids, texts, finish, prompt_logprobs=prompt_logprobs)
-        output = Output((told,))
-        return await self._append(before, output, None)
+        said = ChoiceOutput(
+            choice,
+            begin,
+            tuple(range(begin, begin + len(units))),
+            units,
+            Finish(finish) if isinstance(finish, str) else finish,
+            None if logprobs is None else tuple(logprobs),
+            marks=marks,
+            prompt_logprobs=prompt_logprobs,
+        )
+        return await self._release((said,))
 
     async def say_all(self, *texts: str) -> AppendAnswer:
         """The same text in every choice, in one event, as an engine's step does."""
-        before = tuple(self.end)
-        choices = tuple(
-            ChoiceOutput(index, end, tuple(range(end, end + len(texts))), texts)
-            for index, end in enumerate(self.end)
+        return await self._release(
+            [
+                ChoiceOutput(index, end, tuple(range(end, end + len(texts))), texts)
+                for index, end in enumerate(self.end)
+            ]
         )
-        self.end = [end + len(texts) for end in self.end]
-        return await self._append(before, Output(choices), None)
 
-    async def complete(self, finish: FinishReason = "stop") -> AppendAnswer:
-        """Finish every choice that has not finished, then the job."""
-        choices = tuple(
-            ChoiceOutput(index, end, (), (), finish)
+    async def complete(self, finish: Finish | str = "stop") -> AppendAnswer:
+        """Finish every choice that has not finished, then the job, with its result stored."""
+        why = Finish(finish) if isinstance(finish, str) else finish
+        ends = [
+            ChoiceOutput(index, end, (), (), why)
             for index, end in enumerate(self.end)
-            if self._finish[index] is None
-        )
-        end = Incomplete(PROMPT_TOKENS) if finish == "length" else Completed(PROMPT_TOKENS)
-        return await self._append(tuple(self.end), Output(choices) if choices else None, end)
+            if (said := self._said[index]) is None or said.finish is None
+        ]
+        before, output = tuple(self.end), self._take(ends) if ends else None
+        await self._keep_result()
+        return await self._append(before, output, Incomplete() if why.reason == "length" else Completed())
+
+    async def _keep_result(self) -> None:
+        assert self.job.claim_token is not None
+        result = Result.empty(self.job.n)
+        result.take(said for said in self._said if said is not None)
+        result.used = self.used
+        await self._store.keep_result(self.job.id, self.job.claim_token, result.encode())
 
     async def fail(self, error: ErrorInfo) -> AppendAnswer:
         """End the job with an error."""
-        return await self._append(tuple(self.end), None, Failed(error, PROMPT_TOKENS))
+        return await self._append(tuple(self.end), None, Failed(error))
 
     async def check(self) -> AppendAnswer:
         """Ask whether the job is still this worker's."""
         return await self._append(tuple(self.end), None, None)
+
+    async def _release(self, choices: Sequence[ChoiceOutput]) -> AppendAnswer:
+        before = tuple(self.end)
+        return await self._append(before, self._take(choices), None)
+
+    def _take(self, choices: Sequence[ChoiceOutput]) -> Output:
+        """The event, with the head that each choice has there."""
+        said = [self._with_head(choice) for choice in choices]
+        prompt, completion, cached, reasoning = self.used
+        self.used = Usage(
+            prompt or PROMPT_TOKENS, completion + sum(len(one.texts) for one in said), cached, reasoning
+        )
+        for one in said:
+            before = self._said[one.index]
+            if one.start == self.end[one.index]:
+                self._said[one.index] = one if before is None else before.joined(one)
+            self.end[one.index] = max(self.end[one.index], one.end)
+        return Output(tuple(said))
+
+    def _with_head(self, output: ChoiceOutput) -> ChoiceOutput:
+        said = self._said[output.index]
+        if said is None or output.start < said.start:
+            return output
+        return msgspec.structs.replace(output, head=said.since(output.start).head)
 
     async def _append(
         self, start: tuple[int, ...], output: Output | None, terminal: Completed | Incomplete | Failed | None
     ) -> AppendAnswer:
         assert self.job.claim_token is not None
         append = Append(
-            self.job.id, self.job.claim_token, start, tuple(self.end), output=output, terminal=terminal
+            self.job.id,
+            self.job.claim_token,
+            start,
+            tuple(self.end),
+            self.used,
+            output=output,
+            terminal=terminal,
         )
-        return (await self._store.append(self._new_instance, [append]))[0]
+        return (await self._store.append([append]))[0]
 
 
 Script = Callable[[Running], Awaitable[None]]
@@ -99,7 +156,7 @@ async def hello(running: Running) -> None:
     await running.complete()
 
 
-def says(texts: Sequence[str], *, finish: FinishReason = "stop", gap_s: float = 0) -> Script:
+def says(texts: Sequence[str], *, finish: Finish | str = "stop", gap_s: float = 0) -> Script:
     """A script that says other texts, one an event, with a pause between them."""
 
     async def script(running: Running) -> None:
@@ -168,7 +225,8 @@ class FakeWorker:
                 continue
             self.num_claims += 1
             self._held[job.id] = claim_token
-            running = Running(self._store, self.worker_instance, job)
+            entries = await self._store.entries(job.id) if job.attempts > 1 else []
+            running = Running(self._store, job, Transcript.of(entries, job.n).so_far())
             if self._script is None:
                 self._claimed.put_nowait(running)
             else:

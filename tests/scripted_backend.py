@@ -8,16 +8,16 @@ import secrets
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
-from shared.domain.constraint import Constraint
-from shared.domain.events import ChoiceOutput, FinishReason
 from shared.domain.histogram import HistogramReading
-from shared.domain.job import ResolvedRequest
+from shared.domain.output import ChoiceOutput, Finish
+from shared.domain.request import ChatPrompt, GenerationRequest, Prompt, TextPrompt
 from shared.domain.sampling import SamplingParams
+from shared.domain.usage import Usage
 from shared.errors import ErrorInfo, invalid_request
+from workers.backends.cache_stats import CacheStats
 from workers.backends.local import LocalBackend
-from workers.engine.cache_stats import CacheStats
+from workers.engine.requests.resolved_request import ResolvedRequest
 
 #: Longest prompt plus output, in tokens; a prompt has one for each word.
 CONTEXT_LENGTH = 4096
@@ -36,29 +36,40 @@ def scripted_text(seed: int, choice: int, length: int) -> str:
     return "".join(f"{scripted_token(seed, choice, position)} " for position in range(length))
 
 
-def scripted_resolve(body: dict[str, Any], *, n: int) -> ResolvedRequest:
-    """The answer is as many tokens long as the number says in which the last message ends, then `stop`;
+def scripted_resolve(request: GenerationRequest) -> ResolvedRequest:
+    """The answer to a prompt is as many tokens long as the number says in which its text ends, then `stop`;
     `length` when max_tokens comes first. Raises RequestError for a prompt beyond the context."""
-    words = " ".join(str(message.get("content", "")) for message in body["messages"]).split()
+    sampling = request.sampling
+    return ResolvedRequest(
+        prompts=tuple([_prompt_token_ids(prompt) for prompt in request.prompts]),
+        sampling=SamplingParams(
+            max_tokens=sampling.max_tokens or CONTEXT_LENGTH,
+            seed=secrets.randbits(62) if sampling.seed is None else sampling.seed,
+            n=request.n,
+            constraint=request.constraint,
+        ),
+        stop_token_ids=(),
+        model_revision="scripted-1",
+    )
+
+
+def _prompt_token_ids(prompt: Prompt) -> tuple[int, ...]:
+    """One for each word; the last one is the length of the answer."""
+    words = _text(prompt).split()
     number = re.search(r"(\d+)\W*$", words[-1]) if words else None
-    length = int(number[1]) if number else ANSWER_LENGTH
     if len(words) >= CONTEXT_LENGTH:
         raise invalid_request(
             f"This model's maximum context length is {CONTEXT_LENGTH} tokens.",
             param="messages",
             code="context_length_exceeded",
         )
-    return ResolvedRequest(
-        prompt_token_ids=(*(len(word) for word in words[:-1]), length),
-        sampling=SamplingParams(
-            max_tokens=body.get("max_completion_tokens") or body.get("max_tokens") or CONTEXT_LENGTH,
-            seed=body["seed"] if body.get("seed") is not None else secrets.randbits(62),
-            n=n,
-            constraint=Constraint.decode(body.get("constraint")),
-        ),
-        stop_token_ids=(),
-        model_revision="scripted-1",
-    )
+    return *(len(word) for word in words[:-1]), int(number[1]) if number else ANSWER_LENGTH
+
+
+def _text(prompt: Prompt) -> str:
+    if isinstance(prompt, ChatPrompt):
+        return " ".join([message.content for message in prompt.messages])
+    return prompt.text if isinstance(prompt, TextPrompt) else " ".join(map(str, prompt.token_ids))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,7 @@ class ScriptedOutput:
 
     request_id: str
     choices: tuple[ChoiceOutput, ...]
+    used: Usage = Usage()
     error: ErrorInfo | None = None
 
 
@@ -95,6 +107,8 @@ class _Running:
     request: ResolvedRequest
     #: Position of each choice that is not over.
     positions: dict[int, int] = field(default_factory=dict)
+    #: Tokens of the prompts that no output has counted yet.
+    num_prompt_tokens: int = 0
 
 
 class ScriptedEngine:
@@ -134,12 +148,13 @@ class ScriptedEngine:
         owner: str | None = None,  # noqa: ARG002
     ) -> None:
         self.seen.append(request_id)
-        positions = dict.fromkeys(range(request.sampling.n), 0)
+        positions = dict.fromkeys(range(request.num_choices), 0)
         positions.update({output.index: output.end for output in so_far})
         for output in so_far:
             if output.finish is not None:
                 del positions[output.index]
-        self._requests[request_id] = _Running(request, positions)
+        num_prompt_tokens = 0 if so_far else request.num_prompt_tokens
+        self._requests[request_id] = _Running(request, positions, num_prompt_tokens)
 
     def abort(self, request_id: str) -> None:
         self._requests.pop(request_id, None)
@@ -152,7 +167,9 @@ class ScriptedEngine:
             choices = tuple(self._draw(running, choice) for choice in list(running.positions)[:free])
             free -= len(choices)
             if choices:
-                outputs.append(ScriptedOutput(request_id, choices))
+                used = Usage(running.num_prompt_tokens, len(choices))
+                running.num_prompt_tokens = 0
+                outputs.append(ScriptedOutput(request_id, choices, used))
             if not running.positions:
                 del self._requests[request_id]
         if free < self._slots:
@@ -162,11 +179,11 @@ class ScriptedEngine:
     def _draw(self, running: _Running, choice: int) -> ChoiceOutput:
         sampling, position = running.request.sampling, running.positions[choice]
         token = scripted_token(sampling.seed, choice, position)
-        finish: FinishReason | None = None
-        if position + 1 >= running.request.prompt_token_ids[-1]:
-            finish = "stop"
+        finish: Finish | None = None
+        if position + 1 >= running.request.prompt_of(choice)[-1]:
+            finish = Finish("stop")
         elif position + 1 >= sampling.max_tokens:
-            finish = "length"
+            finish = Finish("length")
         running.positions[choice] += 1
         if finish is not None:
             del running.positions[choice]

@@ -24,7 +24,7 @@ from workers.backends.backend import Backend
 from workers.celery_app.pool import TaskPool
 from workers.celery_app.tasks import register_wake_up_task
 from workers.celery_app.transport import WakeUpConnection
-from workers.runtime.worker import Worker
+from workers.runtime.assembly import make_worker
 from workers.runtime.worker_thread import WorkerThread
 from workers.settings import WorkerSettings
 
@@ -54,7 +54,7 @@ def serve(settings: WorkerSettings, backend: Backend, device: str) -> int:
     drain = DrainSignal()
     celery = make_celery(settings.broker_url)
     register_wake_up_task(celery)
-    worker = Worker(
+    worker = make_worker(
         JobStore(connect(settings.redis_url, timeout_s=_REDIS_TIMEOUT_S)),
         WakeUpSender(celery, connect(settings.broker_url, timeout_s=_REDIS_TIMEOUT_S)),
         _lease(settings, backend, device),
@@ -82,6 +82,7 @@ def _lease(settings: WorkerSettings, backend: Backend, device: str) -> Lease:
         model_revision=backend.model_revision,
         is_exact=backend.is_exact,
         fingerprint=backend.fingerprint,
+        can_continue=backend.can_continue,
     )
 
 

@@ -186,7 +186,12 @@ class ChoiceOutput(_Record, frozen=True):
         head = self.head
         if not self.marks:
             text = "".join(self.texts[:cut])
-            return head.after(_OP_OF[head.kind or "text"](text), self._first_text(cut)) if text else head
+            if not text:
+                return head
+            if head.kind is None:
+                return head.after(Text(text), self._first_text(cut))
+            chars = head.chars + len(text) if head.kind == "text" else head.chars
+            return Head(head.item, head.kind, head.calls, head.item_start, chars)
         for position, before, op in self.ops():
             if position - self.start >= cut:
                 return before

@@ -50,7 +50,7 @@ class SamplingParams(
     includes_stop: bool = False
     #: Special tokens are text, as they are written.
     shows_special: bool = False
-    #: Number of choices, each with draws of its own.
+    #: Number of choices of each prompt, each with draws of its own.
     n: int = 1
     #: What the text has to be; None: anything.
     constraint: Constraint | None = None
@@ -62,5 +62,5 @@ class SamplingParams(
         return self.temperature == 0
 
     def tells_prompt(self, choice: int) -> bool:
-        """Whether this choice tells the `prompt_logprobs`: the first does, for all."""
-        return choice == 0 and self.prompt_logprobs is not None
+        """Whether this choice tells the `prompt_logprobs`: the first of each prompt does, for all of the prompt's."""
+        return self.prompt_logprobs is not None and choice % self.n == 0

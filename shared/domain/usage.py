@@ -23,6 +23,15 @@ class Usage(NamedTuple):
     def total(self) -> int:
         return self.prompt + self.completion
 
+    def plus(self, more: Usage) -> Usage:
+        """The sum, count by count. (`+` joins tuples.)"""
+        return Usage(
+            self.prompt + more.prompt,
+            self.completion + more.completion,
+            self.cached + more.cached,
+            self.reasoning + more.reasoning,
+        )
+
     def encode(self) -> str:
         """`prompt,completion,cached,reasoning`: the field `used` of a stream's entries."""
         return ",".join(map(str, self))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-from shared.domain.events import ChoiceOutput
 from shared.domain.fingerprint import Fingerprint
 from shared.domain.histogram import HistogramReading
-from shared.domain.job import ResolvedRequest
+from shared.domain.output import ChoiceOutput
+from shared.domain.request import GenerationRequest
+from shared.domain.usage import Usage
 from shared.errors import ErrorInfo
-from workers.engine.cache_stats import CacheStats
+from shared.store.append import Resolved
+from workers.backends.cache_stats import CacheStats
 
 
 class StepOutput(Protocol):
@@ -20,13 +22,20 @@ class StepOutput(Protocol):
     @property
     def request_id(self) -> str: ...
     @property
-    def choices(self) -> tuple[ChoiceOutput, ...]: ...
+    def choices(self) -> tuple[ChoiceOutput, ...]:
+        """In their order; a choice may be there several times. Their heads need not be filled in."""
+
+    @property
+    def used(self) -> Usage:
+        """The tokens to count with these units, and with none before. All of a request's tokens are counted at the
+        latest with the output that ends its last choice."""
+
     @property
     def error(self) -> ErrorInfo | None:
         """Set when the request failed; the backend has dropped it then."""
 
 
-#: Called from the backend's own thread after a step that made something final.
+#: Takes the outputs of one step, for all requests together. May be called from any thread.
 OnOutputs = Callable[[Sequence[StepOutput]], None]
 
 
@@ -55,15 +64,24 @@ class BackendStats:
 
 
 class Backend(Protocol):
-    """Generates for many requests at once, on a thread of its own. To be called from any thread."""
+    """Generates for many requests at once. It has a form of its own for resolved requests: those that it is given
+    are the ones that it made or loaded.
+
+    `resolve`, `prepare` and `stop` are called on the worker's event loop and must not block it. The rest returns
+    at once and may be called from any thread.
+    """
 
     @property
     def model_revision(self) -> str:
-        """Fingerprint of the model's weights and tokenizer."""
+        """Fingerprint of what generates: the model's weights and tokenizer. Empty: any worker may continue."""
 
     @property
     def is_exact(self) -> bool:
         """Whether a continuation equals, bit for bit, what would have been generated without a break."""
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether it can continue an answer of which something was released."""
 
     @property
     def fingerprint(self) -> Fingerprint | None:
@@ -76,12 +94,17 @@ class Backend(Protocol):
     def stalled_s(self) -> float:
         """For how long there has been work and no step."""
 
-    def resolve(self, body: dict[str, Any], *, n: int) -> ResolvedRequest:
-        """What a request means. Blocking. Raises RequestError."""
+    async def resolve(self, request: GenerationRequest) -> Resolved:
+        """Decide what a request leaves open. Raises RequestError."""
 
-    def prepare(self, request: ResolvedRequest) -> None:
+    def load(self, raw: str) -> Resolved:
+        """Read what a worker with such a backend stored. Raises DecodeError."""
+
+    async def prepare(self, resolved: Resolved) -> None:
         """Do beforehand what `add` would be long at, here or for a request that another worker resolved.
-        Blocking, for seconds where somebody means harm. Raises RequestError where it cannot be served."""
+
+        Takes seconds where somebody means harm. Raises RequestError where the request cannot be served.
+        """
 
     def start(self, on_outputs: OnOutputs, on_death: Callable[[BaseException], None]) -> None:
         """Begin to run. `on_death` is called when it cannot go on; its requests are lost then."""
@@ -89,15 +112,15 @@ class Backend(Protocol):
     def add(
         self,
         request_id: str,
-        request: ResolvedRequest,
+        resolved: Resolved,
         so_far: tuple[ChoiceOutput, ...] = (),
         *,
         owner: str | None = None,
     ) -> None:
-        """Take a request up behind what `so_far` has released of it. One it refuses comes out as an error."""
+        """Begin a request behind what `so_far` has released of it. One that is refused comes out as an error."""
 
     def abort(self, request_id: str) -> None:
-        """Drop a request; an unknown one is nothing to drop."""
+        """Drop a request; does nothing for an unknown one."""
 
-    def stop(self) -> None:
-        """Stop stepping; the last step's outputs have been handed out when this returns. Blocking."""
+    async def stop(self) -> None:
+        """Stop. When this returns, the last outputs have been handed out."""

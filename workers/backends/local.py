@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from shared.domain.events import ChoiceOutput
 from shared.domain.fingerprint import Fingerprint
 from shared.domain.histogram import HistogramReading
-from shared.domain.job import ResolvedRequest
+from shared.domain.output import ChoiceOutput
+from shared.domain.request import GenerationRequest
+from shared.domain.usage import Usage
 from shared.errors import ErrorInfo, RequestError
+from shared.store.append import Resolved
 from workers.backends.backend import BackendStats, OnOutputs, StepOutput
-from workers.engine.cache_stats import CacheStats
-
-logger = logging.getLogger(__name__)
+from workers.backends.cache_stats import CacheStats
+from workers.engine.requests.resolved_request import ResolvedRequest
 
 
 class StepStats(Protocol):
@@ -68,10 +70,8 @@ class StepEngine(Protocol):
     def step(self) -> Sequence[StepOutput]: ...
 
 
-class Resolve(Protocol):
-    """Reads a request. Raises RequestError."""
-
-    def __call__(self, body: dict[str, Any], *, n: int) -> ResolvedRequest: ...
+#: Reads a request, on one thread at a time. Blocking. Raises RequestError.
+Resolve = Callable[[GenerationRequest], ResolvedRequest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +81,15 @@ class _Refusal:
     request_id: str
     error: ErrorInfo
     choices: tuple[ChoiceOutput, ...] = ()
+    used: Usage = Usage()
 
 
 class LocalBackend:
-    """An engine in this process. Idle, its thread sleeps until something is added."""
+    """An engine in this process. Idle, its thread sleeps until something is added.
+
+    Requests are resolved on a second thread and prepared on a third: a constraint that takes long holds up no
+    request that has none.
+    """
 
     def __init__(
         self,
@@ -97,6 +102,8 @@ class LocalBackend:
     ) -> None:
         self._engine = engine
         self._resolve = resolve
+        self._resolver = ThreadPoolExecutor(1, thread_name_prefix="resolver")
+        self._preparer = ThreadPoolExecutor(1, thread_name_prefix="preparer")
         self._model_revision = model_revision
         self._is_exact = is_exact
         self._fingerprint = fingerprint
@@ -117,6 +124,10 @@ class LocalBackend:
         return self._is_exact
 
     @property
+    def can_continue(self) -> bool:
+        return True
+
+    @property
     def fingerprint(self) -> Fingerprint | None:
         return self._fingerprint
 
@@ -129,11 +140,16 @@ class LocalBackend:
         since = self._waiting_since
         return 0.0 if since is None else time.monotonic() - since
 
-    def resolve(self, body: dict[str, Any], *, n: int) -> ResolvedRequest:
-        return self._resolve(body, n=n)
+    async def resolve(self, request: GenerationRequest) -> ResolvedRequest:
+        return await asyncio.get_running_loop().run_in_executor(self._resolver, self._resolve, request)
 
-    def prepare(self, request: ResolvedRequest) -> None:
-        self._engine.prepare(request)
+    def load(self, raw: str) -> ResolvedRequest:
+        return ResolvedRequest.decode(raw)
+
+    async def prepare(self, resolved: Resolved) -> None:
+        request = _own(resolved)
+        if request.sampling.constraint is not None:
+            await asyncio.get_running_loop().run_in_executor(self._preparer, self._engine.prepare, request)
 
     def start(self, on_outputs: OnOutputs, on_death: Callable[[BaseException], None]) -> None:
         assert self._thread is None
@@ -145,20 +161,23 @@ class LocalBackend:
     def add(
         self,
         request_id: str,
-        request: ResolvedRequest,
+        resolved: Resolved,
         so_far: tuple[ChoiceOutput, ...] = (),
         *,
         owner: str | None = None,
     ) -> None:
+        request = _own(resolved)
         self._inbox.put(lambda: self._add(request_id, request, so_far, owner))
 
     def abort(self, request_id: str) -> None:
         self._inbox.put(lambda: self._engine.abort(request_id))
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
+        for executor in (self._resolver, self._preparer):
+            executor.shutdown(wait=False, cancel_futures=True)
         if self._thread is not None:
             self._inbox.put(self._stop)
-            self._thread.join()
+            await asyncio.to_thread(self._thread.join)
 
     # On the engine's thread
 
@@ -219,3 +238,8 @@ class LocalBackend:
             phases=stats.phases,
             cache=stats.cache,
         )
+
+
+def _own(resolved: Resolved) -> ResolvedRequest:
+    assert isinstance(resolved, ResolvedRequest), "made by another backend"
+    return resolved

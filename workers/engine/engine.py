@@ -6,8 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from shared.domain.events import ChoiceOutput
-from shared.domain.job import ResolvedRequest
+from shared.domain.output import ChoiceOutput
 from shared.errors import ErrorInfo, RequestError
 from workers.engine.cache.slot_cache import KVSpan
 from workers.engine.cache_stats import CacheStats
@@ -15,6 +14,7 @@ from workers.engine.constraints.grammar_cache import GrammarCache
 from workers.engine.model.runner import ModelRunner
 from workers.engine.output import EngineOutput
 from workers.engine.requests.limits import RequestLimits
+from workers.engine.requests.resolved_request import ResolvedRequest
 from workers.engine.requests.running_request import MakeOutput, RunningRequest
 from workers.engine.requests.sequence_factory import SequenceFactory
 from workers.engine.sampling.isolating_sampler import IsolatingSampler
@@ -153,6 +153,7 @@ class Engine:
         """One forward for all that runs; answers what it made final, per request."""
         self._watch.start()
         plan = self._scheduler.schedule()
+        _note_cached(plan)
         self._watch.lap("schedule")
         if plan.rows:
             logits = self._runner.run(plan)
@@ -240,7 +241,7 @@ class Engine:
             return self._fail(entry, sequence, error)
         if output is None:
             return
-        entry.choices.append(output)
+        entry.take(output, sequence)
         if output.finish is not None:
             del entry.outputs[sequence]
             self._remove(sequence)
@@ -256,15 +257,20 @@ class Engine:
 
     def _hand_out(self) -> list[EngineOutput]:
         outputs = [
-            EngineOutput(request_id, tuple(entry.choices), entry.error, entry.is_over)
+            entry.hand_out(request_id)
             for request_id, entry in self._requests.items()
             if entry.choices or entry.is_over
         ]
         for output in outputs:
-            self._requests[output.request_id].choices.clear()
             if output.is_last:
                 del self._requests[output.request_id]
         return outputs
+
+
+def _note_cached(plan: Plan) -> None:
+    for sequence in plan.admitted:
+        if sequence.num_cached is None:
+            sequence.num_cached = min(sequence.num_computed, sequence.num_prompt_tokens)
 
 
 def _error_info(error: Exception) -> ErrorInfo:

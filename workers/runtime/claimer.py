@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
-from concurrent.futures import Executor
-from functools import partial
+from collections.abc import Awaitable
 from typing import Literal, TypeVar, assert_never
 
-from shared.domain.job import Job, ResolvedRequest
+from shared.domain.job import Job
 from shared.errors import DecodeError, ErrorInfo, RequestError
 from shared.runtime.failpoint import failpoint
+from shared.store.append import Resolved
 from shared.store.job_store import JobStore
 from workers.backends.backend import Backend
 from workers.celery_app.pending_task import PendingTask
@@ -31,6 +30,11 @@ BEGINNING = "beginning"
 _WAIT_S = 0.2
 UNREADABLE_JOB = ErrorInfo("What is stored of this job cannot be read.", code="unreadable_job")
 UNREADABLE_REQUEST = ErrorInfo("The worker cannot read this request.", code="internal_error")
+INTERRUPTED = ErrorInfo(
+    "The answer was interrupted, and the service that generates it cannot continue it.",
+    code="upstream_interrupted",
+    status=502,
+)
 
 
 class Claimer:
@@ -45,24 +49,16 @@ class Claimer:
         lease: LeaseKeeper,
         jobs: RunningJobs,
         backend: Backend,
-        resolver: Executor,
-        preparer: Executor,
         task_set: TaskSet,
-        *,
-        on_begun: Callable[[], None],
     ) -> None:
         self._store = store
         self._lease = lease
         self._jobs = jobs
         self._backend = backend
-        self._resolver = resolver
-        self._preparer = preparer
         self._task_set = task_set
-        self._on_begun = on_begun
         self._wake_ups: list[PendingTask] = []
-        self._may_claim = asyncio.Event()
         self._turn = asyncio.Lock()
-        #: Words of claims whose answer could not be read.
+        #: Tokens of claims whose answer could not be read.
         self.unreadable: set[str] = set()
         self.is_claiming = False
         #: Calls for a job, whatever came of them.
@@ -78,7 +74,7 @@ class Claimer:
         """Another wake_up."""
         failpoint("wake_up_received")
         self._wake_ups.append(wake_up)
-        self._may_claim.set()
+        self._jobs.may_claim.set()
 
     def withdraw(self, wake_up: PendingTask) -> bool:
         """Give a wake-up up; False when it is not held (any more)."""
@@ -87,16 +83,12 @@ class Claimer:
         self._wake_ups.remove(wake_up)
         return True
 
-    def wake(self) -> None:
-        """A slot may be free."""
-        self._may_claim.set()
-
     async def run(self) -> None:
         """Claim, for ever."""
         while True:
-            await self._may_claim.wait()
+            await self._jobs.may_claim.wait()
             if not self._wake_ups or self._jobs.num_free_slots < 1:
-                self._may_claim.clear()
+                self._jobs.may_claim.clear()
                 continue
             async with self._turn:
                 claimed = await self._claim(secrets.token_hex(8))
@@ -161,7 +153,7 @@ class Claimer:
     async def _ask(
         self, claim_token: str, *, instead_of: RunningJob | None = None
     ) -> Job | Literal["empty", "wait", "unknown", "unreadable"]:
-        """Claim until there is an answer: always with the same word, as any of the calls may have been
+        """Claim until there is an answer: always with the same token, as any of the calls may have been
         carried out."""
         place = None if instead_of is None else (instead_of.job.id, instead_of.claim_token)
 
@@ -192,17 +184,14 @@ class Claimer:
         job = running.job
         try:
             transcript = await self._read_stream(job) if job.attempts > 1 else Transcript(job.n)
-        except DecodeError:
+            if not transcript.is_finished:
+                await self._make_ready(running, transcript)
+        except DecodeError as error:
+            logger.error("%s cannot be read: %s", job.id, error)
             await until_available(
                 lambda: self._store.fail(job.id, UNREADABLE_JOB), "end of an unreadable job"
             )
             return self._jobs.drop(running, "cannot be read")
-        try:
-            if running.resolved is None and not transcript.is_finished:
-                running.resolved = await self._resolve(job)
-                failpoint("resolved")
-            if running.resolved is not None and not transcript.is_finished:
-                await self._prepare(job, running.resolved)
         except RequestError as error:
             running.error = error.info
         if self._jobs.get(running.claim_token) is not running:
@@ -211,26 +200,34 @@ class Claimer:
         if running.terminal is None:
             assert running.resolved is not None
             self._backend.add(running.claim_token, running.resolved, transcript.so_far(), owner=job.owner)
-        self._on_begun()
+        self._jobs.news.set()
 
     async def _read_stream(self, job: Job) -> Transcript:
         entries = await until_available(lambda: self._store.entries(job.id), "stream")
         return Transcript.of(entries, job.n)
 
-    async def _resolve(self, job: Job) -> ResolvedRequest:
-        return await self._read(job, self._resolver, partial(self._backend.resolve, job.body, n=job.n))
+    async def _make_ready(self, running: RunningJob, transcript: Transcript) -> None:
+        """Raises DecodeError and RequestError."""
+        if any(transcript.positions) and not self._backend.can_continue:
+            raise RequestError(INTERRUPTED)
+        running.resolved = await self._resolved(running.job)
+        await _guarded(running.job, self._backend.prepare(running.resolved))
 
-    async def _prepare(self, job: Job, request: ResolvedRequest) -> None:
-        """On a thread of its own: a constraint that takes long holds up nobody who has none."""
-        if request.sampling.constraint is not None:
-            await self._read(job, self._preparer, partial(self._backend.prepare, request))
+    async def _resolved(self, job: Job) -> Resolved:
+        if job.raw_resolved is not None:
+            return self._backend.load(job.raw_resolved)
+        resolved = await _guarded(job, self._backend.resolve(job.request))
+        failpoint("resolved")
+        return resolved
 
-    async def _read(self, job: Job, executor: Executor, call: Callable[[], T]) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(executor, call)
-        except RequestError:
-            raise
-        except Exception as error:
-            # Its text may hold the prompt.
-            logger.error("request of %s not read: %s", job.id, type(error).__name__)
-            raise RequestError(UNREADABLE_REQUEST) from None
+
+async def _guarded(job: Job, reading: Awaitable[T]) -> T:
+    """What breaks while a request is read breaks that job alone. Raises RequestError."""
+    try:
+        return await reading
+    except RequestError:
+        raise
+    except Exception as error:
+        # Its text may hold the prompt.
+        logger.error("request of %s not read: %s", job.id, type(error).__name__)
+        raise RequestError(UNREADABLE_REQUEST) from None

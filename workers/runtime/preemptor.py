@@ -16,7 +16,7 @@ TOKENS_BEFORE_PREEMPTION = 32
 
 
 class Preemptor:
-    """Parks one job at a time: the one that was accepted last, behind which fewest wait."""
+    """Preempts one job at a time: the one that was accepted last, behind which fewest wait."""
 
     def __init__(self, jobs: RunningJobs, claimer: Claimer) -> None:
         self._jobs = jobs
@@ -41,7 +41,7 @@ def may_preempt(running: RunningJob) -> bool:
     is_over = running.terminal is not None
     return (
         job.priority == "low"
-        and job.preempted < MAX_PREEMPTIONS
+        and job.num_preemptions < MAX_PREEMPTIONS
         and made >= TOKENS_BEFORE_PREEMPTION
         and not is_over
     )

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from shared.errors import StoreUnavailable
@@ -15,7 +15,6 @@ from shared.store.append import Append, AppendAnswer
 from shared.store.job_store import JobStore
 from workers.backends.backend import StepOutput
 from workers.runtime.backoff import Backoff
-from workers.runtime.lease import LeaseKeeper
 from workers.runtime.running_job import RunningJob, RunningJobs
 from workers.runtime.telemetry import Telemetry
 from workers.runtime.transcript import Transcript
@@ -35,21 +34,10 @@ class Publisher:
     max_tokens, and is written in order afterwards.
     """
 
-    def __init__(
-        self,
-        store: JobStore,
-        lease: LeaseKeeper,
-        jobs: RunningJobs,
-        telemetry: Telemetry,
-        *,
-        on_free_slot: Callable[[], None],
-    ) -> None:
+    def __init__(self, store: JobStore, jobs: RunningJobs, telemetry: Telemetry) -> None:
         self._store = store
-        self._lease = lease
         self._jobs = jobs
         self._telemetry = telemetry
-        self._on_free_slot = on_free_slot
-        self._news = asyncio.Event()
         self._round_is_over = asyncio.Condition()
         self._backoff = Backoff()
         self._is_flushing = False
@@ -63,10 +51,10 @@ class Publisher:
             if running is not None:
                 running.take(output)
                 self._measure(running, output, now)
-        self._news.set()
+        self._jobs.news.set()
 
     def _measure(self, running: RunningJob, output: StepOutput, now: float) -> None:
-        if not any(choice.token_ids for choice in output.choices):
+        if not any(choice.texts for choice in output.choices):
             return
         last, running.last_made_at = running.last_made_at, now
         self._telemetry.made_final(
@@ -77,12 +65,12 @@ class Publisher:
         """There is news; of `running` it is asked at once whether it is still this worker's."""
         if running is not None:
             running.checked_at = -math.inf
-        self._news.set()
+        self._jobs.news.set()
 
     async def run(self) -> None:
         """Write, for ever."""
         while True:
-            self._news.clear()
+            self._jobs.news.clear()
             now, pace_s = time.monotonic(), self._pace_s
             due_at = {running: running.due_at(pace_s) for running in self._jobs}
             due = [running for running, at in due_at.items() if at <= now]
@@ -97,7 +85,7 @@ class Publisher:
         """Return when everything is written."""
         self._is_flushing = True
         while any(running.has_news for running in self._jobs):
-            self._news.set()
+            self._jobs.news.set()
             async with self._round_is_over:
                 await self._round_is_over.wait()
 
@@ -109,23 +97,26 @@ class Publisher:
         """Until there is news, or for so long."""
         with suppress(TimeoutError):
             async with asyncio.timeout(None if seconds == math.inf else seconds):
-                await self._news.wait()
+                await self._jobs.news.wait()
 
     async def _write(self, due: Sequence[RunningJob], now: float) -> None:
         try:
             for running in due:
                 if not running.is_sure:
                     await self._look(running)
+            for running in due:
+                if (result := running.unstored_result()) is not None:
+                    await self._store.keep_result(running.job.id, running.claim_token, result)
             batch = [running.append() for running in due]
             asked_at = time.perf_counter()
             _pass_by(batch, "appending", "ending")
-            answers = await self._store.append(self._lease.worker_instance, batch)
+            answers = await self._store.append(batch)
             _pass_by(batch, "appended", "ended")
             self._telemetry.publish.observe(time.perf_counter() - asked_at)
         except StoreUnavailable as error:
             logger.warning("output of %d jobs waits: %s", len(due), error)
             for running in due:
-                running.is_sure = False
+                running.doubt()
             await self._backoff.sleep()
             return
         self._backoff.reset()
@@ -138,23 +129,20 @@ class Publisher:
         """Learn from the stream what it holds: a call may have been lost before or after it was carried out,
         and Redis may have lost the stream's end."""
         entries = await self._store.entries(running.job.id)
-        running.released = Transcript.of(entries, running.job.n).progress
-        running.is_sure = True
+        running.learn(Transcript.of(entries, running.job.n))
 
     def _settle(self, running: RunningJob, append: Append, answer: AppendAnswer) -> None:
         match answer.kind:
             case "end" if answer.positions == append.end and append.terminal is None:
                 running.confirm(append)
             case "end":
-                running.is_sure = False
+                running.doubt()
             case "closed":
                 self._jobs.close(running)
                 failpoint("closed")
-                self._on_free_slot()
             case "not yours" | "gone":
                 failpoint("taken_away")
                 self._jobs.drop(running, "taken away")
-                self._on_free_slot()
 
 
 def _pass_by(batch: Sequence[Append], with_output: Name, with_end: Name) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import time
 from collections.abc import Iterator
 
 from shared.domain.events import Completed, Failed, Incomplete, event_type
-from shared.domain.job import Job, ResolvedRequest
+from shared.domain.job import Job
+from shared.domain.result import MAX_STORED_BYTES, Result
 from shared.errors import ErrorInfo
-from shared.store.append import Append
+from shared.store.append import Append, Resolved
 from workers.backends.backend import Backend, StepOutput
 from workers.celery_app.pending_task import PendingTask
 from workers.runtime.telemetry import Telemetry
@@ -31,7 +33,8 @@ class RunningJob:
         self.claim_token = claim_token
         #: None when its wake-up was revoked while the claim was on its way.
         self.wake_up = wake_up
-        self.resolved: ResolvedRequest | None = job.resolved
+        #: None before the request is resolved, and where nothing is left to generate.
+        self.resolved: Resolved | None = None
         self.transcript = Transcript(job.n)
         #: What the stream holds, as far as this worker knows.
         self.released = self.transcript.progress
@@ -40,20 +43,21 @@ class RunningJob:
         self.error: ErrorInfo | None = None
         #: When the store last said that the job is this worker's, on the monotonic clock.
         self.checked_at = self.claimed_at = time.monotonic()
-        #: When a step last made tokens of it final; None before the first.
+        #: When a step last made units of it final; None before the first.
         self.last_made_at: float | None = None
         self._is_begun = False
-        self._is_resolved_stored = job.resolved is not None
+        self._is_resolved_stored = job.raw_resolved is not None
+        self._is_result_stored = False
 
     @property
     def terminal(self) -> Completed | Incomplete | Failed | None:
         """The event that ends the job, once it is known."""
         if self.error is not None:
-            return Failed(self.error, self._prompt_tokens)
+            return Failed(self.error)
         if not self.transcript.is_finished:
             return None
-        kind = Incomplete if "length" in self.transcript.finishes else Completed
-        return kind(self._prompt_tokens)
+        reasons = {finish.reason for finish in self.transcript.finishes if finish is not None}
+        return Incomplete() if "length" in reasons else Completed()
 
     @property
     def status(self) -> str:
@@ -64,15 +68,11 @@ class RunningJob:
     def has_news(self) -> bool:
         """Whether there is something to append; never before it is known what the stream holds.
 
-        That a choice ended is sent with the next token of any choice, or with the job's end: each append
+        That a choice ended is sent with the next unit of any choice, or with the job's end: each append
         moves the positions, by which the store knows it when it comes twice.
         """
-        has_progress = self.transcript.progress.positions != self.released.positions
+        has_progress = self.transcript.positions != self.released.positions
         return self._is_begun and (has_progress or self.terminal is not None)
-
-    @property
-    def _prompt_tokens(self) -> int:
-        return len(self.resolved.prompt_token_ids) if self.resolved else 0
 
     def due_at(self, pace_s: float) -> float:
         """When to write it again, on the monotonic clock: its first output and its end at once, what comes
@@ -86,7 +86,7 @@ class RunningJob:
 
     def take(self, output: StepOutput) -> None:
         """Add what the backend made."""
-        self.transcript.take(output.choices)
+        self.transcript.take(output.choices, output.used)
         self.error = self.error or output.error
 
     def begin(self, transcript: Transcript) -> None:
@@ -102,7 +102,8 @@ class RunningJob:
             job_id=self.job.id,
             claim_token=self.claim_token,
             start=self.released.positions,
-            end=self.transcript.progress.positions,
+            end=self.transcript.positions,
+            used=self.transcript.used,
             output=self.transcript.since(self.released) if has_news else None,
             resolved=None if self._is_resolved_stored else self.resolved,
             terminal=self.terminal,
@@ -114,15 +115,39 @@ class RunningJob:
             self.released = self.released.after(append.output.choices)
         self._is_resolved_stored |= append.resolved is not None
 
+    def doubt(self) -> None:
+        """An answer of the store was lost, or is not what was expected: it may hold more or less than this knows."""
+        self.is_sure = self._is_result_stored = False
+
+    def learn(self, stream: Transcript) -> None:
+        """The stream holds this."""
+        self.released = stream.progress
+        self.is_sure = True
+
+    def unstored_result(self) -> bytes | None:
+        """The whole output, to be stored before the job's end is written; None: there is none to store now."""
+        if self._is_result_stored or not isinstance(self.terminal, Completed | Incomplete):
+            return None
+        self._is_result_stored = True
+        result = Result.empty(self.job.n)
+        result.take(self.transcript.so_far())
+        result.used = self.transcript.used
+        encoded = result.encode()
+        return encoded if len(encoded) <= MAX_STORED_BYTES else None
+
 
 class RunningJobs:
-    """All of them, by the word of their claim."""
+    """All of them, by the token of their claim."""
 
     def __init__(self, backend: Backend, telemetry: Telemetry, *, slots: int) -> None:
         self._backend = backend
         self._telemetry = telemetry
-        self._slots = slots
+        self.slots = slots
         self._jobs: dict[str, RunningJob] = {}
+        #: Set when a job has something to write; the publisher clears it.
+        self.news = asyncio.Event()
+        #: Set when a slot or a wake-up may have become free; the claimer clears it.
+        self.may_claim = asyncio.Event()
 
     def __iter__(self) -> Iterator[RunningJob]:
         return iter(list(self._jobs.values()))
@@ -133,7 +158,7 @@ class RunningJobs:
     @property
     def num_free_slots(self) -> int:
         """Sequences that could begin now. A job with several choices may take more than there are."""
-        return self._slots - sum(running.job.n for running in self)
+        return self.slots - sum(running.job.n for running in self)
 
     @property
     def claim_tokens(self) -> dict[str, str]:
@@ -159,6 +184,7 @@ class RunningJobs:
         """The job is over by this worker's own terminal event."""
         if self._jobs.pop(running.claim_token, None) is None:
             return
+        self.may_claim.set()
         self._telemetry.ended(running.status)
         logger.info("%s %s", running.job.id, running.status)
         if running.error is not None:
@@ -173,6 +199,7 @@ class RunningJobs:
         """The job is no longer this worker's."""
         if self._jobs.pop(running.claim_token, None) is None:
             return
+        self.may_claim.set()
         self._telemetry.ended("left")
         logger.info("%s %s", running.job.id, why)
         self._backend.abort(running.claim_token)

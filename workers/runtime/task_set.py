@@ -13,7 +13,7 @@ class TaskSet:
     """Runs coroutines. One that fails is reported at once, whatever the others are doing."""
 
     def __init__(self, on_death: Callable[[BaseException], None]) -> None:
-        self._on_death = on_death
+        self.on_death = on_death
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, part: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
@@ -31,4 +31,4 @@ class TaskSet:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._on_death(error)
+            self.on_death(error)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from shared.domain.events import ChoiceOutput, Entry, FinishReason, Output, TokenLogprobs
+from shared.domain.events import Entry, Output
+from shared.domain.output import ChoiceOutput, Finish, Head, Op, TokenLogprobs
 from shared.domain.prompt_logprobs import PromptLogprobs
+from shared.domain.usage import Usage
 
 
 class Progress(NamedTuple):
@@ -14,83 +16,125 @@ class Progress(NamedTuple):
 
     positions: tuple[int, ...]
     is_finished: tuple[bool, ...]
+    #: The state behind the last unit: what the next entry of the stream begins with.
+    heads: tuple[Head, ...]
+
+    @classmethod
+    def none(cls, num_choices: int) -> Progress:
+        """Before the first unit."""
+        return cls((0,) * num_choices, (False,) * num_choices, (Head(),) * num_choices)
 
     def after(self, choices: Iterable[ChoiceOutput]) -> Progress:
-        """The progress once these, which follow it, are there."""
-        positions, is_finished = list(self.positions), list(self.is_finished)
+        """The progress once these, which follow it and have their heads, are there."""
+        positions, is_finished, heads = list(self.positions), list(self.is_finished), list(self.heads)
         for choice in choices:
             positions[choice.index] = choice.end
-            is_finished[choice.index] |= choice.finish is not None
-        return Progress(tuple(positions), tuple(is_finished))
+            heads[choice.index] = choice.head_after
+            if choice.finish is not None:
+                is_finished[choice.index] = True
+        return Progress(tuple(positions), tuple(is_finished), tuple(heads))
 
 
 class _Choice:
-    """One choice: mutable, so that a token costs no copy of those before it."""
+    """One choice: mutable, so that a unit costs no copy of those before it."""
 
     def __init__(self) -> None:
-        self.token_ids: list[int] = []
+        #: None once a unit came without an id.
+        self.token_ids: list[int] | None = []
         self.texts: list[str] = []
-        self.logprobs: list[TokenLogprobs] | None = None
-        self.prompt_logprobs: PromptLogprobs | None = None
-        self.finish: FinishReason | None = None
+        self.finish: Finish | None = None
+        self._marks: dict[int, tuple[Op, ...]] = {}
+        self._logprobs: list[TokenLogprobs] | None = None
+        self._prompt_logprobs: PromptLogprobs | None = None
 
     def take(self, output: ChoiceOutput) -> None:
-        assert output.start == len(self.token_ids) and self.finish is None
-        self.token_ids += output.token_ids
+        assert output.start == len(self.texts) and self.finish is None
+        if output.token_ids is None:
+            self.token_ids = None if output.texts else self.token_ids
+        elif self.token_ids is not None:
+            self.token_ids += output.token_ids
         self.texts += output.texts
-        if output.logprobs is not None:
-            self.logprobs = [*(self.logprobs or ()), *output.logprobs]
-        self.prompt_logprobs = self.prompt_logprobs or output.prompt_logprobs
         self.finish = output.finish
+        if output.marks is not None:
+            self._marks.update({output.start + offset: ops for offset, ops in output.marks.items()})
+        if output.logprobs is not None:
+            self._logprobs = self._logprobs or []
+            self._logprobs += output.logprobs
+        if output.prompt_logprobs is not None:
+            self._prompt_logprobs = output.prompt_logprobs
 
-    def output(self, index: int, start: int) -> ChoiceOutput:
-        token_ids, texts = tuple(self.token_ids[start:]), tuple(self.texts[start:])
-        logprobs = None if self.logprobs is None else tuple(self.logprobs[start:])
-        prompt_logprobs = None if start else self.prompt_logprobs
-        return ChoiceOutput(index, start, token_ids, texts, self.finish, logprobs, prompt_logprobs)
+    def output(self, index: int, start: int, head: Head) -> ChoiceOutput:
+        """The units from `start` on. `head`: the state before them."""
+        return ChoiceOutput(
+            index,
+            start,
+            None if self.token_ids is None else tuple(self.token_ids[start:]),
+            tuple(self.texts[start:]),
+            self.finish,
+            None if self._logprobs is None else tuple(self._logprobs[start:]),
+            head,
+            self._marks_since(start) if self._marks else None,
+            None if start else self._prompt_logprobs,
+        )
+
+    def _marks_since(self, start: int) -> dict[int, tuple[Op, ...]] | None:
+        positions = range(start, len(self.texts))
+        return {at - start: self._marks[at] for at in positions if at in self._marks} or None
 
 
 class Transcript:
     """What has been generated, sent or not: Redis may lose the end of a stream, and it is sent again."""
 
-    def __init__(self, n: int) -> None:
-        self._choices = [_Choice() for _ in range(n)]
-        self.progress = Progress((0,) * n, (False,) * n)
+    def __init__(self, num_choices: int) -> None:
+        self._choices = [_Choice() for _ in range(num_choices)]
+        #: Units per choice.
+        self.positions = (0,) * num_choices
+        #: Tokens used so far.
+        self.used = Usage()
 
     @classmethod
-    def of(cls, entries: Iterable[Entry], n: int) -> Transcript:
+    def of(cls, entries: Iterable[Entry], num_choices: int) -> Transcript:
         """What a job's stream holds."""
-        transcript = cls(n)
+        transcript = cls(num_choices)
         for entry in entries:
             if isinstance(entry.event, Output):
                 transcript.take(entry.event.choices)
+            transcript.used = entry.used
         return transcript
 
     @property
-    def finishes(self) -> tuple[FinishReason | None, ...]:
-        return tuple(choice.finish for choice in self._choices)
+    def finishes(self) -> tuple[Finish | None, ...]:
+        return tuple([choice.finish for choice in self._choices])
 
     @property
     def is_finished(self) -> bool:
-        return all(self.progress.is_finished)
+        return None not in self.finishes
 
-    def take(self, choices: Sequence[ChoiceOutput]) -> None:
-        """Add what directly follows."""
+    @property
+    def progress(self) -> Progress:
+        """How far it has come. Goes through all of it."""
+        return Progress.none(len(self._choices)).after(self.so_far())
+
+    def take(self, choices: Sequence[ChoiceOutput], used: Usage | None = None) -> None:
+        """Add what directly follows, and the tokens that it took. Heads are not read: they follow from the rest."""
         for output in choices:
             self._choices[output.index].take(output)
-        self.progress = self.progress.after(choices)
+        self.positions = tuple([len(choice.texts) for choice in self._choices])
+        if used is not None:
+            self.used = self.used.plus(used)
 
     def since(self, progress: Progress) -> Output | None:
         """What follows `progress`; None when nothing does."""
         choices = [
-            choice.output(index, start)
-            for index, (choice, start, was_finished) in enumerate(zip(self._choices, *progress, strict=True))
-            if len(choice.token_ids) > start or (choice.finish is not None and not was_finished)
+            choice.output(index, start, head)
+            for index, (choice, start, was_finished, head) in enumerate(
+                zip(self._choices, *progress, strict=True)
+            )
+            if len(choice.texts) > start or (choice.finish is not None and not was_finished)
         ]
         return Output(tuple(choices)) if choices else None
 
     def so_far(self) -> tuple[ChoiceOutput, ...]:
         """Everything, for those choices that have something."""
-        n = len(self._choices)
-        output = self.since(Progress((0,) * n, (False,) * n))
+        output = self.since(Progress.none(len(self._choices)))
         return output.choices if output else ()

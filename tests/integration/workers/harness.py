@@ -8,13 +8,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
 from shared.cluster.wake_up_sender import WakeUpSender
+from shared.domain.constraint import Constraint
 from shared.domain.events import Entry, Event, Output
 from shared.domain.job import Job, NewJob, Priority, new_job_id
 from shared.domain.lease import Lease
+from shared.domain.request import ChatMessage, ChatPrompt, GenerationRequest, SamplingOptions
 from shared.store.job_store import JobStore
 from tests.scripted_backend import ScriptedEngine, scripted_resolve
+from workers.backends.backend import Backend
 from workers.backends.local import LocalBackend
 from workers.celery_app.pending_task import Delivery, PendingTask
+from workers.runtime.assembly import make_worker
 from workers.runtime.claimer import Claimer
 from workers.runtime.transcript import Transcript
 from workers.runtime.worker import Worker
@@ -44,12 +48,17 @@ class Jobs:
         n: int = 1,
         content: str | None = None,
         priority: Priority = "normal",
-        **body: Any,
+        constraint: Constraint | None = None,
+        **sampling: Any,
     ) -> str:
         """A job whose answer is `length` tokens long."""
-        message = {"role": "user", "content": f"count to {length}" if content is None else content}
-        asked = {"messages": [message], "seed": seed, **body}
-        job = NewJob(new_job_id(), MODEL, "owner", asked, n=n, priority=priority)
+        message = ChatMessage("user", f"count to {length}" if content is None else content)
+        options = SamplingOptions(seed=seed, **sampling)
+        request = GenerationRequest((ChatPrompt((message,)),), n, options, constraint)
+        return await self.create_request(request, priority=priority)
+
+    async def create_request(self, request: GenerationRequest, *, priority: Priority = "normal") -> str:
+        job = NewJob(new_job_id(), MODEL, "owner", request, priority=priority)
         await self._store.create(job)
         await asyncio.sleep(0.002)  # places in the queue go by milliseconds
         return job.id
@@ -129,17 +138,17 @@ class Harness:
         name: str = "w1",
         slots: int = 4,
         step_s: float = 0.002,
-        backend: LocalBackend | None = None,
+        backend: Backend | None = None,
         kind: type[ScriptedEngine] = ScriptedEngine,
     ) -> None:
         self.engine = kind(slots=slots, step_s=step_s)
-        self.backend = backend or LocalBackend(
+        self.backend: Backend = backend or LocalBackend(
             self.engine, scripted_resolve, model_revision="scripted-1", is_exact=True
-        )  # fmt: skip
+        )
         lease = Lease("", name, MODEL, "host", 1, "cpu", slots, self.backend.model_revision)
         #: Set when the store asked the worker to leave.
         self.is_told_to_drain = asyncio.Event()
-        self.worker = Worker(
+        self.worker = make_worker(
             store,
             sender,
             lease,

@@ -42,14 +42,14 @@ async def test_a_high_job_takes_the_place_of_a_low_one_that_goes_on_afterwards(
         Started("w1"),
         Requeued("preempted"),
         Resumed("w1", attempt=2),
-        Completed(prompt_tokens=3),
+        Completed(),
     ]
-    assert await jobs.life(high) == [Queued(), Started("w1"), Completed(prompt_tokens=3)]
+    assert await jobs.life(high) == [Queued(), Started("w1"), Completed()]
     assert (await jobs.texts(low), await jobs.texts(high)) == (
         [scripted_text(1, 0, 1000)],
         [scripted_text(2, 0, 20)],
     )
-    assert (job.deaths, job.attempts, job.preempted) == (0, 2, 1)
+    assert (job.deaths, job.attempts, job.num_preemptions) == (0, 2, 1)
 
 
 async def test_the_low_job_that_was_accepted_last_is_parked_and_its_slot_is_free_at_once(
@@ -87,7 +87,7 @@ async def test_a_job_that_was_parked_three_times_stays(
         last = await jobs.create(3, priority="high")
         harness.send(last)
         job = await jobs.ended(low, within_s=40)
-        assert (job.status, job.preempted, job.deaths, job.attempts) == ("completed", 3, 0, 4)
+        assert (job.status, job.num_preemptions, job.deaths, job.attempts) == ("completed", 3, 0, 4)
         await jobs.ended(last)
     assert (await jobs.life(low)).count(Requeued("preempted")) == 3
     assert await jobs.texts(low) == [scripted_text(1, 0, 1000)]

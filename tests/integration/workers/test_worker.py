@@ -22,8 +22,10 @@ from shared.domain.events import (
     Resumed,
     Started,
 )
-from shared.domain.job import Job, ResolvedRequest
+from shared.domain.job import Job
 from shared.domain.lease import Lease
+from shared.domain.request import GenerationRequest
+from shared.domain.usage import Usage
 from shared.errors import ErrorInfo, invalid_request
 from shared.store import keys
 from shared.store.job_store import JobStore
@@ -38,11 +40,14 @@ from tests.scripted_backend import (
     scripted_text,
 )
 from workers.backends.local import LocalBackend
+from workers.engine.requests.resolved_request import ResolvedRequest
 from workers.runtime import publisher
-from workers.runtime.heartbeat import BackendStalled
+from workers.runtime.assembly import make_worker
+from workers.runtime.step_guard import BackendStalled
 from workers.runtime.watchdog import WorkerIdle
-from workers.runtime.worker import Worker
 
+#: A seed of requests that break.
+BROKEN = 13
 #: Another worker, whose part the test plays.
 OTHER = Lease("w0.a", "w0", MODEL, "host", 1, "cpu", 4, "scripted-1")
 
@@ -55,10 +60,10 @@ async def test_a_job_goes_from_the_bell_to_its_terminal_event(
         wake_up = harness.send(job_id)
         job = await jobs.ended(job_id)
         assert await harness.told(wake_up) == ["accepted", f"{job_id} completed"]
-    assert await jobs.life(job_id) == [Queued(), Started("w1"), Completed(prompt_tokens=3)]
+    assert await jobs.life(job_id) == [Queued(), Started("w1"), Completed()]
     assert await jobs.texts(job_id) == [scripted_text(1, 0, 5)]
-    assert (job.status, job.worker, job.prompt_tokens, job.end) == ("completed", "w1", 3, (5,))
-    assert job.resolved is not None and job.resolved.sampling.seed == 1
+    assert (job.status, job.worker, job.used, job.end) == ("completed", "w1", Usage(3, 5), (5,))
+    assert job.raw_resolved is not None and ResolvedRequest.decode(job.raw_resolved).sampling.seed == 1
 
 
 async def test_the_token_limit_makes_it_incomplete(store: JobStore, sender: WakeUpSender, jobs: Jobs) -> None:
@@ -66,7 +71,7 @@ async def test_the_token_limit_makes_it_incomplete(store: JobStore, sender: Wake
     async with Harness(store, sender) as harness:
         harness.send(job_id)
         await jobs.ended(job_id)
-    assert (await jobs.life(job_id))[-1] == Incomplete(prompt_tokens=3)
+    assert (await jobs.life(job_id))[-1] == Incomplete()
     assert await jobs.texts(job_id) == [scripted_text(1, 0, 7)]
 
 
@@ -123,9 +128,15 @@ async def test_a_request_that_cannot_be_read_fails_alone(
 async def test_what_breaks_while_reading_a_request_fails_that_job(
     store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
-    bad = await jobs.create(messages=[7])
+    def resolve(request: GenerationRequest) -> ResolvedRequest:
+        if request.sampling.seed == BROKEN:
+            raise ZeroDivisionError
+        return scripted_resolve(request)
+
+    backend = LocalBackend(ScriptedEngine(slots=4), resolve, model_revision="scripted-1", is_exact=True)
+    bad = await jobs.create(seed=BROKEN)
     job_id = await jobs.create()
-    async with Harness(store, sender) as harness:
+    async with Harness(store, sender, backend=backend) as harness:
         harness.send(bad)
         await jobs.ended(bad)
         harness.send(job_id)
@@ -151,12 +162,12 @@ async def test_a_job_that_had_a_worker_before_is_continued(
         Started("first"),
         Requeued("drain"),
         Resumed("second", attempt=2),
-        Completed(prompt_tokens=3),
+        Completed(),
     ]
     assert await jobs.texts(job_id) == [scripted_text(1, choice, 300) for choice in range(2)]
 
 
-REGEX = {"kind": "regex", "text": "a+", "field": "structured_outputs.regex"}
+REGEX = Constraint("regex", "a+", "structured_outputs.regex")
 
 
 async def test_a_constraint_that_takes_long_holds_up_nobody_else(
@@ -212,7 +223,7 @@ async def test_who_goes_on_with_a_constraint_prepares_it_too(
             harness.send(job_id)
             await (jobs.reached(job_id, 20) if name == "first" else jobs.ended(job_id))
             (prepared,) = harness.engine.prepared
-            assert prepared.sampling.constraint == Constraint.decode(REGEX)
+            assert prepared.sampling.constraint == REGEX
     assert await jobs.texts(job_id) == [scripted_text(1, 0, 300)]
 
 
@@ -312,7 +323,7 @@ async def test_when_only_the_terminal_event_is_missing_nothing_is_drawn(
         job = await jobs.ended(job_id)
         assert harness.engine.seen == []
     assert job.end == (4,)
-    assert (await jobs.life(job_id))[-2:] == [Resumed("w2", attempt=2), Completed(prompt_tokens=3)]
+    assert (await jobs.life(job_id))[-2:] == [Resumed("w2", attempt=2), Completed()]
 
 
 async def _reopen_without_terminal_event(store: JobStore, job_id: str) -> None:
@@ -336,7 +347,7 @@ async def test_cancelling_a_running_job_frees_its_slot(
         await jobs.ended(second)
         assert await harness.told(wake_up) == ["accepted", f"{first} taken away"]
         assert harness.backend.stats.running == 0
-    assert (await jobs.life(first))[-1] == Cancelled("client", prompt_tokens=3)
+    assert (await jobs.life(first))[-1] == Cancelled("client")
     assert sum(isinstance(event, Cancelled) for event in await jobs.life(first)) == 1
 
 
@@ -409,7 +420,7 @@ async def test_lost_answers_to_appends_lose_and_double_nothing(
         for seed, job_id in enumerate(job_ids):
             await jobs.ended(job_id)
             assert await jobs.texts(job_id) == [scripted_text(seed, choice, 60) for choice in range(2)]
-            assert (await jobs.life(job_id))[2:] == [Completed(prompt_tokens=3)]
+            assert (await jobs.life(job_id))[2:] == [Completed()]
 
 
 async def _is_zero(lossy: LossyStore, script: str) -> bool:
@@ -424,7 +435,7 @@ async def test_the_lost_answer_to_the_last_append_ends_the_job_once(
     async with Harness(lossy, sender) as harness:
         wake_up = harness.send(job_id)
         assert await harness.told(wake_up) == ["accepted", f"{job_id} completed"]
-    assert await jobs.life(job_id) == [Queued(), Started("w1"), Completed(prompt_tokens=3)]
+    assert await jobs.life(job_id) == [Queued(), Started("w1"), Completed()]
 
 
 #: As an older append-only file has it: the last third is not there, and the last id is that of what is.
@@ -520,7 +531,7 @@ async def test_a_backend_that_hangs_ends_the_worker(
 
     backend = LocalBackend(Stuck(slots=4), scripted_resolve, model_revision="scripted-1", is_exact=True)
     died = asyncio.get_running_loop().create_future()
-    worker = Worker(
+    worker = make_worker(
         store,
         sender,
         OTHER,
@@ -547,7 +558,7 @@ async def test_a_claim_that_never_returns_ends_the_worker(
     monkeypatch.setattr(store, "claim", lambda *_, **__: asyncio.Event().wait())
     died = asyncio.get_running_loop().create_future()
     backend = scripted_backend(slots=4)
-    worker = Worker(store, sender, OTHER, backend, lease_s=3, on_death=died.set_result, on_drain=lambda: None)
+    worker = make_worker(store, sender, OTHER, backend, lease_s=3, on_death=died.set_result, on_drain=lambda: None)
     job_id = await jobs.create()
     running = asyncio.create_task(worker.run())
     CelerySide().wake_up(job_id, worker)

@@ -82,7 +82,7 @@ async def test_a_killed_workers_job_is_continued_exactly(
             Started("w1"),
             Requeued("worker_died"),
             Resumed("w2", attempt=2),
-            Completed(prompt_tokens=3),
+            Completed(),
         ]
 
 
@@ -130,7 +130,7 @@ async def test_a_worker_told_to_go_hands_its_jobs_on_at_once(
             assert (await jobs.life(job_id))[2:] == [
                 Requeued("drain"),
                 Resumed("w2", attempt=2),
-                Completed(prompt_tokens=3),
+                Completed(),
             ]
     assert on_first
     await all_acknowledged(redis_client)
@@ -147,7 +147,7 @@ async def test_broken_connections_lose_and_double_nothing(
     for seed, job_id in enumerate(job_ids):
         await jobs.ended(job_id, 20)
         assert await jobs.texts(job_id) == [scripted_text(seed, 0, LONG)]
-        assert await jobs.life(job_id) == [Queued(), Started("w1"), Completed(prompt_tokens=3)]
+        assert await jobs.life(job_id) == [Queued(), Started("w1"), Completed()]
     await all_acknowledged(redis_client)
     after = await queued_job(jobs, sender, 5)
     await jobs.ended(after)
@@ -225,7 +225,7 @@ async def test_cancelling_frees_the_slot_and_spares_the_backend(
     await jobs.ended(last)
     assert time.monotonic() - cancelled < 2
     assert await jobs.life(queued) == [Queued(), Cancelled("client")]
-    assert (await jobs.life(running))[2:] == [Cancelled("client", prompt_tokens=3)]
+    assert (await jobs.life(running))[2:] == [Cancelled("client")]
 
 
 class Monitor:

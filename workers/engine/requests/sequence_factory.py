@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shared.domain.constraint import Constraint
-from shared.domain.events import ChoiceOutput
-from shared.domain.job import ResolvedRequest
+from shared.domain.output import ChoiceOutput
 from shared.errors import invalid_request
 from workers.engine.constraints.grammar_cache import GrammarCache
 from workers.engine.constraints.token_filter import TokenFilter
 from workers.engine.constraints.token_mask import TokenRule
+from workers.engine.requests.resolved_request import ResolvedRequest
 from workers.engine.requests.running_request import MakeOutput, RunningRequest
 from workers.engine.sampling.logit_adjustments import LogitAdjustments
 from workers.engine.scheduling.drafter import Drafter
@@ -35,8 +35,10 @@ class SequenceFactory:
     ) -> RunningRequest:
         """A request whose choices go on behind what has been released of them. Raises RequestError."""
         released = {output.index: output for output in so_far}
-        entry = RunningRequest()
-        for choice in range(request.sampling.n):
+        # The first output of all counts the prompts.
+        is_begun = any(output.texts for output in so_far)
+        entry = RunningRequest(num_prompt_tokens=0 if is_begun else request.num_prompt_tokens)
+        for choice in range(request.num_choices):
             self._start(entry, request_id, request, choice, released.get(choice))
         return entry
 
@@ -57,7 +59,7 @@ class SequenceFactory:
         if released is not None and released.finish is not None:
             return
         output = self._make_output(request, choice)
-        sequence = self._sequence(request_id, request, choice, released.token_ids if released else ())
+        sequence = self._sequence(request_id, request, choice, (released.token_ids or ()) if released else ())
         if released is not None:
             end = output.replay(released, is_complete=sequence.is_complete)
             if end is not None:
@@ -69,7 +71,7 @@ class SequenceFactory:
         self, request_id: str, request: ResolvedRequest, choice: int, so_far: tuple[int, ...]
     ) -> Sequence:
         """A choice that goes on behind these tokens of its output."""
-        sampling, prompt = request.sampling, request.prompt_token_ids
+        sampling, prompt = request.sampling, request.prompt_of(choice)
         adjustments = LogitAdjustments.of(sampling, request.stop_token_ids, prompt, so_far)
         matcher: TokenRule | None = None
         if (constraint := sampling.constraint) is not None:

@@ -41,6 +41,8 @@ class Sequence:
     num_computed: int = 0
     #: The place in the cache; None while waiting.
     slot: int | None = None
+    #: Prompt tokens found in the prefix cache when it was first admitted; None before.
+    num_cached: int | None = None
 
     @property
     def num_tokens(self) -> int:
