@@ -1,1 +1,1 @@
-"""What lies between the products of a decoder, in C: an extra that is built where a compiler is."""
+"""C operations for the steps of a decoder layer. Optional: built where a C compiler is available."""

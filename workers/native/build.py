@@ -1,4 +1,4 @@
-"""Compiler: builds the operations of this package for the CPU that it runs on, once a version."""
+"""Builds the C operations for this machine's CPU, once per version."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ logger = logging.getLogger(__name__)
 
 _SOURCES = Path(__file__).with_name("csrc")
 _MAIN = "ops.c"
-#: What is not a number is computed like any other, and no error is told in errno.
+#: NaN is computed like any other number, and math functions do not set errno.
 _FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fPIC", "-shared", "-fno-math-errno")
-#: Seconds after which a compiler counts as broken.
+#: Seconds after which the compiler is considered broken.
 _TIMEOUT_S = 120
 
 
 def compile_native() -> Path | None:
-    """The library's file; None, with a line in the log, where there is no compiler, or none that can do it.
+    """Build the library, unless it exists, and return its path. None, and a log line, if it cannot be built.
 
-    The compiler is `$CC`, or the system's `cc`, or that of the package ziglang. The file lies in the user's
-    cache, under a name that says what it was made of and for which CPU, and takes its place in one move:
-    processes that build it at the same time do not disturb each other.
+    The compiler is `$CC`, the system's `cc`, or the one of the ziglang package. The file is in the user's
+    cache directory. Its name is a hash of the sources, compiler, flags and CPU. It is moved there when
+    complete, so that processes that build it at the same time do not disturb each other.
     """
     compiler = _compiler()
     if compiler is None:
-        logger.info("no C compiler: torch computes what lies between the products")
+        logger.info("no C compiler found: using torch in place of the native operations")
         return None
     try:
         library = _directory() / f"{_name(compiler)}.so"
         if not library.exists():
             _build(compiler, library)
     except (OSError, subprocess.SubprocessError) as error:
-        told = getattr(error, "stderr", None) or str(error)
-        logger.warning("%s cannot build %s, torch goes on without: %s", compiler[0], _MAIN, told[-500:])
+        reason = getattr(error, "stderr", None) or str(error)
+        logger.warning("%s cannot build %s, using torch instead: %s", compiler[0], _MAIN, reason[-500:])
         return None
     return library
 
@@ -56,7 +56,7 @@ def _compiler() -> list[str] | None:
 
 
 def _directory() -> Path:
-    """Of the user; where it cannot be written, one that only this process knows."""
+    """The user's cache directory, or a temporary directory if it cannot be written."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     directory = home / "baton" / "native"
     with suppress(OSError):
@@ -72,7 +72,7 @@ def _name(compiler: list[str]) -> str:
 
 
 def _processor() -> str:
-    """What `-march=native` goes by, where the system tells it."""
+    """What `-march=native` depends on, if the system reports it."""
     names = ("cpu family", "model", "flags", "Features")
     return "\n".join(f"{name}: {value}" for name, value in dict.fromkeys(read_cpu_info()) if name in names)
 

@@ -1,4 +1,4 @@
-"""Drawing: tokens from logits, on a CPU, by drawing.h."""
+"""Draws tokens from logits on a CPU, by drawing.h."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 from workers.native.ops import compute_threads, loaded_library
 from workers.native.structs import DrawingArguments
 
-#: A mask of tokens has so many bits more than there are tokens, at least.
+#: A token mask has at least this many bits more than there are tokens.
 MASK_SURPLUS = 16
-#: Up to here every integer is a float64.
+#: Every integer of up to this many bits is a float64.
 _EXACT_BITS = 52
-#: Bytes of a token that is put in order.
+#: Bytes of a token while it is sorted.
 _RANKED_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class DrawParameters:
-    """How the token of each row is drawn: [rows] each, as `workers.engine.sampling.draw` says."""
+    """Parameters of each row's draw, [rows] each, as in `workers.engine.sampling.draw`."""
 
-    #: float32; 0: the likeliest.
+    #: float32; 0: the most likely token.
     temperature: torch.Tensor
     #: float32
     min_p: torch.Tensor
@@ -35,20 +35,22 @@ class DrawParameters:
 
 
 def weight_bits(num_tokens: int) -> int:
-    """The likeliest token weighs two to this power, so that all weights together are exact in a float64."""
+    """The most likely token has a weight of 2 to this power, so that the sum of all weights is exact in a
+    float64."""
     return _EXACT_BITS - (num_tokens - 1).bit_length()
 
 
 def draw(logits: torch.Tensor, parameters: DrawParameters, masks: torch.Tensor | None = None) -> torch.Tensor:
-    """int64 [rows], from logits [rows, tokens].
+    """Draw a token per row from logits [rows, tokens]. Returns int64 [rows].
 
-    `masks`: uint8 [rows, n], a bit for each token that may be drawn, the first in the lowest bit of the first
-    byte, and MASK_SURPLUS bits more; None: every token may be. Where none may be the first is answered.
+    `masks`: uint8 [rows, n], a bit for each token that may be drawn, followed by at least MASK_SURPLUS bits.
+    Token 0 is the lowest bit of the first byte. None: every token may be drawn. A row without drawable tokens
+    yields token 0.
     """
     logits = logits.contiguous()
     rows, width = logits.shape
     assert masks is None or 8 * masks.shape[1] >= width + MASK_SURPLUS
-    # To read a mask takes half as long as the logits do: rows beside those that are held have no need of it.
+    # Reading a mask costs half as much as reading the logits, so unconstrained rows skip it.
     is_barred = None if masks is None else torch.from_numpy((masks.numpy() != 0xFF).any(axis=1))
     threads = compute_threads()
     is_cut = bool((parameters.top_k > 0).any() or (parameters.top_p < 1).any())

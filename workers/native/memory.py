@@ -1,9 +1,8 @@
-"""Memory in huge pages, for what is read from end to end at every step.
+"""Memory in huge pages, for tensors that are read from end to end in every step.
 
-A core remembers where a few thousand pages are; each other one costs it a walk through tables, and in a
-virtual machine several. Linux backs a range by pages of 2 MiB, where it has them, if it is asked before the
-range is touched (https://docs.kernel.org/admin-guide/mm/transhuge.html); elsewhere this is memory like any
-other.
+A core caches the addresses of a few thousand pages. Any other page costs it a page table walk, and in a
+virtual machine several. Linux backs a range with pages of 2 MiB, if available, when asked before the range is
+touched (https://docs.kernel.org/admin-guide/mm/transhuge.html). On other systems this is ordinary memory.
 """
 
 from __future__ import annotations
@@ -20,16 +19,19 @@ import torch
 
 PAGE = 2 << 20
 _OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
-#: What a pool asks of the system at a time.
+#: Minimum size that a pool maps at a time.
 _POOL_SIZE = 32 * PAGE
-#: Tensors in a pool begin at a multiple of it: a line of the caches.
+#: Tensors in a pool begin at multiples of this: a cache line.
 _ALIGNMENT = 64
 
 
 @functools.cache
-def addresses_are_free() -> bool:
-    """Whether a process may have more of them than memory: not where the system promises no more than it has
-    (https://docs.kernel.org/mm/overcommit-accounting.html), nor where they are limited."""
+def can_overcommit() -> bool:
+    """Whether a process may reserve more addresses than there is memory.
+
+    It may not if the system does not overcommit (https://docs.kernel.org/mm/overcommit-accounting.html), or
+    if its address space is limited.
+    """
     if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
         return False
     try:
@@ -39,8 +41,10 @@ def addresses_are_free() -> bool:
 
 
 class HugeZeros:
-    """A tensor of zeros in memory of its own, which it takes as it is written: rows that are never used cost
-    addresses only, where those are free. One that fills no page is like any other."""
+    """A tensor of zeros in its own memory mapping, which takes memory only where it is written.
+
+    Rows that are never used cost only addresses. A tensor smaller than a page is ordinary memory.
+    """
 
     def __init__(self, shape: Sequence[int], dtype: torch.dtype) -> None:
         size = prod(shape) * dtype.itemsize
@@ -51,8 +55,8 @@ class HugeZeros:
             self._mapping, self._start = _map(size)
             self.tensor = _bytes(self._mapping, self._start, size).view(dtype).view(*shape)
 
-    def give_back(self, first: int) -> None:
-        """Free the whole pages behind the rows before `first`; what they held is lost."""
+    def release(self, first: int) -> None:
+        """Free the whole pages after row `first`. Their contents are lost."""
         start = -(-self.tensor[:first].nbytes // PAGE) * PAGE
         if self._mapping is not None and start < self.tensor.nbytes:
             with suppress(AttributeError, OSError):
@@ -60,7 +64,7 @@ class HugeZeros:
 
 
 class HugePool:
-    """Tensors that lie one behind the other; a range of them is freed when none is left."""
+    """Allocates tensors one after another from large mappings. A mapping is freed with its last tensor."""
 
     def __init__(self) -> None:
         self._free = torch.empty(0, dtype=torch.uint8)
@@ -76,10 +80,10 @@ class HugePool:
 
 
 def _map(size: int) -> tuple[mmap.mmap, int]:
-    """Memory for so many bytes, zeros, and where in it the first page begins."""
+    """Map zeroed memory for `size` bytes. Also returns the offset of the first page in it."""
     mapping = mmap.mmap(-1, size + PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     start = -_bytes(mapping, 0, 1).data_ptr() % PAGE
-    with suppress(AttributeError, OSError):  # not on Linux, or built without
+    with suppress(AttributeError, OSError):  # not Linux, or a kernel without huge pages
         mapping.madvise(mmap.MADV_HUGEPAGE, start, size // PAGE * PAGE)
     return mapping, start
 

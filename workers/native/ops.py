@@ -1,7 +1,7 @@
-"""Operations between the products of a decoder layer, on a CPU, by ops.c.
+"""Operations of a decoder layer other than its matrix products, on a CPU, by ops.c.
 
-Each is made once, with what stays the same, and called with the tensors of a step: contiguous, all of the
-dtype that the operation was made for.
+An operation is created once with its constants, and called with the tensors of each step. They must be
+contiguous and of the operation's dtype.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from workers.native.structs import (
     RotationArguments,
 )
 
-#: Numbers that are computed at once; widths are multiples of it.
+#: Numbers per vector. Widths are multiples of this.
 LANES = 16
 _SUFFIX = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
 @dataclass(frozen=True, slots=True)
 class NativeLibrary:
-    """The operations as they were built for this machine."""
+    """The operations built for this machine."""
 
     library: ctypes.CDLL
 
@@ -41,14 +41,14 @@ class NativeLibrary:
         return function
 
     def workspace_size(self, length: int) -> int:
-        """float32 numbers that each thread needs to attend over so many keys."""
+        """Number of float32 values that each thread needs to attend to `length` keys."""
         count: int = self.library.workspace_size(length)
         return count
 
 
 @functools.cache
 def native_library() -> NativeLibrary | None:
-    """The library, built at the first call of this machine; None where it cannot be."""
+    """The library, built at the first call on this machine. None if it cannot be built."""
     path = compile_native()
     return None if path is None else load_library(path)
 
@@ -65,12 +65,12 @@ def load_library(path: Path) -> NativeLibrary:
 
 
 def has_operations(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether there are operations for such tensors here."""
+    """Whether there are operations for this device and dtype."""
     return device.type == "cpu" and dtype in _SUFFIX and native_library() is not None
 
 
 def has_products(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether there is a Product for weights of this dtype here: bfloat16, on a CPU that multiplies it."""
+    """Whether Product supports this dtype here: bfloat16, on a CPU with instructions for it."""
     return (
         dtype == torch.bfloat16
         and has_operations(device, dtype)
@@ -79,18 +79,20 @@ def has_products(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def has_int8_products(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether there is an Int8Product for inputs of this dtype here: on a CPU that multiplies 8 bits."""
+    """Whether Int8Product supports inputs of this dtype here: on a CPU with 8-bit dot product instructions."""
     return has_operations(device, dtype) and bool(loaded_library().library.has_int8_products())
 
 
 def share_with_helpers(number: int) -> None:
-    """Operations made from now on are shared with so many threads of our own, which are no good to torch;
-    with none, they are shared with torch's."""
+    """Share operations created from now on with this many threads of our own, which torch cannot use.
+
+    With 0, they are shared with torch's threads.
+    """
     loaded_library().library.use_helpers(number)
 
 
 def compute_threads() -> int:
-    """On how many threads an operation that is made now is computed."""
+    """The number of threads of operations that are created now."""
     library = native_library()
     num_helpers = 0 if library is None else int(library.library.num_helpers())
     return num_helpers + 1 if num_helpers else torch.get_num_threads()
@@ -101,14 +103,14 @@ def new_recording() -> Recording:
 
 
 def loaded_library() -> NativeLibrary:
-    """Where there is one."""
+    """The library, which must exist."""
     library = native_library()
     assert library is not None
     return library
 
 
 class RMSNorm:
-    """The norm of root mean squares (https://arxiv.org/abs/1910.07467) of a sum: `weight` is [width]."""
+    """RMSNorm (https://arxiv.org/abs/1910.07467) of a sum. `weight` is [width]."""
 
     def __init__(self, weight: torch.Tensor, epsilon: float) -> None:
         self._weight = weight
@@ -121,7 +123,7 @@ class RMSNorm:
         self._call = loaded_library().function("rms_norm", weight.dtype)
 
     def __call__(self, states: torch.Tensor, added: torch.Tensor | None, normed: torch.Tensor) -> None:
-        """All [rows, width]: `states` becomes states + added, and `normed` its norm."""
+        """Set `states` to states + added, and `normed` to its norm. All are [rows, width]."""
         arguments = self._arguments
         arguments.states = states.data_ptr()
         arguments.added = None if added is None else added.data_ptr()
@@ -131,14 +133,14 @@ class RMSNorm:
 
 
 class SiluGate:
-    """SiLU of gates, times what they let through (https://arxiv.org/abs/2002.05202)."""
+    """SiLU of the gates times the up projections (SwiGLU, https://arxiv.org/abs/2002.05202)."""
 
     def __init__(self, width: int, dtype: torch.dtype) -> None:
         self._arguments = GateArguments(width=width, threads=compute_threads())
         self._call = loaded_library().function("silu_and_multiply", dtype)
 
     def __call__(self, gated: torch.Tensor, product: torch.Tensor) -> None:
-        """gated [rows, 2 x width], gates first, into product [rows, width]."""
+        """Write to `product` [rows, width] from `gated` [rows, 2 x width], which has the gates first."""
         arguments = self._arguments
         arguments.gated = gated.data_ptr()
         arguments.product = product.data_ptr()
@@ -148,7 +150,7 @@ class SiluGate:
 
 @dataclass(frozen=True, slots=True)
 class HeadShape:
-    """The heads of an attention; `dim` is a multiple of LANES."""
+    """The heads of an attention layer. `dim` is a multiple of LANES."""
 
     num_heads: int
     num_kv_heads: int
@@ -157,7 +159,7 @@ class HeadShape:
 
 @dataclass(frozen=True, slots=True)
 class HeadNorms:
-    """Weights [dim] of root-mean-square norms of each query and each key."""
+    """Weights [dim] of the RMSNorms of each query and key."""
 
     query: torch.Tensor
     key: torch.Tensor
@@ -165,9 +167,10 @@ class HeadNorms:
 
 
 class Rotation:
-    """Rotary positions (https://arxiv.org/abs/2104.09864) for queries and keys, keys and values into slots.
+    """Applies rotary embeddings (https://arxiv.org/abs/2104.09864) to queries and keys, and stores keys and
+    values.
 
-    Queries and keys are normed before, where there are norms. `dim` is a multiple of 32.
+    Queries and keys are normalized first if there are norms. `dim` must be a multiple of 32.
     """
 
     def __init__(self, shape: HeadShape, dtype: torch.dtype, norms: HeadNorms | None = None) -> None:
@@ -190,19 +193,22 @@ class Rotation:
         queries: torch.Tensor,
         cache: tuple[torch.Tensor, torch.Tensor],
         first: int,
-        places: torch.Tensor,
+        slot_indices: torch.Tensor,
         positions: torch.Tensor,
     ) -> None:
-        """joined [tokens, (heads + 2 x kv heads) x dim]; angles: cosines and sines, [tokens, dim]; queries
-        [tokens, heads x dim] are written; so are the keys and values of the cache, [places, kv heads, length,
-        dim], where `places` and `positions`, int64 [number], say: of so many tokens from `first` on."""
+        """Rotate and store the tokens from index `first` on, as many as `slot_indices` has.
+
+        joined: [tokens, (heads + 2 x kv heads) x dim]. angles: cosines and sines, [tokens, dim] each.
+        queries: written, [tokens, heads x dim]. cache: keys and values, [slots, kv heads, length, dim] each;
+        written at `slot_indices` and `positions`, int64 [number] each.
+        """
         arguments = self._arguments
         arguments.joined = joined.data_ptr()
         arguments.cosine, arguments.sine = angles[0].data_ptr(), angles[1].data_ptr()
         arguments.queries = queries.data_ptr()
         arguments.keys, arguments.values = cache[0].data_ptr(), cache[1].data_ptr()
-        arguments.places, arguments.positions = places.data_ptr(), positions.data_ptr()
-        arguments.first, arguments.tokens = first, places.shape[0]
+        arguments.places, arguments.positions = slot_indices.data_ptr(), positions.data_ptr()
+        arguments.first, arguments.tokens = first, slot_indices.shape[0]
         arguments.length = cache[0].shape[2]
         perform(self._call, arguments)
 
@@ -210,8 +216,8 @@ class Rotation:
 class SlotAttention:
     """Causal attention of each query over the keys and values in its sequence's slot.
 
-    `window`: keys that a query sees, itself included; None: all. `memory`: for scores, of several that are
-    called in turn; None: allocated at each call.
+    `window`: number of keys that a query sees, including its own; None: all. `memory`: buffers for scores,
+    shared with operations that run before or after this one; None: allocated at each call.
     """
 
     def __init__(
@@ -243,9 +249,12 @@ class SlotAttention:
         rows: torch.Tensor,
         mixed: torch.Tensor,
     ) -> None:
-        """queries [heads, tokens, dim] in any order with dense vectors; keys and values [places, kv heads,
-        length, dim]; rows int64 [n, 4]: first token, number of tokens, place, position of the first. Writes
-        the rows' tokens of mixed [tokens, heads, dim]."""
+        """Attend and write the rows' tokens of `mixed` [tokens, heads, dim].
+
+        queries: [heads, tokens, dim] in any order with contiguous vectors. cache: keys and values, [slots, kv
+        heads, length, dim] each. rows: int64 [n, 4] with first token, number of tokens, slot index and first
+        position.
+        """
         arguments = self._arguments
         arguments.queries = queries.data_ptr()
         arguments.query_head_stride, arguments.query_token_stride, _ = queries.stride()

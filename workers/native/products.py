@@ -1,4 +1,4 @@
-"""Products with weights, on a CPU, by product.h: in bfloat16, and of whole numbers of 8 bits."""
+"""Products with weights on a CPU, in bfloat16 and in int8, by product.h."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from workers.native.recording import perform
 from workers.native.scratch import Scratch
 from workers.native.structs import Int8ProductArguments, ProductArguments
 
-#: Outputs are multiples of it.
+#: The number of outputs must be a multiple of this.
 _PANEL = 32
-#: Bytes of an output's weights are multiples of it.
+#: The number of bytes of an output's weights must be a multiple of this.
 _DEPTH = 64
-#: What a rounded input of nought is: the fast products, oneDNN's as well, take unsigned ones.
+#: Zero point of quantized inputs. Fast products, including oneDNN's, take unsigned inputs.
 ZERO = 128
 
-#: Where the weights lie.
+#: The memory of all weights.
 _weights = HugePool()
 
 
 def has_product(weight: torch.Tensor) -> bool:
-    """Whether there is a Product for weight [out, in]."""
+    """Whether Product supports weight [out, in]."""
     return _fits(weight.shape, weight.itemsize) and has_products(weight.device, weight.dtype)
 
 
 def has_int8_product(weight: torch.Tensor) -> bool:
-    """Whether there is an Int8Product for weight [out, in], with inputs of its dtype."""
+    """Whether Int8Product supports weight [out, in], with inputs of its dtype."""
     return _fits(weight.shape, 1) and has_int8_products(weight.device, weight.dtype)
 
 
@@ -53,7 +53,7 @@ class Product:
         self._call = loaded_library().library.multiply_bfloat16
 
     def __call__(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        """x [rows, in] into y [rows, out]."""
+        """Write the product of x [rows, in] to y [rows, out]."""
         arguments = self._arguments
         arguments.x, arguments.y = x.data_ptr(), y.data_ptr()
         arguments.rows = x.shape[0]
@@ -61,11 +61,10 @@ class Product:
 
 
 class Int8Product:
-    """x @ weight.T + bias, of x rounded to 8 bits, each row with its own scale.
+    """x @ weight.T + bias with x quantized to int8, with a scale per row.
 
-    `memory`: for rounded inputs, shared with products that are computed before or after it.
-
-    `rounded` is int8 [out, in], `scales` float32 [out]: weight = rounded * scales; `bias` is float32 [out].
+    `rounded` is int8 [out, in], `scales` float32 [out]: weight = rounded * scales. `bias` is float32 [out].
+    `memory`: buffers for quantized inputs, shared with products that run before or after this one.
     """
 
     def __init__(
@@ -92,7 +91,7 @@ class Int8Product:
         self._call = loaded_library().library.round_and_multiply
 
     def __call__(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        """x [rows, in] into y [rows, out]; both of float32, or of bfloat16."""
+        """Write the product of x [rows, in] to y [rows, out]. Both are float32 or both bfloat16."""
         num_rows = x.shape[0]
         rounded = self._memory.take("rounded", num_rows, self.inputs, torch.uint8)
         row_scales = self._memory.take("scales", num_rows, 1, torch.float32)
@@ -104,7 +103,7 @@ class Int8Product:
 
 
 def _in_tiles(weight: torch.Tensor) -> torch.Tensor:
-    """[out, in] -> [panel, depth, side, group of inputs, output], as product.h reads it.
+    """Rearrange [out, in] to [panel, depth, side, group of inputs, output], as product.h reads it.
 
     A group is one int32, which torch copies several times as fast as its parts.
     """

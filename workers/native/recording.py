@@ -1,7 +1,7 @@
-"""Recording: operations of one step, to be computed again in one call.
+"""Recording: the operations of one step, to run again in a single call.
 
-Between operations called one by one lies the interpreter: some microseconds each, and the lock that a
-worker's other threads want as well.
+Calling operations one by one spends some microseconds each in the interpreter, and takes the lock that a
+worker's other threads need.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _recording: Recording | None = None
 
 
 def perform(operation: Any, arguments: ctypes.Structure, *kept: object) -> None:
-    """Computes an operation of the library now, or records it where a recording is made.
+    """Run an operation of the library now, or add it to the active recording.
 
-    `kept`: what the arguments point at and nobody else holds for as long.
+    `kept`: objects that the arguments point to and that must stay alive as long.
     """
     if _recording is None:
         operation(ctypes.byref(arguments))
@@ -34,10 +34,11 @@ def _call(operation: Any, arguments: ctypes.Structure) -> _Call:
 
 
 class Recording:
-    """What is recorded computes with the tensors that it was recorded with: whoever runs it keeps them."""
+    """Recorded operations, which always use the tensors they were recorded with. The caller keeps those
+    alive."""
 
     def __init__(self, run_calls: Callable[[Any, int], object]) -> None:
-        """`run_calls`: of the library."""
+        """`run_calls`: the library's function of that name."""
         self._run_calls = run_calls
         self._calls: list[tuple[Any, ctypes.Structure]] = []
         self._kept: list[object] = []
@@ -45,7 +46,7 @@ class Recording:
 
     @contextmanager
     def record(self) -> Iterator[None]:
-        """Operations called meanwhile are added, and not computed."""
+        """Record the operations called in this context. They are not computed."""
         global _recording
         assert _recording is None
         _recording = self
@@ -60,5 +61,5 @@ class Recording:
         self._kept += kept
 
     def run(self) -> None:
-        """Computes what was recorded."""
+        """Run the recorded operations."""
         self._run_calls(self._table, len(self._table))

@@ -1,4 +1,4 @@
-"""Arguments of the operations, laid out as ops.c has them; what each field is, is said there."""
+"""Arguments of the operations, with the layout of the structs in ops.c, which explains each field."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
-/* Included by ops.c once a type: attention of queries over the keys and values of their slots. */
+/* Included by ops.c once per type: attention of queries over the keys and values of their slots. */
 
-/* Queries that share a key-value head, and the keys that each of them sees: from `first` up to, without, `end`. */
+/* Queries that share a key-value head, and the range of keys that each of them sees: [first, end). */
 typedef struct {
     const element *query[MOST_QUERIES];
     float *scores[MOST_QUERIES];
     element *mixed[MOST_QUERIES];
     int64_t first[MOST_QUERIES], end[MOST_QUERIES];
-    /* Keys that are read next. */
+    /* Keys to prefetch: those that are read next. */
     const element *next;
 } NAME(Tile);
 
-/* The keys that any of the queries sees: from `start` up to, without, `end`. */
+/* The range [start, end) of keys that any of the queries sees. */
 INLINE void NAME(find_seen)(const NAME(Tile) *tile, int num, int64_t *start, int64_t *end) {
     *start = tile->first[0], *end = tile->end[0];
     for (int q = 1; q < num; q++) {
@@ -19,20 +19,20 @@ INLINE void NAME(find_seen)(const NAME(Tile) *tile, int num, int64_t *start, int
     }
 }
 
-/* A query's scores of 16 keys, of those that it does not see -inf. */
+/* A query's scores of 16 keys, with -inf for keys that it does not see. */
 INLINE vec NAME(hide)(const NAME(Tile) *tile, int q, int64_t key, vec scores) {
     ivec at = IOTA + (int32_t)key;
     ivec is_seen = (at >= (int32_t)tile->first[q]) & (at < (int32_t)tile->end[q]);
     return select_vec(is_seen, scores, splat(-INFINITY));
 }
 
-/* Of 16 keys: these vectors, into the cache that is larger and further away. */
+/* Prefetches the vectors of 16 keys into a larger, more distant cache. */
 INLINE void NAME(fetch)(const element *vectors, int64_t dim) {
     for (int64_t i = 0; i < LANES * dim; i += 64 / sizeof(element)) PREFETCH_FAR(vectors + i);
 }
 
-/* The scores of all keys from `start`, a multiple of 16; of those not seen -inf. Meanwhile the values are fetched, and
- * keys ahead as far as there are any: of a short sequence the rest would be as much again. */
+/* The scores of all keys from `start`, a multiple of 16, with -inf for unseen keys. Meanwhile it prefetches the
+ * values, and keys ahead up to the end: for a short sequence, further ones would double the memory traffic. */
 INLINE void NAME(score)(const NAME(Tile) *tile, int num, const element *keys, const element *values, int64_t dim,
                         float scaling, int64_t start, int64_t end) {
     for (int64_t key = start; key < end; key += LANES) {
@@ -46,7 +46,7 @@ INLINE void NAME(score)(const NAME(Tile) *tile, int num, const element *keys, co
     }
 }
 
-/* Scores become weights e^(score - largest); answers their sum. */
+/* Replaces scores by weights e^(score - largest). Returns their sum. */
 INLINE float NAME(weigh)(float *scores, int64_t num) {
     vec most = splat(-INFINITY), sum = {0};
     for (int64_t i = 0; i < num; i += LANES) most = max_vec(most, *(const vec *)(scores + i));
@@ -78,7 +78,7 @@ INLINE void NAME(attend_queries)(const NAME(Tile) *tile, int num, const element 
     if (offset < dim) NAME(mix)(tile->scores, num, inverse, from, next, end - start, dim, 1, tile->mixed, offset);
 }
 
-/* So that the compiler keeps the sums of each size in registers. */
+/* One call per size, so that the compiler keeps the sums in registers. */
 static void NAME(attend_tile)(const NAME(Tile) *tile, int num, const element *keys, const element *values, int64_t dim,
                               float scaling) {
     switch (num) {
@@ -93,8 +93,8 @@ static void NAME(attend_tile)(const NAME(Tile) *tile, int num, const element *ke
 #include "attention_by_tiles.h"
 #endif
 
-/* Query vectors that are attended together: more than TILE by tiles, which pay where a few heads at least share their
- * keys. All of a model's are attended one way. */
+/* Query vectors that are attended together. AMX tiles take more than TILE; they pay off if at least a few heads share
+ * their keys. All queries of a model are attended the same way. */
 INLINE int64_t NAME(queries_at_once)(const Attention *a) {
 #ifdef ATTENDS_BY_TILES
     const int fits = a->length % STEP == 0 && a->dim % 32 == 0 && a->dim <= MOST_TILED_DIM;
@@ -104,7 +104,7 @@ INLINE int64_t NAME(queries_at_once)(const Attention *a) {
     return TILE;
 }
 
-/* The query vectors that share a key-value head: `from` up to `end` of tokens x sharing heads. */
+/* Attends the query vectors that share a key-value head: [from, end) of tokens x sharing heads. */
 INLINE void NAME(attend_head)(const Attention *a, const int64_t *row, int64_t kv_head, int64_t from, int64_t end,
                               float *workspace) {
     const int64_t dim = a->dim, sharing = a->heads / a->kv_heads, most = NAME(queries_at_once)(a);
@@ -133,12 +133,12 @@ INLINE void NAME(attend_head)(const Attention *a, const int64_t *row, int64_t kv
 #endif
 }
 
-/* Of each row so many items: one for each key-value head, or one for all where that occupies all threads. */
+/* Items per row: one per key-value head, or one in total if that occupies all threads. */
 INLINE int64_t NAME(items_of_piece)(const Attention *a) {
     return a->num_rows < 4 * a->threads ? a->kv_heads : 1;
 }
 
-/* Items are the key-value heads of rows; a row of many tokens has an item for each PIECE of them. */
+/* Items are the key-value heads of rows. A row with many tokens has an item for each PIECE of them. */
 static void NAME(attend_item)(const void *arguments, int64_t item, int thread) {
     const Attention *a = arguments;
     const int64_t sharing = a->heads / a->kv_heads, parts = NAME(items_of_piece)(a), heads = a->kv_heads / parts;

@@ -1,4 +1,4 @@
-/* Included by ops.c for bfloat16 where the CPU multiplies pairs of them (AVX-512 BF16): twice as much an instruction. */
+/* Included by ops.c for bfloat16 on CPUs that multiply pairs of them (AVX-512 BF16), twice as much per instruction. */
 
 #include <immintrin.h>
 
@@ -26,16 +26,16 @@ INLINE vec NAME(score_keys)(const element *query, const element *keys, int64_t d
     return sum_each(sums);
 }
 
-/* What `mix` reads as weights: bfloat16, in the first half of what were scores. */
+/* The weights that `mix` reads: bfloat16, stored in the first half of the scores. */
 INLINE void NAME(store_weights)(float *weights, int64_t i, vec v) { store_bfloat16((uint16_t *)weights + i, v); }
 
-/* 16 or 32 dimensions, which came apart when two keys were interleaved. */
+/* Stores 16 or 32 dimensions, which interleaving two keys had permuted. */
 INLINE void store_interleaved(element *to, vec low, vec high, int parts) {
     STORE(to, SHUFFLE(low, high, 0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23));
     if (parts >= 2) STORE(to + LANES, SHUFFLE(low, high, 8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31));
 }
 
-/* The weighted sums of `parts` x 16 dimensions of the values, divided by the sums of weights; two keys at a time. */
+/* The weighted sums of `parts` x 16 dimensions of the values, divided by the sums of weights. Two keys at a time. */
 INLINE void NAME(mix)(float *const weights[], int num, const float *inverse, const element *values,
                       const element *next, int64_t num_keys, int64_t dim, int parts, element *const mixed[], int64_t offset) {
     vec sums[TILE][4] = {{{0}}};

@@ -1,4 +1,4 @@
-/* Included by ops.c once a type: scores and weighted sums in float32. */
+/* Included by ops.c once per type: scores and weighted sums in float32. */
 
 /* query . key of 16 keys. */
 INLINE vec NAME(score_keys)(const element *query, const element *keys, int64_t dim) {
@@ -11,7 +11,7 @@ INLINE vec NAME(score_keys)(const element *query, const element *keys, int64_t d
     return sum_each(sums);
 }
 
-/* What `mix` reads as weights. */
+/* The weights that `mix` reads. */
 INLINE void NAME(store_weights)(float *weights, int64_t i, vec v) { *(vec *)(weights + i) = v; }
 
 /* The weighted sums of `parts` x 16 dimensions of the values, divided by the sums of weights. */

@@ -1,29 +1,29 @@
-/* Included by ops.c for bfloat16 where the CPU has AMX: sixteen queries at a time, 32 keys a step.
+/* Included by ops.c for bfloat16 on CPUs with AMX: sixteen queries at a time, 32 keys per step.
  *
- * A query's results depend on neither those beside it nor on how many there are, as long as values are finite: each
- * has a column of the tiles of scores and a row of those of sums. Steps begin at multiples of 32 keys for all.
+ * A query's results depend neither on the other queries nor on their number, if values are finite: each query has a
+ * column of the score tiles and a row of the sum tiles. Steps begin at multiples of 32 keys for all queries.
  */
 
 _Static_assert(MOST_QUERIES == 16 && LANES == 16, "a tile has 16 rows of 16 float32");
 
-/* Keys of a step: those that one tile of weights holds. */
+/* Keys per step: as many as one tile of weights holds. */
 #define STEP 32
-/* Heads that share a key-value head, from which on it is no slower for single tokens. */
+/* Minimum heads per key-value head at which this is no slower for single tokens. */
 #define LEAST_SHARING 3
 
-/* Tiles 0 to 3 are weighted sums, 4 their weights, 5 and 6 values; 7 are scores, 6 their keys, 5 queries. */
+/* Tiles 0 to 3 hold weighted sums, 4 their weights, 5 and 6 values. Tile 7 holds scores, 6 their keys, 5 queries. */
 INLINE void configure_attention(int num) {
     const uint8_t rows = (uint8_t)num, heights[8] = {rows, rows, rows, rows, rows, 16, 16, 16};
     configure_heights(heights);
 }
 
-/* Pairs of dimensions by query: [dim / 32][16 pairs][16 queries] of 32 bits. */
+/* Arranges queries as pairs of dimensions: [dim / 32][16 pairs][16 queries] of 32 bits. */
 INLINE void lay_queries(const NAME(Tile) *tile, int num, int64_t dim, int_alias *pairs) {
     for (int q = 0; q < num; q++)
         for (int64_t pair = 0; pair < dim / 2; pair++) pairs[pair * 16 + q] = ((const int_alias *)tile->query[q])[pair];
 }
 
-/* From [16 keys][16 queries], those of four queries, each by key. */
+/* Transposes the scores of four queries out of [16 keys][16 queries]. */
 INLINE void turn_scores(const float *scores, vec turned[4]) {
     __m512 rows[4];
     for (int i = 0; i < 4; i++) {
@@ -41,7 +41,7 @@ INLINE void turn_scores(const float *scores, vec turned[4]) {
     turned[3] = (vec)_mm512_unpackhi_pd(high, next_high);
 }
 
-/* The scores of all keys from `start` on, of those not seen -inf. Meanwhile the values are fetched. */
+/* The scores of all keys from `start` on, with -inf for unseen keys. Meanwhile it prefetches the values. */
 INLINE void score_by_tiles(const NAME(Tile) *tile, int num, const element *keys, const element *values, int64_t dim,
                            float scaling, int64_t start, int64_t end) {
     int_alias pairs[MOST_TILED_DIM / 2 * 16] __attribute__((aligned(64)));
@@ -68,8 +68,8 @@ INLINE void score_by_tiles(const NAME(Tile) *tile, int num, const element *keys,
     }
 }
 
-/* Of STEP values, those behind `end` nought, pairs of keys by dimension: 2 x `halves` tiles, whose columns are in the
- * order in which the CPU interleaves. */
+/* Arranges STEP values, zeros after `end`, as pairs of keys by dimension: 2 x `halves` tiles. Their columns are in
+ * the order in which the CPU interleaves. */
 INLINE void lay_values(const element *values, int64_t key, int64_t end, int64_t dim, int halves, uint8_t *laid) {
     for (int64_t pair = 0; pair < STEP / 2; pair++) {
         const element *at = values + (key + 2 * pair) * dim;

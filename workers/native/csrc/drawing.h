@@ -1,20 +1,20 @@
-/* Included by ops.c once a type: how a token is drawn from a row of logits; drawing.py says by which rules. */
+/* Included by ops.c once per type: draws a token from a row of logits. See workers/native/draw.py for the rules. */
 
-/* A row of logits, of which some tokens may be barred. */
+/* A row of logits. Some tokens may be barred. */
 typedef struct {
     const element *logits;
     const uint8_t *mask;
     int64_t width;
-    /* The largest of the logits, and by what differences from it are multiplied. */
+    /* The largest logit, and the factor of differences from it (1 / temperature). */
     float largest, coldness;
     float min_p;
-    /* What weighs most weighs so much. */
+    /* The weight of the most likely token. */
     float most;
-    /* Buckets in one unit of depth. */
+    /* Buckets per unit of depth. */
     float buckets;
 } NAME(Row);
 
-/* Logits from `i`, a multiple of LANES, on; minus infinity where no token may be drawn or there is none. */
+/* Logits from index `i`, a multiple of LANES. Minus infinity for barred tokens and beyond the row. */
 INLINE vec NAME(allowed)(const NAME(Row) *row, int64_t i) {
     const vec barred = splat(-INFINITY);
     element last[LANES] = {0};
@@ -28,7 +28,7 @@ INLINE vec NAME(allowed)(const NAME(Row) *row, int64_t i) {
     return row->mask ? select_vec(mask_lanes(row->mask, i), logits, barred) : logits;
 }
 
-/* The first token that none exceeds, which becomes the row's largest; what is no number exceeds none. */
+/* The first token with the largest logit. Sets the row's largest. NaN is not larger than anything. */
 static int64_t NAME(find_likeliest)(NAME(Row) *row) {
     vec most = splat(-INFINITY);
     ivec at = {0};
@@ -45,22 +45,22 @@ static int64_t NAME(find_likeliest)(NAME(Row) *row) {
     return best;
 }
 
-/* How far logits lie below the largest, in units of the temperature. */
+/* Distances from the largest logit, in units of the temperature. */
 INLINE vec NAME(depth)(const NAME(Row) *row, vec logits) { return (row->largest - logits) * row->coldness; }
 
-/* In proportion to e^-depth; 0 below min_p, and of what is no number. */
+/* Weights proportional to e^-depth. 0 below min_p and for NaN. */
 INLINE vec NAME(shares)(const NAME(Row) *row, vec depth) {
     vec shares = exp_vec(-depth);
     ivec is_none = (shares < row->min_p) | (depth != depth);
     return select_vec(is_none, splat(0), shares * row->most);
 }
 
-/* The same in whole numbers. */
+/* The same as integers. */
 INLINE long_vec NAME(weights)(const NAME(Row) *row, vec depth) {
     return __builtin_convertvector(NAME(shares)(row, depth), long_vec);
 }
 
-/* ---- From all tokens, in their order ---- */
+/* ---- Drawing from all tokens, in order of ids ---- */
 
 static int64_t NAME(draw_whole)(const NAME(Row) *row, int64_t best, double uniform) {
     const int64_t num_blocks = (row->width + BLOCK - 1) / BLOCK;
@@ -80,12 +80,12 @@ static int64_t NAME(draw_whole)(const NAME(Row) *row, int64_t best, double unifo
         for (int lane = 0; lane < LANES; lane++)
             if ((reached += weights[lane]) > threshold) return i + lane;
     }
-    return best; /* never: the same weights come to the same sum */
+    return best; /* unreachable: the same weights have the same sum */
 }
 
-/* ---- From the likeliest tokens down, equal ones by id: put in order where an answer lies, and nowhere else ---- */
+/* ---- Drawing in order of probability, ties by id. Only the bucket that contains the answer is sorted ---- */
 
-/* Of what weighs nothing, be it no number, it is the last. */
+/* The bucket of a depth. The last one for tokens without weight and for NaN. */
 INLINE ivec NAME(bucket)(const NAME(Row) *row, vec depth) {
     vec at = depth * row->buckets;
     return __builtin_convertvector(select_vec(at < (float)BUCKETS, at, splat(BUCKETS - 1)), ivec);
@@ -106,7 +106,7 @@ static void NAME(fill)(const NAME(Row) *row, Histogram *histogram) {
     }
 }
 
-/* The tokens of a bucket that weigh something, in order; answers how many. */
+/* Sorts the tokens of a bucket that have any weight. Returns their number. */
 static int64_t NAME(rank)(const NAME(Row) *row, int64_t wanted, Ranked *ranked) {
     int64_t count = 0;
     for (int64_t i = 0; i < row->width; i += LANES) {
@@ -122,7 +122,7 @@ static int64_t NAME(rank)(const NAME(Row) *row, int64_t wanted, Ranked *ranked) 
     return count;
 }
 
-/* What the likeliest `number` tokens weigh together. */
+/* The total weight of the `number` most likely tokens. */
 static int64_t NAME(weigh_likeliest)(const NAME(Row) *row, const Histogram *histogram, int64_t number, Ranked *ranked) {
     int64_t sum = 0, bucket = 0;
     for (; bucket < BUCKETS && number >= histogram->counts[bucket]; bucket++) {
@@ -136,8 +136,8 @@ static int64_t NAME(weigh_likeliest)(const NAME(Row) *row, const Histogram *hist
     return sum;
 }
 
-/* The token with which the likeliest come to weigh more than `weight`, which is less than all of them do, and what
- * they weigh then. */
+/* The first token, in order of probability, at which the cumulative weight exceeds `weight`, and that cumulative
+ * weight. `weight` must be less than the total. */
 static int64_t NAME(token_beyond)(const NAME(Row) *row, const Histogram *histogram, int64_t weight, int64_t *reached,
                                   Ranked *ranked) {
     int64_t bucket = 0, i = 0;
@@ -147,7 +147,7 @@ static int64_t NAME(token_beyond)(const NAME(Row) *row, const Histogram *histogr
     return (int64_t)(uint32_t)ranked[i].key;
 }
 
-/* Of the likeliest `top_k`, 0 for all, the fewest whose share of them reaches `top_p`; of those by weight. */
+/* Draws from the `top_k` most likely tokens (0: all), reduced to the smallest set whose share reaches `top_p`. */
 static int64_t NAME(draw_cut)(const NAME(Row) *row, int64_t best, int64_t top_k, double top_p, double uniform,
                               Ranked *ranked) {
     Histogram histogram = {0};

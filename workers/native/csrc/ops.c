@@ -1,9 +1,8 @@
-/* What a decoder layer computes between its products, on a CPU: for bfloat16 and for float32.
+/* The operations of a decoder layer other than its matrix products, on a CPU, in bfloat16 and float32.
  *
- * Every result depends on its own row alone, where all numbers are finite: sums are taken in an order that neither
- * the batch, nor how a prompt is cut, nor the number of threads changes. Values are rounded where transformers'
- * modules round.
- * Written with the vector extensions of GCC and Clang, so that one source serves AVX2, AVX-512 and NEON.
+ * Every result depends only on its own row if all numbers are finite. The order of a sum does not depend on the
+ * batch, on how a prompt is split, or on the number of threads. Values are rounded where transformers' modules round.
+ * The code uses the vector extensions of GCC and Clang, so that one source serves AVX2, AVX-512 and NEON.
  */
 
 #include <math.h>
@@ -11,21 +10,21 @@
 #include <stdlib.h>
 
 #define LANES 16
-/* Query vectors that are attended together: each key and value is read once for all of them. */
+/* Query vectors that are attended together. Each key and value is read once for all of them. */
 #define TILE 4
-/* The same by AMX, for heads of up to so many dimensions. */
+/* The same with AMX, and the largest head dimension for it. */
 #define MOST_QUERIES 16
 #define MOST_TILED_DIM 256
-/* Elements from which on a call is worth waking the other threads. */
+/* Minimum elements of a call for which waking other threads pays. */
 #define MIN_SHARED 16384
 
-/* Tokens of a row that one thread attends. */
+/* Tokens of a row that one thread attends at a time. */
 #define PIECE 16
 #define PIECES(count) (((count) + PIECE - 1) / PIECE)
-/* Keys that are fetched ahead of the one at work. */
+/* How many keys ahead to prefetch. */
 #define AHEAD 64
 #define PREFETCH(p) __builtin_prefetch(p)
-/* Into a cache that is larger and further away. */
+/* Prefetches into a larger, more distant cache. */
 #define PREFETCH_FAR(p) __builtin_prefetch(p, 0, 2)
 
 #define INLINE static inline __attribute__((always_inline))
@@ -46,7 +45,7 @@ INLINE vec select_vec(ivec mask, vec yes, vec no) { return (vec)(((ivec)yes & ma
 
 INLINE vec max_vec(vec a, vec b) { return select_vec(a > b, a, b); }
 
-/* Halves, added lane by lane until one is left: the order is the same on every CPU. */
+/* Adds the halves lane by lane until one lane is left. The order is the same on every CPU. */
 INLINE float sum_lanes(vec a) {
     float x[LANES];
     *(vec *)x = a;
@@ -63,8 +62,8 @@ INLINE float max_lanes(vec a) {
     return most;
 }
 
-/* e^x by 2^n * e^r with |r| <= ln(2)/2 and a polynomial of degree 6 (Cephes' expf); 0 below -87, so that
- * nothing is subnormal. */
+/* e^x as 2^n * e^r with |r| <= ln(2)/2 and a polynomial of degree 6 (Cephes' expf). 0 below -87, so that nothing is
+ * subnormal. */
 INLINE vec exp_vec(vec x) {
     const vec low = splat(-87.0f), high = splat(88.0f);
     ivec vanishes = x < low;
@@ -89,7 +88,7 @@ INLINE vec exp_vec(vec x) {
 #define SHUFFLE(a, b, ...) (vec) __builtin_shuffle((vec)(a), (vec)(b), (ivec){__VA_ARGS__})
 #endif
 
-/* Sixteen vectors' sums of lanes, as the lanes of one, by shuffles that each are one instruction. */
+/* The lane sums of sixteen vectors as the lanes of one vector. Each shuffle is a single instruction. */
 INLINE vec sum_each(vec a[LANES]) {
     for (int i = 0; i < 8; i++)
         a[i] = SHUFFLE(a[2 * i], a[2 * i + 1], 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29) +
@@ -107,13 +106,13 @@ INLINE vec sum_each(vec a[LANES]) {
 #include "threads.h"
 #include "tiles.h"
 
-/* ---- What is drawn from logits ---- */
+/* ---- Drawing tokens ---- */
 
 typedef int64_t long_vec __attribute__((vector_size(8 * LANES), aligned(8), may_alias));
 
-/* Tokens whose weights are added up before all are. */
+/* Tokens whose weights are summed before all are. */
 #define BLOCK 1024
-/* Of the depths at which a token weighs anything. */
+/* Number of buckets for the depths at which a token has any weight. */
 #define BUCKETS 1024
 
 typedef struct {
@@ -121,7 +120,7 @@ typedef struct {
 } Histogram;
 
 typedef struct {
-    /* From the likeliest down, equal ones by id, which is the lower half. */
+    /* Sort key: descending logits, ties by id, which is the lower half. */
     uint64_t key;
     int64_t weight;
 } Ranked;
@@ -151,23 +150,23 @@ INLINE int any_lane(ivec mask) {
     return any[0] != 0;
 }
 
-/* A whole number below `total`, by chance. */
+/* A random integer below `total`. */
 INLINE int64_t share_of(int64_t total, double uniform) {
     int64_t share = (int64_t)floor(uniform * (double)total);
     return share < total ? share : total - 1;
 }
 
-/* All bits of the lanes whose bit of the mask is set, from bit `from` on, a multiple of LANES. */
+/* Sets all bits of the lanes whose mask bit is set. `from` is the first bit, a multiple of LANES. */
 INLINE ivec mask_lanes(const uint8_t *mask, int64_t from) {
     uint16_t bits;
     __builtin_memcpy(&bits, mask + from / 8, sizeof(bits));
     return (((int32_t)bits - (ivec){0}) >> IOTA & 1) != 0;
 }
 
-/* ---- Arguments: laid out as workers/native/ops.py has them ---- */
+/* ---- Arguments: the layout is repeated in workers/native/structs.py ---- */
 
 typedef struct {
-    /* [rows, width]: what is normed; where `added` is, it becomes the sum of both. */
+    /* [rows, width]: input. If `added` is set, it is added to `states` first. */
     void *states;
     const void *added, *weight;
     void *normed;
@@ -176,7 +175,7 @@ typedef struct {
 } Norm;
 
 typedef struct {
-    /* [rows, 2 * width]: gates, then what they let through; [rows, width]. */
+    /* gated: [rows, 2 * width], gates first, then up projections. product: [rows, width]. */
     const void *gated;
     void *product;
     int64_t rows, width, threads;
@@ -187,32 +186,32 @@ typedef struct {
     const void *joined;
     /* [any, dim] */
     const void *cosine, *sine;
-    /* [dim], or NULL: weights of norms of each query and key. */
+    /* [dim] or NULL: weights of the norms of each query and key. */
     const void *query_norm, *key_norm;
     /* [any, heads * dim] */
     void *queries;
-    /* [places, kv_heads, length, dim] */
+    /* [slots, kv_heads, length, dim] */
     void *keys, *values;
-    /* Of each of the `tokens` tokens from `first` on, where its key goes. */
+    /* [tokens]: slot index and position of the key of each token, beginning with token `first`. */
     const int64_t *places, *positions;
     int64_t first, tokens, heads, kv_heads, dim, length, threads;
     double epsilon;
 } Rotation;
 
 typedef struct {
-    /* Queries by head and token, these so many elements apart. */
+    /* Queries, with their strides in elements. */
     const void *queries;
     int64_t query_head_stride, query_token_stride;
     /* [tokens, heads, dim] */
     void *mixed;
-    /* [places, kv_heads, length, dim] */
+    /* [slots, kv_heads, length, dim] */
     const void *keys, *values;
-    /* Rows: first token among the queries, number of tokens, place, position of the first. */
+    /* [num_rows, 4]: first token among the queries, number of tokens, slot index, first position. */
     const int64_t *rows;
     int64_t num_rows, heads, kv_heads, dim, length;
-    /* Keys that a query sees, itself included; 0: all. */
+    /* Number of keys that a query sees, including its own. 0: all. */
     int64_t window;
-    /* Floats for each thread: at least workspace_size(). */
+    /* Floats per thread: at least workspace_size(). */
     float *workspace;
     int64_t workspace_stride, threads;
     double scaling;
@@ -221,24 +220,24 @@ typedef struct {
 typedef struct {
     /* [rows, width] */
     const void *logits;
-    /* [rows, mask_width]: a bit for each token that may be drawn, the first in the lowest bit, and MASK_SURPLUS bits
-     * that are not read as such; NULL: every token may be. Of each row, whether its mask bars any. */
+    /* masks: [rows, mask_width], a bit for each token that may be drawn, token 0 in the lowest bit, then MASK_SURPLUS
+     * ignored bits. NULL: every token may be drawn. is_barred: [rows], whether the row's mask bars any token. */
     const uint8_t *masks, *is_barred;
-    /* Of each row; where the temperature is 0 the likeliest token is drawn. */
+    /* [rows]. At temperature 0 the most likely token is drawn. */
     const float *temperatures, *min_p;
     const int64_t *top_k;
     const double *top_p, *uniform;
     int64_t *drawn;
-    /* For each thread as many as a row has tokens; unused where no row is cut. */
+    /* Per thread, as many entries as a row has tokens. Unused if no row has top_k or top_p. */
     Ranked *workspace;
-    /* The likeliest token weighs 2^bits. */
+    /* bits: the most likely token has weight 2^bits. */
     int64_t rows, width, mask_width, bits, threads;
 } Drawing;
 
-/* Floats that a thread needs to attend over so many keys. */
+/* Floats that a thread needs to attend to `length` keys. */
 int64_t workspace_size(int64_t length) { return MOST_QUERIES * (length + LANES); }
 
-/* ---- The same for each type ---- */
+/* ---- Instances for each element type ---- */
 
 #define NAME(name) name##_float32
 #define element float
@@ -259,7 +258,7 @@ INLINE vec load_bfloat16(const uint16_t *p) {
     return (vec)(__builtin_convertvector(*(const half_vec *)p, uvec) << 16);
 }
 
-/* To the nearest, ties to even; what is no number stays none. */
+/* Rounds to nearest, ties to even. NaN stays NaN. */
 #ifdef __AVX512BF16__
 #include <immintrin.h>
 
@@ -304,7 +303,7 @@ INLINE vec round_bfloat16(vec v) { return (vec)(__builtin_convertvector(bfloat16
 
 #include "product.h"
 
-/* ---- Several operations in one call ---- */
+/* ---- Recorded operations in one call ---- */
 
 typedef struct {
     void (*operation)(const void *arguments);

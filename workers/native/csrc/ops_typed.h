@@ -1,4 +1,4 @@
-/* Included by ops.c once a type: `element`, with LOAD, STORE and ROUND. */
+/* Included by ops.c once per type: defines operations on `element`, with LOAD, STORE and ROUND. */
 
 /* ---- RMSNorm, after a sum ---- */
 
@@ -31,7 +31,7 @@ void NAME(rms_norm)(const Norm *a) {
     share(NAME(norm_row), a, a->rows, a->rows * a->width < MIN_SHARED ? 1 : a->threads);
 }
 
-/* ---- SiLU of the gates, times what they let through ---- */
+/* ---- SiLU of the gates, times the up projections ---- */
 
 static void NAME(gate_row)(const void *arguments, int64_t row, int thread) {
     const Gate *a = arguments;
@@ -48,7 +48,7 @@ void NAME(silu_and_multiply)(const Gate *a) {
     share(NAME(gate_row), a, a->rows, a->rows * a->width < MIN_SHARED ? 1 : a->threads);
 }
 
-/* ---- Rotary positions, into the cache ---- */
+/* ---- Rotary embeddings, stored in the cache ---- */
 
 INLINE void NAME(rotate)(const element *x, const element *cosine, const element *sine, element *y, int64_t dim) {
     int64_t half = dim / 2;
@@ -63,7 +63,7 @@ static void NAME(rotate_token)(const void *arguments, int64_t index, int thread)
     const Rotation *a = arguments;
     (void)thread;
     const int64_t dim = a->dim, token = a->first + index;
-    /* Of its first head in the slot. */
+    /* The cell of the token's first head in its slot. */
     const int64_t cell = a->places[index] * a->kv_heads * a->length + a->positions[index];
     const element *x = (const element *)a->joined + token * (a->heads + 2 * a->kv_heads) * dim;
     const element *cosine = (const element *)a->cosine + token * dim;

@@ -1,24 +1,24 @@
-/* Included by ops.c: products of bfloat16, for CPUs that multiply pairs of them (AMX, AVX-512 BF16), and of whole
- * numbers of 8 bits, for those that multiply four (AMX, AVX-512 VNNI).
+/* Included by ops.c: bfloat16 products, for CPUs that multiply pairs of them (AMX, AVX-512 BF16), and int8 products,
+ * for CPUs that multiply four (AMX, AVX-512 VNNI).
  *
- * A row's sums are taken in the order of the inputs, whatever rows are computed beside it.
+ * A row's sums are taken in the order of the inputs, whatever rows are computed with it.
  */
 
 #if defined(__AVX512BF16__) || defined(__AVX512VNNI__)
 #include <immintrin.h>
 
-/* All of these are bytes. A tile of weights is [16 groups of inputs][16 outputs] of four bytes: two inputs of bfloat16,
- * or four of 8 bits. */
+/* Sizes in bytes. A tile of weights is [16 groups of inputs][16 outputs] of four bytes: two bfloat16 inputs, or four
+ * int8 inputs. */
 #define DEPTH 64
 #define TILE_SIZE (16 * DEPTH)
-/* Outputs whose tiles lie side by side, two for each depth of inputs. */
+/* Outputs whose tiles are adjacent, two for each depth of inputs. */
 #define PANEL 32
-/* Weights come from memory: they are fetched into the core's second cache as far ahead as they take to arrive, and
- * shortly before they are read into its first, which has room for few. No further: behind a thread's block lies what
- * another one reads. */
+/* Weights come from memory. They are prefetched into the core's second-level cache as early as they need to arrive,
+ * and shortly before use into its small first-level cache. No further ahead: after a thread's block come the weights
+ * of another thread. */
 #define WEIGHTS_AHEAD (8 * TILE_SIZE)
 #define SOON (2 * TILE_SIZE)
-/* Blocks that each thread has of a product, so that all end together; panels of one. */
+/* Blocks per thread, so that all threads finish together; maximum panels per block. */
 #define BLOCKS_OF_THREAD 4
 #define MOST_PANELS 16
 
@@ -31,18 +31,18 @@ typedef struct {
     const void *bias;
     /* [rows, outputs] */
     void *y;
-    /* `width`: bytes of a row, and of an output's weights. */
+    /* width: bytes of a row, and of an output's weights. */
     int64_t rows, width, outputs, threads;
 } Product;
 
 typedef struct {
-    /* Its x is written: `inputs` rounded, of which 128 means nought; its bias is of float32. */
+    /* x is written: `inputs` quantized with zero point 128. bias is float32. */
     Product product;
-    /* [rows, width], like y of float32 or of bfloat16. */
+    /* [rows, width], float32 or bfloat16 like y. */
     const void *inputs;
-    /* [rows], written: what a unit of a row's x is. */
+    /* [rows], written: the scale of each row of x. */
     float *row_scales;
-    /* [outputs]: what a unit of a weight is, and what the 128 of each input adds to a sum. */
+    /* [outputs]: the scale of each output's weights, and the amount that the zero point of the inputs adds to a sum. */
     const float *scales;
     const int32_t *surplus;
     int64_t is_float32;
@@ -55,7 +55,7 @@ INLINE void fetch_weights(const uint8_t *weight) {
     }
 }
 
-/* Panels that lie side by side, which one thread computes: it has fetched the next one's weights ahead. */
+/* Adjacent panels that one thread computes, since it has prefetched the next one's weights. */
 INLINE int64_t panels_of_block(const Product *p) {
     int64_t panels = p->outputs / PANEL, blocks = BLOCKS_OF_THREAD * p->threads;
     return panels < blocks ? 1 : panels / blocks < MOST_PANELS ? panels / blocks : MOST_PANELS;
@@ -63,8 +63,8 @@ INLINE int64_t panels_of_block(const Product *p) {
 
 #if defined(__AMX_BF16__) || defined(__AMX_INT8__)
 
-/* Tiles 0 and 1 are the sums of the first 16 rows, 2 and 3 those of the others; 4 and 5 are their inputs, 6 and 7
- * weights. */
+/* Tiles 0 and 1 hold the sums of the first 16 rows, 2 and 3 those of the others. Tiles 4 and 5 hold their inputs, 6
+ * and 7 weights. */
 INLINE void configure_tiles(int64_t rows) {
     const uint8_t first = (uint8_t)(rows < 16 ? rows : 16), others = (uint8_t)(rows > 16 ? rows - 16 : 1);
     const uint8_t heights[8] = {first, first, others, others, first, others, 16, 16};
@@ -79,7 +79,7 @@ INLINE void configure_tiles(int64_t rows) {
 
 #ifdef __AVX512BF16__
 
-/* 32 outputs of a row, rounded to the nearest, ties to even. */
+/* Stores 32 outputs of a row, rounded to nearest, ties to even. */
 INLINE void store_bfloat16_sums(const Product *p, int64_t row, int64_t output, vec left, vec right) {
     if (p->bias) {
         left += load_bfloat16((const uint16_t *)p->bias + output);
@@ -110,7 +110,7 @@ int64_t has_products(void) { return 0; }
 
 #endif
 
-/* ---- Whole numbers of 8 bits ---- */
+/* ---- int8 ---- */
 
 #ifdef __AVX512VNNI__
 
@@ -119,8 +119,8 @@ INLINE vec load_inputs(const Int8Product *p, int64_t place, int is_float32) {
                       : load_bfloat16((const uint16_t *)p->inputs + place);
 }
 
-/* The largest number of a row becomes 127. Magnitudes have the order of their bits, and what is no number is above
- * them all: it spoils its row, and no other. */
+/* Scales a row so that its largest number becomes 127. Magnitudes compare like their bits, with NaN above all: it
+ * spoils its own row and no other. */
 INLINE void round_row(const Int8Product *p, int64_t row, const int is_float32) {
     const int64_t width = p->product.width, start = row * width;
     uint8_t *x = (uint8_t *)p->product.x + start;
@@ -146,11 +146,11 @@ static void round_item(const void *arguments, int64_t row, int thread) {
     else round_row(p, row, 0);
 }
 
-/* Each step rounded by itself, where a compiler would join the last two. */
+/* Rounds each step separately, where a compiler would fuse the last two. */
 #define ROUNDED(operation, a, b) \
     (vec) operation((__m512)(a), (__m512)(b), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 
-/* 16 outputs of a row. */
+/* Stores 16 outputs of a row. */
 INLINE void store_int8_side(const Int8Product *p, int64_t row, int64_t output, ivec sums) {
     const float *bias = p->product.bias;
     const int64_t place = row * p->product.outputs + output;

@@ -1,9 +1,9 @@
-/* Included by product.h once a type: NAME, `sum_vec` of 16 outputs' sums, ADD_PRODUCTS of four bytes an output, and
- * STORE_SUMS of 32 outputs; with AMX, MULTIPLY_TILES as well. */
+/* Included by product.h once per type. Requires NAME, `sum_vec` for 16 outputs' sums, ADD_PRODUCTS of four bytes per
+ * output, and STORE_SUMS of 32 outputs; with AMX also MULTIPLY_TILES. */
 
 #ifdef MULTIPLY_TILES
 
-/* Two tiles of sums, as rows of y. */
+/* Stores two tiles of sums as rows of y. */
 #define STORE_TILES(left, right, from, num)                                                  \
     do {                                                                                     \
         _tile_stored(left, sums[0], 64);                                                     \
@@ -12,7 +12,7 @@
             STORE_SUMS(p, row + (from) + r, panel * PANEL, sums[0][r], sums[1][r]);          \
     } while (0)
 
-/* Up to 16 rows, or, where `is_more`, up to 32. The first that need a panel fetch the next one's weights. */
+/* Multiplies up to 16 rows, or up to 32 if `is_more`. The first rows of a panel prefetch the next panel's weights. */
 INLINE void NAME(multiply_rows)(const Product *p, int64_t panel, int64_t row, int64_t num, int is_more, int is_first) {
     const int64_t width = p->width;
     const uint8_t *weight = p->weight + panel * PANEL * width, *x = p->x + row * width;
@@ -56,7 +56,7 @@ static void NAME(multiply_panels)(const Product *p, int64_t panel, int64_t end) 
 
 #else
 
-/* `num` rows, at most eight. */
+/* Multiplies `num` rows, at most eight. */
 INLINE void NAME(multiply_rows)(const Product *p, int64_t panel, int64_t row, const int num, int is_first) {
     const int64_t width = p->width;
     const uint8_t *weight = p->weight + panel * PANEL * width, *x = p->x + row * width;
@@ -80,7 +80,7 @@ INLINE void NAME(multiply_rows)(const Product *p, int64_t panel, int64_t row, co
 INLINE void NAME(multiply_panel)(const Product *p, int64_t panel) {
     int64_t row = 0;
     for (; p->rows - row >= 8; row += 8) NAME(multiply_rows)(p, panel, row, 8, row == 0);
-    /* So that the compiler keeps the sums of each size in registers. */
+    /* One call per size, so that the compiler keeps the sums in registers. */
     switch (p->rows - row) {
         case 1: NAME(multiply_rows)(p, panel, row, 1, row == 0); break;
         case 2: NAME(multiply_rows)(p, panel, row, 2, row == 0); break;

@@ -1,8 +1,8 @@
 /* Included by ops.c: threads that share the items of an operation.
  *
- * Either torch's own pool, which waits until each of its threads was there; or helpers, who take what is left
- * when they come: where another process has their core, the caller goes on alone. An operation takes some
- * microseconds: a helper looks for work as long as steps come close together, and then sleeps.
+ * They are either torch's own pool, which waits until each of its threads has run, or helper threads, which take the
+ * remaining items when they arrive. If another process has a helper's core, the caller continues alone. Since an
+ * operation takes only microseconds, a helper polls for work while steps follow each other closely, and then sleeps.
  */
 
 #include <pthread.h>
@@ -12,20 +12,20 @@
 #include <sys/resource.h>
 #include <time.h>
 
-/* Looks, some 40 ns each, at an operation that does not come, before a helper sleeps. */
+/* Number of polls, about 40 ns each, before an idle helper sleeps. */
 #define LOOKS 5000
-/* After the first, and so many each, it lets others have its core. */
+/* An idle helper yields its core after the first poll, and then after each number of this many. */
 #define LOOKS_OF_TURN 1000
-/* Rounds in which the caller waits for a helper that is at work, before it lets others have its core. */
+/* Rounds that the caller waits for a working helper before it yields its core. */
 #define PATIENCE 2000
 #define MOST_HELPERS 254
-/* Bytes that one core takes from another at a time. */
+/* Bytes of a cache line. */
 #define LINE 64
-/* An item that took so long was held by a helper without a core: another process has it, and not just for an event. */
+/* An item that takes this long belongs to a helper that has lost its core to another process for a while. */
 #define LONG_NS 1500000
-/* A helper that gave its core away for less had nobody to give it to. */
+/* If a yield takes less time than this, no other thread wanted the core. */
 #define YIELD_NS 2000
-/* How long that helper stays away, twice as long each time, until it has been well for a while. */
+/* How long such a helper pauses. The time doubles at each loss, until it has run well for a while. */
 #define LEAST_ABSENCE_NS 20000000
 #define MOST_ABSENCE_NS 640000000
 #define WELL_NS 1000000000
@@ -41,18 +41,19 @@
 typedef void (*Item)(const void *arguments, int64_t index, int thread);
 
 static struct {
-    /* The operation at work; written while nobody holds an item, and on no line of memory that helpers look at. */
+    /* The current operation. It is written while no helper has an item, and is not on a cache line that helpers
+     * poll. */
     Item item;
     const void *arguments;
     uint32_t num_items;
-    /* Which operation it is, how many threads may share it, and how many items nobody has taken: in one word, so
-     * that no helper takes an item of another operation than it looked at. */
+    /* The operation's number, the threads that may share it, and the items left, in one word. A helper therefore
+     * cannot take an item of another operation than the one it saw. */
     _Alignas(LINE) _Atomic uint64_t offer;
     _Alignas(LINE) _Atomic uint32_t num_done;
     _Alignas(LINE) _Atomic int is_busy, num_asleep;
-    /* Threads that there are, and how many of them operations are shared with. */
+    /* Started threads, and how many of them operations are shared with. */
     int num_started, num_helpers;
-    /* Whether this is a forked process, which computes alone as long as it starts no helpers of its own. */
+    /* Whether this is a forked process. It computes alone until it starts its own helpers. */
     int is_child;
     pthread_mutex_t mutex;
     pthread_cond_t has_work;
@@ -62,7 +63,7 @@ static struct {
 #define LEFT(offer) ((uint32_t)(offer))
 #define THREADS(offer) ((int)((offer) >> 32 & 0xff))
 
-/* Does one item that nobody has taken; answers whether there was one for this thread. */
+/* Takes and runs one item. Returns whether there was one for this thread. */
 INLINE int take_item(int thread) {
     uint64_t offer = atomic_load_explicit(&crew.offer, memory_order_acquire);
     do
@@ -80,7 +81,7 @@ INLINE int64_t now_ns(void) {
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
-/* How often this thread has lost its core to another. */
+/* How often this thread has lost its core to another thread. */
 static int64_t num_losses(void) {
 #ifdef RUSAGE_THREAD
     struct rusage usage;
@@ -97,8 +98,7 @@ static void sleep_until_wanted(void) {
     pthread_mutex_unlock(&crew.mutex);
 }
 
-/* A helper that loses its core while it holds an item keeps the caller waiting: it then stays away, ever longer
- * where that goes on. */
+/* A helper that loses its core while it holds an item delays the caller. It then pauses, longer each time. */
 static void *help(void *thread) {
     int64_t absence = LEAST_ABSENCE_NS, losses = 0, back_at = 0;
     for (int looks = 0;;) {
@@ -113,8 +113,8 @@ static void *help(void *thread) {
             losses = num_losses();
             back_at = now_ns();
         } else if (looks++ % LOOKS_OF_TURN == 0) {
-            /* Whoever waits for its core has it now, and not in the middle of the next item: then the caller would
-             * wait as well. */
+            /* Lets a thread that waits for this core run now, and not during the next item, when the caller would
+             * have to wait as well. */
             sched_yield();
             if (now_ns() - begun > YIELD_NS) losses = num_losses();
         } else if (looks < LOOKS) {
@@ -145,7 +145,7 @@ static void share_with_helpers(Item item, const void *arguments, int64_t num_ite
         else sched_yield();
 }
 
-/* A child has none of its parent's threads, nor those of torch's pool, which would be waited for. */
+/* A forked child has none of its parent's threads, and none of torch's pool, for which it would wait. */
 static void forget_helpers(void) {
     crew.is_child = 1;
     crew.num_started = crew.num_helpers = 0;
@@ -155,14 +155,14 @@ static void forget_helpers(void) {
     pthread_cond_init(&crew.has_work, NULL);
 }
 
-/* Have so many helpers from now on, of at most MOST_HELPERS; with none, operations are shared with torch's pool. */
+/* Uses `number` helpers from now on, at most MOST_HELPERS. With 0, operations are shared with torch's pool. */
 void use_helpers(int64_t number) {
     static int is_told;
     sigset_t all, before;
     if (number > MOST_HELPERS) number = MOST_HELPERS;
     if (!is_told) is_told = pthread_atfork(NULL, NULL, forget_helpers) == 0;
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for those that were there before */
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* helpers must not receive signals */
     while (crew.num_started < number) {
         pthread_t thread;
         if (pthread_create(&thread, NULL, help, (void *)(intptr_t)(crew.num_started + 1)) != 0) break;
@@ -175,7 +175,7 @@ void use_helpers(int64_t number) {
 
 int64_t num_helpers(void) { return crew.num_helpers; }
 
-/* ---- torch's pool, through the entry points of GNU's OpenMP, which torch loads ---- */
+/* ---- torch's pool, through the entry points of GNU OpenMP, which torch loads ---- */
 
 extern void GOMP_parallel(void (*work)(void *), void *data, unsigned num_threads, unsigned flags)
     __attribute__((weak));

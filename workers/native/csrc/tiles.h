@@ -1,4 +1,4 @@
-/* Included by ops.c: AMX, registers of eight tiles, each of 16 rows of 64 bytes. */
+/* Included by ops.c: AMX, with eight tile registers of 16 rows of 64 bytes each. */
 
 #if defined(__AMX_BF16__) || defined(__AMX_INT8__)
 
@@ -6,10 +6,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* GCC does not know that a tile is loaded from memory: without this it may move or leave out stores before that. */
+/* GCC does not know that loading a tile reads memory. Without this it may move or drop stores before the load. */
 #define SETTLE() __asm__ volatile("" ::: "memory")
 
-/* Rows of each tile; all are 64 bytes wide. */
+/* Configures the rows of each tile. All are 64 bytes wide. */
 INLINE void configure_heights(const uint8_t heights[8]) {
     struct {
         uint8_t palette, start_row, reserved[14];
@@ -20,11 +20,11 @@ INLINE void configure_heights(const uint8_t heights[8]) {
         config.width[tile] = 64;
         config.height[tile] = heights[tile];
     }
-    __asm__ volatile("" ::"m"(config)); /* nor that all of this is read */
+    __asm__ volatile("" ::"m"(config)); /* GCC does not know that all of this is read */
     _tile_loadconfig(&config);
 }
 
-/* Whether this process may use them: Linux gives them to whom asks (docs.kernel.org/arch/x86/xstate.html). */
+/* Whether this process may use AMX. Linux grants it on request (docs.kernel.org/arch/x86/xstate.html). */
 static int64_t may_use_tiles(void) {
     static _Atomic int answer = -1;
     const int request = 0x1023, tile_data = 18;

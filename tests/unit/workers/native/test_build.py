@@ -20,7 +20,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @needs_compiler
-def test_library_is_built_once_and_has_the_operations(cache: Path) -> None:
+def test_the_library_is_built_once_and_has_the_operations(cache: Path) -> None:
     library = compile_native()
     assert library is not None and library.parent == cache
     assert hasattr(ctypes.CDLL(str(library)), "attend_bfloat16")
@@ -30,13 +30,13 @@ def test_library_is_built_once_and_has_the_operations(cache: Path) -> None:
     assert list(cache.iterdir()) == [library]
 
 
-def test_without_a_compiler_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_compiler_there_is_no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert compile_native() is None
 
 
 @pytest.mark.parametrize("command", ["false", "echo"])
-def test_compiler_that_cannot_is_told(
+def test_a_failing_compiler_is_logged(
     command: str, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("CC", command)
@@ -47,7 +47,7 @@ def test_compiler_that_cannot_is_told(
 
 
 @needs_compiler
-def test_cache_that_cannot_be_written_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_cache_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     library = compile_native()

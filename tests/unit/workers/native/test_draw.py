@@ -23,47 +23,47 @@ def random(num_rows: int, width: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(num_rows, width, generator=torch.Generator().manual_seed(seed))
 
 
-def likeliest(logits: torch.Tensor, masks: torch.Tensor | None = None) -> torch.Tensor:
+def most_likely(logits: torch.Tensor, masks: torch.Tensor | None = None) -> torch.Tensor:
     zeros = torch.zeros(len(logits))
     parameters = DrawParameters(zeros, zeros, zeros.long(), zeros.double() + 1, zeros.double())
     return draw(logits, parameters, masks)
 
 
 def masks_of(may_be: torch.Tensor) -> torch.Tensor:
-    """Whatever is behind the tokens is no token."""
+    """Masks with set bits after the last token, which must be ignored."""
     bits = torch.nn.functional.pad(may_be, (0, -may_be.shape[1] % 8 + MASK_SURPLUS), value=True)
     return torch.from_numpy(np.packbits(bits.numpy(), axis=1, bitorder="little"))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_likeliest_token_is_the_first_of_the_largest(width: int, dtype: torch.dtype) -> None:
+def test_the_most_likely_token_is_the_first_of_the_largest(width: int, dtype: torch.dtype) -> None:
     logits = random(20, width).bfloat16().to(dtype)
     logits[3, :] = float("-inf")
     logits[4, [width // 9, width // 2, -1]] = 100.0
     logits[5, width // 2 :] = float("inf")
-    found = likeliest(logits)
+    found = most_likely(logits)
     assert torch.equal(found, logits.max(-1).indices)
     assert found[3:6].tolist() == [0, width // 9, width // 2]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_likeliest_token_is_found_among_those_that_may_be(width: int, dtype: torch.dtype) -> None:
+def test_the_most_likely_allowed_token_is_found(width: int, dtype: torch.dtype) -> None:
     logits = random(20, width).bfloat16().to(dtype)
     logits[3, :] = float("-inf")
     may_be = random(20, width, seed=1) > 0
     may_be[5] = False
     may_be[6] = torch.arange(width) == width - 1
-    found = likeliest(logits, masks_of(may_be))
+    found = most_likely(logits, masks_of(may_be))
     assert torch.equal(found, logits.masked_fill(~may_be, float("-inf")).max(-1).indices)
     assert found[[3, 5, 6]].tolist() == [0, 0, width - 1]
 
 
-def test_the_likeliest_token_of_a_row_without_numbers_is_one_of_it() -> None:
+def test_a_row_of_nan_gives_one_of_its_tokens() -> None:
     logits = torch.full((2, 20), float("nan"))
     logits[1, 7] = -1.0
-    assert likeliest(logits).tolist() == [0, 7]
+    assert most_likely(logits).tolist() == [0, 7]
 
 
 @pytest.mark.parametrize(
@@ -73,15 +73,15 @@ def test_the_likeliest_token_of_a_row_without_numbers_is_one_of_it() -> None:
 )
 @pytest.mark.parametrize("temperature", [0.2, 1.0, 3.0])
 @pytest.mark.parametrize("width", [40, 5003])
-def test_tokens_are_those_that_torch_draws(width: int, temperature: float, cut: dict[str, Any]) -> None:
-    """But for a draw that lies where weights differ, which is in their last bits. Many logits are equal."""
+def test_tokens_match_those_drawn_by_torch(width: int, temperature: float, cut: dict[str, Any]) -> None:
+    """Except for draws at a boundary where the weights differ in their last bits. Many logits are equal."""
     logits = (random(300, width) * 3).bfloat16()
     rows = [SampleRow(params(seed=seed, temperature=temperature, **cut), 0, 0) for seed in range(300)]
     assert int((draw_natively(logits, rows) != draw_by_torch(logits, rows)).sum()) <= 1
 
 
 @pytest.mark.parametrize("num_helpers", [1, 3])
-def test_tokens_are_the_same_on_any_threads(num_helpers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_do_not_depend_on_the_threads(num_helpers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     logits = (random(64, 5003) * 3).bfloat16()
     cuts: list[dict[str, Any]] = [{}, {"top_p": 0.95}, {"top_k": 30}, {"temperature": 0.0}]
     rows = [SampleRow(params(seed=seed, **cuts[seed % 4]), 0, 0) for seed in range(64)]

@@ -1,4 +1,4 @@
-"""Products of 8 bits: exactly what whole numbers give, whatever the build and the company."""
+"""int8 products: exact integer results in any build and any batch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
 def exact(
     x: torch.Tensor, rounded: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None
 ) -> torch.Tensor:
-    """By sums in float64, in which whole numbers are exact; each step after them rounded to float32."""
+    """Computed with float64 sums, which are exact for integers. Each later step is rounded to float32."""
     rows, row_scales = round_rows(x)
     sums = ((rows.double() - 128) @ rounded.double().t()).float()
     y = sums * scales * row_scales
@@ -34,7 +34,7 @@ def exact(
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("num_rows", [0, 1, 4, 7, 16, 17, 33, 100])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_a_product_is_that_of_whole_numbers(
+def test_a_product_is_the_exact_integer_product(
     shape: tuple[int, int], num_rows: int, with_bias: bool, dtype: torch.dtype
 ) -> None:
     rounded, scales = round_weight(draw(*shape))
@@ -48,7 +48,7 @@ def test_a_product_is_that_of_whole_numbers(
 @with_each_build
 @both_dtypes
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_no_row_depends_on_how_many_there_are(
+def test_no_row_depends_on_the_batch_size(
     shape: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     product = TiledLinear(Int8Product(*round_weight(draw(*shape)), None))
@@ -75,7 +75,7 @@ def test_the_largest_sums_do_not_saturate(sign: int) -> None:
 
 @with_each_build
 @both_dtypes
-def test_what_is_no_number_stays_in_its_row_and_nought_is_nought(dtype: torch.dtype) -> None:
+def test_nan_stays_in_its_row_and_zero_stays_zero(dtype: torch.dtype) -> None:
     x = draw(20, 64).to(dtype)
     x[3, 5], x[9], x[17, 0] = float("nan"), 0, float("inf")
     y = TiledLinear(Int8Product(*round_weight(draw(96, 64)), None))(x)
@@ -84,12 +84,12 @@ def test_what_is_no_number_stays_in_its_row_and_nought_is_nought(dtype: torch.dt
 
 
 @with_each_build
-def test_inputs_that_lie_apart_are_brought_together() -> None:
+def test_inputs_need_not_be_contiguous() -> None:
     product, x = TiledLinear(Int8Product(*round_weight(draw(96, 64)), None)), draw(5, 128)
     assert torch.equal(product(x[:, ::2]), product(x[:, ::2].contiguous()))
 
 
-def test_what_does_not_fit_and_what_is_not_to_be_native_is_onednns() -> None:
+def test_unsupported_shapes_and_native_off_use_onednn() -> None:
     assert isinstance(Int8Packer().pack(draw(64, 128), None), TiledLinear)
     assert isinstance(Int8Packer("off").pack(draw(64, 128), None), Int8Linear)
     for weight in (draw(64, 96), draw(72, 64)):
@@ -97,7 +97,7 @@ def test_what_does_not_fit_and_what_is_not_to_be_native_is_onednns() -> None:
 
 
 @both_dtypes
-def test_ours_and_onednns_are_the_same(dtype: torch.dtype) -> None:
+def test_our_product_equals_onednns(dtype: torch.dtype) -> None:
     weight, bias = draw(96, 192).to(dtype), draw(96, seed=1).to(dtype)
     x = draw(40, 192, seed=2).to(dtype)
     assert torch.equal(Int8Packer().pack(weight, bias)(x), Int8Packer("off").pack(weight, bias)(x))

@@ -16,14 +16,14 @@ def resident_bytes() -> int:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(0, 4), (3, 5), (PAGE, 2), (3, 1000, 1001)], ids=str)
-def test_zeros_are_zeros_of_any_shape(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_zeros_of_any_shape_are_zero(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     zeros = HugeZeros(shape, dtype).tensor
     assert torch.equal(zeros, torch.zeros(shape, dtype=dtype))
     assert zeros.is_contiguous()
     zeros.fill_(1)
 
 
-def test_zeros_of_a_page_or_more_begin_with_a_page_and_are_freed() -> None:
+def test_large_zeros_are_page_aligned_and_freed() -> None:
     before = resident_bytes()
     zeros = HugeZeros((32, PAGE), torch.uint8).tensor.fill_(7)
     assert zeros.data_ptr() % PAGE == 0
@@ -33,7 +33,7 @@ def test_zeros_of_a_page_or_more_begin_with_a_page_and_are_freed() -> None:
     assert resident_bytes() - before < 4 * PAGE
 
 
-def test_tensors_of_a_pool_do_not_overlap_and_lie_on_lines() -> None:
+def test_tensors_of_a_pool_do_not_overlap_and_are_aligned() -> None:
     pool = HugePool()
     shapes = [(3,), (1, 1), (100, 100), (0,), (40, PAGE), (5, 7), (33, PAGE)]
     tensors = [pool.empty(shape, torch.bfloat16).fill_(index) for index, shape in enumerate(shapes)]
@@ -43,7 +43,7 @@ def test_tensors_of_a_pool_do_not_overlap_and_lie_on_lines() -> None:
         assert (tensor == index).all()
 
 
-def test_memory_of_a_pool_is_freed_when_no_tensor_of_it_is_left() -> None:
+def test_memory_of_a_pool_is_freed_with_its_last_tensor() -> None:
     before = resident_bytes()
     pool = HugePool()
     tensors = [pool.empty((10, PAGE), torch.uint8).fill_(1) for _ in range(6)]
@@ -54,13 +54,13 @@ def test_memory_of_a_pool_is_freed_when_no_tensor_of_it_is_left() -> None:
     assert resident_bytes() - before < 4 * PAGE
 
 
-def test_rows_that_were_never_written_take_no_memory_and_pages_are_given_back() -> None:
+def test_unwritten_rows_take_no_memory_and_pages_are_released() -> None:
     before = resident_bytes()
     zeros = HugeZeros((4000, PAGE // 2), torch.uint8)
     zeros.tensor[:41].fill_(7)
     assert 19 * PAGE < resident_bytes() - before < 25 * PAGE
     for num_left in range(40, 2, -1):
-        zeros.give_back(num_left)
+        zeros.release(num_left)
     assert resident_bytes() - before < 6 * PAGE
     assert (zeros.tensor[:3] == 7).all()
     zeros.tensor[3:5].fill_(1)

@@ -18,7 +18,7 @@ from workers.native.ops import (
 pytestmark = pytest.mark.skipif(native_library() is None, reason="no C compiler here")
 
 DTYPES = [torch.float32, torch.bfloat16]
-#: Relative to values of about one.
+#: Relative to values around one.
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 1e-2}
 SHAPES = [
     HeadShape(9, 3, 64),
@@ -32,7 +32,7 @@ SHAPES = [
     HeadShape(3, 1, 32),
 ]
 LENGTH = 256
-#: First token, tokens, place, position: decoding ones, and two chunks.
+#: First token, number of tokens, slot index, first position: two decoding rows and two chunks.
 ROWS = [(0, 1, 3, 0), (1, 1, 0, LENGTH - 1), (2, 40, 1, 100), (42, 3, 2, 0)]
 
 
@@ -52,7 +52,7 @@ def attend(
     rows: list[tuple[int, int, int, int]],
     window: int | None,
 ) -> torch.Tensor:
-    """queries [tokens, heads, dim]."""
+    """Attend with queries [tokens, heads, dim]."""
     mixed = torch.full_like(queries, float("nan"))
     operation = SlotAttention(shape, queries.dtype, shape.dim**-0.5, window)
     operation(queries.transpose(0, 1), cache, torch.tensor(rows), mixed)
@@ -62,13 +62,13 @@ def attend(
 def reference(
     queries: torch.Tensor, cache: tuple[torch.Tensor, torch.Tensor], shape: HeadShape, window: int | None
 ) -> torch.Tensor:
-    """In float64, query after query."""
+    """Textbook attention in float64, query by query."""
     mixed = []
-    for first, count, place, position in ROWS:
+    for first, count, slot_index, position in ROWS:
         for index in range(count):
             seen = slice(max(0, position + index + 1 - (window or LENGTH)), position + index + 1)
             keys, values = (
-                part[place, :, seen].double().repeat_interleave(shape.num_heads // shape.num_kv_heads, 0)
+                part[slot_index, :, seen].double().repeat_interleave(shape.num_heads // shape.num_kv_heads, 0)
                 for part in cache
             )
             scores = (keys @ queries[first + index].double()[:, :, None])[:, :, 0] * shape.dim**-0.5
@@ -80,7 +80,7 @@ def reference(
 @pytest.mark.parametrize("window", [None, 37])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_attention_is_softmax_over_the_keys_that_are_seen(
+def test_attention_is_a_softmax_over_visible_keys(
     shape: HeadShape, dtype: torch.dtype, window: int | None
 ) -> None:
     cache, queries = make_cache(shape, dtype), draw(45, shape.num_heads, shape.dim, dtype=dtype)
@@ -93,7 +93,7 @@ def test_attention_is_softmax_over_the_keys_that_are_seen(
 @pytest.mark.parametrize("window", [None, 37])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_query_is_attended_alike_alone_and_in_any_chunk(
+def test_a_query_gives_the_same_result_alone_and_in_any_chunk(
     shape: HeadShape, dtype: torch.dtype, window: int | None
 ) -> None:
     cache, queries = make_cache(shape, dtype), draw(45, shape.num_heads, shape.dim, dtype=dtype)
@@ -122,12 +122,12 @@ def test_number_of_threads_changes_nothing(dtype: torch.dtype) -> None:
 @pytest.mark.usefixtures("build")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_what_lies_beyond_a_sequence_spoils_nothing(shape: HeadShape, dtype: torch.dtype) -> None:
+def test_cache_contents_beyond_a_sequence_change_nothing(shape: HeadShape, dtype: torch.dtype) -> None:
     cache, queries = make_cache(shape, dtype), draw(45, shape.num_heads, shape.dim, dtype=dtype)
     expected = attend(queries, cache, shape, ROWS, None)
     for part in cache:
-        for _, count, place, position in ROWS:
-            part[place, :, position + count :] = float("nan")
+        for _, count, slot_index, position in ROWS:
+            part[slot_index, :, position + count :] = float("nan")
     assert torch.equal(attend(queries, cache, shape, ROWS, None), expected)
 
 
@@ -141,7 +141,7 @@ def test_scores_far_apart_neither_overflow_nor_vanish(dtype: torch.dtype) -> Non
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_norm_is_that_of_the_model_and_sums_before(dtype: torch.dtype) -> None:
+def test_the_norm_of_a_sum_matches_the_model(dtype: torch.dtype) -> None:
     states, added, weight = (
         draw(*size, dtype=dtype, seed=n) for n, size in enumerate([(5, 96), (5, 96), (96,)])
     )
@@ -156,7 +156,7 @@ def test_norm_is_that_of_the_model_and_sums_before(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_gate_is_silu_times_what_it_lets_through(dtype: torch.dtype) -> None:
+def test_the_gate_is_silu_times_the_up_projection(dtype: torch.dtype) -> None:
     gated = 4 * draw(7, 2 * 48, dtype=dtype)
     gated[0, :4] = torch.tensor([-200.0, 200.0, 0.0, -88.0])
     product = torch.empty(7, 48, dtype=dtype)
@@ -166,7 +166,7 @@ def test_gate_is_silu_times_what_it_lets_through(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_what_is_no_number_stays_none(dtype: torch.dtype) -> None:
+def test_nan_stays_nan(dtype: torch.dtype) -> None:
     gated = torch.ones(1, 2 * 16, dtype=dtype)
     gated[0, 3], gated[0, 20] = float("nan"), float("inf")
     product = torch.empty(1, 16, dtype=dtype)
@@ -177,7 +177,7 @@ def test_what_is_no_number_stays_none(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("has_norms", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_rotation_is_that_of_the_model_and_goes_into_the_slots(dtype: torch.dtype, has_norms: bool) -> None:
+def test_the_rotation_matches_the_model_and_is_stored(dtype: torch.dtype, has_norms: bool) -> None:
     shape, num, first = HeadShape(6, 2, 32), 5, 2
     joined = draw(num + first, 10 * 32, dtype=dtype)
     angle = draw(num + first, 32, dtype=torch.float32, seed=3)
@@ -185,22 +185,22 @@ def test_rotation_is_that_of_the_model_and_goes_into_the_slots(dtype: torch.dtyp
     norms = HeadNorms(draw(32, dtype=dtype, seed=4), draw(32, dtype=dtype, seed=5), 1e-6)
     queries = torch.zeros(num + first, 6 * 32, dtype=dtype)
     keys, values = (torch.zeros(4, 2, 64, 32, dtype=dtype) for _ in range(2))
-    places, positions = torch.tensor([3, 0, 0, 0, 2]), torch.tensor([63, 5, 6, 7, 0])
+    slot_indices, positions = torch.tensor([3, 0, 0, 0, 2]), torch.tensor([63, 5, 6, 7, 0])
     rotate = Rotation(shape, dtype, norms if has_norms else None)
-    rotate(joined, angles, queries, (keys, values), first, places, positions)
+    rotate(joined, angles, queries, (keys, values), first, slot_indices, positions)
 
     heads = joined.view(1, -1, 10, 32).transpose(1, 2)
     own_queries, own_keys = heads[:, :6], heads[:, 6:8]
     if has_norms:
         own_queries, own_keys = normed(own_queries, norms.query), normed(own_keys, norms.key)
     rotated = apply_rotary_pos_emb(own_queries, own_keys, angles[0][None], angles[1][None])
-    # As they round alike, where there is no sum; in float32 two operations may be one.
+    # Both round alike where there is no sum. In float32 two operations may be fused.
     tolerance = 0 if dtype == torch.bfloat16 and not has_norms else TOLERANCE[dtype]
     found = queries.view(-1, 6, 32).transpose(0, 1)[:, first:]
     assert torch.allclose(found.float(), rotated[0][0, :, first:].float(), rtol=tolerance, atol=tolerance)
-    stored = keys[places, :, positions].transpose(0, 1)
+    stored = keys[slot_indices, :, positions].transpose(0, 1)
     assert torch.allclose(stored.float(), rotated[1][0, :, first:].float(), rtol=tolerance, atol=tolerance)
-    assert torch.equal(values[places, :, positions].transpose(0, 1), heads[0, 8:, first:])
+    assert torch.equal(values[slot_indices, :, positions].transpose(0, 1), heads[0, 8:, first:])
     assert not queries[:first].any()
     assert keys.count_nonzero() == values.count_nonzero() == num * 2 * 32
 

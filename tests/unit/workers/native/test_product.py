@@ -29,22 +29,20 @@ def threads(request: pytest.FixtureRequest) -> int:
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("num_rows", [0, 1, 15, 16, 17, 32, 33, 47, 100])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_a_product_is_that_of_large_numbers_rounded_once(
-    shape: tuple[int, int], num_rows: int, with_bias: bool
-) -> None:
+def test_a_product_is_rounded_once(shape: tuple[int, int], num_rows: int, with_bias: bool) -> None:
     weight, x = draw(*shape), draw(num_rows, shape[1], seed=1)
     bias = draw(shape[0], seed=2) if with_bias else None
     y = TiledLinear(Product(weight, bias))(x[None])[0]
     exact = nn.functional.linear(x.double(), weight.double(), None if bias is None else bias.double())
     assert y.shape == exact.shape
-    # Half a unit of bfloat16, and what sums in float32 lose where they nearly cancel out.
+    # Half a unit of bfloat16, plus what float32 sums lose where they nearly cancel.
     assert ((y.double() - exact).abs() <= exact.abs() / 256 + 1e-4).all()
 
 
 @needs_products
 @with_each_build
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_no_row_depends_on_how_many_there_are(
+def test_no_row_depends_on_the_batch_size(
     shape: tuple[int, int], threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
@@ -58,7 +56,7 @@ def test_no_row_depends_on_how_many_there_are(
 
 @needs_products
 @with_each_build
-def test_what_is_no_number_stays_in_its_row() -> None:
+def test_nan_stays_in_its_row() -> None:
     x = draw(20, 64)
     x[3, 5], x[17, 0] = float("nan"), float("inf")
     y = TiledLinear(Product(draw(96, 64), None))(x)
@@ -67,7 +65,7 @@ def test_what_is_no_number_stays_in_its_row() -> None:
 
 
 @pytest.mark.skipif(not can_pack(torch.device("cpu"), torch.bfloat16), reason="no instructions for bfloat16")
-def test_what_does_not_fit_and_what_is_not_to_be_native_is_onednns() -> None:
+def test_unsupported_shapes_and_native_off_use_onednn() -> None:
     fitting = draw(64, 96)
     assert isinstance(Packer().pack(fitting, None), TiledLinear if has_product(fitting) else OneDnnLinear)
     assert isinstance(Packer("off").pack(fitting, None), OneDnnLinear)

@@ -8,7 +8,7 @@ from workers.native.ops import SiluGate, native_library, new_recording
 pytestmark = pytest.mark.skipif(native_library() is None, reason="no C compiler here")
 
 
-def test_what_is_recorded_is_computed_when_it_runs_and_with_what_then_is_there() -> None:
+def test_a_recording_runs_later_with_the_current_contents() -> None:
     gate, recording = SiluGate(16, torch.float32), new_recording()
     gated, product, twice = torch.ones(3, 32), torch.zeros(3, 16), torch.zeros(3, 16)
     with recording.record():

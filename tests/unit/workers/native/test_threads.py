@@ -1,4 +1,4 @@
-"""Threads that share an operation: none of its items is lost or done twice, whoever comes when."""
+"""Threads that share an operation: no item is lost or done twice, whenever threads arrive."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def attend(seed: int = 0, times: int = 1) -> torch.Tensor:
 
 @pytest.fixture
 def alone() -> torch.Tensor:
-    """What one thread computes."""
+    """The result of a single thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -53,7 +53,7 @@ def alone() -> torch.Tensor:
         torch.set_num_threads(before)
 
 
-def test_operations_are_as_one_thread_computes_them(alone: torch.Tensor, helpers: int) -> None:
+def test_helpers_compute_the_same_as_one_thread(alone: torch.Tensor, helpers: int) -> None:
     assert compute_threads() == helpers + 1
     for _ in range(100):
         assert torch.equal(attend(times=3), alone)
@@ -66,7 +66,7 @@ def test_sleeping_helpers_are_woken(alone: torch.Tensor, helpers: int) -> None:
         assert torch.equal(attend(), alone)
 
 
-def test_callers_at_the_same_time_get_their_own_results(helpers: int) -> None:
+def test_concurrent_callers_get_their_own_results(helpers: int) -> None:
     assert helpers
     expected = [attend(seed) for seed in range(4)]
     found: list[torch.Tensor | None] = [None] * 4
@@ -86,14 +86,14 @@ def test_callers_at_the_same_time_get_their_own_results(helpers: int) -> None:
 
 def computes_in_child(expected: torch.Tensor) -> bool:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # there are other threads
+        warnings.simplefilter("ignore", DeprecationWarning)  # other threads exist
         child = os.fork()
     if child == 0:
         os._exit(0 if torch.equal(attend(), expected) else 1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_a_forked_child_computes_without_them(alone: torch.Tensor, helpers: int) -> None:
+def test_a_forked_child_computes_without_helpers(alone: torch.Tensor, helpers: int) -> None:
     assert helpers
     assert computes_in_child(alone)
 
@@ -101,7 +101,7 @@ def test_a_forked_child_computes_without_them(alone: torch.Tensor, helpers: int)
 def test_a_forked_child_does_not_wait_for_torchs_threads(alone: torch.Tensor) -> None:
     share_with_helpers(1)
     share_with_helpers(0)
-    assert torch.equal(attend(), alone)  # by those threads
+    assert torch.equal(attend(), alone)  # uses those threads
     assert computes_in_child(alone)
 
 
@@ -115,7 +115,7 @@ def test_helpers_wait_for_no_operation_of_one_item() -> None:
         share_with_helpers(0)
 
 
-def test_without_helpers_there_are_torchs_threads() -> None:
+def test_without_helpers_torchs_threads_are_used() -> None:
     share_with_helpers(2)
     share_with_helpers(0)
     assert compute_threads() == torch.get_num_threads()
