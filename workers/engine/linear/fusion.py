@@ -1,4 +1,4 @@
-"""The linear layers of a model for a CPU: packed, and those that read the same input as one product."""
+"""Packs the linear layers of a model for a CPU, and fuses layers that read the same input."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from workers.engine.linear.onednn import OneDnnLinear, ProductForm, find_form
 from workers.engine.linear.tiled import TiledLinear
 from workers.native.products import Product, has_product
 
-#: What a linear layer becomes.
+#: The replacements of a linear layer.
 FastLinear = OneDnnLinear | TiledLinear | Int8Linear
 
 
 class Packer:
-    """Makes the fastest layers whose rows do not depend on one another."""
+    """Makes the fastest layer whose rows do not depend on each other."""
 
     def __init__(self, native: Native = "auto") -> None:
         self._native = native
         self._forms: dict[tuple[int, ...], ProductForm] = {}
 
     def pack(self, weight: torch.Tensor, bias: torch.Tensor | None) -> OneDnnLinear | TiledLinear:
-        """weight [out, in]."""
+        """Pack a weight [out, in]."""
         if self._native == "auto" and has_product(weight):
             return TiledLinear(Product(weight, bias))
         shape = tuple(weight.shape)
@@ -37,15 +37,15 @@ class Packer:
 
 
 class FusedLinear:
-    """Linear layers that are called one after another with the same input, as one product.
+    """Linear layers that are called in succession with the same input, computed as one product.
 
-    The first call computes for all; the others find their part as long as the input is the same object.
+    The first call computes all outputs. The others return their part as long as the input is the same object.
     """
 
     __slots__ = ("_input", "_outputs", "_sizes", "product")
 
     def __init__(self, product: FastLinear, sizes: list[int]) -> None:
-        #: Computes all of them side by side.
+        #: Computes the outputs of all layers side by side.
         self.product = product
         self._sizes = sizes
         self._input: torch.Tensor | None = None
@@ -65,7 +65,7 @@ class FusedLinear:
 
 
 class FusedPart(nn.Module):
-    """One of the layers that became a FusedLinear."""
+    """One layer of a FusedLinear."""
 
     def __init__(self, fused: FusedLinear, index: int) -> None:
         super().__init__()
@@ -77,10 +77,11 @@ class FusedPart(nn.Module):
 
 
 def pack_linears(model: PreTrainedModel, probe: Callable[[], object], packer: Packer | Int8Packer) -> None:
-    """Replaces every linear layer of the model; `probe` runs its forward once, to see which share an input.
+    """Replace every linear layer of the model. `probe` runs one forward pass to find layers that share an
+    input.
 
-    The original weights are dropped one layer after the other (a tied embedding keeps its own).
-    GPT-2's Conv1D counts as one: it is a linear layer with its weight turned over.
+    The original weights are freed one layer after the other (a tied embedding keeps its own). GPT-2's Conv1D
+    is a linear layer with a transposed weight, and is replaced too.
     """
     names = {module: name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
     groups = _by_input(list(names), probe)
@@ -93,7 +94,7 @@ def pack_linears(model: PreTrainedModel, probe: Callable[[], object], packer: Pa
 
 
 def _by_input(layers: list[nn.Linear], probe: Callable[[], object]) -> list[list[nn.Linear]]:
-    """The layers, those together that are called once each, one after another, with the same tensor."""
+    """Group the layers. Layers share a group if each is called once, in succession, with the same tensor."""
     calls: list[tuple[nn.Linear, torch.Tensor]] = []
     hooks = [
         layer.register_forward_pre_hook(lambda module, inputs: calls.append((module, inputs[0])))
@@ -121,7 +122,7 @@ def _by_input(layers: list[nn.Linear], probe: Callable[[], object]) -> list[list
 
 
 def _joined(group: list[nn.Linear]) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Weight [out, in] and bias of the layers, one under the other."""
+    """Concatenated weight [out, in] and bias of the layers."""
     weights = [_weight(layer) for layer in group]
     weight = weights[0] if len(group) == 1 else torch.cat(weights)
     if all(layer.bias is None for layer in group):

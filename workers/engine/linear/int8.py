@@ -1,10 +1,11 @@
-"""Linear layers that multiply whole numbers of 8 bits: half the bytes of bfloat16, and exact sums.
+"""Int8 linear layers: half the bytes of bfloat16, and exact sums.
 
-By our own product where the CPU has it (TiledLinear), else by oneDNN's (Int8Linear): both compute the same.
+They use our own product where the CPU supports it (TiledLinear), else oneDNN's (Int8Linear). Both compute the
+same.
 
-Weights are rounded once, each output with its own scale; inputs when they come, each row with its own
-(vector-wise quantization, https://arxiv.org/abs/2208.07339, without its outliers). A sum of whole numbers is
-the same in any order: a row's result does not depend on its batch, and needs no padding.
+Weights are quantized once, with a scale per output; inputs at each call, with a scale per row (vector-wise
+quantization, https://arxiv.org/abs/2208.07339, without its outliers). Integer sums are the same in any order.
+A row's result therefore does not depend on its batch and needs no padding.
 """
 
 from __future__ import annotations
@@ -19,25 +20,26 @@ from workers.native.products import ZERO, Int8Product, has_int8_product
 from workers.native.scratch import Scratch
 
 _LARGEST = 127
-#: Memory for rounded inputs is for multiples of so many rows.
+#: Memory for quantized inputs is allocated for multiples of this many rows.
 _ROWS_STEP = 64
-#: Rows of weights that are rounded at once.
+#: Rows of weights that are quantized at a time.
 _BLOCK = 4096
 _PROBED_ROWS = (1, 2, 3, 5, 8, 13, 31)
 _MANY_ROWS = 32
-#: Outputs that are compared with a product in float64.
+#: Maximum number of outputs that are compared with a float64 product.
 _NUM_PROBED = 256
 
 
 class WrongProduct(BatonError):
-    """Raised when this CPU, or its library, multiplies whole numbers of 8 bits wrongly."""
+    """Raised when this CPU or its library computes wrong int8 products."""
 
 
 class Int8Linear(nn.Module):
-    """`x @ weight.T + bias` with both factors rounded to 8 bits; output in the dtype of x."""
+    """`x @ weight.T + bias` with both factors quantized to int8. The output has the dtype of x."""
 
     def __init__(self, rounded: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None) -> None:
-        """rounded [out, in] int8, scales [out] float32: weight = rounded * scales; bias [out] float32."""
+        """`rounded`: int8 [out, in]; `scales`: float32 [out]; `bias`: float32 [out]. weight = rounded *
+        scales."""
         super().__init__()
         self.out_features, self.in_features = rounded.shape
         self._scales = scales
@@ -55,7 +57,7 @@ class Int8Linear(nn.Module):
         return y.to(x.dtype).view(*x.shape[:-1], self.out_features)
 
     def multiply(self, rounded: torch.Tensor) -> torch.Tensor:
-        """[rows, in] uint8, of which 128 means nought, times the weight: float32."""
+        """Multiply quantized inputs, uint8 [rows, in] with zero point 128, by the weight. Returns float32."""
         y: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
             rounded,
             1.0,
@@ -75,7 +77,7 @@ class Int8Linear(nn.Module):
 
 
 class Int8Packer:
-    """Makes linear layers of 8 bits, and tries each shape before it is used."""
+    """Makes int8 linear layers, and tests each weight shape before its first use."""
 
     def __init__(self, native: Native = "auto") -> None:
         self._native = native
@@ -83,7 +85,7 @@ class Int8Packer:
         self._tried: set[tuple[int, ...]] = set()
 
     def pack(self, weight: torch.Tensor, bias: torch.Tensor | None) -> TiledLinear | Int8Linear:
-        """weight [out, in]. Raises WrongProduct."""
+        """Quantize and pack a weight [out, in]. Raises: WrongProduct."""
         is_native = self._native == "auto" and has_int8_product(weight)
         factors = *round_weight(weight), None if bias is None else bias.float()
         layer = TiledLinear(Int8Product(*factors, self._memory)) if is_native else Int8Linear(*factors)
@@ -94,7 +96,7 @@ class Int8Packer:
 
 
 def round_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """[out, in] as int8 and a float32 scale per output."""
+    """Quantize a weight [out, in] to int8, with a float32 scale per output."""
     scales = _scales(weight)
     rounded = torch.empty(weight.shape, dtype=torch.int8)
     for start in range(0, len(weight), _BLOCK):
@@ -104,7 +106,7 @@ def round_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def round_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """[rows, in] as uint8, of which 128 means nought, and a float32 scale per row [rows, 1]."""
+    """Quantize [rows, in] to uint8 with zero point 128, with float32 scales [rows, 1]."""
     scales = _scales(x)
     return (x / scales).add_(ZERO + 0.5).to(torch.uint8), scales
 
@@ -117,10 +119,10 @@ def _scales(x: torch.Tensor) -> torch.Tensor:
 def check_product(
     layer: TiledLinear | Int8Linear, rounded: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None
 ) -> None:
-    """Raises WrongProduct unless the layer is right, and the same for any number of rows.
+    """Check a layer's results, and that they are the same for any number of rows. Raises: WrongProduct.
 
-    Instructions for 8 bits may saturate (AVX2 and AVX-512 without VNNI add pairs in 16 bits); another int8
-    product of torch, `quantized.linear_dynamic`, gave noise on an AVX-512 CPU with VNNI.
+    8-bit instructions may saturate: AVX2, and AVX-512 without VNNI, add pairs in 16 bits. Another int8
+    product of torch, `quantized.linear_dynamic`, returned noise on an AVX-512 CPU with VNNI.
     """
     rows = _whole_numbers(_MANY_ROWS, layer.in_features)
     whole = layer.forward(rows)
@@ -132,13 +134,14 @@ def check_product(
     is_same = all(torch.equal(layer.forward(rows[:num]), whole[:num]) for num in _PROBED_ROWS)
     if not is_same or not distance <= 1e-6 * expected.abs().amax():
         raise WrongProduct(
-            f"int8 products of {layer.in_features} by {layer.out_features} are wrong on this CPU: "
+            f"this CPU computes wrong int8 products of {layer.in_features} by {layer.out_features}: "
             "set BATON_QUANT=none"
         )
 
 
 def _whole_numbers(num_rows: int, width: int) -> torch.Tensor:
-    """Rows that rounding leaves as they are, since the largest number is in each; the last is of it alone."""
+    """Rows that quantization does not change, because each contains the largest number. The last row has only
+    that."""
     generator = torch.Generator().manual_seed(0)
     rows = torch.randint(-_LARGEST, _LARGEST + 1, (num_rows, width), generator=generator).float()
     rows[:, 0] = rows[-1] = _LARGEST

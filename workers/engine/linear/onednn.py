@@ -1,10 +1,10 @@
-"""OneDnnLinear: a linear layer for a CPU, whose results do not depend on the batch.
+"""OneDnnLinear: a linear layer for a CPU whose results do not depend on the batch.
 
-Weights lie in oneDNN's own layout: packed once, a product need not bring them into order each time (float32
-on AVX2: 1.2 to 1.8 times as fast as MKL for 32 rows, up to 3 times for 2 to 8). Few rows, or many, may take
-another path through the library and differ in the last bits from the same row among others (bfloat16, one
-row, 2048 inputs on AVX-512; on AMX up to 32 rows against more). Each shape is tried in several forms, and
-the first is taken that gives each row the same whatever its company.
+Weights are packed once into oneDNN's own layout, so a product need not reorder them each time (float32 on
+AVX2: 1.2 to 1.8 times as fast as MKL for 32 rows, up to 3 times for 2 to 8 rows). For few or for many rows
+the library may use another code path, whose results differ in the last bits (bfloat16 on AVX-512 for one row
+and 2048 inputs; on AMX between up to 32 rows and more). Each weight shape is therefore tried in several
+forms. The first form that computes every row the same in any batch is used.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-#: Row counts that are tried as the least one of a product.
+#: Minimum row counts to try.
 _PADS = (1, 2, 4, 8, 16, 32)
-#: Row counts that are tried, below the largest pad and from there on.
+#: Row counts to test, below the largest minimum and from there on.
 _FEW_ROWS = (1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 31)
 _MANY_ROWS = (32, 40, 64, 128, 160, 208, 256)
-#: Above so many rows, a product is computed with a multiple of so many: oneDNN compiles it anew for each
-#: number of rows, which takes a millisecond, and half a megabyte for good.
+#: (rows, step): above this many rows, the row count is padded to a multiple of the step. oneDNN compiles a
+#: product for each row count, which takes a millisecond and half a megabyte that is never freed.
 _STEPS = ((64, 16), (32, 8))
 
 
 @dataclass(frozen=True, slots=True)
 class ProductForm:
-    """How a product is computed for a row's result to be the same among any number of rows."""
+    """How to compute a product so that a row's result is the same in any batch."""
 
-    #: Rows that oneDNN lays the weights out for; it may compute with any number.
+    #: The row count for which oneDNN lays out the weights. It may compute any other.
     layout_rows: int
-    #: More rows are computed in pieces.
+    #: More rows than this are computed in pieces.
     max_rows: int
-    #: Fewer are padded: here and not in the batch of tokens, since the head computes one row when one
-    #: sequence draws.
+    #: Fewer rows than this are padded. Padding happens here and not in the batch, because the LM head
+    #: computes a single row when one sequence draws.
     min_rows: int = 1
 
     def pieces(self, num_rows: int) -> list[int]:
-        """Sizes of the products that so many rows are computed by."""
+        """Sizes of the products that compute `num_rows` rows."""
         whole, rest = divmod(num_rows, self.max_rows)
         return [self.max_rows] * whole + [rest] * bool(rest)
 
 
-#: The faster first. On AMX the first sums 32 rows and fewer in another order than more; the second does so
-#: among many rows where there are many inputs.
+#: Faster forms first. On AMX, the first one sums up to 32 rows in another order than more rows. The second
+#: one does so for many rows with many inputs.
 _FORMS = (
     ProductForm(32, 256),
     ProductForm(1, 256),
@@ -54,13 +54,13 @@ _FORMS = (
 
 
 def computed_rows(num_rows: int) -> int:
-    """With how many rows a product of so many is computed, at least."""
+    """The padded row count for a product of `num_rows` rows, at least."""
     step = next((step for above, step in _STEPS if num_rows > above), 1)
     return -(-num_rows // step) * step
 
 
 class OneDnnLinear(nn.Module):
-    """`x @ weight.T + bias`, each row the same among any number (where `find_form` found the form)."""
+    """`x @ weight.T + bias`. Each row is the same in any batch if `find_form` found the form."""
 
     def __init__(
         self, weight: torch.Tensor, bias: torch.Tensor | None, form: ProductForm = _FORMS[0]
@@ -89,12 +89,14 @@ class OneDnnLinear(nn.Module):
         return self.multiply(padded)[:num_rows].view(*x.shape[:-1], self.out_features)
 
     def multiply(self, x: torch.Tensor) -> torch.Tensor:
-        """The product as it is, for `find_form` to compare."""
+        """The product without padding or pieces, for `find_form`."""
         return self._multiply(x, self._bias)
 
     def residue(self, x: torch.Tensor, subtrahend: torch.Tensor) -> torch.Tensor:
-        """The product less [out], which is subtracted before the result is rounded: less a row's own result,
-        it is what rounding hides."""
+        """The product minus `subtrahend` [out], subtracted before rounding.
+
+        For a row's own rounded result, this is the part that rounding hides.
+        """
         return self._multiply(x, -subtrahend)
 
     def _multiply(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -103,7 +105,7 @@ class OneDnnLinear(nn.Module):
 
 
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether oneDNN computes this dtype here."""
+    """Whether oneDNN supports this dtype on this device."""
     if device.type != "cpu" or not torch._C._has_mkldnn:
         return False
     match dtype:
@@ -118,8 +120,10 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def find_form(weight: torch.Tensor) -> ProductForm:
-    """The form in which each row's product with weight [out, in] is the same among any number of rows, on
-    this CPU; the fastest where there is none, and the trial of the whole model will tell."""
+    """Find the fastest form in which a product with weight [out, in] is the same for each row in any batch.
+
+    If there is none on this CPU, returns the fastest form. DeterminismTrial will then detect it.
+    """
     row = torch.randn(1, weight.shape[1], generator=torch.Generator().manual_seed(0)).to(weight.dtype)
     for form in _FORMS:
         pad = _least_rows(OneDnnLinear(weight, None, form), row, form.max_rows)
@@ -129,9 +133,11 @@ def find_form(weight: torch.Tensor) -> ProductForm:
 
 
 def _least_rows(product: OneDnnLinear, row: torch.Tensor, max_rows: int) -> int | None:
-    """The least padding with which `row` [1, in], among copies of itself, is the same in any place among any
-    number; None where none does. Compared is what rounding hides: rounded to 16 bits, only one row in ten
-    shows that its sum was taken in another order (bfloat16, 1536 inputs to 576 outputs, AVX-512)."""
+    """The minimum row count from which `row` [1, in] gives the same result among copies of itself.
+
+    None if there is no such count. It compares the part that rounding hides: after rounding to 16 bits, only
+    one row in ten shows a different order of summation (bfloat16, 1536 inputs to 576 outputs, AVX-512).
+    """
     rows = row.expand(max_rows, -1).contiguous()
     rounded = product.multiply(rows)[-1]
     hidden = product.residue(rows, rounded)[-1]

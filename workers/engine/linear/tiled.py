@@ -1,7 +1,7 @@
-"""TiledLinear: a linear layer by our own product, in bfloat16 or of 8 bits, where the CPU has it.
+"""TiledLinear: a linear layer computed by our own bfloat16 or int8 product, where the CPU supports it.
 
-A row's result is the same in any company by its making, where oneDNN's in bfloat16 depends on how many rows
-there are; and weights are read from memory once (docs/engine-inside.md).
+A row's result is the same in any batch by design, while oneDNN's bfloat16 results depend on the number of
+rows. Weights are read from memory once (docs/engine.md).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from workers.native.products import Int8Product, Product
 
 
 class TiledLinear(nn.Module):
-    """`x @ weight.T + bias`; output in the dtype of x."""
+    """`x @ weight.T + bias`. The output has the dtype of x."""
 
     def __init__(self, product: Product | Int8Product) -> None:
         super().__init__()
         self.out_features, self.in_features = product.outputs, product.inputs
-        #: Writes [rows, out] where it is told.
+        #: Writes its result, [rows, out], into a given tensor.
         self.product = product
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Device map: which part of a model goes to which of the GPUs that hold it together."""
+"""Device map: splits a model over several GPUs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from workers.engine.loading.free_memory import OutOfMemory, free_bytes
 
-#: Share of a GPU's free memory that weights may take: keys and values, and a step, want some as well.
+#: Share of a GPU's free memory that weights may use. Keys, values and the step itself need some as well.
 _SHARE = 0.85
 
 
@@ -21,9 +21,10 @@ def device_map(
     devices: Sequence[torch.device],
     free: Callable[[torch.device], int] = free_bytes,
 ) -> dict[str, torch.device | int]:
-    """Modules by name, each to a device, layers never split; as much to each GPU as its memory allows.
+    """Map modules to devices by name. Layers are never split, and each GPU gets what its memory allows.
 
-    Layers of several GPUs compute one after the other. `free`: bytes of a device. Raises OutOfMemory.
+    Layers on several GPUs compute one after the other. `free` returns the free bytes of a device. Raises:
+    OutOfMemory if the model does not fit.
     """
     if len(devices) == 1:
         return {"": devices[0]}
@@ -32,10 +33,10 @@ def device_map(
     model.tie_weights()
     room = {device.index: int(free(device) * _SHARE) for device in devices}
     form = {"no_split_module_classes": model._no_split_modules, "dtype": dtype}
-    # An even share each may leave the last one too much, where the first ones have little room.
+    # Equal shares may leave too much for the last GPU when the first ones have little memory.
     for limits in (get_balanced_memory(model, dict(room), **form), room):
         placed: dict[str, torch.device | int] = infer_auto_device_map(model, dict(limits), **form)
-        if all(isinstance(place, int) for place in placed.values()):
+        if all(isinstance(device, int) for device in placed.values()):
             return placed
     names = "+".join(map(str, devices))
     raise OutOfMemory(f"{config.model_type} does not fit into the free memory of {names}")

@@ -1,4 +1,4 @@
-"""Free memory: how much this process may still take, and how many tokens' keys and values that is."""
+"""Free memory: how much this process may still use, and how many tokens' keys and values fit into it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ class OutOfMemory(BatonError):
     """Raised when a model does not fit into its device's memory."""
 
 
-#: Share of the free memory that slots may take. The prefix cache takes a quarter of that; the rest is for
-#: what a step computes, and for others.
+#: Share of the free memory for slots or pages. The prefix cache uses another quarter of that. The rest is for
+#: the computation of a step and for other processes.
 _SHARE = 0.6
 
 
 def kv_tokens(token_bytes: Mapping[torch.device, int]) -> int:
-    """How many tokens, of so many bytes on each device, the memory that is free now has room for."""
+    """How many tokens fit into the memory that is free now, given the bytes per token on each device."""
     return min(int(free_bytes(device) * _SHARE) // needed for device, needed in token_bytes.items())
 
 
 def free_bytes(device: torch.device) -> int:
-    """On a CPU what the system and each control group around this process leave; on a GPU what nobody has,
-    and what torch keeps of what it freed."""
+    """Free bytes on a device.
+
+    On a CPU: what the system and all control groups of this process leave. On a GPU: what is free, plus what
+    torch has reserved and does not use.
+    """
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + kept

@@ -1,7 +1,8 @@
-"""The words into which the tokenizer of a GGUF file splits text before it looks for tokens.
+"""How the tokenizer of a GGUF file splits text into words before it looks for tokens.
 
-A file names the way only (`tokenizer.ggml.pre`; https://github.com/ggml-org/llama.cpp, src/llama-vocab.cpp).
-transformers takes GPT-2's for each name that it does not know, and the model reads tokens that it never saw.
+The file contains only the name of the method (`tokenizer.ggml.pre`; https://github.com/ggml-org/llama.cpp,
+src/llama-vocab.cpp). For unknown names transformers silently uses GPT-2's method, so the model would receive
+tokens that it has never seen.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from shared.model.gguf_header import GGUFHeader
 from workers.engine.attention.slots import UnsupportedModel
 
 _BYTE_LEVEL = "gpt2"
-#: Digits one by one, the rest as GPT-2 does.
+#: Splits digits one by one, and everything else as GPT-2 does.
 _SINGLE_DIGITS = "smollm"
 _KNOWN = {"gpt-2", _SINGLE_DIGITS, *GGUF_PRE_TOKENIZER_SPLITS}
 
 
 def check_words(header: GGUFHeader) -> None:
-    """Raises UnsupportedModel when nobody here knows how the file's tokenizer splits text."""
+    """Check that this file's way of splitting text is known. Raises: UnsupportedModel."""
     if header.metadata.get("tokenizer.ggml.model") == _BYTE_LEVEL and _words(header) not in _KNOWN:
-        raise UnsupportedModel(f"GGUF files that split text as {_words(header)!r} are not read")
+        raise UnsupportedModel(f"GGUF files with the pre-tokenizer {_words(header)!r} are not supported")
 
 
 def split_words(tokenizer: PreTrainedTokenizerBase, header: GGUFHeader) -> None:
-    """Mends what transformers made of the file, in place."""
+    """Correct, in place, the tokenizer that transformers made from the file."""
     if _words(header) == _SINGLE_DIGITS:
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]

@@ -1,4 +1,4 @@
-"""Kernels: which libraries and instructions compute a model here."""
+"""Kernels: which libraries and CPU or GPU instructions compute a model here."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from workers.engine.config import Native, Quant
 from workers.engine.linear.onednn import can_pack
 from workers.native.ops import compute_threads, has_operations
 
-#: This package, whose version decides what is drawn from logits.
+#: This package. Its version decides which tokens are drawn from given logits.
 _PACKAGE = "baton"
-#: Extensions of the instruction set by which oneDNN and MKL choose their kernels.
+#: Instruction set extensions by which oneDNN and MKL choose their kernels.
 _EXTENSIONS = ("amx_tile", "avx512_bf16", "avx512_vnni", "avx512_fp16", "avx512", "avx2")
 
 
 def fingerprint_of(
     model: PreTrainedModel, revision: str, digest: str, quant: Quant = "none", native: Native = "auto"
 ) -> Fingerprint:
-    """What this process computes the model with."""
+    """The fingerprint of how this process computes the model."""
     return Fingerprint(
         model_revision=revision,
         dtype=str(model.dtype).removeprefix("torch."),
@@ -38,12 +38,12 @@ def fingerprint_of(
 
 
 def uses_operations(native: Native, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether operations of `workers.native` compute such a model."""
+    """Whether operations of `workers.native` compute a model of this device and dtype."""
     return native == "auto" and has_operations(device, dtype)
 
 
 def kernels(device: torch.device, dtype: torch.dtype, native: Native = "auto") -> str:
-    """Libraries, and the CPU's extensions or the accelerator's generation."""
+    """The libraries, with the CPU's instruction set extensions or the GPU's compute capability."""
     if device.type != "cpu":
         major, minor = torch.cuda.get_device_capability(device)
         return f"CUDA {torch.version.cuda} sm_{major}{minor}"
@@ -54,7 +54,7 @@ def kernels(device: torch.device, dtype: torch.dtype, native: Native = "auto") -
 
 
 def processor(device: torch.device) -> str:
-    """Its name, as the system has it."""
+    """The processor's name, as the system reports it."""
     if device.type != "cpu":
         return str(torch.cuda.get_device_name(device))
     return cpu_field("model name", read_cpu_info()) or platform.processor() or platform.machine()

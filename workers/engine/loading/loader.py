@@ -1,4 +1,4 @@
-"""Loading a model's weights, and refusing what the engine would compute wrongly."""
+"""Loads a model, and rejects models that the engine would compute wrongly."""
 
 from __future__ import annotations
 
@@ -39,29 +39,29 @@ from workers.engine.loading.self_test import Reference, SelfTest
 from workers.engine.loading.threads import use_threads
 from workers.engine.model.fused_llama import fuse_decoder
 
-#: Called with how many of the model's tensors are loaded, and how many there are.
+#: Called with the number of loaded tensors and the total number of tensors.
 OnProgress = Callable[[int, int], None]
 
 
 class MissingChatTemplate(BatonError):
-    """Raised when a model's tokenizer cannot turn messages into a prompt."""
+    """Raised when a model's tokenizer has no chat template."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready for the engine, with what others need to know of it."""
+    """A model prepared for the engine, and its properties."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    #: Fingerprint of the files that it was made of.
+    #: Fingerprint of the model's files.
     revision: str
-    #: Prompt and output of one sequence, in tokens.
+    #: Maximum prompt plus output of one sequence, in tokens.
     max_model_len: int
-    #: Tokens that end a text or a turn.
+    #: Tokens that end a text or a chat turn.
     stop_token_ids: tuple[int, ...]
-    #: Whether a token is, bit for bit, the same in any batch and after any resume, on this machine.
+    #: Whether tokens are bit-identical in any batch and after any resume, on this machine.
     is_exact: bool
-    #: What else must be the same on another machine.
+    #: What must match on another machine for it to compute the same tokens.
     fingerprint: Fingerprint
 
 
@@ -70,9 +70,10 @@ def load_model(
     on_progress: OnProgress = lambda _done, _total: None,
     files: ModelFiles | None = None,
 ) -> LoadedModel:
-    """Loads, checks and prepares a model. Raises ModelLoadError, BrokenGGUF or UnsupportedModel.
+    """Load, check and prepare a model.
 
-    `files`: what `config.model` names, where it was looked up before.
+    `files`: the files of `config.model`, if already located. Raises: ModelLoadError, BrokenGGUF,
+    UnsupportedModel or OutOfMemory.
     """
     keep_freed_memory()
     files = files or ModelFiles.find(config.model)
@@ -80,11 +81,11 @@ def load_model(
     devices = [torch.device(part) for part in parts_of(config.device)]
     dtype = resolve_dtype(config.dtype, devices[0], files.config)
     use_threads(config, devices[0], dtype)
-    # A copy takes as long as reading the file does, and the engine changes nothing.
+    # The engine does not change the tokenizer, and copying it takes as long as reading the file.
     tokenizer = files.pristine_tokenizer
     with _reported(on_progress):
         model = _read_model(files, devices, dtype)
-    exactness = prepare_model(model, config.quant, config.native)
+    determinism = prepare_model(model, config.quant, config.native)
     revision = files.revision(config.quant)
     return LoadedModel(
         model=model,
@@ -92,22 +93,22 @@ def load_model(
         revision=revision,
         max_model_len=_max_model_len(config.max_model_len, files.config),
         stop_token_ids=_stop_token_ids(model, tokenizer),
-        is_exact=exactness.is_exact,
-        fingerprint=fingerprint_of(model, revision, exactness.digest, config.quant, config.native),
+        is_exact=determinism.is_exact,
+        fingerprint=fingerprint_of(model, revision, determinism.digest, config.quant, config.native),
     )
 
 
 def prepare_model(
     model: PreTrainedModel, quant: Quant = "none", native: Native = "auto", kv_form: KVForm | None = None
 ) -> Determinism:
-    """Makes a causal language model run in the engine, in place; answers whether it is exact (LoadedModel).
+    """Prepare a causal language model for the engine, in place, and test whether it is deterministic.
 
-    `kv_form`: of its cache; None: the one for its device.
-    Raises UnsupportedModel when, afterwards, it would not compute what it computed before.
+    `kv_form`: the form of its key-value cache. None: the one for its device. Raises: UnsupportedModel if the
+    prepared model would not compute the same as before.
     """
     can_pack_here = can_pack(model.device, model.dtype)
     if quant == "int8" and not can_pack_here:
-        raise UnsupportedModel("int8 weights are for CPUs with oneDNN: set BATON_QUANT=none")
+        raise UnsupportedModel("int8 weights require a CPU with oneDNN: set BATON_QUANT=none")
     check_architecture(model.config)
     model.eval()
     reference = Reference.of(model)
@@ -125,14 +126,17 @@ def prepare_model(
 
 
 def require_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises MissingChatTemplate when the tokenizer cannot render messages."""
+    """Check that the tokenizer can render chat messages. Raises: MissingChatTemplate."""
     if not tokenizer.chat_template:
         raise MissingChatTemplate(f"{tokenizer.name_or_path} has no chat template")
 
 
 def resolve_dtype(dtype: DType, device: torch.device, config: PreTrainedConfig) -> torch.dtype:
-    """`auto` is the model's own dtype on an accelerator; on a CPU bfloat16 where it has instructions for that
-    (AVX-512 BF16 or AMX: 3 to 6 times as fast as float32), else float32 (bfloat16 would be emulated)."""
+    """Resolve `auto` to a dtype.
+
+    On a GPU, `auto` is the model's own dtype. On a CPU it is bfloat16 if there are instructions for it
+    (AVX-512 BF16 or AMX: 3 to 6 times as fast as float32), else float32, because bfloat16 would be emulated.
+    """
     if dtype != "auto":
         named: torch.dtype = getattr(torch, dtype)
         return named
@@ -143,7 +147,7 @@ def resolve_dtype(dtype: DType, device: torch.device, config: PreTrainedConfig) 
 
 
 def _read_model(files: ModelFiles, devices: list[torch.device], dtype: torch.dtype) -> PreTrainedModel:
-    """Weights go straight to their device, one after the other; those of a GGUF file are unpacked first."""
+    """Read the weights directly onto their devices, one after the other. GGUF weights are dequantized first."""
     unpacked = {"quantization_config": GgufConfig(dequantize=True)}
     source = unpacked if files.is_gguf else {"use_safetensors": True}
     try:
@@ -154,7 +158,7 @@ def _read_model(files: ModelFiles, devices: list[torch.device], dtype: torch.dty
             dtype=dtype,
             device_map=device_map(files.config, dtype, devices),
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are reported
+            ignore_mismatched_sizes=True,  # listed in `report`
         )
     except (ValueError, OSError, KeyError, NotImplementedError) as error:
         raise ModelLoadError(f"{files.path}: {error}") from error
@@ -163,29 +167,33 @@ def _read_model(files: ModelFiles, devices: list[torch.device], dtype: torch.dty
 
 
 def _require_all_weights(files: ModelFiles, model: PreTrainedModel, report: dict[str, Any]) -> None:
-    """Transformers draws weights that it does not find, and leaves out tensors of a GGUF file that it does
-    not know."""
-    drawn = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
-    if drawn:
+    """Check that every weight was loaded. Raises: ModelLoadError, UnsupportedModel.
+
+    transformers initializes missing weights at random, and skips tensors of a GGUF file that it does not
+    know.
+    """
+    missing = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+    if missing:
         raise ModelLoadError(
-            f"{files.path} lacks weights, or has them in another shape: {', '.join(drawn[:3])}"
+            f"{files.path}: weights are missing or have the wrong shape: {', '.join(missing[:3])}"
         )
     wanted = len(list(model.parameters()))
     if files.is_gguf and (stored := len(files.header.tensors)) != wanted:
         raise UnsupportedModel(
-            f"{files.path} has {stored} tensors, where {type(model).__name__} takes {wanted}"
+            f"{files.path} has {stored} tensors, but {type(model).__name__} expects {wanted}"
         )
 
 
 @contextmanager
 def _reported(on_progress: OnProgress) -> Iterator[None]:
-    """Reports the loading of weights, of which transformers tells only progress bars."""
+    """Report the progress of loading weights. transformers only offers progress bars for it."""
 
     def make_bar(_factory: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _ProgressBar:
         return _ProgressBar(on_progress, *args, **kwargs)
 
     previous, gguf_bar = transformers_logging.set_tqdm_hook(make_bar), gguf_loading.tqdm
-    # The reader of GGUF files, of whose time most goes into unpacking, knows no hook.
+    # The GGUF reader has no hook for its progress bar, so replace the bar. Most of its time goes into
+    # dequantizing.
     gguf_loading.tqdm = partial(_ProgressBar, on_progress)
     try:
         yield
@@ -195,7 +203,7 @@ def _reported(on_progress: OnProgress) -> Iterator[None]:
 
 
 class _ProgressBar:
-    """As much of tqdm as transformers uses around an iterable."""
+    """The part of tqdm's interface that transformers uses."""
 
     def __init__(self, on_progress: OnProgress, iterable: Any = (), **_options: Any) -> None:
         self._on_progress = on_progress
@@ -223,7 +231,9 @@ def _max_model_len(wanted: int | None, config: PreTrainedConfig) -> int:
     made_for: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
     lengths = [length for length in (wanted, made_for) if length is not None]
     if not lengths:
-        raise ModelLoadError(f"{config.model_type} does not say how long it may be: set max_model_len")
+        raise ModelLoadError(
+            f"the config of this {config.model_type} has no maximum length: set max_model_len"
+        )
     return min(lengths)
 
 

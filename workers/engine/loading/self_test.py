@@ -1,4 +1,4 @@
-"""SelfTest: whether a prepared model still computes what it computed before, tried at every load."""
+"""SelfTest: checks at every load that a prepared model still computes what it computed before."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from workers.engine.model.runner import ModelRunner
 from workers.engine.scheduling.plan import Plan, Row
 from workers.engine.scheduling.sequence import Sequence
 
-#: Tokens of the sequences, long enough that windows and chunks of tiny models matter.
+#: Lengths of the sequences, long enough for the windows and chunks of tiny models to matter.
 _LENGTHS = (21, 14)
-#: Tokens at the end of each that are decoded one by one.
+#: Tokens at the end of each sequence that are decoded one by one.
 _NUM_DECODED = 3
-#: Largest distance of logits from the model's own, as a share of their norm. Attention that is wrong is off
-#: by more than half; dtypes of 16 bits are off by a few hundredths.
+#: Maximum distance from the model's own logits, relative to their norm. Wrong attention is off by more than
+#: half; 16-bit dtypes are off by a few hundredths.
 _TOLERANCE = {torch.float32: 1e-3}
 _TOLERANCE_16_BITS = 0.1
-#: Rounding to 8 bits puts a small model off by up to a tenth (SmolLM2-135M).
+#: Quantization to 8 bits moves the logits of a small model by up to a tenth (SmolLM2-135M).
 _TOLERANCE_INT8 = 0.2
 
 
-#: Sequence, and from where to where its tokens are computed.
+#: Sequence, start and end of the tokens to compute.
 _Span = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Random sequences, and the logits of the untouched model's forward without a cache."""
+    """Random sequences, and the untouched model's logits for them, computed without a cache."""
 
     model: PreTrainedModel
     token_ids: tuple[tuple[int, ...], ...]
-    #: Per sequence [length, vocabulary], float32.
+    #: Per sequence, float32 [length, vocabulary].
     logits: tuple[torch.Tensor, ...]
 
     @classmethod
@@ -50,7 +50,7 @@ class Reference:
         return cls(model, tuple(map(tuple, token_ids)), tuple(logits))
 
     def probe(self) -> None:
-        """One forward of the model as it is."""
+        """Run one forward pass of the model as it is."""
         _forward(self.model, list(self.token_ids[0]))
 
 
@@ -61,25 +61,25 @@ def _forward(model: PreTrainedModel, token_ids: list[int]) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class SelfTest:
-    """Runs the reference's sequences on cached slots, staggered in one batch."""
+    """Runs the reference's sequences on the engine's cache, staggered in one batch."""
 
     reference: Reference
     quant: Quant = "none"
 
     def run(self) -> None:
-        """Raises UnsupportedModel when the logits are not the model's own."""
+        """Run the test. Raises: UnsupportedModel if the logits differ from the model's own."""
         name = type(self.reference.model).__name__
         try:
             together = self._compute(self._staggered())
         except (AttributeError, TypeError, RuntimeError, ValueError, NotImplementedError) as error:
-            raise UnsupportedModel(f"{name} does not run on cached slots: {error}") from error
+            raise UnsupportedModel(f"{name} fails with the engine's key-value cache: {error}") from error
         for (index, end), logits in together.items():
             if not self._is_close(self.reference.logits[index][end - 1], logits):
-                wrong = "computes something else on cached slots"
-                raise UnsupportedModel(f"{name} {wrong}{', or with 8 bits' * (self.quant == 'int8')}")
+                cause = "key-value cache" + " or with int8 weights" * (self.quant == "int8")
+                raise UnsupportedModel(f"{name} computes other logits with the engine's {cause}")
 
     def _staggered(self) -> list[list[_Span]]:
-        """Both decode their last tokens, the second a step later."""
+        """The steps: both sequences decode their last tokens, the second one step later."""
         first, second = (len(ids) - _NUM_DECODED for ids in self.reference.token_ids)
         steps: list[list[_Span]] = [[(0, 0, first)]]
         for step in range(_NUM_DECODED):
@@ -90,7 +90,7 @@ class SelfTest:
         return steps
 
     def _compute(self, steps: list[list[_Span]]) -> dict[tuple[int, int], torch.Tensor]:
-        """Logits after each span, by sequence and end."""
+        """Logits at the end of each span, by sequence and end."""
         model = self.reference.model
         runner = ModelRunner(model, make_budget(model, max(_LENGTHS)))
         logits: dict[tuple[int, int], torch.Tensor] = {}
@@ -102,7 +102,7 @@ class SelfTest:
         return logits
 
     def _row(self, index: int, start: int, end: int) -> Row:
-        """A row that draws, whatever its sequence holds after it."""
+        """A row that draws from its last token. Its sequence ends there."""
         token_ids = list(self.reference.token_ids[index][:end])
         sampling = SamplingParams(max_tokens=1, seed=0)
         sequence = Sequence("self-test", index, sampling, token_ids, num_prompt_tokens=end)

@@ -1,4 +1,4 @@
-"""Threads of a forward on a CPU: how many, and whose."""
+"""Threads: how many compute a forward pass on a CPU, and whether they are ours or torch's."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from workers.native.ops import has_int8_products, has_products, share_with_helpe
 
 
 def use_threads(config: EngineConfig, device: torch.device, dtype: torch.dtype) -> None:
-    """For the model that is loaded next: `config.threads` of our own where products are ours, else of torch.
+    """Set the threads for the model that is loaded next.
 
-    Torch then has but one: others of its pool would look for work on the same cores.
+    They are threads of `workers.native` if it computes the matrix products, else torch's. In the first case
+    torch gets a single thread, because its idle threads would compete for the same cores.
     """
     is_native = uses_operations(config.native, device, dtype)
     has_own = has_int8_products if config.quant == "int8" else has_products
@@ -27,18 +28,18 @@ def use_threads(config: EngineConfig, device: torch.device, dtype: torch.dtype) 
 
 
 def default_threads(are_own: bool) -> int:
-    """All cores where threads are our own, which leave one to whoever needs it; of torch's all but one.
+    """All cores for our own threads, which give way to other processes; all but one for torch's.
 
-    Threads of torch wait for one another some hundred times in a forward: when another process takes one of
-    their cores, all of them stand still. Measured on 2 cores, medians of a step of 135M parameters in
-    bfloat16 at 1, 8 and 32 rows, one of torch's threads against two: quiet 19, 24, 55 against 16, 19, 40 ms;
-    beside a busy core 20, 25, 57 against 56, 72, 157.
+    torch's threads wait for each other hundreds of times in a forward pass. If another process takes one of
+    their cores, all of them stall. Measured on 2 cores with 135M parameters in bfloat16, median step time at
+    1, 8 and 32 rows, one torch thread against two: on an idle machine 19, 24, 55 against 16, 19, 40 ms;
+    beside one busy core 20, 25, 57 against 56, 72, 157 ms.
     """
     return available_cores() if are_own else max(1, available_cores() - 1)
 
 
 def available_cores() -> int:
-    """Cores that this process may use: its affinity, and the quota of its cgroup (version 2)."""
+    """Cores that this process may use: by its affinity and by the quota of its cgroup (version 2)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()

@@ -1,6 +1,6 @@
-"""CudaGraphs: steps in which every row decodes, recorded once for some numbers of rows and replayed.
+"""CudaGraphs: captures decode steps for some batch sizes and replays them.
 
-Of a short step most goes into launching kernels one by one; a recorded one is launched as a whole.
+A short step spends most of its time launching kernels one by one. A captured graph is launched as a whole.
 """
 
 from __future__ import annotations
@@ -13,31 +13,34 @@ import torch
 
 from workers.engine.batching.paged_batch import PagedBatch, idle_batch
 
-#: Logits of all rows of a batch that asks for them, [rows, vocabulary].
+#: Computes the requested logits of a batch, [rows, vocabulary].
 Compute = Callable[[PagedBatch], torch.Tensor]
-#: Given what computes from tensors that stay where they are: what computes it again, into the same output.
+#: Captures a computation over fixed tensors. Returns a function that repeats it into the same output.
 Recorder = Callable[[Callable[[], torch.Tensor]], Callable[[], torch.Tensor]]
 
-#: Between powers of two and multiples of this a step is padded by less than it costs to keep more graphs.
+#: Batch sizes above 16 are multiples of this. The padding costs less than keeping more graphs would.
 _STEP = 16
 
 
 def row_counts(max_rows: int) -> list[int]:
-    """For how many rows steps are recorded; fewer are padded to the next: 1, 2, 4, 8, 16, 32, 48, …"""
+    """The batch sizes to capture: 1, 2, 4, 8, 16, 32, 48, … A smaller batch is padded to the next size."""
     counts = [1, 2, 4, 8, *range(_STEP, max_rows, _STEP)]
     return [*(count for count in counts if count < max_rows), max_rows]
 
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """A recorded step: the tensors it reads, those that nobody's rows have, and what runs it."""
+    """A captured step: its input tensors, idle rows for padding, and the replay function."""
 
     batch: PagedBatch
     idle: PagedBatch
     replay: Callable[[], torch.Tensor]
 
     def load(self, batch: PagedBatch) -> None:
-        """The rows that are left over write and read the scratch page: those of the step before are gone."""
+        """Copy a batch into the input tensors.
+
+        Surplus rows read and write the scratch page, so no row of the previous step is left.
+        """
         for own, idle, new in zip(*map(_changing, (self.batch, self.idle, batch)), strict=True):
             own.copy_(idle)
             own[tuple(map(slice, new.shape))] = new
@@ -45,29 +48,30 @@ class _Graph:
 
 
 def _changing(batch: PagedBatch) -> tuple[torch.Tensor, ...]:
-    """What differs between two steps of equally many rows of one token, but for sums of them."""
+    """The tensors that differ between two decode steps with the same number of rows, except for cumulative
+    sums."""
     return batch.input_ids, batch.positions, batch.cells, batch.num_keys, batch.page_table
 
 
 class CudaGraphs:
-    """Runs what was recorded where it can, and computes anew where it cannot."""
+    """Replays captured steps where possible and computes all others normally."""
 
     def __init__(self, compute: Compute, record: Recorder, *, max_keys: int, device: torch.device) -> None:
-        """`compute`: for a cache whose tensors stay where they are. `max_keys`: of the longest sequence."""
+        """`compute`: uses a cache whose tensors do not move. `max_keys`: keys of the longest sequence."""
         self._compute = compute
         self._record = record
         self._max_keys = max_keys
         self._device = device
-        # By number of rows, ascending.
+        # By batch size, ascending.
         self._graphs: dict[int, _Graph] = {}
 
     def record(self, max_rows: int) -> None:
-        """Largest first: the others find their memory taken from its."""
+        """Capture all batch sizes. The largest comes first, so that the others reuse its memory."""
         graphs = {count: self._recorded(count) for count in reversed(row_counts(max_rows))}
         self._graphs = dict(sorted(graphs.items()))
 
     def run(self, batch: PagedBatch) -> torch.Tensor:
-        """The wanted logits, [wanted, vocabulary]; valid until the next step."""
+        """Return the requested logits, [requested, vocabulary]. They are valid until the next step."""
         fitting = next((count for count in self._graphs if count >= batch.num_rows), None)
         if fitting is None or batch.max_queries > 1:
             return self._compute(batch)
@@ -84,14 +88,14 @@ class CudaGraphs:
 
 
 class CudaRecorder:
-    """Records what is launched on a CUDA device (https://docs.pytorch.org/docs/stable/notes/cuda.html)."""
+    """Captures the kernels launched on a CUDA device (https://docs.pytorch.org/docs/stable/notes/cuda.html)."""
 
     def __init__(self) -> None:
-        # Graphs never run at the same time, so they share the memory of what is between input and output.
+        # Graphs never run at the same time, so they share memory for their intermediate results.
         self._pool: Any = None
 
     def __call__(self, compute: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
-        """Raises RuntimeError where something cannot be recorded, as a look at a result from the CPU."""
+        """Raises: RuntimeError if something cannot be captured, such as a synchronization with the CPU."""
         self._warm_up(compute)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
@@ -105,7 +109,7 @@ class CudaRecorder:
         return replay
 
     def _warm_up(self, compute: Callable[[], torch.Tensor]) -> None:
-        """On a stream of its own: what libraries set up at their first call is not to be recorded."""
+        """Run once on a side stream, so that the one-time setup of libraries is not captured."""
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

@@ -1,4 +1,4 @@
-"""ModelRunner: one forward of the model for all rows of a step."""
+"""ModelRunner: one forward pass of the model for all rows of a step."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class ModelRunner:
-    """Owns the cache. The model is one that `loader.load` prepared."""
+    """Owns the key-value cache. The model must have been prepared by `loader.load_model`."""
 
     def __init__(
         self, model: PreTrainedModel, kv_budget: KVBudget, prefixes: PrefixCache[KVSpan] | None = None
@@ -39,18 +39,21 @@ class ModelRunner:
 
     @property
     def vocab_size(self) -> int:
-        """Each token id below this has an embedding and a logit."""
+        """Every token id below this has an embedding and a logit."""
         embedding, head = self._model.get_input_embeddings(), self._model.get_output_embeddings()
         return min(int(embedding.num_embeddings), int(head.out_features))
 
     @property
     def kv_tokens(self) -> int:
-        """Tokens that the cache has memory allocated for."""
+        """Tokens for which the cache has allocated memory."""
         return self._cache.num_tokens
 
     @torch.inference_mode()
     def run(self, plan: Plan) -> torch.Tensor:
-        """Computes a plan that has rows; logits [wanted, vocabulary] in its order, of the model's dtype."""
+        """Compute a plan that has at least one row.
+
+        Returns the requested logits, [requested, vocabulary], in the plan's order and the model's dtype.
+        """
         batch = self._cache.begin(plan, self._device)
         for sequence in plan.admitted:
             self._copy_prefix(sequence)
@@ -71,10 +74,10 @@ class ModelRunner:
 
     @torch.inference_mode()
     def record_decoding(self, max_rows: int, record: Recorder | None = None) -> bool:
-        """Records steps in which up to so many rows decode, where that can be done: on one CUDA device, with
-        the kernel that torch ships, and a budget that bounds the cache. Answers whether it was.
+        """Capture CUDA graphs for decode steps of up to `max_rows` rows. Returns whether it did.
 
-        `record`: in place of CUDA's graphs.
+        This requires one CUDA device, torch's FlashAttention kernel, and a budget that bounds the cache.
+        `record` replaces the CUDA graph recorder.
         """
         cache = self._cache
         if not isinstance(cache, PagedCache) or not cache.is_bounded:
@@ -94,7 +97,7 @@ class ModelRunner:
             raise
         except RuntimeError as error:
             name = type(self._model).__name__
-            log.warning("%s decodes without CUDA graphs: it cannot be recorded: %s", name, error)
+            log.warning("%s decodes without CUDA graphs, since capturing failed: %s", name, error)
             return False
         self._graphs = graphs
         return True
@@ -105,17 +108,17 @@ class ModelRunner:
 
     @torch.inference_mode()
     def copy_out(self, slot: int, start: int, end: int) -> KVSpan:
-        """What a slot holds from one token to another."""
+        """Copy the keys and values of tokens `start` to `end` out of a slot."""
         return self._cache.copy_out(slot, start, end)
 
     @torch.inference_mode()
     def copy_in(self, slot: int, start: int, span: KVSpan) -> None:
-        """Puts a span into a slot that has been computed in."""
+        """Copy a span into a slot. The slot must have been computed in before."""
         self._cache.copy_in(slot, start, span)
 
     @torch.inference_mode()
     def keep(self, sequence: Sequence) -> None:
-        """Keeps what is computed of a running sequence for those that begin alike."""
+        """Store a running sequence's computed keys and values in the prefix cache."""
         slot = sequence.slot
         if self._prefixes is not None and slot is not None:
             self._prefixes.keep(sequence, lambda start, end: self._cache.copy_out(slot, start, end))
@@ -126,13 +129,16 @@ class ModelRunner:
                 self._cache.copy_in(sequence.slot, index * SPAN, span)
 
     def check_attended(self) -> None:
-        """Every layer that was written must have been read. Raises UnsupportedModel."""
+        """Check that every layer that was written was also read. Raises: UnsupportedModel."""
         layers = self._cache.layer_caches
         if not layers or any(layer.num_reads != layer.num_writes for layer in layers):
-            raise UnsupportedModel(f"{type(self._model).__name__} does not attend through the interface")
+            raise UnsupportedModel(
+                f"{type(self._model).__name__} does not use transformers' AttentionInterface"
+            )
 
     def measure_token(self) -> Mapping[torch.device, int]:
-        """Bytes of one token's keys and values in all layers, by device: computes one, as a slot's first."""
+        """Return the bytes of one token's keys and values in all layers, by device. Computes a token to find
+        out."""
         sequence = Sequence("measure", 0, SamplingParams(max_tokens=1, seed=0), [0], num_prompt_tokens=1)
         self.run(Plan((Row(sequence, slot=0, start=0, count=1),)))
         found: Counter[torch.device] = Counter()

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_layers_with_one_input_become_one_product_and_logits_stay() -> None:
+def test_layers_with_one_input_become_one_product_with_the_same_logits() -> None:
     model = tiny_model("llama")
     input_ids = torch.arange(9)[None]
     with torch.inference_mode():
@@ -27,7 +27,7 @@ def test_layers_with_one_input_become_one_product_and_logits_stay() -> None:
     assert model.model.embed_tokens.weight.shape == (160, 48)  # tied to the head, kept
 
 
-def test_biases_survive_the_join() -> None:
+def test_biases_survive_fusion() -> None:
     model = tiny_model("qwen2")
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_a_weight_is_its_rounding_times_a_scale_per_output() -> None:
+def test_a_weight_is_quantized_with_a_scale_per_output() -> None:
     weight = torch.randn(5000, 24) * torch.logspace(-6, 6, 5000)[:, None]
     rounded, scales = round_weight(weight)
     assert rounded.dtype == torch.int8 and rounded.abs().amax(1).eq(127).all()
@@ -29,7 +29,7 @@ def test_a_weight_is_its_rounding_times_a_scale_per_output() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_rows_are_rounded_each_by_its_own_scale(dtype: torch.dtype) -> None:
+def test_rows_are_quantized_with_their_own_scales(dtype: torch.dtype) -> None:
     x = (torch.randn(6, 32) * torch.logspace(-9, 9, 6)[:, None]).to(dtype)
     rounded, scales = round_rows(x)
     assert scales.shape == (6, 1)
@@ -38,7 +38,7 @@ def test_rows_are_rounded_each_by_its_own_scale(dtype: torch.dtype) -> None:
 
 
 @needs_int8
-def test_a_row_of_noughts_stays_nought() -> None:
+def test_a_row_of_zeros_stays_zero() -> None:
     layer = Int8Packer().pack(torch.randn(8, 16), None)
     assert layer(torch.zeros(1, 16)).eq(0).all()
 
@@ -46,7 +46,7 @@ def test_a_row_of_noughts_stays_nought() -> None:
 @needs_int8
 @pytest.mark.parametrize("shape", [(0,), (1,), (2, 3), (1, 40)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_product_is_near_that_of_the_plain_layer(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_the_product_is_close_to_the_original_layers(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     weight, bias, x = torch.randn(40, 96), torch.randn(40), torch.randn(*shape, 96).to(dtype)
     y = Int8Packer().pack(weight.to(dtype), bias.to(dtype))(x)
@@ -56,7 +56,7 @@ def test_product_is_near_that_of_the_plain_layer(shape: tuple[int, ...], dtype: 
 
 
 @needs_int8
-def test_no_row_depends_on_how_many_there_are() -> None:
+def test_no_row_depends_on_the_batch_size() -> None:
     torch.manual_seed(0)
     layer = Int8Packer().pack(torch.randn(576, 1536).bfloat16(), None)
     x = torch.randn(96, 1536).bfloat16()
@@ -66,14 +66,14 @@ def test_no_row_depends_on_how_many_there_are() -> None:
 
 
 class Saturated(Int8Linear):
-    """A CPU that adds pairs of products in 16 bits."""
+    """Like a CPU that adds pairs of products in 16 bits."""
 
     def multiply(self, rounded: torch.Tensor) -> torch.Tensor:
         return super().multiply(rounded.clamp(max=200))
 
 
 class Noisy(Int8Linear):
-    """A library that computes few rows otherwise."""
+    """Like a library that computes few rows differently."""
 
     def multiply(self, rounded: torch.Tensor) -> torch.Tensor:
         y = super().multiply(rounded)
@@ -90,7 +90,7 @@ def test_a_wrong_product_is_refused(kind: type[Int8Linear]) -> None:
 
 
 @needs_int8
-def test_all_linear_layers_of_a_model_are_rounded_and_the_embedding_stays() -> None:
+def test_all_linear_layers_are_quantized_and_the_embedding_is_not() -> None:
     model = tiny_model("qwen2", tie_word_embeddings=True)
     input_ids = torch.arange(30)[None]
     with torch.inference_mode():
@@ -104,7 +104,7 @@ def test_all_linear_layers_of_a_model_are_rounded_and_the_embedding_stays() -> N
     assert model.model.embed_tokens.weight.dtype == torch.float32
 
 
-@pytest.mark.skipif(is_int8_served(), reason="this CPU computes products of 8 bits right")
+@pytest.mark.skipif(is_int8_served(), reason="this CPU computes int8 products correctly")
 def test_a_model_is_refused_where_products_saturate() -> None:
     model = tiny_model("qwen2")
     with pytest.raises(WrongProduct, match="BATON_QUANT=none"):

@@ -26,7 +26,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.mark.parametrize("num_rows", [0, 1, 2, 3, 8, 9, 16, 40])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_product_is_that_of_the_plain_layer(num_rows: int, with_bias: bool) -> None:
+def test_the_product_equals_the_original_layers(num_rows: int, with_bias: bool) -> None:
     layer = nn.Linear(24, 40, bias=with_bias)
     with torch.inference_mode():
         bias = layer.bias.detach() if with_bias else None
@@ -42,8 +42,8 @@ def test_product_is_that_of_the_plain_layer(num_rows: int, with_bias: bool) -> N
 @pytest.mark.parametrize(
     "shape", [(576, 1536), (512, 2048), (2048, 2048), (896, 4864), (3072, 576), (128, 256)]
 )
-def test_no_row_depends_on_how_many_there_are(shape: tuple[int, int], dtype: torch.dtype) -> None:
-    """Where a row alone is summed otherwise (AVX-512), and where many are (AMX)."""
+def test_no_row_depends_on_the_batch_size(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    """Including shapes where a single row is summed differently (AVX-512), and where many are (AMX)."""
     torch.manual_seed(0)
     with torch.inference_mode():
         weight = torch.randn(shape).to(dtype)
@@ -60,7 +60,7 @@ def test_no_row_depends_on_how_many_there_are(shape: tuple[int, int], dtype: tor
     ("num_rows", "computed"),
     [(31, [31]), (32, [32]), (33, [40]), (40, [40]), (61, [64]), (65, [80]), (300, [256, 48])],
 )
-def test_many_rows_are_computed_with_few_numbers_of_rows(
+def test_many_row_counts_use_few_padded_ones(
     num_rows: int, computed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed, found = OneDnnLinear(torch.randn(24, 16), None), list[int]()
@@ -77,7 +77,7 @@ def test_many_rows_are_computed_with_few_numbers_of_rows(
 
 
 def differ_with(rows: range, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Products of so many rows are not what others are."""
+    """Make products with these row counts differ from others."""
 
     def multiply(self: OneDnnLinear, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         y = x.new_full((x.shape[0], self.out_features), float(x.shape[0] in rows))
@@ -97,14 +97,14 @@ def differ_with(rows: range, monkeypatch: pytest.MonkeyPatch) -> None:
         (range(33, 300), ProductForm(32, 32, 1)),
     ],
 )
-def test_form_is_the_first_that_makes_rows_the_same(
+def test_the_first_form_with_identical_rows_is_chosen(
     rows: range, form: ProductForm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     differ_with(rows, monkeypatch)
     assert find_form(torch.randn(24, 16)) == form
 
 
-def test_where_no_form_makes_rows_the_same_it_is_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_such_a_form_the_fastest_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     def multiply(_: OneDnnLinear, x: torch.Tensor, __: torch.Tensor | None) -> torch.Tensor:
         return torch.arange(float(x.shape[0]))[:, None].expand(-1, 24)
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-#: Page faults of three blocks of 28 MB, taken and freed ten times.
+#: Page faults of three blocks of 28 MB, allocated and freed ten times.
 PROGRAM = """
 import sys
 from resource import RUSAGE_SELF, getrusage
@@ -30,5 +30,5 @@ def faults(mode: str) -> int:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no glibc")
-def test_freed_blocks_are_taken_again_without_new_pages() -> None:
+def test_freed_blocks_are_reused_without_page_faults() -> None:
     assert faults("keep") < faults("free") / 4

@@ -26,9 +26,9 @@ from workers.engine.text.output_builder import OutputBuilder
 
 TOKENIZER = byte_tokenizer()
 TOKEN_BYTES = TokenBytes(TOKENIZER.backend_tokenizer)
-#: As many tokens of each answer.
+#: Tokens of each answer.
 LENGTH = 48
-#: As SmolLM2's heads are: wide enough that libraries choose among their ways.
+#: Heads like SmolLM2's: wide enough for libraries to choose between algorithms.
 WIDE: dict[str, Any] = {"hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3}
 LONG = {"max_position_embeddings": 1024}
 
@@ -36,7 +36,7 @@ LONG = {"max_position_embeddings": 1024}
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_dense_model_is_exact(dtype: torch.dtype) -> None:
     if not can_pack(torch.device("cpu"), dtype):
-        pytest.skip("this CPU has no kernels for it")
+        pytest.skip("this CPU has no kernels for this dtype")
     found = prepare_model(tiny_model("llama", **WIDE, **LONG, intermediate_size=1536).to(dtype))
     assert found.is_exact
 
@@ -61,20 +61,22 @@ def test_digest_does_not_depend_on_the_threads() -> None:
 
 
 def mix_by_length(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """As a library does that splits a sum by its length."""
+    """Like a library that splits a sum by its length."""
     half = values.shape[1] // 2
     return torch.bmm(weights[:, :, :half], values[:, :half]) + torch.bmm(
         weights[:, :, half:], values[:, half:]
     )
 
 
-def test_sum_that_depends_on_the_number_of_keys_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sum_that_depends_on_the_number_of_keys_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "_mix", mix_by_length)
     assert not prepare_model(tiny_model("llama", **WIDE, **LONG), native="off").is_exact
 
 
 @pytest.mark.parametrize("length", [128, 256, 512])
-def test_sum_that_changes_beyond_some_keys_is_found(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sum_that_changes_beyond_some_keys_is_detected(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     right = attention._mix
 
     def mix(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -86,7 +88,7 @@ def test_sum_that_changes_beyond_some_keys_is_found(length: int, monkeypatch: py
 
 
 def does_bmm_depend_on_length() -> bool:
-    """Whether a sum over 272 keys changes when zeros follow, as MKL's does on AVX-512."""
+    """Whether a sum over 272 keys changes when zeros follow, as with MKL on AVX-512."""
     torch.manual_seed(0)
     weights, values = torch.rand(9, 4, 528), torch.randn(9, 528, 64)
     weights[:, :, 272:] = 0
@@ -95,12 +97,14 @@ def does_bmm_depend_on_length() -> bool:
 
 
 @pytest.mark.skipif(not does_bmm_depend_on_length(), reason="sums do not depend on their length here")
-def test_attention_without_blocks_of_keys_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_without_blocks_of_keys_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "_KEY_BLOCK", 1 << 20)
     assert not prepare_model(tiny_model("llama", **WIDE, **LONG), native="off").is_exact
 
 
-def test_product_that_sums_a_lone_row_in_another_order_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_product_that_sums_a_single_row_in_another_order_is_detected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def forward(self: OneDnnLinear, x: torch.Tensor) -> torch.Tensor:
         if x.numel() > self.in_features:
             return self.multiply(x)
@@ -112,7 +116,7 @@ def test_product_that_sums_a_lone_row_in_another_order_is_found(monkeypatch: pyt
     assert not prepare_model(tiny_model("llama"), native="off").is_exact
 
 
-def test_model_whose_row_depends_on_its_company_is_not_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_whose_rows_depend_on_the_batch_is_not_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     run = ModelRunner.run
 
     def shift_by_rows(self: ModelRunner, plan: Plan) -> torch.Tensor:
@@ -140,10 +144,16 @@ def requested(seed: int) -> ResolvedRequest:
 
 
 def answers(
-    engine: Engine, asked: Mapping[str, tuple[ResolvedRequest, tuple[ChoiceOutput, ...]]], *, every: int = 1
+    engine: Engine,
+    requests: Mapping[str, tuple[ResolvedRequest, tuple[ChoiceOutput, ...]]],
+    *,
+    every: int = 1,
 ) -> dict[str, ChoiceOutput]:
-    """Each request's answer; they come one after the other, with as many steps between."""
-    waiting, made = list(asked.items()), {name: so_far[0] for name, (_, so_far) in asked.items() if so_far}
+    """Each request's answer. Requests arrive one after another, this many steps apart."""
+    waiting, made = (
+        list(requests.items()),
+        {name: so_far[0] for name, (_, so_far) in requests.items() if so_far},
+    )
     steps = 0
     while waiting or engine.has_work:
         if waiting and steps % every == 0:
@@ -159,11 +169,13 @@ def answers(
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("model_type", sorted(SUPPORTED))
-def test_where_it_says_exact_no_token_differs_in_any_company_or_after_any_break(model_type: str) -> None:
+def test_an_exact_model_draws_the_same_tokens_in_any_batch_and_after_any_resume(model_type: str) -> None:
     model = tiny_model(model_type, vocab_size=len(TOKENIZER))
     if not prepare_model(model).is_exact:
-        assert "mo" in model_type or model_type in ("mixtral", "gpt_oss"), "only mixtures are not exact"
-        pytest.skip("it says that it is not")
+        assert "mo" in model_type or model_type in ("mixtral", "gpt_oss"), (
+            "only mixtures of experts may be inexact"
+        )
+        pytest.skip("the trial reports that this model is not deterministic")
     requests = {str(seed): requested(seed) for seed in range(3)}
     alone = {
         name: answers(make_engine(model, chunk=128), {name: (request, ())})[name]

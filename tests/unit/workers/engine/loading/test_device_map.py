@@ -12,7 +12,7 @@ from workers.engine.loading.device_map import device_map
 from workers.engine.loading.free_memory import OutOfMemory
 
 FIRST, SECOND = torch.device("cuda:0"), torch.device("cuda:1")
-#: More than the whole model takes: eight layers of 62 kB, and an embedding of 31 kB.
+#: More than the whole model needs: eight layers of 62 kB, and an embedding of 31 kB.
 AMPLE = 10_000_000
 
 
@@ -27,17 +27,17 @@ def config() -> PreTrainedConfig:
 
 
 def placed(config: PreTrainedConfig, first: int, second: int) -> dict[str, torch.device | int]:
-    """Where the GPUs have so many bytes."""
+    """The device map for GPUs with these free bytes."""
     free = {FIRST: first, SECOND: second}
     return device_map(config, torch.float32, [FIRST, SECOND], free.__getitem__)
 
 
-def test_one_device_takes_all(config: PreTrainedConfig) -> None:
+def test_one_device_gets_everything(config: PreTrainedConfig) -> None:
     cpu = torch.device("cpu")
     assert device_map(config, torch.float32, [cpu]) == {"": cpu}
 
 
-def test_layers_are_shared_evenly_and_never_split(config: PreTrainedConfig) -> None:
+def test_layers_are_distributed_evenly_and_never_split(config: PreTrainedConfig) -> None:
     found = placed(config, AMPLE, AMPLE)
     layers = {f"model.layers.{i}": int(i > 3) for i in range(8)}
     assert found == {
@@ -45,7 +45,7 @@ def test_layers_are_shared_evenly_and_never_split(config: PreTrainedConfig) -> N
     }  # fmt: skip
 
 
-def test_a_gpu_with_little_room_takes_less(config: PreTrainedConfig) -> None:
+def test_a_gpu_with_less_memory_gets_less(config: PreTrainedConfig) -> None:
     assert Counter(placed(config, 200_000, AMPLE).values())[0] == 3  # embedding, head, one layer
     assert placed(config, AMPLE, 1000) == {"": 0}
 

@@ -13,14 +13,14 @@ from workers.engine.loading.model_files import ModelFiles
     ("words", "tokens"), [("gpt-2", ["Ġa", "Ġ1", "1"]), ("smollm", ["Ġa", "Ġ", "1", "1"])]
 )
 def test_text_is_split_as_the_file_says(words: str, tokens: list[str], tmp_path: Path) -> None:
-    """transformers splits both as GPT-2 does, without a word."""
+    """transformers silently splits both as GPT-2 does."""
     write_tiny_gguf(tmp_path / "tiny.gguf", words=words)
     files = ModelFiles(tmp_path / "tiny.gguf")
     files.check()
     assert files.tokenizer().tokenize(" a 11") == tokens
 
 
-def test_a_way_of_splitting_that_is_not_known_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_pre_tokenizer_is_refused(tmp_path: Path) -> None:
     write_tiny_gguf(tmp_path / "tiny.gguf", words="jais")
-    with pytest.raises(UnsupportedModel, match="split text as 'jais'"):
+    with pytest.raises(UnsupportedModel, match="pre-tokenizer 'jais'"):
         ModelFiles(tmp_path / "tiny.gguf").check()

@@ -8,7 +8,7 @@ from tests.models import tiny_model
 from workers.engine.loading.kernels import fingerprint_of, kernels, processor
 
 
-def test_a_fingerprint_names_what_computes() -> None:
+def test_a_fingerprint_names_the_kernels() -> None:
     model = tiny_model("llama")
     found = fingerprint_of(model, "rev", "digest")
     assert (found.model_revision, found.dtype, found.digest) == ("rev", "float32", "digest")

@@ -67,7 +67,7 @@ def test_missing_chat_template_is_refused(directory: Path) -> None:
         require_chat_template(tokenizer)
 
 
-def test_named_dtype_is_taken_and_auto_depends_on_the_device() -> None:
+def test_auto_dtype_depends_on_the_device() -> None:
     config = tiny_model("llama").config
     assert resolve_dtype("bfloat16", torch.device("cpu"), config) == torch.bfloat16
     assert resolve_dtype("auto", torch.device("cpu"), config) in (torch.float32, torch.bfloat16)
@@ -75,13 +75,15 @@ def test_named_dtype_is_taken_and_auto_depends_on_the_device() -> None:
     assert resolve_dtype("auto", torch.device("cuda"), config) == torch.float16
 
 
-def test_a_core_is_left_to_others_where_threads_wait_for_one_another() -> None:
+def test_torchs_threads_leave_one_core_free() -> None:
     assert default_threads(are_own=False) == max(1, available_cores() - 1)
     assert default_threads(are_own=True) == available_cores()
 
 
 @pytest.mark.parametrize(("model_type", "head_dim"), [("llama", 8), ("qwen2", 8), ("qwen3", 128)])
-def test_a_gguf_file_computes_what_its_directory_does(model_type: str, head_dim: int, tmp_path: Path) -> None:
+def test_a_gguf_file_computes_the_same_as_its_directory(
+    model_type: str, head_dim: int, tmp_path: Path
+) -> None:
     other = write_tiny_gguf(tmp_path / "tiny.gguf", model_type, head_dim=head_dim)
     progress: list[tuple[int, int]] = []
     found = [
@@ -94,23 +96,23 @@ def test_a_gguf_file_computes_what_its_directory_does(model_type: str, head_dim:
     assert progress[0] == (1, progress[0][1]) and progress[0][1] > 10
 
 
-def test_a_gguf_file_with_a_tensor_too_many_is_refused(tmp_path: Path) -> None:
+def test_a_gguf_file_with_an_extra_tensor_is_refused(tmp_path: Path) -> None:
     write_tiny_gguf(tmp_path / "tiny.gguf", extra="blk.0.attn_q.bias")
-    with pytest.raises(UnsupportedModel, match="tensors, where LlamaForCausalLM takes"):
+    with pytest.raises(UnsupportedModel, match="tensors, but LlamaForCausalLM expects"):
         load_model(EngineConfig(str(tmp_path / "tiny.gguf"), threads=1))
 
 
-def test_weights_that_are_missing_or_of_another_shape_are_refused(directory: Path, tmp_path: Path) -> None:
+def test_missing_or_misshapen_weights_are_refused(directory: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(directory, tmp_path / "copy"))
     fields = json.loads((copy / "config.json").read_text())
     for name, value in (("num_hidden_layers", 4), ("intermediate_size", 72)):
         (copy / "config.json").write_text(json.dumps({**fields, name: value, "layer_types": None}))
-        with pytest.raises(ModelLoadError, match=r"lacks weights.*model\.layers"):
+        with pytest.raises(ModelLoadError, match=r"missing or have the wrong shape.*model\.layers"):
             load_model(EngineConfig(str(copy), threads=1))
 
 
 @needs_int8
-def test_int8_is_another_revision_another_fingerprint_and_exact(directory: Path) -> None:
+def test_int8_has_its_own_revision_and_fingerprint_and_is_exact(directory: Path) -> None:
     plain, rounded = (
         load_model(EngineConfig(str(directory), dtype="float32", quant=quant, threads=1))
         for quant in ("none", "int8")
@@ -123,7 +125,7 @@ def test_int8_is_another_revision_another_fingerprint_and_exact(directory: Path)
 
 
 @pytest.mark.parametrize("quant", ["none", "int8"])
-def test_threads_are_our_own_where_products_are(quant: Quant) -> None:
+def test_our_products_use_our_own_threads(quant: Quant) -> None:
     config = EngineConfig("model", dtype="bfloat16", quant=quant, threads=3)
     device, before = torch.device("cpu"), torch.get_num_threads()
     has_own = {"none": has_products, "int8": has_int8_products}[quant](device, torch.bfloat16)
@@ -138,7 +140,7 @@ def test_threads_are_our_own_where_products_are(quant: Quant) -> None:
             share_with_helpers(0)
 
 
-def test_int8_is_refused_where_it_cannot_be_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_is_refused_if_the_cpu_cannot_compute_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.engine.loading.loader.can_pack", lambda *_: False)
     with pytest.raises(UnsupportedModel, match="BATON_QUANT=none"):
         prepare_model(tiny_model("llama"), "int8")

@@ -40,7 +40,7 @@ def test_config_of_an_unknown_kind_is_refused(directory: Path, tmp_path: Path) -
         ModelFiles(tmp_path).check()
 
 
-def test_revision_is_that_of_the_content_wherever_it_lies(directory: Path, tmp_path: Path) -> None:
+def test_the_revision_depends_on_the_content_and_not_on_the_path(directory: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(directory, tmp_path / "elsewhere")
     assert ModelFiles(copy).revision() == ModelFiles(directory).revision()
     shutil.copytree(write_tiny_model(tmp_path / "other", seed=1), copy, dirs_exist_ok=True)
@@ -60,12 +60,12 @@ def test_chunked_attention_is_refused_before_weights_are_read(tmp_path: Path) ->
         ModelFiles(tmp_path).check()
 
 
-def test_revision_of_weights_rounded_to_8_bits_is_another(directory: Path) -> None:
+def test_int8_weights_have_another_revision(directory: Path) -> None:
     files = ModelFiles(directory)
     assert files.revision("none") == files.revision() != files.revision("int8")
 
 
-def test_a_gguf_file_brings_config_tokenizer_and_template(gguf: Path) -> None:
+def test_a_gguf_file_contains_config_tokenizer_and_template(gguf: Path) -> None:
     files = ModelFiles.find(str(gguf))
     files.check()
     own, theirs = files.tokenizer(), ModelFiles(gguf.parent / "tiny-directory").tokenizer()
@@ -82,7 +82,7 @@ def test_tokenizers_are_not_shared(gguf: Path) -> None:
     assert len(first) == len(second) + 1 == len(files.pristine_tokenizer) + 1
 
 
-def test_a_directory_with_one_gguf_file_and_no_safetensors_means_it(gguf: Path, tmp_path: Path) -> None:
+def test_a_gguf_file_is_found_in_a_directory_without_safetensors(gguf: Path, tmp_path: Path) -> None:
     shutil.copy(gguf, tmp_path)
     assert ModelFiles.find(str(tmp_path)).path == tmp_path / gguf.name
     shutil.copy(gguf, tmp_path / "other.gguf")
@@ -90,18 +90,18 @@ def test_a_directory_with_one_gguf_file_and_no_safetensors_means_it(gguf: Path, 
         ModelFiles.find(str(tmp_path)).check()
 
 
-def test_safetensors_go_before_a_gguf_file(directory: Path, gguf: Path, tmp_path: Path) -> None:
+def test_safetensors_are_preferred_to_a_gguf_file(directory: Path, gguf: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(directory, tmp_path / "both"))
     shutil.copy(gguf, copy)
     assert not ModelFiles.find(str(copy)).is_gguf
 
 
-def test_a_gguf_file_that_is_not_there_is_not_looked_for_on_the_hub(tmp_path: Path) -> None:
+def test_a_missing_gguf_file_is_not_looked_up_on_the_hub(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="no such file"):
         ModelFiles.find(str(tmp_path / "none.gguf"))
 
 
-def test_revision_of_a_gguf_file_is_that_of_its_content(gguf: Path, tmp_path: Path) -> None:
+def test_the_revision_of_a_gguf_file_depends_on_its_content(gguf: Path, tmp_path: Path) -> None:
     content = gguf.read_bytes()
     copy = tmp_path / "renamed.gguf"
     copy.write_bytes(content)

@@ -16,11 +16,11 @@ def test_architecture_that_bypasses_the_interface_is_refused_by_name(model_type:
         prepare_model(tiny_model(model_type))
 
 
-def test_model_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_with_other_logits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def without_window(*args: Any, sliding_window: int | None, **kwargs: Any) -> Any:
         assert sliding_window == 7
         return slot_attention(*args, **kwargs)
 
     monkeypatch.setattr(attention, "slot_attention", without_window)
-    with pytest.raises(UnsupportedModel, match="something else"):
+    with pytest.raises(UnsupportedModel, match="computes other logits"):
         prepare_model(tiny_model("mistral"), native="off")

@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 class Recording:
-    """Stands in for CUDA graphs: computes again, from the same tensors, into the same output."""
+    """Stands in for CUDA graphs: computes again from the same tensors into the same output."""
 
     def __init__(self) -> None:
         self.num_replays = 0
@@ -30,7 +30,7 @@ class Recording:
 
 
 class Subject:
-    """Graphs over something that shows what it was given: a row of each token's fields."""
+    """Graphs over a computation that shows its input: one row with each token's fields."""
 
     def __init__(self, max_rows: int) -> None:
         self.recording = Recording()
@@ -46,7 +46,7 @@ class Subject:
 
 
 def decoding(*lengths: int, width: int = 1) -> PagedBatch:
-    """Rows of one token, each after as many."""
+    """Rows of one token, after the given numbers of tokens."""
     num_keys = torch.tensor(lengths).int() + 1
     ends = torch.cat([torch.zeros(1), num_keys.cumsum(0)]).int()
     return replace(
@@ -60,13 +60,13 @@ def decoding(*lengths: int, width: int = 1) -> PagedBatch:
     )
 
 
-def test_numbers_of_rows_reach_the_most_there_are() -> None:
+def test_batch_sizes_end_with_the_maximum() -> None:
     assert row_counts(1) == [1]
     assert row_counts(8) == [1, 2, 4, 8]
     assert row_counts(40) == [1, 2, 4, 8, 16, 32, 40]
 
 
-def test_replayed_step_computes_its_own_rows_as_they_are() -> None:
+def test_a_replayed_step_computes_its_own_rows() -> None:
     subject = Subject(max_rows=8)
     batch = decoding(4, 9, 2)
     assert torch.equal(subject.graphs.run(batch), subject.compute(batch))
@@ -74,7 +74,7 @@ def test_replayed_step_computes_its_own_rows_as_they_are() -> None:
     assert subject.seen[0].num_rows == 4
 
 
-def test_rows_of_the_step_before_are_gone_where_fewer_follow() -> None:
+def test_rows_of_a_larger_previous_step_are_gone() -> None:
     subject = Subject(max_rows=4)
     subject.graphs.run(decoding(4, 9, 2, 6, width=3))
     subject.graphs.run(decoding(1, 2, 3))
@@ -84,7 +84,7 @@ def test_rows_of_the_step_before_are_gone_where_fewer_follow() -> None:
     assert read.page_table.tolist() == [[7, 0, 0]] * 3 + [[0, 0, 0]]
 
 
-def test_logits_are_of_the_rows_that_draw() -> None:
+def test_only_drawing_rows_have_logits() -> None:
     subject = Subject(max_rows=4)
     batch = replace(decoding(4, 9, 2), logit_indices=torch.tensor([0, 2]))
     assert subject.graphs.run(batch)[:, 1].tolist() == [4, 2]
@@ -93,7 +93,7 @@ def test_logits_are_of_the_rows_that_draw() -> None:
 @pytest.mark.parametrize(
     "batch", [replace(decoding(1, 2), max_queries=5), decoding(*range(5))], ids=["chunk", "crowd"]
 )
-def test_what_was_not_recorded_is_computed(batch: PagedBatch) -> None:
+def test_a_step_without_a_graph_is_computed(batch: PagedBatch) -> None:
     subject = Subject(max_rows=4)
     subject.graphs.run(batch)
     assert subject.recording.num_replays == 0

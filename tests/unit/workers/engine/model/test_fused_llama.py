@@ -14,7 +14,7 @@ from workers.engine.cache import slot_cache as kv_cache
 from workers.engine.cache.slot_cache import SlotCache
 from workers.engine.config import Quant
 from workers.engine.loading.loader import prepare_model
-from workers.engine.model import fused_llama as fused_decoder
+from workers.engine.model import fused_llama
 from workers.engine.model.fused_llama import FusedLlama
 from workers.engine.model.runner import ModelRunner
 from workers.engine.scheduling.kv_budget import KVBudget
@@ -24,7 +24,7 @@ from workers.native.ops import has_int8_products, has_products, native_library
 
 pytestmark = pytest.mark.skipif(native_library() is None, reason="no C compiler here")
 
-#: Heads of 32, as the operations take them.
+#: Heads of 32, which the operations support.
 HEADS: dict[str, Any] = {
     "hidden_size": 96,
     "num_attention_heads": 3,
@@ -54,27 +54,26 @@ def test_decoders_are_fused_exactly_and_pass_the_self_test(model_type: str, dtyp
         ("llama", {"intermediate_size": 72}),
     ],
 )
-def test_others_run_as_they_are(model_type: str, overrides: dict[str, Any]) -> None:
+def test_other_decoders_are_left_unchanged(model_type: str, overrides: dict[str, Any]) -> None:
     model = tiny_model(model_type, **{**HEADS, **overrides})
     prepare_model(model)
     assert not is_fused(model)
 
 
-def test_nothing_is_fused_where_it_is_off() -> None:
+def test_nothing_is_fused_when_native_is_off() -> None:
     model = tiny_model("llama", **HEADS)
     prepare_model(model, native="off")
     assert not is_fused(model)
 
 
-#: Steps of two caches: which, the rows (slot, position of the first token, tokens, guessed ones), and slots
-#: that were left before.
+#: Steps of two caches: the cache, its rows (slot, first position, tokens, draft), and slots freed before.
 STEPS: list[tuple[int, list[Any], tuple[int, ...]] | tuple[int, list[Any]]] = [
     (0, [(0, 0, 5), (1, 0, 3)]),
     (0, [(0, 5, 1), (1, 3, 1)]),
     (0, [(0, 6, 1), (1, 4, 1)]),
     (1, [(0, 0, 2)]),
     (1, [(0, 2, 1)]),
-    # The same slots of the first cache once more, then others: more of them, fewer, and one that has moved.
+    # The same slots of the first cache again, then others: more, fewer, and one that has moved.
     (0, [(0, 7, 1), (1, 5, 1)]),
     (0, [(1, 6, 1)]),
     (0, [(0, 8, 1), (1, 7, 1), (2, 0, 1), (3, 0, 1), (4, 0, 1)]),
@@ -82,13 +81,13 @@ STEPS: list[tuple[int, list[Any], tuple[int, ...]] | tuple[int, list[Any]]] = [
     (0, [(1, 9, 600)]),
     (0, [(0, 10, 1), (1, 609, 1), (2, 2, 1)]),
     (0, [(0, 11, 1), (1, 610, 1), (2, 3, 1)]),
-    # With guesses: equally many tokens, of other rows; then without, and with others.
+    # With drafts: as many tokens, of other rows; then without, and with others.
     (0, [(0, 12, 3, (7, 8)), (1, 611, 1), (2, 4, 2, (9,))]),
     (0, [(0, 13, 2, (5,)), (1, 612, 3, (6, 4)), (2, 5, 1)]),
     (0, [(0, 14, 1), (1, 613, 1), (2, 6, 1)]),
     (0, [(0, 15, 18, tuple(range(17))), (1, 614, 1), (2, 7, 1)]),
     (0, [(0, 16, 1), (1, 615, 2, (3,)), (2, 8, 3, (2, 1))]),
-    # The shelf of the long one is given back, and made anew.
+    # The shelf of the long sequence is released and allocated again.
     (0, [(0, 17, 1), (2, 9, 1)], (1,)),
     (0, [(0, 18, 1), (2, 10, 1), (3, 0, 600)]),
     (0, [(0, 19, 1), (2, 11, 1), (3, 600, 1)]),
@@ -98,7 +97,7 @@ STEPS: list[tuple[int, list[Any], tuple[int, ...]] | tuple[int, list[Any]]] = [
 
 
 def compute_steps(model: PreTrainedModel, max_tokens: int | None) -> list[torch.Tensor]:
-    """Logits of each; `max_tokens`: of the budget, which says for how much addresses are reserved."""
+    """The logits of each step. `max_tokens`: of the budget, which determines the reserved address space."""
     runners = [ModelRunner(model, KVBudget(1024, max_tokens)) for _ in range(2)]
     token_ids = torch.randint(100, (1024,), generator=torch.Generator().manual_seed(0)).tolist()
     sequence = Sequence("r", 0, SamplingParams(max_tokens=1, seed=0), token_ids, num_prompt_tokens=1024)
@@ -116,7 +115,8 @@ needs_products = pytest.mark.skipif(
 needs_int8_products = pytest.mark.skipif(
     not has_int8_products(torch.device("cpu"), torch.bfloat16), reason="no AMX, no AVX-512 VNNI"
 )
-#: What all products of ours take: multiples of 64. One layer, since 8 bits spoil more of so small a model.
+#: Multiples of 64, which all of our products support. One layer, since int8 disturbs more of so small a
+#: model.
 WIDTHS: dict[str, Any] = {
     "num_hidden_layers": 1,
     "hidden_size": 128,
@@ -133,12 +133,12 @@ WIDTHS: dict[str, Any] = {
 )
 @pytest.mark.parametrize("max_tokens", [None, 4096])
 @pytest.mark.parametrize("most", [1, 32])
-def test_steps_that_are_recorded_are_the_same(
+def test_recorded_steps_compute_the_same(
     quant: Quant, most: int, max_tokens: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kv_cache, "_PATIENCE", 0)
-    monkeypatch.setattr(fused_decoder, "_MAX_RECORDED", most)
-    monkeypatch.setattr(fused_decoder, "_MEMORY_STEP", 1)  # it grows beneath what is recorded
+    monkeypatch.setattr(fused_llama, "_MAX_RECORDED", most)
+    monkeypatch.setattr(fused_llama, "_MEMORY_STEP", 1)  # grows while steps are recorded
     model = tiny_model("llama", **WIDTHS).bfloat16()
     prepare_model(model, quant)
     assert model.base_model._is_native
@@ -155,12 +155,12 @@ def test_a_recorded_step_does_not_hold_the_cache() -> None:
     cache = weakref.WeakSet[SlotCache]()
     original = SlotCache.__init__
 
-    def remembered(self: SlotCache, budget: KVBudget) -> None:
+    def recorded(self: SlotCache, budget: KVBudget) -> None:
         original(self, budget)
         cache.add(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SlotCache, "__init__", remembered)
+        patch.setattr(SlotCache, "__init__", recorded)
         compute_steps(model, None)
     gc.collect()
     assert not cache

@@ -19,7 +19,8 @@ from workers.engine.scheduling.scheduler import Scheduler
 from workers.engine.scheduling.sequence import Sequence
 
 NUM_OUTPUT = 12
-#: Of each kind of attention that pages know: plain, windows, soft caps, sinks, learned positions, experts.
+#: One model per kind of attention that pages support: plain, windows, soft caps, sinks, learned positions,
+#: experts.
 PAGED = ("llama", "phi3", "gemma2", "gpt_oss", "opt", "mixtral")
 
 
@@ -31,7 +32,7 @@ def prompts(*lengths: int) -> list[list[int]]:
 def decode(
     model: PreTrainedModel, inputs: list[list[int]], *, chunk: int, join_every: int
 ) -> list[list[int]]:
-    """Greedy tokens of each; one more joins every so many steps."""
+    """Greedy tokens of each prompt. Another prompt joins every few steps."""
     return decode_by(ModelRunner(model, make_budget(model, 64)), inputs, chunk=chunk, join_every=join_every)
 
 
@@ -63,7 +64,7 @@ def decode_by(
 
 
 @pytest.mark.parametrize("model_type", SUPPORTED)
-def test_tokens_are_those_of_generate_whoever_joins(model_type: str) -> None:
+def test_tokens_match_generate_when_others_join(model_type: str) -> None:
     model = tiny_model(model_type)
     inputs = prompts(1, 7, 30, 12, 3, 18)
     expected = [generate(model, prompt, NUM_OUTPUT) for prompt in inputs]
@@ -74,7 +75,7 @@ def test_tokens_are_those_of_generate_whoever_joins(model_type: str) -> None:
 
 
 @pytest.mark.parametrize("model_type", PAGED)
-def test_pages_give_the_tokens_of_generate_whoever_joins(model_type: str) -> None:
+def test_pages_match_generate_when_others_join(model_type: str) -> None:
     model = tiny_model(model_type)
     inputs = prompts(1, 7, 30, 12, 3, 18)
     expected = [generate(model, prompt, NUM_OUTPUT) for prompt in inputs]
@@ -85,8 +86,8 @@ def test_pages_give_the_tokens_of_generate_whoever_joins(model_type: str) -> Non
 
 
 @pytest.mark.parametrize("model_type", ["llama", "gemma2", "gpt_oss"])
-def test_recorded_steps_give_the_tokens_of_generate(model_type: str) -> None:
-    """Prompts longer than a page, chunks beside rows that decode; one slot serves two of the prompts."""
+def test_cuda_graphs_match_generate(model_type: str) -> None:
+    """Prompts longer than a page, and chunks beside decoding rows. One slot serves two of the prompts."""
     model = tiny_model(model_type)
     inputs = prompts(300, 7, 250, 12, 3)
     expected = [generate(model, prompt, NUM_OUTPUT) for prompt in inputs]
@@ -99,7 +100,7 @@ def test_recorded_steps_give_the_tokens_of_generate(model_type: str) -> None:
     assert recording.num_replays >= NUM_OUTPUT
 
 
-def test_a_model_that_cannot_be_recorded_decodes_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_model_that_cannot_be_captured_still_decodes(caplog: pytest.LogCaptureFixture) -> None:
     def refuse(_compute: object) -> Callable[[], torch.Tensor]:
         raise RuntimeError("operation not permitted when stream is capturing")
 
@@ -113,7 +114,7 @@ def test_a_model_that_cannot_be_recorded_decodes_all_the_same(caplog: pytest.Log
     assert decode_by(runner, inputs, chunk=50, join_every=1) == expected
 
 
-def test_nothing_is_recorded_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_captured_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise AssertionError("no CUDA here")
 
@@ -126,8 +127,8 @@ def test_nothing_is_recorded_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("model_type", PAGED)
-def test_on_a_gpu_tokens_are_those_of_generate(model_type: str, cuda: torch.device) -> None:
-    """In float32, so by plain torch."""
+def test_on_a_gpu_tokens_match_generate(model_type: str, cuda: torch.device) -> None:
+    """In float32, which plain torch computes."""
     model = tiny_model(model_type)
     inputs = prompts(300, 7, 250, 12, 3)
     expected = [generate(model, prompt, NUM_OUTPUT) for prompt in inputs]
@@ -138,8 +139,8 @@ def test_on_a_gpu_tokens_are_those_of_generate(model_type: str, cuda: torch.devi
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("model_type", ["llama", "phi3", "gpt_oss", "opt"])
-def test_on_a_gpu_recorded_steps_compute_what_others_do(model_type: str, cuda: torch.device) -> None:
-    """In bfloat16, so by the kernel that torch ships; how many rows there are may change the last bits."""
+def test_on_a_gpu_captured_steps_compute_the_same(model_type: str, cuda: torch.device) -> None:
+    """In bfloat16, which torch's kernel computes. The number of rows may change the last bits."""
     model = tiny_model(model_type, head_dim=16, hidden_size=96).to(cuda, torch.bfloat16)
     prepare_model(model)
     plain, recorded = (ModelRunner(model, make_budget(model, 512, 4 * 512)) for _ in range(2))
@@ -177,7 +178,7 @@ def test_long_sequences_cross_every_block_of_keys() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_logits_are_of_the_models_dtype_and_one_row_for_each_that_draws(dtype: torch.dtype) -> None:
+def test_logits_have_the_models_dtype_and_one_row_per_draw(dtype: torch.dtype) -> None:
     model = tiny_model("llama").to(dtype)
     prepare_model(model)
     runner = ModelRunner(model, KVBudget(64))
