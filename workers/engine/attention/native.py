@@ -11,12 +11,12 @@ from workers.engine.attention.slots import require_attention, slot_attention
 from workers.engine.cache.slot_cache import LayerCache
 from workers.native.ops import LANES, HeadShape, SlotAttention
 
-#: The name under which transformers knows `native_attention`.
+#: The name of `native_attention` in transformers.
 INTERFACE = "baton_native_slots"
 
 
 def use_native_attention(model: PreTrainedModel) -> None:
-    """Makes the model attend over a SlotCache; without one it cannot run any more."""
+    """Make the model attend over a SlotCache. It cannot run without one afterwards."""
     AttentionInterface.register(INTERFACE, native_attention)
     model.set_attn_implementation(INTERFACE)
 
@@ -32,9 +32,10 @@ def native_attention(
     sliding_window: int | None = None,
     **extras: Any,
 ) -> tuple[torch.Tensor, None]:
-    """As `slot_attention`, which computes what is not built in C: caps of scores, sinks, odd heads."""
+    """Like `slot_attention`, which still computes what the C code lacks: soft caps, sinks and unusual head
+    sizes."""
     heads, num_tokens, dim = query.shape[1:]
-    if _is_odd(key, dim) or any(extras.get(name) is not None for name in ("softcap", "s_aux")):
+    if _is_unsupported(key, dim) or any(extras.get(name) is not None for name in ("softcap", "s_aux")):
         options = {"scaling": scaling, "sliding_window": sliding_window, **extras}
         return slot_attention(module, query, key, value, attention_mask, **options)
     require_attention(module, query, key, value, attention_mask, extras)
@@ -48,5 +49,5 @@ def native_attention(
     return mixed[None], None
 
 
-def _is_odd(cache: LayerCache, dim: int) -> bool:
+def _is_unsupported(cache: LayerCache, dim: int) -> bool:
     return not isinstance(cache, LayerCache) or dim % LANES != 0 or cache.value_dim != dim

@@ -1,7 +1,9 @@
-"""Attention over pages, through transformers' AttentionInterface: by the kernel that torch ships, or plainly.
+"""Attention over pages, through transformers' AttentionInterface: by torch's FlashAttention or in plain
+torch.
 
-https://docs.pytorch.org/docs/stable/nn.attention.varlen.html. It is FlashAttention 2 with a page table; what
-it asks for is found in aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp (`mha_varlen_fwd`).
+https://docs.pytorch.org/docs/stable/nn.attention.varlen.html. The kernel is FlashAttention 2 with a page
+table; aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp (`mha_varlen_fwd`) lists its
+requirements.
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ from workers.engine.attention.paged_reference import torch_varlen_attn
 from workers.engine.attention.slots import require_attention
 from workers.engine.cache.paged_cache import PagedLayer
 
-#: The name under which transformers knows `paged_attention`.
+#: The name of `paged_attention` in transformers.
 INTERFACE = "baton_pages"
 
-#: What the kernel serves.
+#: What torch's kernel supports.
 _FLASH_DTYPES = (torch.bfloat16, torch.float16)
 _FLASH_CAPABILITY = (8, 0)
 _FLASH_MAX_DIM = 256
@@ -28,7 +30,7 @@ _FLASH_DIM_STEP = 8
 
 
 def use_paged_attention(model: PreTrainedModel) -> None:
-    """Makes the model attend over a PagedCache; without one it cannot run any more."""
+    """Make the model attend over a PagedCache. It cannot run without one afterwards."""
     AttentionInterface.register(INTERFACE, paged_attention)
     model.set_attn_implementation(INTERFACE)
 
@@ -50,9 +52,9 @@ def paged_attention(
     s_aux: torch.Tensor | None = None,
     **extras: Any,
 ) -> tuple[torch.Tensor, None]:
-    """query [1, heads, T, head dim] against the pages of a layer; returns [1, T, heads, value dim].
+    """Attend over the pages of a layer. query is [1, heads, T, head dim]; returns [1, T, heads, value dim].
 
-    Arguments are those of `slot_attention`. Raises UnsupportedModel for anything else.
+    The arguments are those of `slot_attention`. Raises: UnsupportedModel for any other.
     """
     require_attention(module, query, key, value, attention_mask, extras)
     batch = key.read()
@@ -72,8 +74,8 @@ def paged_attention(
         enable_gqa=True,
         seqused_k=batch.num_keys,
         block_table=batch.page_table,
-        # More than one are reported to fill the first row alone (pytorch/pytorch#194167), and would let a
-        # row's sums depend on its neighbours' lengths.
+        # More than one split is reported to fill only the first row (pytorch/pytorch#194167). It would also
+        # make a row's sums depend on its neighbours' lengths.
         num_splits=1,
         **options,
     )
@@ -83,7 +85,7 @@ def paged_attention(
 
 
 def _is_served(query: torch.Tensor, layer: PagedLayer) -> bool:
-    """Whether the kernel that torch ships computes this."""
+    """Whether torch's kernel supports these tensors."""
     dim = layer.keys.shape[3]
     return (
         query.is_cuda
@@ -101,10 +103,10 @@ def _capability(device: torch.device) -> tuple[int, int]:
 
 
 def _window(sliding_window: int | None, max_queries: int, *, has_sinks: bool) -> tuple[int, int]:
-    """How many keys before and after its own a query sees; -1: all.
+    """How many keys a query sees before and after its own; -1: all.
 
-    The only query of a row sees all keys there are. Said so, the kernel takes the heads that share keys for
-    queries, and reads the keys once; it then orders the sums in another way, so not where they are needed.
+    A row's only query sees all its keys. If the kernel knows this, it treats heads that share keys as queries
+    and reads the keys once. It then adds in another order, so this is not done where the sums are needed.
     """
     if sliding_window is not None:
         return sliding_window - 1, 0
@@ -112,8 +114,8 @@ def _window(sliding_window: int | None, max_queries: int, *, has_sinks: bool) ->
 
 
 def _share_of_keys(sums: torch.Tensor, sinks: torch.Tensor) -> torch.Tensor:
-    """What part of a query's weight is left to keys where each head has a sink besides: [T, heads, 1].
+    """The share of a query's attention weight that a sink leaves to the keys: [T, heads, 1].
 
-    `sums`: logarithms, [heads, T]; sinks [heads].
+    `sums`: log-sum-exp of the scores, [heads, T]; `sinks`: [heads].
     """
     return torch.sigmoid(sums - sinks.float()[:, None]).T[..., None]

@@ -1,7 +1,7 @@
-"""Attention of variable length over pages in plain torch, with the signature of torch's own kernel.
+"""Variable-length attention over pages in plain torch, with the signature of torch's own kernel.
 
-For devices and models that `torch.nn.attention.varlen.varlen_attn` does not serve: it computes the same in
-float32, slower, and soft caps besides.
+For devices and models that `torch.nn.attention.varlen.varlen_attn` does not support. It computes the same in
+float32, but slower, and also supports soft caps.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch.nn.attention.varlen import AuxRequest
 
-#: Queries times keys that are attended at once, padding included: bounds what a step takes of memory.
+#: Maximum queries times keys computed at once, padding included. Limits the memory of a step.
 _MAX_PAIRS = 1 << 21
 
 
@@ -31,10 +31,11 @@ def torch_varlen_attn(
     num_splits: int,  # noqa: ARG001
     softcap: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What `varlen_attn` computes where `return_aux` asks for lse; a row's last query is at its last key.
+    """Compute what `varlen_attn` computes with `return_aux` set to lse. A row's last query is at its last
+    key.
 
-    Returns [T, heads, value dim] and, float32 [heads, T], the logarithm of the sum of a query's weights
-    before they were scaled to 1: in the form that FlashAttention 2 gives it.
+    Returns [T, heads, value dim], and the log-sum-exp of each query's scores, float32 [heads, T], in the
+    layout of FlashAttention 2.
     """
     step = max(1, _MAX_PAIRS // (max_q * max_k))
     attended, sums = [], []
@@ -43,11 +44,11 @@ def torch_varlen_attn(
         starts, lengths = cu_seq_q[:-1][rows], cu_seq_q.diff()[rows]
         steps = torch.arange(max_q, device=query.device)
         is_real = steps < lengths[:, None]
-        # What is beyond a row's end is computed like its last query, and left out.
-        places = starts[:, None] + torch.minimum(steps, lengths[:, None] - 1)
-        positions = places - starts[:, None] + (seqused_k[rows] - lengths)[:, None]
+        # Padding is computed like the row's last query, and dropped.
+        indices = starts[:, None] + torch.minimum(steps, lengths[:, None] - 1)
+        positions = indices - starts[:, None] + (seqused_k[rows] - lengths)[:, None]
         mixed, lse = _attend(
-            query[places].float() * scale,
+            query[indices].float() * scale,
             _gather(key, block_table[rows], max_k),
             _gather(value, block_table[rows], max_k),
             _is_hidden(positions, seqused_k[rows], max_k, window_size),
@@ -59,7 +60,7 @@ def torch_varlen_attn(
 
 
 def _gather(cached: torch.Tensor, page_table: torch.Tensor, max_keys: int) -> torch.Tensor:
-    """The keys or values of each row side by side: float32 [rows, keys, kv heads, dim]."""
+    """Gather the keys or values of each row: float32 [rows, keys, kv heads, dim]."""
     num_pages = -(-max_keys // cached.shape[1])
     return cached[page_table[:, :num_pages]].flatten(1, 2)[:, :max_keys].float()
 
@@ -67,7 +68,7 @@ def _gather(cached: torch.Tensor, page_table: torch.Tensor, max_keys: int) -> to
 def _is_hidden(
     positions: torch.Tensor, num_keys: torch.Tensor, max_keys: int, window_size: tuple[int, int]
 ) -> torch.Tensor:
-    """Which keys a query, at its position, does not see: [rows, queries, keys]. A window of -1 has no end."""
+    """Mask of the keys that each query must not see: [rows, queries, keys]. A window of -1 is unlimited."""
     keys = torch.arange(max_keys, device=positions.device)
     distance = keys - positions[:, :, None]
     hidden = (keys >= num_keys[:, None, None]).expand(distance.shape)
@@ -86,7 +87,10 @@ def _attend(
     hidden: torch.Tensor,
     softcap: float | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """query [rows, queries, heads, dim], scaled -> attended and sums, as `torch_varlen_attn`, by row."""
+    """Attend per row. query is [rows, queries, heads, dim], already scaled.
+
+    Returns the results and log-sum-exps of `torch_varlen_attn`, by row.
+    """
     rows, queries, _, dim = query.shape
     grouped = query.view(rows, queries, keys.shape[2], -1, dim)
     scores = torch.einsum("rqhgd,rkhd->rqhgk", grouped, keys)

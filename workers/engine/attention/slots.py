@@ -1,7 +1,7 @@
 """Attention over slots, through transformers' AttentionInterface, for any model that uses it.
 
-https://huggingface.co/docs/transformers/attention_interface. No mask function goes with it, so transformers
-builds no mask: who sees what is a matter of slots and positions here.
+https://huggingface.co/docs/transformers/attention_interface. No mask function is registered, so transformers
+builds no mask. Slots and positions determine which keys a query sees.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from workers.engine.batching.batch import Group, query_step, round_up
 from workers.engine.cache.paged_cache import PagedLayer
 from workers.engine.cache.slot_cache import LayerCache, SlotLayer, uses_onednn
 
-#: The name under which transformers knows `slot_attention`.
+#: The name of `slot_attention` in transformers.
 INTERFACE = "baton_slots"
 
-#: Up to here MKL sums a product over keys in one go (256 on AVX2, less than 192 on AVX-512). How oneDNN does
-#: depends on the numbers of keys and queries, but not for just this many keys: those of 16 bits are padded
-#: to a multiple. It divides the slots' LENGTH_STEP.
+#: MKL sums a product over up to this many keys in one go (256 on AVX2, fewer than 192 on AVX-512). oneDNN's
+#: order depends on the numbers of keys and queries, except at exactly this many keys, so 16-bit types are
+#: padded to a multiple. It divides LENGTH_STEP.
 _KEY_BLOCK = 128
 
-#: What models pass along that does not change the result of a causal decoder.
+#: Arguments of models that do not change the result of a causal decoder.
 _WITHOUT_EFFECT = frozenset(
     {"dropout", "is_causal", "position_ids", "use_cache", "output_attentions", "output_hidden_states"}
     | {"output_router_logits", "return_dict", "cache_position", "layer_idx"}
@@ -33,11 +33,11 @@ _WITHOUT_EFFECT = frozenset(
 
 
 class UnsupportedModel(BatonError):
-    """Raised when a model's architecture computes something that the engine does not."""
+    """Raised when a model needs something that the engine does not support."""
 
 
 def use_slot_attention(model: PreTrainedModel) -> None:
-    """Makes the model attend over a SlotCache; without one it cannot run any more."""
+    """Make the model attend over a SlotCache. It cannot run without one afterwards."""
     AttentionInterface.register(INTERFACE, slot_attention)
     model.set_attn_implementation(INTERFACE)
 
@@ -55,10 +55,10 @@ def slot_attention(
     s_aux: torch.Tensor | None = None,
     **extras: Any,
 ) -> tuple[torch.Tensor, None]:
-    """query [1, heads, T, head dim] against the slots of a layer; returns [1, T, heads, value dim].
+    """Attend over the slots of a layer. query is [1, heads, T, head dim]; returns [1, T, heads, value dim].
 
-    `sliding_window` counts the keys that a query sees, itself included; `softcap` and `s_aux` (attention
-    sinks, [heads]) are Gemma 2's and gpt-oss's. Raises UnsupportedModel for anything else.
+    `sliding_window` counts the keys that a query sees, including its own. `softcap` is used by Gemma 2, and
+    `s_aux` (attention sinks, [heads]) by gpt-oss. Raises: UnsupportedModel for anything else.
     """
     require_attention(module, query, key, value, attention_mask, extras)
     batch = key.read()
@@ -81,16 +81,18 @@ def require_attention(
     mask: torch.Tensor | None,
     extras: dict[str, Any],
 ) -> None:
-    """Raises UnsupportedModel where a module wants what is no attention over a cache of ours; `extras`: what
-    it passes along besides."""
+    """Check that a module wants plain attention over one of our caches. Raises: UnsupportedModel.
+
+    `extras`: its additional arguments.
+    """
     name = type(module).__name__
     unknown = sorted(k for k, v in extras.items() if v is not None and k not in _WITHOUT_EFFECT)
     if unknown or mask is not None:
-        raise UnsupportedModel(f"{name} wants attention with {', '.join(unknown) or 'a mask of its own'}")
+        raise UnsupportedModel(f"{name} uses attention with {', '.join(unknown) or 'its own mask'}")
     if not (isinstance(key, LayerCache | PagedLayer) and key is value):
         raise UnsupportedModel(f"{name} changes keys or values after they were cached")
     if extras.get("is_causal") is False or key.key_dim != query.shape[3]:
-        raise UnsupportedModel(f"{name} is not causal, or caches something else than keys and values")
+        raise UnsupportedModel(f"{name} is not causal, or caches something other than keys and values")
 
 
 def _attend(
@@ -101,7 +103,7 @@ def _attend(
     softcap: float | None,
     sinks: torch.Tensor | None,
 ) -> torch.Tensor:
-    """query [heads, rows x count, head dim], scaled -> [rows x count, heads, value dim]."""
+    """Attend one group. query [heads, rows x count, head dim], scaled -> [rows x count, heads, value dim]."""
     num_keys = round_up(group.num_keys, _KEY_BLOCK) if uses_onednn(layer.keys) else group.num_keys
     if group.count == 1:
         num_keys = layer.readable(num_keys)
@@ -120,9 +122,9 @@ def _attend(
 
 
 def _read(cached: torch.Tensor, group: Group, num_keys: int) -> torch.Tensor:
-    """The keys or values that a group reads, [slots x kv heads, keys, dim]; of a range without a copy.
+    """The keys or values that a group reads, [slots x kv heads, keys, dim]. A range of slots is a view.
 
-    What does not lie dense oneDNN would copy itself, keys turned over, which takes several times as long.
+    oneDNN would copy what is not contiguous itself, with transposed keys, which takes several times as long.
     """
     _, kv_heads, length, dim = cached.shape
     if isinstance(group.slots, slice):
@@ -133,21 +135,21 @@ def _read(cached: torch.Tensor, group: Group, num_keys: int) -> torch.Tensor:
 
 
 def _spread(query: torch.Tensor, group: Group, *, kv_heads: int) -> torch.Tensor:
-    """Queries by slot and key-value head: [slots, kv heads, sharing heads, count, head dim], zero-padded."""
+    """Queries by slot and key-value head, zero-padded: [slots, kv heads, sharing heads, count, head dim]."""
     heads, _, dim = query.shape
     sharing = heads // kv_heads
     rows = query.view(kv_heads, sharing, group.num_rows, group.count, dim).permute(2, 0, 1, 3, 4)
-    # Either the tokens or, when there is one, the heads that share a key are brought to the step.
+    # Pad the tokens to a multiple of the step or, for a single token, the heads that share a key.
     step = query_step(query.device) if group.count == 1 else 1
     shape = (group.num_slots, kv_heads, round_up(sharing, step), group.padded_count, dim)
     if rows.shape == shape:
         return rows.contiguous()
     padded = query.new_zeros(shape)
     inner = padded[:, :, :sharing, : group.count]
-    if group.places is None:
+    if group.row_slots is None:
         inner.copy_(rows)
     else:
-        inner.index_copy_(0, group.places, rows)
+        inner.index_copy_(0, group.row_slots, rows)
     return padded
 
 
@@ -155,13 +157,13 @@ def _gather(mixed: torch.Tensor, group: Group, *, num_heads: int) -> torch.Tenso
     """The inverse of `_spread`: [rows x count, heads, value dim]."""
     kv_heads, dim = mixed.shape[1], mixed.shape[4]
     inner = mixed[:, :, : num_heads // kv_heads, : group.count]
-    if group.places is not None:
-        inner = inner.index_select(0, group.places)
+    if group.row_slots is not None:
+        inner = inner.index_select(0, group.row_slots)
     return inner.permute(0, 3, 1, 2, 4).reshape(group.num_rows * group.count, num_heads, dim)
 
 
 def _mix(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """weights @ values, on a CPU in blocks of keys: how a long sum is split depends on its length."""
+    """weights @ values. On a CPU in blocks of keys, because the order of a long sum depends on its length."""
     num_keys = values.shape[1]
     if values.device.type != "cpu" or num_keys <= _KEY_BLOCK:
         return torch.bmm(weights, values)

@@ -1,4 +1,4 @@
-"""PagedBatch: the tensors of one step over pages."""
+"""PagedBatch: the tensors of one step for a paged cache."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from workers.engine.scheduling.plan import Plan, Row
 
 @dataclass(frozen=True, slots=True)
 class PagedBatch:
-    """All tokens of a step in one row of length T, the plan's N rows one after another, no padding.
+    """All T tokens of a step in one row: the plan's N rows one after another, without padding.
 
-    Indices are int64; what the kernel reads, int32.
+    Indices are int64. Tensors that the kernel reads are int32.
     """
 
     #: [1, T]
     input_ids: torch.Tensor
     #: [1, T]
     positions: torch.Tensor
-    #: [T]: where each token's keys and values go, see `PagePool.cells`.
+    #: [T]: the cell of each token's keys and values, see `PagePool.cells`.
     cells: torch.Tensor
-    #: Which tokens' logits are wanted, in the order of the plan.
+    #: Tokens whose logits are requested, in the order of the plan.
     logit_indices: torch.Tensor
-    #: [N + 1]: where the rows' tokens end, and a 0 before.
+    #: [N + 1]: cumulative token counts of the rows, beginning with 0.
     query_ends: torch.Tensor
-    #: [N + 1]: where their keys would, one row's behind another's.
+    #: [N + 1]: cumulative key counts of the rows, beginning with 0.
     key_ends: torch.Tensor
-    #: [N]: how many keys each row has, those of this step included.
+    #: [N]: the number of keys of each row, including those of this step.
     num_keys: torch.Tensor
-    #: [N, pages of the longest]
+    #: [N, pages of the longest row]
     page_table: torch.Tensor
-    #: Of one row, at most.
+    #: Maximum per row.
     max_queries: int
     max_keys: int
     _copies: dict[torch.device, PagedBatch] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class PagedBatch:
         return len(self.num_keys)
 
     def on(self, device: torch.device) -> PagedBatch:
-        """For layers that lie on another device than the first; copied once."""
+        """The batch on another device, for layers there. Copied once."""
         if device == self.num_keys.device:
             return self
         if device not in self._copies:
@@ -56,7 +56,7 @@ class PagedBatch:
 
 
 def make_paged_batch(plan: Plan, pool: PagePool, device: torch.device) -> PagedBatch:
-    """The tensors of a plan that has rows, by two copies that on CUDA nobody waits for."""
+    """Make the tensors of a plan with at least one row, with two copies that are asynchronous on CUDA."""
     rows = plan.rows
     query_ends = list(accumulate((row.count for row in rows), initial=0))
     max_keys = max(row.end for row in rows)
@@ -96,7 +96,7 @@ def make_paged_batch(plan: Plan, pool: PagePool, device: torch.device) -> PagedB
 
 
 def idle_batch(num_rows: int, max_keys: int, device: torch.device) -> PagedBatch:
-    """Rows of one token that no sequence has: they write and read the scratch page alone."""
+    """Rows of one token without a sequence. They read and write only the scratch page."""
     zeros = torch.zeros(num_rows, dtype=torch.int64, device=device)
     ends = torch.arange(num_rows + 1, dtype=torch.int32, device=device)
     width = -(-max_keys // PAGE)
@@ -115,6 +115,6 @@ def idle_batch(num_rows: int, max_keys: int, device: torch.device) -> PagedBatch
 
 
 def _table_row(row: Row, pool: PagePool, width: int) -> list[int]:
-    """A slot may have pages beyond the row's end, and less than the longest row needs."""
+    """The row's pages, padded. A slot may have pages beyond the row's end."""
     pages = pool.pages(row.slot)[:width]
     return pages + [SCRATCH] * (width - len(pages))

@@ -1,4 +1,4 @@
-"""Upload: lists of a step, as tensors on its device."""
+"""Upload: copies lists of integers to a device."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ import torch
 
 
 def upload(parts: list[list[int]], dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """Each list as a tensor, by one copy that on CUDA nobody waits for."""
+    """Return each list as a tensor, with one copy that is asynchronous on CUDA."""
     joined = torch.tensor(list(chain.from_iterable(parts)), dtype=dtype, pin_memory=device.type == "cuda")
     return torch.split(joined.to(device, non_blocking=True), [len(part) for part in parts])

@@ -1,4 +1,4 @@
-"""PagePool: which pages of the cache each slot has. Knows no torch."""
+"""PagePool: assigns pages of the cache to slots. Does not import torch."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-#: Tokens of a page: the least that the FlashAttention that torch ships takes.
+#: Tokens per page: the minimum of torch's FlashAttention kernel.
 PAGE = 256
-#: Nobody's page: there goes what is computed for no sequence.
+#: The scratch page, which belongs to no slot. Results of idle rows are written here.
 SCRATCH = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Tokens that lie side by side on one page."""
+    """Adjacent tokens on one page."""
 
     page: int
     start: int
@@ -22,13 +22,13 @@ class Segment:
 
 
 class PagePool:
-    """Hands out the lowest free page. `max_pages` None: there are as many as are asked for."""
+    """Assigns the lowest free page first. If `max_pages` is None, it grows as needed."""
 
     def __init__(self, max_pages: int | None) -> None:
         self._is_bounded = max_pages is not None
-        #: Pages that there is memory for; the scratch page is one.
+        #: Pages for which there is memory, including the scratch page.
         self.capacity = 1 + (max_pages or 0)
-        # A heap.
+        # A heap of free pages.
         self._free = list(range(SCRATCH + 1, self.capacity))
         self._pages: dict[int, list[int]] = {}
 
@@ -37,11 +37,12 @@ class PagePool:
         return sum(map(len, self._pages.values()))
 
     def pages(self, slot: int) -> list[int]:
-        """In the order of its tokens."""
+        """The slot's pages, in token order."""
         return self._pages.get(slot, [])
 
     def reach(self, slot: int, num_tokens: int) -> None:
-        """Gives the slot the pages of so many tokens. Who schedules knows the budget: there are enough."""
+        """Extend a slot to hold `num_tokens` tokens. The scheduler keeps to the budget, so there are enough
+        pages."""
         pages = self._pages.setdefault(slot, [])
         while len(pages) * PAGE < num_tokens:
             if not self._free:
@@ -49,17 +50,17 @@ class PagePool:
             pages.append(heapq.heappop(self._free))
 
     def release(self, slot: int) -> None:
-        """A slot may come and go without a page."""
+        """Free the pages of a slot. It may have none."""
         for page in self._pages.pop(slot, []):
             heapq.heappush(self._free, page)
 
     def cells(self, slot: int, start: int, end: int) -> list[int]:
-        """Where the tokens of a slot lie, counted in tokens from the first of the first page."""
+        """The cells of a slot's tokens, counted in tokens from the start of the first page."""
         pages = self._pages[slot]
         return [pages[token // PAGE] * PAGE + token % PAGE for token in range(start, end)]
 
     def segments(self, slot: int, start: int, end: int) -> Iterator[Segment]:
-        """Where they lie, page by page."""
+        """The segments that hold a slot's tokens, page by page."""
         pages = self._pages[slot]
         while start < end:
             first = start % PAGE
@@ -68,6 +69,6 @@ class PagePool:
             start += count
 
     def _grow(self) -> None:
-        assert not self._is_bounded, "no page is free: more was scheduled than the budget holds"
+        assert not self._is_bounded, "no free page: the scheduler exceeded the budget"
         self._free = list(range(self.capacity, 2 * self.capacity))
         self.capacity *= 2

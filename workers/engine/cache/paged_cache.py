@@ -1,4 +1,4 @@
-"""PagedCache: the keys and values of all running sequences on pages, as GPUs' attention kernels read them."""
+"""PagedCache: the keys and values of all running sequences on pages, as GPU attention kernels read them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from workers.engine.scheduling.plan import Plan
 
 
 class PagedLayer:
-    """One layer's keys and values, [pages, tokens of a page, kv heads, dim].
+    """One layer's keys and values, [pages, tokens per page, kv heads, dim].
 
-    Like `LayerCache` it takes the place of the key and value tensors on their way through the model's
-    attention module, which only hands them on.
+    Like `LayerCache`, it replaces the key and value tensors, which the model's attention module only passes
+    on.
     """
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, num_pages: int) -> None:
-        """Empty; keys and values, [1, kv heads, T, dim], show what they are to be like."""
+        """Allocate zeroed pages. `keys` and `values`, [1, kv heads, T, dim], define dtype, device and shape."""
         self.keys, self.values = (
             like.new_zeros(num_pages, PAGE, like.shape[1], like.shape[3]) for like in (keys, values)
         )
         self.num_writes = 0
         self.num_reads = 0
-        #: Whether the kernel that torch ships attended last, rather than the one in plain torch.
+        #: Whether the last attention used torch's kernel and not the one in plain torch.
         self.is_flash = False
         self._batch: PagedBatch | None = None
 
@@ -42,28 +42,28 @@ class PagedLayer:
 
     @property
     def token_bytes(self) -> int:
-        """What one token takes."""
+        """Bytes per token."""
         return sum(x.shape[2] * x.shape[3] * x.element_size() for x in (self.keys, self.values))
 
     def write(self, batch: PagedBatch, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Puts the step's keys and values, [1, kv heads, T, dim], on their pages."""
+        """Write the step's keys and values, [1, kv heads, T, dim], to their pages."""
         self._batch = batch.on(self.device)
         self.num_writes += 1
         for cached, states in ((self.keys, keys), (self.values, values)):
             cached.flatten(0, 1).index_copy_(0, self._batch.cells, states[0].transpose(0, 1))
 
     def read(self) -> PagedBatch:
-        """The step that was written last, to attend to."""
+        """The batch that was written last, to attend over."""
         assert self._batch is not None
         self.num_reads += 1
         return self._batch
 
     def resize(self, num_pages: int) -> None:
-        """Keeps what is there."""
+        """Change the number of pages and keep their contents."""
         self.keys, self.values = (_resized(x, num_pages) for x in (self.keys, self.values))
 
     def copy_out(self, segments: list[Segment]) -> tuple[torch.Tensor, ...]:
-        """Keys and values, each [kv heads, tokens, dim]."""
+        """Copy keys and values out, each [kv heads, tokens, dim]."""
         return tuple(
             torch.cat([x[at.page, at.start : at.end] for at in segments]).transpose(0, 1).contiguous()
             for x in (self.keys, self.values)
@@ -83,17 +83,17 @@ def _resized(cached: torch.Tensor, num_pages: int) -> torch.Tensor:
 
 
 class PagedCache(Cache):  # type: ignore[misc]  # transformers is untyped
-    """What the model's attention modules call to store keys and values; outwardly a `SlotCache`.
+    """What the model's attention modules call to store keys and values. Same interface as `SlotCache`.
 
-    Layers are made at their first update, on the device and from the shapes that come. Where the budget is
-    bounded all pages are allocated then and never move, so that graphs may be recorded over them; else the
-    number of pages doubles as they are taken.
+    Layers are created at their first update, on the device and with the shapes of that update. If the budget
+    is bounded, all pages are allocated then and never move, so that CUDA graphs can be captured over them.
+    Otherwise the number of pages doubles as needed.
     """
 
     def __init__(self, budget: KVBudget) -> None:
         super().__init__(layers=[])
         assert budget.page == PAGE
-        #: The longest sequence that there may be, in tokens.
+        #: Maximum length of a sequence, in tokens.
         self.max_len = budget.max_len
         self.is_bounded = budget.max_tokens is not None
         self._pool = PagePool(None if budget.max_tokens is None else budget.max_tokens // PAGE)
@@ -106,11 +106,11 @@ class PagedCache(Cache):  # type: ignore[misc]  # transformers is untyped
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that there is room for on the pages that are taken."""
+        """Tokens that fit on the pages in use."""
         return self._pool.num_used * PAGE
 
     def begin(self, plan: Plan, device: torch.device) -> PagedBatch:
-        """Makes room for a plan that has rows; the updates that follow belong to it."""
+        """Allocate pages for a plan that has at least one row. The following updates belong to it."""
         for slot in plan.freed:
             self._pool.release(slot)
         for row in plan.rows:
@@ -126,16 +126,16 @@ class PagedCache(Cache):  # type: ignore[misc]  # transformers is untyped
         return batch
 
     def use(self, batch: PagedBatch) -> None:
-        """The updates that follow belong to this batch."""
+        """Set the batch that the following updates belong to."""
         self._batch = batch
 
     def copy_out(self, slot: int, start: int, end: int) -> KVSpan:
-        """What a slot holds from one token to another."""
+        """Copy the keys and values of tokens `start` to `end` out of a slot."""
         segments = list(self._pool.segments(slot, start, end))
         return [layer.copy_out(segments) for layer in self._layers.values()]
 
     def copy_in(self, slot: int, start: int, span: KVSpan) -> None:
-        """Puts a span into a slot."""
+        """Copy a span into a slot."""
         segments = list(self._pool.segments(slot, start, start + span[0][0].shape[1]))
         for layer, copied in zip(self._layers.values(), span, strict=True):
             layer.copy_in(segments, copied)

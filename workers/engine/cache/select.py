@@ -1,4 +1,4 @@
-"""How a model's keys and values are kept: in slots on a CPU, on pages on a GPU. Chosen here."""
+"""Selects the form of the key-value cache: slots on a CPU, pages on a GPU."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def form_for(device: torch.device) -> KVForm:
 
 
 def make_budget(model: PreTrainedModel, max_len: int, max_tokens: int | None = None) -> KVBudget:
-    """For the form that the model attends over."""
+    """A budget for the cache form that the model uses."""
     return KVBudget(max_len, max_tokens, page=PAGE if uses_pages(model) else None)
 
 
 def make_cache(model: PreTrainedModel, budget: KVBudget) -> SlotCache | PagedCache:
-    """Of the form that the model attends over; `budget`: of `make_budget`."""
+    """A cache of the form that the model uses. `budget` comes from `make_budget`."""
     return PagedCache(budget) if uses_pages(model) else SlotCache(budget)

@@ -1,4 +1,4 @@
-"""Shelf: the places of one length, and who has them. Knows no torch."""
+"""Shelf: the memory slots of one length, and which sequence slot uses each. Does not import torch."""
 
 from __future__ import annotations
 
@@ -6,46 +6,46 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a slot's keys and values are."""
+class SlotLocation:
+    """Where the keys and values of a sequence slot are."""
 
-    #: The length of the shelf's slots.
+    #: The length of the shelf's slots, which identifies the shelf.
     shelf: int
-    index: int
+    slot_index: int
 
 
 class Shelf:
-    """Hands out the lowest free place, which keeps those in use together."""
+    """Assigns the lowest free slot index, which keeps used slots close together."""
 
     def __init__(self) -> None:
-        #: Place by slot.
-        self.places: dict[int, int] = {}
-        #: Places that there is memory for.
+        #: Slot index on this shelf, by sequence slot.
+        self.slot_indices: dict[int, int] = {}
+        #: Slots for which there is memory.
         self.capacity = 0
-        #: Steps since more than a quarter of them was in use.
+        #: Steps since more than a quarter of the slots were in use.
         self.idle_steps = 0
 
     @property
     def extent(self) -> int:
-        """Places up to the last one in use."""
-        return max(self.places.values(), default=-1) + 1
+        """Slots up to the last one in use."""
+        return max(self.slot_indices.values(), default=-1) + 1
 
     def take(self, slot: int) -> int:
-        assert slot not in self.places
-        used = set(self.places.values())
-        self.places[slot] = next(index for index in range(len(used) + 1) if index not in used)
-        return self.places[slot]
+        assert slot not in self.slot_indices
+        used = set(self.slot_indices.values())
+        self.slot_indices[slot] = next(index for index in range(len(used) + 1) if index not in used)
+        return self.slot_indices[slot]
 
     def leave(self, slot: int) -> None:
-        del self.places[slot]
+        del self.slot_indices[slot]
 
     def compact(self) -> list[tuple[int, int]]:
-        """Moves what stands high into the gaps below; answers (from, to) of each move, in order."""
-        num, used = len(self.places), set(self.places.values())
+        """Move the highest slots into the gaps below. Returns (from, to) of each move, in order."""
+        num, used = len(self.slot_indices), set(self.slot_indices.values())
         gaps = [index for index in range(num) if index not in used]
         moves = []
-        for slot, index in self.places.items():
+        for slot, index in self.slot_indices.items():
             if index >= num:
-                self.places[slot] = gaps.pop()
-                moves.append((index, self.places[slot]))
+                self.slot_indices[slot] = gaps.pop()
+                moves.append((index, self.slot_indices[slot]))
         return moves

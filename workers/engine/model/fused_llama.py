@@ -1,8 +1,8 @@
-"""FusedLlama: the decoder of a Llama, with few large operations in place of many small ones.
+"""FusedLlama: a Llama decoder with a few large operations in place of many small ones.
 
-Llama, Mistral, Qwen 2 and Qwen 3 are the same but for a window, biases and norms of heads. Between the
-products of a layer, which stay what `linear` made of them, stand four operations (`workers.native`). They
-save most of what a step of few rows spends on calls, and on reading and writing small tensors.
+Llama, Mistral, Qwen 2 and Qwen 3 differ only in their sliding window, biases and query-key norms. Four
+operations of `workers.native` run between the matrix products of a layer; `linear` computes the products. In
+steps with few rows they save most of the time otherwise spent on calls and on small tensors.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from workers.native.scratch import Scratch
 #: Cosines and sines of the step's positions, each [T, dim].
 _Angles = tuple[torch.Tensor, torch.Tensor]
 
-#: Of each part of a step its shelf, where its tokens begin and end, and how many rows they are of.
+#: For each part of a step: its shelf, first token, end token and number of rows.
 _Shape = tuple[tuple[int, int, int, int], ...]
 
-#: Decoders of transformers that are computed alike.
+#: Decoder classes of transformers that this module can replace.
 _DECODERS = frozenset({"LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model"})
-#: Steps of so many shapes stay recorded, those used last: with guesses there are some hundred.
+#: Maximum number of step shapes kept recorded, least recently used first out. Speculation yields hundreds.
 _MAX_RECORDED = 64
-#: Tokens that memory shared by recorded steps is for, or a multiple.
+#: Memory shared by recorded steps is allocated for multiples of this many tokens.
 _MEMORY_STEP = 64
 
 
 def fuse_decoder(model: PreTrainedModel) -> None:
-    """Replaces the decoder of a model whose linear layers are packed, where it is one of these."""
+    """Replace a supported model's decoder in place. Its linear layers must have been packed."""
     decoder = model.base_model
     if decoder is not model and _is_fusible(decoder):
         model.set_submodule(model.base_model_prefix, FusedLlama(decoder))
@@ -72,7 +72,7 @@ def _is_fusible(decoder: Any) -> bool:
 
 
 class FusedLlama(nn.Module):
-    """Takes the place of a `LlamaModel`, for calls with a SlotCache."""
+    """Replaces a `LlamaModel` for calls with a SlotCache."""
 
     def __init__(self, decoder: Any) -> None:
         super().__init__()
@@ -83,20 +83,20 @@ class FusedLlama(nn.Module):
         self._layers = [_Layer(layer, index, memory) for index, layer in enumerate(decoder.layers)]
         self._norm = _norm(decoder.norm)
         self._is_native = all(layer.is_native for layer in self._layers)
-        #: By cache, which it does not hold: that may be larger than all else.
+        #: Recorded steps by cache. The reference is weak because a cache may be larger than everything else.
         self._recorded = WeakKeyDictionary[SlotCache, _RecordedSteps]()
 
     def forward(
         self, input_ids: torch.Tensor, position_ids: torch.Tensor, past_key_values: SlotCache, **_rest: Any
     ) -> BaseModelOutputWithPast:
-        """Both [1, T]; the last hidden states are [1, T, hidden]."""
+        """Compute one step. `input_ids` and `position_ids` are [1, T]; returns hidden states [1, T, hidden]."""
         states = self.embed_tokens(input_ids)[0]
         cosines, sines = self._rotary(states, position_ids)
         normed = self._run(past_key_values, states, (cosines[0], sines[0]))
         return BaseModelOutputWithPast(last_hidden_state=normed[None, : len(states)])
 
     def _run(self, cache: SlotCache, states: torch.Tensor, angles: _Angles) -> torch.Tensor:
-        """The last hidden states; of steps in which all rows decode they are valid until the next step."""
+        """Return the last hidden states. After a decode step they are valid until the next step."""
         batch = cache.batch
         if self._is_native and batch.is_decoding:
             step = _Step(states, angles, batch.parts)
@@ -106,7 +106,7 @@ class FusedLlama(nn.Module):
         return step.normed
 
     def _recorded_step(self, cache: SlotCache, step: _Step) -> _RecordedStep:
-        """One of the shape of `step`."""
+        """Return the recording for the shape of `step`, making it if needed."""
         recorded = self._recorded.get(cache)
         if recorded is None or recorded.generation != cache.generation:
             recorded = self._recorded[cache] = _RecordedSteps(cache.generation)
@@ -125,13 +125,14 @@ class FusedLlama(nn.Module):
 
 
 def _padded(states: torch.Tensor) -> torch.Tensor:
-    """With rows of zeros behind, so that none of torch's products need be."""
+    """Pad with rows of zeros, so that none of torch's products has to."""
     surplus = computed_rows(len(states)) - len(states)
     return torch.cat([states, states.new_zeros(surplus, states.shape[1])]) if surplus else states
 
 
 class _Step:
-    """What the layers of a forward share: the residual stream, which each adds to, and memory."""
+    """State shared by all layers of a forward pass: the residual stream, to which each layer adds, and
+    memory."""
 
     def __init__(self, states: torch.Tensor, angles: _Angles, parts: tuple[Part, ...]) -> None:
         self.states = states
@@ -139,7 +140,7 @@ class _Step:
         self.parts = parts
         self.normed = torch.empty_like(states)
         self.memory = Scratch()
-        #: What of it this step uses, by name and width.
+        #: The buffers this step uses, by name and width.
         self.used: dict[tuple[str, int], torch.Tensor] = {}
 
     @property
@@ -148,18 +149,18 @@ class _Step:
 
     @property
     def inputs(self) -> list[torch.Tensor]:
-        """All that two steps of one shape may differ in."""
-        of_parts = [(part.indices, part.positions, part.row_table) for part in self.parts]
+        """All tensors in which two steps of one shape may differ."""
+        of_parts = [(part.token_slots, part.positions, part.row_table) for part in self.parts]
         return [self.states, *self.angles, *chain.from_iterable(of_parts)]
 
     def scratch(self, name: str, width: int) -> torch.Tensor:
-        """[T, width], the same for every layer; zeros where nothing was ever written."""
+        """A buffer [T, width], shared by all layers. It is zero where nothing has been written."""
         if (name, width) not in self.used:
             self.used[name, width] = self.memory.take(name, len(self.states), width, self.states.dtype)
         return self.used[name, width]
 
     def multiply(self, linear: Any, x: torch.Tensor, name: str) -> torch.Tensor:
-        """The linear layer's output, [T, out]; where it can be, in the scratch of that name."""
+        """Return the linear layer's output, [T, out]. Written to the buffer of that name where possible."""
         if not isinstance(linear, TiledLinear):
             output: torch.Tensor = linear.forward(x)
             return output
@@ -169,7 +170,7 @@ class _Step:
 
 
 class _RecordedStep:
-    """A step that is computed in one call, and all others of its shape with it."""
+    """A recorded step: one call computes it, and every other step of the same shape."""
 
     def __init__(self, step: _Step, recording: Recording) -> None:
         self._inputs = step.inputs
@@ -185,11 +186,11 @@ class _RecordedStep:
 
 
 class _RecordedSteps:
-    """The latest of one cache by their shapes, as long as it has the same memory."""
+    """The latest recorded steps of one cache, by shape. Discarded when the cache's memory moves."""
 
     def __init__(self, generation: int) -> None:
         self.generation = generation
-        #: Of all of them: only one is computed at a time.
+        #: Shared by all steps, since only one is computed at a time.
         self.memory = Scratch(_MEMORY_STEP)
         self._steps: OrderedDict[_Shape, _RecordedStep] = OrderedDict()
 
@@ -207,7 +208,7 @@ class _RecordedSteps:
 
 class _Layer:
     def __init__(self, layer: Any, index: int, memory: Scratch) -> None:
-        """`memory`: of all layers, for what each is done with before the next."""
+        """`memory`: shared by all layers, for results that are used up before the next layer."""
         dtype: torch.dtype = layer.input_layernorm.weight.dtype
         self._attention = _Attention(layer.self_attn, index, dtype, memory)
         self._input_norm = _norm(layer.input_layernorm)
@@ -218,12 +219,13 @@ class _Layer:
 
     @property
     def is_native(self) -> bool:
-        """Whether no product is torch's."""
+        """Whether every product is computed by `workers.native`."""
         products = (*self._attention.products, self._gate_and_up, self._down)
         return all(isinstance(product, TiledLinear) for product in products)
 
     def compute(self, cache: SlotCache, step: _Step, added: torch.Tensor | None) -> torch.Tensor:
-        """`added`: what the layer before adds to the states; answers what this one does."""
+        """Compute this layer. `added` is the previous layer's output; returns this layer's output, not yet
+        added."""
         self._input_norm(step.states, added, step.normed)
         self._output_norm(step.states, self._attention.compute(cache, step), step.normed)
         product = step.scratch("product", self._down.in_features)
@@ -253,7 +255,7 @@ class _Attention:
         shelves = cache.layer(self._index, self._like, self._like).shelves
         for part in step.parts:
             slots, first = (shelves[part.shelf].keys, shelves[part.shelf].values), part.tokens.start
-            self._rotate(joined, step.angles, queries, slots, first, part.indices, part.positions)
+            self._rotate(joined, step.angles, queries, slots, first, part.token_slots, part.positions)
             self._attend(by_head, slots, part.row_table, mixed)
         return step.multiply(self._output, mixed, "output")
 
@@ -268,7 +270,7 @@ def _head_shape(attention: Any) -> HeadShape:
 
 
 def _head_norms(attention: Any) -> HeadNorms | None:
-    """Those of Qwen 3."""
+    """The query and key norms of Qwen 3."""
     if not hasattr(attention, "q_norm"):
         return None
     query, key = attention.q_norm, attention.k_norm
@@ -276,7 +278,7 @@ def _head_norms(attention: Any) -> HeadNorms | None:
 
 
 def _window(attention: Any) -> int | None:
-    """Of the layer, or, in a Mistral, of all."""
+    """The sliding window: set per layer, or in Mistral for all layers."""
     window: int | None = getattr(
         attention, "sliding_window", getattr(attention.config, "sliding_window", None)
     )

@@ -1,28 +1,28 @@
-"""KVBudget: how many tokens' keys and values there is memory for. Knows no torch."""
+"""KVBudget: how many tokens the key-value cache may hold. Does not import torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Slots of a shelf have one length: this, or a power of two times it, or the longest that there may be.
+#: The slots of a shelf have one length: this times a power of two, or the maximum sequence length.
 FIRST_LENGTH = 512
-#: Lengths are multiples of this, and so of the numbers of keys that attention reads.
+#: Slot lengths are multiples of this. So are the numbers of keys that attention reads.
 LENGTH_STEP = 128
 
 
 @dataclass(frozen=True, slots=True)
 class KVBudget:
-    """Counts in tokens that memory is allocated for: a sequence is charged its slot, or its pages."""
+    """Counts tokens of allocated memory: a sequence is charged for its whole slot, or for its pages."""
 
-    #: Prompt and output of one sequence.
+    #: Maximum prompt plus output of one sequence, in tokens.
     max_len: int
-    #: None: unbounded.
+    #: None: unlimited.
     max_tokens: int | None = None
-    #: Tokens of a page, where the cache has pages; None: it has slots.
+    #: Tokens per page of a paged cache. None: the cache uses slots.
     page: int | None = None
 
     def charge(self, num_tokens: int) -> int:
-        """The length of the slot, or of the pages, that hold so many tokens."""
+        """The number of tokens charged for a sequence of `num_tokens`: the length of its slot or pages."""
         if self.page is not None:
             return -(-num_tokens // self.page) * self.page
         longest = -(-self.max_len // LENGTH_STEP) * LENGTH_STEP
@@ -31,20 +31,20 @@ class KVBudget:
             length *= 2
         return min(length, longest)
 
-    def holds(self, charged: int) -> bool:
-        """Whether sequences that are charged so many tokens fit together."""
+    def fits(self, charged: int) -> bool:
+        """Whether sequences fit together that are charged `charged` tokens in total."""
         return self.max_tokens is None or charged <= self.max_tokens
 
-    def most(self, length: int) -> int | None:
-        """Slots of a length that there can be; None: any number."""
+    def max_slots(self, length: int) -> int | None:
+        """The maximum number of slots of a length. None: unlimited."""
         return None if self.max_tokens is None else self.max_tokens // length
 
     @property
     def longest(self) -> int:
-        """The longest sequence that fits when it is alone; 0: none does."""
-        if self.holds(self.charge(self.max_len)):
+        """The length of the longest sequence that fits alone. 0: none fits."""
+        if self.fits(self.charge(self.max_len)):
             return self.max_len
         fitting = 0
-        while self.holds(self.charge(fitting + 1)):
+        while self.fits(self.charge(fitting + 1)):
             fitting = self.charge(fitting + 1)
         return fitting

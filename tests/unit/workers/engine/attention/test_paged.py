@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from shared.domain.sampling import SamplingParams
-from tests.unit.workers.engine.attention.test_slots import DIM, HEADS, KV_HEADS, plainly
+from tests.unit.workers.engine.attention.test_slots import DIM, HEADS, KV_HEADS, naive_attention
 from workers.engine.attention import paged as paged_attention_module
 from workers.engine.attention.paged import paged_attention
 from workers.engine.attention.paged_reference import torch_varlen_attn
@@ -67,13 +67,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 def expected(states: list[torch.Tensor], counts: tuple[int, ...], options: dict[str, Any]) -> torch.Tensor:
     named = {"window": "sliding_window", "softcap": "softcap", "sinks": "s_aux"}
-    asked: dict[str, Any] = {name: options.get(option) for name, option in named.items()}
+    arguments: dict[str, Any] = {name: options.get(option) for name, option in named.items()}
     rows = zip(*(torch.split(x, list(counts), 2) for x in states), strict=True)
-    return torch.cat([plainly(query, keys, values, **asked) for query, keys, values in rows], 1)
+    return torch.cat([naive_attention(query, keys, values, **arguments) for query, keys, values in rows], 1)
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_each_row_sees_its_own_keys_as_far_as_it_may(options: dict[str, Any]) -> None:
+def test_each_row_sees_its_own_keys_within_its_window(options: dict[str, Any]) -> None:
     counts = (5, PAGE + 20, 1)
     cache, layer, states = written(counts)
     wanted = expected(states, counts, options)
@@ -91,10 +91,10 @@ def test_on_a_cpu_plain_torch_attends() -> None:
 
 @pytest.mark.parametrize("name", [name for name in OPTIONS if name != "softcap"])
 @pytest.mark.parametrize("counts", [(1, 1), (5, 300)], ids=["decode", "chunks"])
-def test_kernel_of_torch_takes_what_it_is_given(
+def test_torchs_kernel_accepts_the_arguments(
     counts: tuple[int, ...], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As far as shapes go: on a device of shapes alone. That it computes the same, a GPU has to show."""
+    """Checks only shapes, on the meta device. Equal results are tested on a GPU."""
     monkeypatch.setattr(paged_attention_module, "_is_served", lambda _query, _layer: True)
     meta = torch.device("meta")
     options = {
@@ -107,12 +107,12 @@ def test_kernel_of_torch_takes_what_it_is_given(
     assert layer.is_flash
 
 
-def test_kernel_is_asked_for_the_window_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the row's own key; and for one split of the keys, as more are computed wrongly."""
-    asked: list[dict[str, Any]] = []
+def test_the_window_is_converted_for_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the row's own key, and with one split of the keys, because more are computed wrongly."""
+    options_seen: list[dict[str, Any]] = []
 
     def kernel(*args: Any, **options: Any) -> Any:
-        asked.append(options)
+        options_seen.append(options)
         return torch_varlen_attn(*args, **options)
 
     monkeypatch.setattr(paged_attention_module, "_is_served", lambda _query, _layer: True)
@@ -123,15 +123,15 @@ def test_kernel_is_asked_for_the_window_in_its_own_words(monkeypatch: pytest.Mon
             if "softcap" not in options:
                 wanted = expected(states, counts, options)
                 torch.testing.assert_close(attend(layer, states[0], **options), wanted)
-    chunks, decode = asked[:5], asked[5:]
+    chunks, decode = options_seen[:5], options_seen[5:]
     assert [each["window_size"] for each in chunks] == [(-1, 0), (6, 0), (0, 0), (-1, 0), (4, 0)]
     assert [each["window_size"] for each in decode] == [(-1, -1), (6, 0), (0, 0), (-1, 0), (4, 0)]
-    assert {each["num_splits"] for each in asked} == {1}
+    assert {each["num_splits"] for each in options_seen} == {1}
 
 
 def test_a_mask_or_an_unknown_option_is_refused() -> None:
     _, layer, states = written((3,))
-    with pytest.raises(UnsupportedModel, match="a mask of its own"):
+    with pytest.raises(UnsupportedModel, match="its own mask"):
         paged_attention(nn.Identity(), states[0], layer, layer, torch.zeros(3, 3))
     with pytest.raises(UnsupportedModel, match="position_bias"):
         attend(layer, states[0], position_bias=torch.zeros(1))
@@ -142,13 +142,13 @@ def test_a_mask_or_an_unknown_option_is_refused() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("dim", [64, 128, 256])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_on_a_gpu_each_row_sees_its_own_keys_as_far_as_it_may(
+def test_on_a_gpu_each_row_sees_its_own_keys_within_its_window(
     name: str, dim: int, cuda: torch.device
 ) -> None:
     counts = (5, PAGE + 20, 1, 130)
     cache, layer, states = written(counts, cuda, torch.bfloat16, dim)
     query, keys, values = (x.float().cpu() for x in states)
-    # The textbook's way divides by the root of another dim.
+    # The textbook formula divides by the root of another dim.
     wanted = expected([query * (DIM / dim) ** 0.5, keys, values], counts, OPTIONS[name])
     options = {
         key: value.to(cuda) if isinstance(value, torch.Tensor) else value

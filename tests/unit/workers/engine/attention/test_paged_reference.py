@@ -14,7 +14,7 @@ PAGE = 4
 
 
 class Rows:
-    """Keys and values of some rows on pages in disorder, the rest of each page filled with noise."""
+    """Keys and values of some rows on shuffled pages. The rest of each page is noise."""
 
     def __init__(self) -> None:
         torch.manual_seed(0)
@@ -38,14 +38,14 @@ class Rows:
     def plainly(
         self, window: tuple[int, int] = (-1, 0), softcap: float | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Query by query, as it is written in textbooks."""
+        """Textbook attention, query by query."""
         attended, sums = [], []
         for row, (count, num_keys) in enumerate(ROWS):
             keys, values = (x[self.table[row]].flatten(0, 1) for x in (self.keys, self.values))
             for i in range(count):
-                place = num_keys - count + i
-                first = 0 if window[0] < 0 else max(0, place - window[0])
-                last = num_keys if window[1] < 0 else min(num_keys, place + window[1] + 1)
+                position = num_keys - count + i
+                first = 0 if window[0] < 0 else max(0, position - window[0])
+                last = num_keys if window[1] < 0 else min(num_keys, position + window[1] + 1)
                 own, mixed = (x[first:last].repeat_interleave(HEADS // KV_HEADS, 1) for x in (keys, values))
                 scores = torch.einsum("hd,khd->hk", self.query[int(self.ends[row]) + i], own) * 0.3
                 if softcap is not None:
@@ -64,12 +64,12 @@ def test_each_query_mixes_the_keys_that_its_window_shows(
     torch.testing.assert_close(rows.attend(window, softcap), rows.plainly(window, softcap))
 
 
-def test_what_lies_beyond_a_row_on_its_pages_changes_nothing() -> None:
+def test_page_contents_beyond_a_row_change_nothing() -> None:
     rows = Rows()
     before = rows.attend()
     for row, (_, num_keys) in enumerate(ROWS):
-        for place in range(num_keys, 3 * PAGE):
-            rows.keys[rows.table[row, place // PAGE], place % PAGE] = 1e4
+        for position in range(num_keys, 3 * PAGE):
+            rows.keys[rows.table[row, position // PAGE], position % PAGE] = 1e4
     assert all(map(torch.equal, before, rows.attend()))
 
 
@@ -80,7 +80,7 @@ def test_many_rows_are_attended_part_by_part(monkeypatch: pytest.MonkeyPatch) ->
     torch.testing.assert_close(rows.attend(), whole)
 
 
-def test_half_precision_comes_back_as_it_came() -> None:
+def test_half_precision_is_kept() -> None:
     rows = Rows()
     exact, _ = rows.attend()
     rows.query, rows.keys, rows.values = (x.bfloat16() for x in (rows.query, rows.keys, rows.values))

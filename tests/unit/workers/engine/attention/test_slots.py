@@ -17,7 +17,7 @@ HEADS, KV_HEADS, DIM = 6, 2, 8
 
 
 def written(count: int) -> tuple[LayerCache, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A layer with one sequence in it, and its queries, keys and values [1, heads, count, dim]."""
+    """A layer with one sequence, and its queries, keys and values [1, heads, count, dim]."""
     torch.manual_seed(0)
     query = torch.randn(1, HEADS, count, DIM)
     keys, values = torch.randn(2, 1, KV_HEADS, count, DIM)
@@ -32,7 +32,7 @@ def attend(layer: LayerCache, query: torch.Tensor, **options: Any) -> torch.Tens
     return slot_attention(nn.Identity(), query, layer, layer, None, **options)[0]
 
 
-def plainly(
+def naive_attention(
     query: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
@@ -41,7 +41,7 @@ def plainly(
     softcap: float | None = None,
     sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Attention as it is written in textbooks; [1, count, heads, dim]."""
+    """Textbook attention; [1, count, heads, dim]."""
     keys, values = (x.repeat_interleave(HEADS // KV_HEADS, 1) for x in (keys, values))
     scores = query @ keys.transpose(-1, -2) / DIM**0.5
     if softcap is not None:
@@ -58,14 +58,14 @@ def plainly(
 @pytest.mark.parametrize("count", [1, 5, 40])
 def test_each_token_sees_itself_and_those_before(count: int) -> None:
     layer, query, keys, values = written(count)
-    torch.testing.assert_close(attend(layer, query), plainly(query, keys, values))
+    torch.testing.assert_close(attend(layer, query), naive_attention(query, keys, values))
 
 
 @pytest.mark.parametrize(
     "options", [{}, {"sliding_window": 90}, {"softcap": 2.0, "s_aux": torch.linspace(-1, 1, 6)}], ids=str
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_decoded_token_is_bit_for_bit_what_it_is_in_a_chunk(
+def test_a_decoded_token_is_bit_identical_to_the_same_token_in_a_chunk(
     dtype: torch.dtype, options: dict[str, Any]
 ) -> None:
     """Whatever the length, and however many keys a longer neighbour makes the step read."""
@@ -74,7 +74,7 @@ def test_a_decoded_token_is_bit_for_bit_what_it_is_in_a_chunk(
     keys, values = torch.randn(2, 1, 2, 700, 64).to(dtype)
 
     def compute(steps: list[list[tuple[int, int, int]]]) -> torch.Tensor:
-        """Of the last step's first row; rows are (slot, start, end) of the same sequence."""
+        """The result of the last step's first row. Rows are (slot, start, end) of the same sequence."""
         cache = SlotCache(KVBudget(700))
         for step in steps:
             plan = Plan(tuple(Row(sequence, slot, start, end - start) for slot, start, end in step))
@@ -104,11 +104,11 @@ def test_window_softcap_and_sinks() -> None:
     sinks = torch.randn(HEADS)
     torch.testing.assert_close(
         attend(layer, query, sliding_window=3, softcap=2.0, s_aux=sinks),
-        plainly(query, keys, values, window=3, softcap=2.0, sinks=sinks),
+        naive_attention(query, keys, values, window=3, softcap=2.0, sinks=sinks),
     )
 
 
-def test_extra_that_it_does_not_know_is_refused_by_name() -> None:
+def test_an_unknown_argument_is_refused_by_name() -> None:
     layer, query, _, _ = written(3)
     with pytest.raises(UnsupportedModel, match="position_bias"):
         attend(layer, query, position_bias=torch.zeros(1))
@@ -118,9 +118,9 @@ def test_extra_that_it_does_not_know_is_refused_by_name() -> None:
         slot_attention(nn.Identity(), query, layer, layer, torch.zeros(3, 3))
 
 
-def test_keys_that_were_changed_after_the_cache_are_refused() -> None:
+def test_keys_changed_after_caching_are_refused() -> None:
     layer, query, keys, values = written(3)
     with pytest.raises(UnsupportedModel, match="after they were cached"):
         slot_attention(nn.Identity(), query, keys, values, None)  # type: ignore[arg-type]
-    with pytest.raises(UnsupportedModel, match="something else than keys"):
+    with pytest.raises(UnsupportedModel, match="something other than keys"):
         attend(layer, query[..., :4])

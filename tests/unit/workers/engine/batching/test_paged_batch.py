@@ -17,7 +17,7 @@ def row(slot: int, start: int, count: int, length: int) -> Row:
 
 
 def mixed(*, wants_all: bool = False) -> PagedBatch:
-    """Decoding rows of two slots, one of them beyond its first page, and a chunk that draws nothing yet."""
+    """Decoding rows of two slots, one of them beyond its first page, and a chunk that does not draw yet."""
     pool = PagePool(None)
     rows = (row(0, 4, 1, 5), row(2, PAGE, 1, PAGE + 1), row(1, 3, 4, 20))
     for each in rows:
@@ -25,7 +25,7 @@ def mixed(*, wants_all: bool = False) -> PagedBatch:
     return make_paged_batch(Plan(rows, wants_all=wants_all), pool, CPU)
 
 
-def test_rows_lie_end_to_end_with_their_pages() -> None:
+def test_rows_are_concatenated_with_their_pages() -> None:
     batch = mixed()
     assert batch.input_ids.tolist() == batch.positions.tolist() == [[4, PAGE, 3, 4, 5, 6]]
     first, second, third = PAGE, 3 * PAGE, 4 * PAGE
@@ -38,19 +38,19 @@ def test_rows_lie_end_to_end_with_their_pages() -> None:
         assert (tensor.dtype, tensor.is_contiguous()) == (torch.int32, True)
 
 
-def test_logits_are_of_rows_that_draw_or_of_every_token() -> None:
+def test_drawing_rows_or_all_tokens_have_logits() -> None:
     assert mixed().logit_indices.tolist() == [0, 1]
     assert mixed(wants_all=True).logit_indices.tolist() == [0, 1, 2, 3, 4, 5]
 
 
-def test_a_prompt_that_is_told_gives_the_logits_of_its_tokens() -> None:
+def test_a_scored_prompt_has_logits_of_its_tokens() -> None:
     pool = PagePool(None)
-    told, plain = row(1, 2, 3, 9), row(2, 1, 3, 4)
-    told.sequence.num_told = 3
-    for each in (told, plain):
+    scored, plain = row(1, 2, 3, 9), row(2, 1, 3, 4)
+    scored.sequence.num_told = 3
+    for each in (scored, plain):
         pool.reach(each.slot, each.sequence.num_tokens)
-    assert make_paged_batch(Plan((told, plain)), pool, CPU).logit_indices.tolist() == [1, 2, 5]
-    assert make_paged_batch(Plan((told,), wants_all=True), pool, CPU).logit_indices.tolist() == [0, 1, 2]
+    assert make_paged_batch(Plan((scored, plain)), pool, CPU).logit_indices.tolist() == [1, 2, 5]
+    assert make_paged_batch(Plan((scored,), wants_all=True), pool, CPU).logit_indices.tolist() == [0, 1, 2]
 
 
 def test_idle_rows_have_one_key_on_the_scratch_page() -> None:
@@ -60,7 +60,7 @@ def test_idle_rows_have_one_key_on_the_scratch_page() -> None:
     assert batch.query_ends.tolist() == batch.key_ends.tolist() == [0, 1, 2, 3]
 
 
-def test_layers_elsewhere_share_one_copy() -> None:
+def test_layers_on_another_device_share_one_copy() -> None:
     batch = mixed()
     assert batch.on(CPU) is batch
     meta = torch.device("meta")

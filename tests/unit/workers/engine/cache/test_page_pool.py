@@ -5,7 +5,7 @@ import pytest
 from workers.engine.cache.page_pool import PAGE, SCRATCH, PagePool, Segment
 
 
-def test_slots_get_the_lowest_free_pages_as_they_grow() -> None:
+def test_growing_slots_get_the_lowest_free_pages() -> None:
     pool = PagePool(8)
     pool.reach(0, 1)
     pool.reach(1, PAGE)
@@ -14,7 +14,7 @@ def test_slots_get_the_lowest_free_pages_as_they_grow() -> None:
     assert (pool.pages(0), pool.pages(1), pool.num_used) == ([1, 3], [2], 3)
 
 
-def test_pages_that_are_given_back_are_taken_again() -> None:
+def test_released_pages_are_reused() -> None:
     pool = PagePool(3)
     pool.reach(0, 2 * PAGE)
     pool.reach(1, 1)
@@ -24,11 +24,11 @@ def test_pages_that_are_given_back_are_taken_again() -> None:
     assert (pool.pages(0), pool.pages(2), pool.num_used, pool.capacity) == ([], [1, 2], 3, 4)
 
 
-def test_nobody_gets_the_scratch_page_or_more_than_there_are() -> None:
+def test_no_slot_gets_the_scratch_page_or_a_page_beyond_the_limit() -> None:
     pool = PagePool(2)
     pool.reach(0, 2 * PAGE)
     assert SCRATCH not in pool.pages(0)
-    with pytest.raises(AssertionError, match="no page is free"):
+    with pytest.raises(AssertionError, match="no free page"):
         pool.reach(0, 2 * PAGE + 1)
 
 

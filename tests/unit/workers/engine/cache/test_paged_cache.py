@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 class Cache:
-    """One layer of a cache; keys and values of a token are its mark."""
+    """One layer of a cache. A token's keys and values are all equal to its mark."""
 
     def __init__(self, max_tokens: int | None = None) -> None:
         self.cache = PagedCache(KVBudget(2000, max_tokens, page=PAGE))
@@ -35,7 +35,7 @@ class Cache:
         return list(keys[0, :, 0].tolist())
 
 
-def test_what_was_written_stays_as_pages_are_added() -> None:
+def test_contents_stay_when_pages_are_added() -> None:
     subject = Cache()
     subject.put(0, 0, 1, 2, 3)
     subject.put(1, 0, *range(PAGE))
@@ -46,13 +46,13 @@ def test_what_was_written_stays_as_pages_are_added() -> None:
     assert subject.cache.num_tokens == 3 * PAGE
 
 
-def test_bounded_cache_is_allocated_once_and_never_moves() -> None:
+def test_a_bounded_cache_is_allocated_once_and_never_moves() -> None:
     subject = Cache(max_tokens=4 * PAGE + 7)
     layer = subject.put(0, 0, 1)
-    place = layer.keys.data_ptr()
+    address = layer.keys.data_ptr()
     assert (len(layer.keys), subject.cache.num_tokens) == (5, PAGE)
     subject.put(1, 600, 2)
-    assert layer.keys.data_ptr() == place
+    assert layer.keys.data_ptr() == address
     assert (len(layer.keys), subject.cache.num_tokens) == (5, 4 * PAGE)
 
 
@@ -63,7 +63,7 @@ def test_freed_pages_serve_the_next_slot_in_the_same_step() -> None:
     assert (subject.cache.num_tokens, subject.held(1, 300, 301)) == (2 * PAGE, [8])
 
 
-def test_admitted_sequence_has_room_before_it_has_a_row() -> None:
+def test_an_admitted_sequence_has_pages_before_it_has_a_row() -> None:
     subject = Cache()
     subject.put(0, 0, 1)
     waiting = Sequence("w", 0, SamplingParams(max_tokens=1, seed=0), [0] * 300, 300, slot=5)
@@ -74,7 +74,7 @@ def test_admitted_sequence_has_room_before_it_has_a_row() -> None:
     assert subject.held(5, 64, 128) == [3] * 64
 
 
-def test_a_row_has_room_beyond_what_its_sequence_has() -> None:
+def test_a_row_has_pages_for_its_draft() -> None:
     subject = Cache()
     sequence = Sequence("r", 0, SamplingParams(max_tokens=9, seed=0), [0] * PAGE, PAGE)
     row = Row(sequence, 0, PAGE - 1, 3)

@@ -29,7 +29,7 @@ def test_gpus_have_pages_and_cpus_have_slots() -> None:
         (use_paged_attention, PagedCache, 256),
     ],
 )
-def test_cache_and_budget_are_of_the_form_that_the_model_attends_over(
+def test_cache_and_budget_match_the_models_attention(
     use: Callable[[PreTrainedModel], None], cache: type, page: int | None
 ) -> None:
     model = tiny_model("llama")

@@ -3,7 +3,7 @@ from __future__ import annotations
 from workers.engine.cache.shelf import Shelf
 
 
-def test_lowest_free_place_is_taken() -> None:
+def test_the_lowest_free_index_is_used() -> None:
     shelf = Shelf()
     assert [shelf.take(slot) for slot in (7, 3, 5)] == [0, 1, 2]
     shelf.leave(3)
@@ -11,7 +11,7 @@ def test_lowest_free_place_is_taken() -> None:
     assert shelf.take(9) == 1
 
 
-def test_compacting_moves_the_high_ones_into_the_gaps() -> None:
+def test_compacting_moves_high_slots_into_gaps() -> None:
     shelf = Shelf()
     for slot in range(6):
         shelf.take(slot)
@@ -19,6 +19,6 @@ def test_compacting_moves_the_high_ones_into_the_gaps() -> None:
         shelf.leave(slot)
     moves = shelf.compact()
     assert sorted(moves)[0][0] == 3 and [source for source, _ in sorted(moves)] == [3, 5]
-    assert sorted(shelf.places.values()) == [0, 1, 2]
-    assert shelf.places[2] == 2
+    assert sorted(shelf.slot_indices.values()) == [0, 1, 2]
+    assert shelf.slot_indices[2] == 2
     assert shelf.compact() == []

@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 class Cache:
-    """One layer of a cache; keys and values of a token are its mark."""
+    """One layer of a cache. A token's keys and values are all equal to its mark."""
 
     def __init__(self, budget: KVBudget) -> None:
         self.cache = SlotCache(budget)
@@ -34,12 +34,12 @@ class Cache:
         return self.write(slot, start, list(marks), freed=freed, dtype=torch.float32)
 
     def shapes(self) -> dict[int, tuple[int, int]]:
-        """Places and length of each shelf."""
+        """Number of slots and length of each shelf."""
         assert self.layer is not None
         return {name: (s.keys.shape[0], s.keys.shape[2]) for name, s in self.layer.shelves.items()}
 
 
-def test_a_shelf_grows_and_keeps_what_was_written() -> None:
+def test_a_shelf_grows_and_keeps_its_contents() -> None:
     subject = Cache(KVBudget(2000))
     subject.put(0, 0, 1, 2, 3)
     assert subject.shapes() == {512: (1, 512)}
@@ -53,7 +53,7 @@ def test_a_shelf_grows_and_keeps_what_was_written() -> None:
     assert keys[2, 0, 0].tolist() == [9, 9, 9, 9]
 
 
-def test_where_the_budget_tells_how_many_slots_there_may_be_they_stay_where_they_are() -> None:
+def test_with_a_bounded_budget_slots_do_not_move() -> None:
     subject = Cache(KVBudget(512, max_tokens=8 * 512))
     layer = subject.put(0, 0, 1, 2, 3)
     address, generation = layer.shelves[512].keys.data_ptr(), subject.cache.generation
@@ -64,7 +64,7 @@ def test_where_the_budget_tells_how_many_slots_there_may_be_they_stay_where_they
     assert layer.shelves[512].values[:, 0, 2, 0].tolist() == [3, 0, 2, 0, 0, 0, 0, 0]
 
 
-def test_sequence_that_outgrows_its_slot_moves_with_all_that_it_holds() -> None:
+def test_a_sequence_that_outgrows_its_slot_moves_with_its_contents() -> None:
     subject = Cache(KVBudget(2000))
     subject.put(0, 0, 5, 6)
     subject.put(1, 0, *range(512))
@@ -74,7 +74,7 @@ def test_sequence_that_outgrows_its_slot_moves_with_all_that_it_holds() -> None:
     assert layer.shelves[512].values[0, 0, :3, 0].tolist() == [5, 6, 0]
 
 
-def test_first_shelf_may_begin_long_after_one_of_long_sequences() -> None:
+def test_the_first_shelf_may_be_created_after_one_of_long_slots() -> None:
     subject = Cache(KVBudget(2000))
     subject.put(0, 599, 1)
     layer = subject.put(1, 299, 7)
@@ -98,7 +98,7 @@ def test_a_shelf_keeps_its_memory_when_sequences_leave_until_others_need_it() ->
     assert subject.shapes() == {512: (1, 512), 2048: (3, 2048)}
 
 
-def test_a_shelf_of_long_sequences_shrinks_when_they_have_left_for_long(
+def test_a_shelf_of_long_slots_shrinks_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(kv_cache, "_PATIENCE", 3)
@@ -118,13 +118,13 @@ def test_a_shelf_of_long_sequences_shrinks_when_they_have_left_for_long(
     assert subject.shapes() == {512: (4, 512)}
 
 
-def test_longest_shelf_is_as_long_as_a_sequence_may_be() -> None:
+def test_the_longest_shelf_has_the_maximum_length() -> None:
     subject = Cache(KVBudget(700))
     subject.put(0, 699, 1)
     assert subject.shapes() == {768: (1, 768)}
 
 
-def test_never_allocates_more_than_the_budget_though_it_likes_to_double() -> None:
+def test_doubling_never_exceeds_the_budget() -> None:
     budget = KVBudget(1024, max_tokens=5 * 1024)
     subject = Cache(budget)
     for slot in range(5):
@@ -145,7 +145,7 @@ def test_bytes_of_a_token_are_those_of_its_keys_and_values() -> None:
     assert sum(layer.token_bytes for layer in subject.cache.layer_caches) == 2 * (4 + 3) * 4
 
 
-def test_reads_all_that_is_allocated_only_where_most_of_it_would_be_copied() -> None:
+def test_reads_whole_slots_only_if_most_of_them_would_be_copied() -> None:
     plain = Cache(KVBudget(256)).put(0, 255, 1).shelves[256]
     half = Cache(KVBudget(256)).write(0, 255, [1], dtype=torch.bfloat16).shelves[256]
     assert plain.readable(208) == 208
