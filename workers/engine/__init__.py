@@ -1,1 +1,1 @@
-"""Continuously batched generation over a transformers model. Knows neither Redis nor Celery."""
+"""Continuously batched generation over a transformers model. Independent of Redis and Celery."""

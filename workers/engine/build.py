@@ -1,4 +1,4 @@
-"""Assembly of an engine for a model."""
+"""Builds an engine for a loaded model."""
 
 from __future__ import annotations
 
@@ -25,19 +25,22 @@ from workers.engine.text.output_builder import OutputBuilder
 
 log = logging.getLogger(__name__)
 
-#: The prefix cache holds this part of as many tokens as there may be in slots.
-_PREFIX_PART = 4
-#: A layer of width h multiplies some 12 h * h for each token, and 2 h for each of its keys: these are three
-#: times as slow on a CPU, twice on a GPU.
+#: The prefix cache holds up to 1/4 of the tokens that the slots may hold.
+_PREFIX_DIVISOR = 4
+#: A layer of width h needs about 12 h² multiplications per token, and 2 h per key it attends to. The latter
+#: are three times as slow on a CPU, and twice as slow on a GPU.
 _SPAN_PER_WIDTH = {"slots": 2, "pages": 3}
 
 
 def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:
-    """An engine for a model that `loader.load_model` made of the same config."""
+    """Build an engine for a model that `loader.load_model` loaded with the same config.
+
+    Raises: OutOfMemory if no sequence fits into memory.
+    """
     tokenizer = loaded.tokenizer.backend_tokenizer
     token_bytes = TokenBytes(tokenizer)
     budget = _kv_budget(loaded, config)
-    prefixes = PrefixCache[KVSpan]((budget.max_tokens or 0) // _PREFIX_PART)
+    prefixes = PrefixCache[KVSpan]((budget.max_tokens or 0) // _PREFIX_DIVISOR)
     runner = ModelRunner(loaded.model, budget, prefixes)
     runner.record_decoding(config.max_slots)
     return Engine(
@@ -70,12 +73,14 @@ def _sampler(loaded: LoadedModel, config: EngineConfig) -> Sampler:
 
 
 def _kv_budget(loaded: LoadedModel, config: EngineConfig) -> KVBudget:
-    """What is configured, or what the memory holds that is free now. Raises OutOfMemory."""
+    """The configured budget, or one derived from the free memory. Raises: OutOfMemory."""
     model, longest = loaded.model, loaded.max_model_len
     token_bytes = ModelRunner(model, make_budget(model, 1)).measure_token()
     budget = make_budget(model, longest, config.max_kv_tokens or kv_tokens(token_bytes))
     if budget.longest == 0:
-        raise OutOfMemory(f"there is memory for the keys and values of only {budget.max_tokens} tokens")
+        raise OutOfMemory(
+            f"not enough memory: the key-value cache would hold only {budget.max_tokens} tokens"
+        )
     if budget.longest < longest:
-        log.warning("sequences have at most %d tokens: no memory for %d", budget.longest, longest)
+        log.warning("limiting sequences to %d tokens: not enough memory for %d", budget.longest, longest)
     return budget

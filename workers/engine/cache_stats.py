@@ -1,4 +1,4 @@
-"""CacheStats: what an engine's cache holds, and what it has saved. Knows no torch."""
+"""CacheStats: key-value cache usage and prefix cache counters. Does not import torch."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    #: Tokens that memory is allocated for.
+    #: Tokens for which memory is allocated.
     kv_tokens: int = 0
-    #: As many may be allocated; None: unbounded.
+    #: Upper limit of `kv_tokens`. None: unlimited.
     max_kv_tokens: int | None = None
-    #: How often a running sequence had to wait again, since others needed its memory.
+    #: How often a running sequence was preempted because others needed its memory.
     preempted: int = 0
-    #: Tokens of which the prefix cache holds keys and values.
+    #: Tokens whose keys and values are in the prefix cache.
     prefix_tokens: int = 0
-    #: Sequences that found a beginning there, and that found none.
+    #: Sequences that found a cached prefix, and sequences that found none.
     prefix_hits: int = 0
     prefix_misses: int = 0
-    #: Tokens that were copied from there rather than computed.
+    #: Tokens copied from the prefix cache instead of being computed.
     saved_tokens: int = 0

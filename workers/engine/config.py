@@ -1,4 +1,4 @@
-"""EngineConfig: what one engine is built from."""
+"""EngineConfig: the settings of one engine."""
 
 from __future__ import annotations
 
@@ -8,38 +8,41 @@ from typing import Literal
 from shared.errors import SettingsError
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
-#: How linear layers keep their weights: as they are loaded, or rounded to 8 bits (`int8_linear`).
+#: Weights of linear layers: as loaded, or quantized to 8 bits (see `linear.int8`).
 Quant = Literal["none", "int8"]
-#: Who computes what lies between the products: `workers.native` where it can be built, or torch alone.
+#: Use the C operations of `workers.native` where they can be built, or torch alone.
 Native = Literal["auto", "off"]
-#: Whether tokens are guessed and verified together: where the engine is exact, or never.
+#: Speculative decoding: used where the model is deterministic, or never.
 Speculation = Literal["auto", "off"]
 
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """Built once at the entry; components are given the few values that they need. Raises SettingsError."""
+    """Built once at startup. Each component receives only the values it needs.
 
-    #: A directory with config.json and safetensors, a GGUF file, or the id of a repository on the hub.
+    Raises: SettingsError if a value is out of range.
+    """
+
+    #: A directory with config.json and safetensors, a GGUF file, or a repository id on the Hugging Face Hub.
     model: str
-    #: A torch device: `cpu`, `cuda`, `cuda:1`; or GPUs that hold the model together: `cuda:0+cuda:1`.
+    #: A torch device (`cpu`, `cuda`, `cuda:1`), or several GPUs that share the model (`cuda:0+cuda:1`).
     device: str = "cpu"
-    #: `auto`: what the device computes fast, see `loader.resolve_dtype`.
+    #: `auto`: a dtype that is fast on the device, see `loader.resolve_dtype`.
     dtype: DType = "auto"
     quant: Quant = "none"
     native: Native = "auto"
     speculation: Speculation = "auto"
-    #: Sequences that run at once; a job takes one per choice.
+    #: Maximum number of running sequences. A job needs one per choice.
     max_slots: int = 32
-    #: Prompt plus output of one sequence, in tokens. None: as long as the model was made for.
+    #: Maximum prompt plus output of one sequence, in tokens. None: the model's own limit.
     max_model_len: int | None = None
-    #: Prompt tokens that one sequence computes in one step; a longer prompt takes several steps.
+    #: Maximum prompt tokens of one sequence per step. A longer prompt takes several steps.
     prefill_chunk: int = 128
-    #: Tokens of all sequences together in one step: how long prompts may hold up those who decode.
+    #: Maximum tokens of all sequences per step. Limits how long prefill delays decoding sequences.
     max_step_tokens: int = 256
-    #: Key-value memory in tokens, see KVBudget. None: what the memory holds that is free.
+    #: Size of the key-value cache in tokens, see KVBudget. None: derived from the free memory.
     max_kv_tokens: int | None = None
-    #: Threads of one forward. None: see `threads.default_threads`.
+    #: Threads of a forward pass. None: see `threads.default_threads`.
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -49,5 +52,5 @@ class EngineConfig:
                 raise SettingsError(f"{name} must be at least 1, not {value}")
         if self.max_step_tokens < self.max_slots:
             raise SettingsError(
-                f"max_step_tokens ({self.max_step_tokens}) must reach max_slots ({self.max_slots})"
+                f"max_step_tokens ({self.max_step_tokens}) must be at least max_slots ({self.max_slots})"
             )

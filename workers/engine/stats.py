@@ -1,4 +1,4 @@
-"""EngineStats: what an engine has done, and does."""
+"""EngineStats: an engine's counters and its current load."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from workers.engine.cache_stats import CacheStats
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """Counters since the start, and how many sequences wait and run now."""
+    """Counters since the engine started, and the numbers of waiting and running sequences now."""
 
     steps: int
     prompt_tokens: int
     generated_tokens: int
-    #: Tokens that were guessed, and those of them that were then drawn.
+    #: Tokens proposed by drafters, and how many of them were accepted.
     drafted_tokens: int
     accepted_tokens: int
     waiting: int
     running: int
-    #: How many steps drew a token for how many sequences: shows whether the batch was shared.
+    #: Number of steps by batch size (sequences that drew a token). Shows whether batches were shared.
     batch_sizes: Mapping[int, int]
-    #: Seconds by part of a step.
+    #: Histograms of seconds, by phase of a step.
     phases: Mapping[str, HistogramReading]
     cache: CacheStats
 

@@ -1,4 +1,4 @@
-"""Stopwatch: how long the parts of a step take."""
+"""Stopwatch: measures the phases of an engine step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ Phase = Literal["schedule", "run", "sample", "postprocess"]
 
 
 class Stopwatch:
-    """`start` and then a `lap` at the end of each phase. Of one thread; any may read."""
+    """Call `start` at the beginning of a step and `lap` at the end of each phase.
+
+    Only one thread may write; any thread may read.
+    """
 
     def __init__(self) -> None:
         self._phases: dict[Phase, Histogram] = {
@@ -27,12 +30,12 @@ class Stopwatch:
         self._then = time.perf_counter()
 
     def lap(self, phase: Phase) -> None:
-        """What was done since the last lap was this phase."""
+        """Count the time since the last lap towards this phase."""
         now = time.perf_counter()
         self._phases[phase].observe(now - self._then)
         self._then = now
 
     @property
     def readings(self) -> Mapping[str, HistogramReading]:
-        """Seconds by phase."""
+        """Histograms of seconds, by phase."""
         return {phase: histogram.read() for phase, histogram in self._phases.items()}

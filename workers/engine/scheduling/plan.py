@@ -1,4 +1,4 @@
-"""Plan: what one step computes. Knows no torch."""
+"""Plan: the tokens that one step computes. Does not import torch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from workers.engine.scheduling.sequence import Sequence
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`count` tokens of a sequence from `start` on, computed in one step."""
+    """`count` tokens of a sequence, beginning at position `start`, computed in one step."""
 
     sequence: Sequence
     slot: int
     start: int
     count: int
-    #: The last of them, where they are only guessed to follow what the sequence has.
+    #: The last of these tokens, if they are a draft that continues the sequence.
     draft: tuple[int, ...] = ()
 
     @property
@@ -26,7 +26,7 @@ class Row:
 
     @property
     def num_own(self) -> int:
-        """Tokens that the sequence has."""
+        """Tokens that belong to the sequence, without the draft."""
         return self.count - len(self.draft)
 
     @property
@@ -36,10 +36,10 @@ class Row:
 
     @property
     def wanted(self) -> range:
-        """The positions whose logits the step is to give: to tell of the prompt, and then to draw from."""
-        told = self.sequence.num_told
-        if told is not None and self.sequence.tells_prompt:
-            return range(max(self.start, told), self.end)
+        """The positions whose logits the step returns: for prompt log probabilities, or to draw from."""
+        num_scored = self.sequence.num_told
+        if num_scored is not None and self.sequence.tells_prompt:
+            return range(max(self.start, num_scored), self.end)
         return range(self.end - 1 - len(self.draft), self.end) if self.draws else range(0)
 
     @property
@@ -48,36 +48,36 @@ class Row:
 
     @property
     def room(self) -> int:
-        """Tokens that its slot is to hold: those the sequence has, and a draft."""
+        """Tokens that the slot must hold: those of the sequence, and the draft."""
         return max(self.end, self.sequence.num_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A token to be drawn."""
+    """One token to be drawn."""
 
     sequence: Sequence
-    #: From which of the logits that the step draws from.
+    #: Index into the logits that the step draws from.
     index: int
-    #: What it and those behind it are guessed to be, the logits of each of which follow.
+    #: The draft for this token and the following ones. Their logits follow at the next indices.
     draft: tuple[int, ...] = ()
 
     @property
     def next(self) -> Turn:
-        """When the token is as guessed."""
+        """The next token to draw, if this one was accepted."""
         return Turn(self.sequence, self.index + 1, self.draft[1:])
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One step: first the rows of one token, by slot, then the longer ones."""
+    """One step. Rows of one token come first, ordered by slot; longer rows follow."""
 
     rows: tuple[Row, ...]
-    #: Slots that a sequence left since the plan before; some of them may have another one already.
+    #: Slots freed since the previous plan. Some may already belong to another sequence.
     freed: tuple[int, ...] = ()
-    #: Sequences that got a slot; the tokens of them that count as computed are to be copied into it.
+    #: Sequences that received a slot. Their tokens that count as computed must be copied into it.
     admitted: tuple[Sequence, ...] = ()
-    #: Whether the logits of every token are wanted, whatever its row says.
+    #: Whether to return the logits of every token, regardless of `Row.wanted`.
     wants_all: bool = False
 
     @property
@@ -95,7 +95,10 @@ class Plan:
         ]
 
     def logit_indices(self, ends: Iterable[int]) -> list[int]:
-        """Which tokens' logits are wanted, row by row; `ends`: where those of each row end in the step's."""
+        """Indices of the tokens whose logits are requested, row by row.
+
+        `ends`: for each row, the index in the step after its last token.
+        """
         return [
             end - row.end + position
             for row, end in zip(self.rows, ends, strict=True)

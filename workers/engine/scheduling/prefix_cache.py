@@ -1,8 +1,8 @@
-"""PrefixCache: keys and values of beginnings that were computed before, to be copied, not computed again.
+"""PrefixCache: keeps keys and values of computed prefixes, so that they are copied and not computed again.
 
-What is kept are spans of 64 tokens, never changed again. A span's name is a chained hash of whose it is, of
-the model and of all tokens up to its end: nobody finds, or learns by the time it takes, what others asked.
-Knows no torch: what a span holds is the SlotCache's business.
+It stores immutable spans of 64 tokens. A span's key is a chained hash of its owner, the model and all tokens
+up to its end. Owners therefore cannot find each other's prefixes, nor infer them from response times. Does
+not import torch: the content of a span is up to the key-value cache.
 """
 
 from __future__ import annotations
@@ -15,30 +15,31 @@ from typing import Generic, TypeVar
 
 from workers.engine.scheduling.sequence import Sequence
 
-#: Tokens of a span.
+#: Tokens per span.
 SPAN = 64
 
-#: 128 bits: nobody makes two of the same name.
+#: 128 bits make collisions infeasible.
 _DIGEST_BYTES = 16
 
 Kept = TypeVar("Kept")
 
 
 def prefix_root(owner: str, model_revision: str) -> bytes:
-    """What the names of an owner's spans begin with."""
+    """The root of the hash chain for an owner and a model revision."""
     return hashlib.blake2b(f"{owner}\0{model_revision}".encode(), digest_size=_DIGEST_BYTES).digest()
 
 
 class PrefixCache(Generic[Kept]):
-    """Holds so many tokens; those that were not used for longest make room, ends before beginnings."""
+    """Holds up to `max_tokens` tokens. Evicts the least recently used spans, the end of a prefix before its
+    start."""
 
     def __init__(self, max_tokens: int) -> None:
         self._max_spans = max_tokens // SPAN
         self._spans: OrderedDict[bytes, Kept] = OrderedDict()
-        #: Sequences, long enough to have a span, that found one, and that found none.
+        #: Sequences long enough for a span that found one, and those that found none.
         self.hits = 0
         self.misses = 0
-        #: Tokens that were not computed.
+        #: Tokens copied instead of computed.
         self.saved_tokens = 0
 
     @property
@@ -46,7 +47,10 @@ class PrefixCache(Generic[Kept]):
         return len(self._spans) * SPAN
 
     def find(self, sequence: Sequence) -> int:
-        """How many of its first tokens are here; the last never counts: something has to be computed."""
+        """Return how many leading tokens of the sequence are cached.
+
+        The last token never counts, because a step has to compute at least one.
+        """
         names = self._known(sequence)
         if names:
             self.hits += 1
@@ -58,11 +62,11 @@ class PrefixCache(Generic[Kept]):
         return len(names) * SPAN
 
     def spans(self, sequence: Sequence) -> list[Kept]:
-        """What was found: the spans of its computed tokens."""
+        """The spans that `find` found: those of the sequence's computed tokens."""
         return [self._spans[name] for name in _names(sequence, sequence.num_computed // SPAN)]
 
     def keep(self, sequence: Sequence, copy: Callable[[int, int], Kept]) -> None:
-        """Keeps what is computed of a sequence; `copy` makes a span of its tokens from where to where."""
+        """Store the computed spans of a sequence. `copy(start, end)` copies the given tokens into a span."""
         names = list(_names(sequence, min(sequence.num_computed // SPAN, self._max_spans)))
         for index, name in enumerate(names):
             if name not in self._spans:
@@ -82,7 +86,7 @@ class PrefixCache(Generic[Kept]):
 
 
 def _names(sequence: Sequence, num_spans: int) -> Iterator[bytes]:
-    """Of its first spans; none where it shares nothing."""
+    """The keys of the first `num_spans` spans. Empty if the sequence does not share its prefix."""
     name = sequence.prefix_root
     if name is None:
         return

@@ -1,4 +1,4 @@
-"""Scheduler: which tokens of which sequences one step computes. Knows no torch, no clock, no I/O."""
+"""Scheduler: decides which tokens of which sequences a step computes. It uses no torch, clock or I/O."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from workers.engine.scheduling.sequence import Sequence
 
 
 class Prefixes(Protocol):
-    """What is known of sequences already; a PrefixCache."""
+    """Finds cached prefixes; implemented by PrefixCache."""
 
     def find(self, sequence: Sequence) -> int:
-        """How many of its first tokens need not be computed."""
+        """Return how many leading tokens need not be computed."""
 
 
-#: While sequences decode, a step reads at least this many tokens of prompts, or as many as take that time.
-_MIN_READ = 64
-#: A step in which tokens are guessed has at most so many, and rows for no more than half of them: others wait
-#: for what is guessed of one, and where there are many they lose more than that one gains.
-_DRAFTED_STEP = 32
-#: What a step takes beside the time of its tokens, in tokens: mostly to read the weights. Some ten on the CPU
-#: of docs/benchmarks.md.
+#: Minimum prefill tokens of a step while sequences decode (or fewer, if they take as long).
+_MIN_PREFILL = 64
+#: Maximum tokens of a step with drafts; at most half of them may be rows. Other sequences wait while a draft
+#: is verified, and with many of them that costs more than the draft gains.
+_MAX_DRAFTED_STEP = 32
+#: Fixed cost of a step in tokens, mostly for reading the weights. About ten on the CPU of docs/benchmarks.md.
 _STEP_COST = 10
 
 
 class Scheduler:
-    """Holds who waits and who runs. First come, first served; decoding goes before reading prompts.
+    """Holds the waiting and the running sequences. First come, first served; decoding comes before prefill.
 
-    How much of a step goes to prompts is a matter of how many sequences read theirs and how many would wait
-    for them: many new ones get most of it, one with a long prompt among many streams little. A token far
-    behind in its prompt counts as several: it attends to so many keys.
+    The share of prefill in a step depends on how many sequences prefill and how many decode. Many new
+    sequences get most of a step; one long prompt beside many streams gets little. A token late in a prompt
+    counts as several, because it attends to many keys.
 
-    Sequences are admitted for what they hold, not for what they may grow to. Where memory runs out, the one
-    that was admitted last gives its slot back and waits before all others: it is read anew.
+    A sequence is admitted for its current length, not for its maximum length. When memory runs out, the most
+    recently admitted sequence is preempted: it gives its slot back, waits before all others, and is prefilled
+    again.
     """
 
     def __init__(
@@ -49,20 +49,20 @@ class Scheduler:
         prefixes: Prefixes | None = None,
         attention_span: int | None = None,
     ) -> None:
-        """`attention_span`: to how many keys a token attends in the time that the rest of it takes; None: to
-        any number."""
+        """`attention_span`: the number of keys whose attention costs as much as the rest of a token. None:
+        attention is free."""
         self._prefill_chunk = prefill_chunk
         self._max_step_tokens = max_step_tokens
         self._kv_budget = kv_budget
         self._prefixes = prefixes
         self._attention_span = attention_span
-        # A heap: low slots first, which keeps those in use together.
+        # A heap: the lowest slot first, which keeps used slots close together.
         self._free_slots = list(range(max_slots))
         self._freed: list[int] = []
         self._waiting: deque[Sequence] = deque()
-        # By slot, in the order of admission.
+        # By slot, in order of admission.
         self._running: dict[int, Sequence] = {}
-        #: How often a sequence gave its slot back.
+        #: Number of preemptions so far.
         self.num_preempted = 0
 
     @property
@@ -81,7 +81,7 @@ class Scheduler:
         self._waiting.append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        """Ends a sequence, running or waiting; its slot is free for the next step."""
+        """Remove a running or waiting sequence. Its slot is free for the next step."""
         if sequence.slot is None:
             self._waiting.remove(sequence)
             return
@@ -89,41 +89,42 @@ class Scheduler:
         sequence.slot = None
 
     def schedule(self) -> Plan:
-        """The next step; without rows when nothing waits or runs."""
+        """Return the next step. It has no rows if nothing waits or runs."""
         self._preempt()
         admitted = self._admit()
         decoding = [s for s in self._running.values() if s.num_uncomputed == 1]
         prefilling = [s for s in self._running.values() if s.num_uncomputed > 1]
-        rows = [] if prefilling else self._guess(decoding)
+        rows = [] if prefilling else self._drafted(decoding)
         rows += [_row(sequence, 1) for sequence in decoding[len(rows) :]]
-        rows += self._read(prefilling, num_decoding=len(decoding))
+        rows += self._prefill(prefilling, num_decoding=len(decoding))
         freed, self._freed = tuple(self._freed), []
         rows.sort(key=lambda row: (row.count > 1, row.count == 1 and row.slot))
         return Plan(tuple(rows), freed, admitted)
 
-    def _guess(self, decoding: list[Sequence]) -> list[Row]:
-        """Rows of the first that decode, with what may follow, as long as the step stays short."""
-        left = min(_DRAFTED_STEP, self._max_step_tokens) - len(decoding)
+    def _drafted(self, decoding: list[Sequence]) -> list[Row]:
+        """Rows with drafts for the first decoding sequences, as long as the step stays short."""
+        left = min(_MAX_DRAFTED_STEP, self._max_step_tokens) - len(decoding)
         rows: list[Row] = []
         if left < len(decoding):
             return rows
         for sequence in decoding:
-            draft = sequence.draft(min(left, self._spare(sequence)), _worthwhile(len(decoding)))
+            draft = sequence.draft(min(left, self._spare(sequence)), _min_probability(len(decoding)))
             rows.append(_row(sequence, 1 + len(draft), draft))
             left -= len(draft)
         return rows
 
     def _spare(self, sequence: Sequence) -> int:
-        """Tokens that its slot holds beyond those it has: a guess takes no memory."""
+        """Free tokens in its slot. A draft never allocates memory."""
         if self._kv_budget is None:
             return self._max_step_tokens
         return self._kv_budget.charge(sequence.num_tokens) - sequence.num_tokens
 
-    def _read(self, prefilling: list[Sequence], *, num_decoding: int) -> list[Row]:
-        """Chunks of prompts. Where nothing decodes a token is a token: nobody waits for the step.
+    def _prefill(self, prefilling: list[Sequence], *, num_decoding: int) -> list[Row]:
+        """Chunks of prompts. While nothing decodes every token costs the same, because no one waits for the
+        step.
 
-        Those who decode wait for long prompts as their share of the sequences is; what one chunk ends is soon
-        among them.
+        Otherwise long prompts get a share of the step according to their share of the sequences. Prompts that
+        finish with one chunk are favored, because they will decode soon.
         """
         left = self._max_step_tokens - num_decoding
         work = float(left)
@@ -131,12 +132,12 @@ class Scheduler:
             share = len(prefilling) / (len(prefilling) + num_decoding)
             rests = (sequence.num_uncomputed for sequence in prefilling)
             short = sum(rest for rest in rests if rest <= self._prefill_chunk)
-            work = max(share * left, min(max(_MIN_READ, short), left))
+            work = max(share * left, min(max(_MIN_PREFILL, short), left))
         rows: list[Row] = []
         for sequence in prefilling:
             cost = self._cost(sequence.num_computed) if num_decoding else 1.0
             count = min(sequence.num_uncomputed, self._prefill_chunk, int(work / cost))
-            # Whoever comes first goes on, be it slowly.
+            # The first sequence always makes progress.
             if not rows and left:
                 count = max(count, 1)
             if count:
@@ -145,7 +146,7 @@ class Scheduler:
         return rows
 
     def _cost(self, position: int) -> float:
-        """Of a token there, in tokens of the first position."""
+        """The cost of a token at this position, relative to a token at the first position."""
         return 1.0 if self._attention_span is None else 1 + position / self._attention_span
 
     def _admit(self) -> tuple[Sequence, ...]:
@@ -153,19 +154,20 @@ class Scheduler:
         for sequence in list(self._waiting):
             if not (self._free_slots and self._fits(sequence)):
                 break
-            if self._is_read_by_sibling(sequence):
+            if self._is_prefilled_by_sibling(sequence):
                 continue
             self._waiting.remove(sequence)
             sequence.slot = heapq.heappop(self._free_slots)
             self._running[sequence.slot] = sequence
-            # What is copied gives no logits.
+            # Copied tokens yield no logits.
             if self._prefixes is not None and not sequence.tells_prompt:
                 sequence.num_computed = self._prefixes.find(sequence)
             admitted.append(sequence)
         return tuple(admitted)
 
-    def _is_read_by_sibling(self, sequence: Sequence) -> bool:
-        """Whether another choice of the request is reading the prompt: then it is read once, and copied."""
+    def _is_prefilled_by_sibling(self, sequence: Sequence) -> bool:
+        """Whether another choice of the same request is prefilling. If so, this one waits and copies the
+        prefix."""
         if self._prefixes is None or sequence.prefix_root is None or sequence.sampling.n == 1:
             return False
         return any(
@@ -174,7 +176,7 @@ class Scheduler:
         )
 
     def _preempt(self) -> None:
-        """Whoever is alone fits: a request that never does is not taken."""
+        """Preempt sequences until the rest fits. A single sequence always fits: RequestLimits rejects others."""
         while len(self._running) > 1 and not self._fits():
             sequence = next(reversed(self._running.values()))
             self.remove(sequence)
@@ -183,11 +185,11 @@ class Scheduler:
             self.num_preempted += 1
 
     def _fits(self, *more: Sequence) -> bool:
-        """Whether there is memory for all that run, and more."""
+        """Whether memory suffices for all running sequences and those in `more`."""
         if self._kv_budget is None or not self._running:
             return True
         sequences = (*self._running.values(), *more)
-        return self._kv_budget.holds(sum(self._kv_budget.charge(s.num_tokens) for s in sequences))
+        return self._kv_budget.fits(sum(self._kv_budget.charge(s.num_tokens) for s in sequences))
 
     def _leave(self, slot: int) -> None:
         del self._running[slot]
@@ -195,9 +197,9 @@ class Scheduler:
         self._freed.append(slot)
 
 
-def _worthwhile(num_decoding: int) -> float:
-    """The chance from which on a guess pays: one that comes true saves a step, whose cost so many
-    share."""
+def _min_probability(num_decoding: int) -> float:
+    """The acceptance probability from which a draft token pays off. An accepted token saves one step, whose
+    cost all decoding sequences share."""
     return num_decoding / (num_decoding + _STEP_COST)
 
 

@@ -21,8 +21,8 @@ def scheduler(*, max_slots: int = 4, max_step_tokens: int = 16) -> Scheduler:
 
 
 def run(plan: Plan) -> list[tuple[str, int, int, int]]:
-    """What the plan computes: (name, slot, start, count); then as the engine does, with a token drawn and no
-    guess come true."""
+    """Return the plan's rows as (name, slot, start, count). Then do what the engine does: draw a token per
+    row and accept no draft."""
     rows = [(row.sequence.request_id, row.slot, row.start, row.count) for row in plan.rows]
     drawing = plan.drawing_rows
     for row in plan.rows:
@@ -82,27 +82,27 @@ def test_rows_of_one_token_come_first_and_by_slot() -> None:
     assert run(subject.schedule()) == [("d", 0, 3, 1), ("b", 1, 2, 1), ("c", 2, 2, 1)]
 
 
-class Guess(Drafter):
-    """The same draft each time, as much of it as is wanted."""
+class FixedDrafter(Drafter):
+    """Proposes the same draft each time, up to the requested length."""
 
     def __init__(self, *token_ids: int) -> None:
         super().__init__()
         self._token_ids = token_ids
 
-    def draft(self, token_ids: list[int], most: int, least_chance: float) -> tuple[int, ...]:  # noqa: ARG002
-        self.least_chance = least_chance
-        return self._token_ids[:most]
+    def draft(self, token_ids: list[int], max_tokens: int, min_probability: float) -> tuple[int, ...]:  # noqa: ARG002
+        self.min_probability = min_probability
+        return self._token_ids[:max_tokens]
 
 
-def guessing(name: str, num_prompt: int, draft: tuple[int, ...], *, max_tokens: int = 90) -> Sequence:
+def drafting(name: str, num_prompt: int, draft: tuple[int, ...], *, max_tokens: int = 90) -> Sequence:
     one = sequence(name, num_prompt, max_tokens)
-    one.drafter = Guess(*draft)
+    one.drafter = FixedDrafter(*draft)
     return one
 
 
-def test_a_draft_is_computed_behind_the_token_that_it_follows() -> None:
+def test_a_draft_is_computed_after_the_token_that_it_follows() -> None:
     subject = scheduler(max_step_tokens=64)
-    for one in (guessing("a", 2, (7, 8)), sequence("b", 3), guessing("c", 1, (9,))):
+    for one in (drafting("a", 2, (7, 8)), sequence("b", 3), drafting("c", 1, (9,))):
         subject.add(one)
     run(subject.schedule())
     plan = subject.schedule()
@@ -121,16 +121,16 @@ def test_a_draft_is_computed_behind_the_token_that_it_follows() -> None:
     assert plan.turns[1].next == Turn(plan.turns[1].sequence, 2, (8,))
 
 
-def test_nothing_is_guessed_while_a_prompt_is_read() -> None:
+def test_nothing_is_drafted_during_prefill() -> None:
     subject = scheduler(max_step_tokens=64)
-    subject.add(guessing("a", 1, (7, 8)))
+    subject.add(drafting("a", 1, (7, 8)))
     run(subject.schedule())
     subject.add(sequence("b", 6))
     assert run(subject.schedule()) == [("a", 0, 1, 1), ("b", 1, 0, 5)]
 
 
 def drafted(subject: Scheduler, *sequences: Sequence) -> list[int]:
-    """How many tokens are guessed of each once all prompts are read."""
+    """The number of draft tokens per sequence once all prompts are read."""
     for one in sequences:
         subject.add(one)
     plan = subject.schedule()
@@ -145,7 +145,7 @@ def drafted(subject: Scheduler, *sequences: Sequence) -> list[int]:
 def test_a_step_with_drafts_stays_short_and_a_full_one_has_none() -> None:
     def drafts(num: int, max_step_tokens: int = 256) -> list[int]:
         subject = Scheduler(max_slots=64, prefill_chunk=5, max_step_tokens=max_step_tokens)
-        return drafted(subject, *(guessing(str(i), 1, (7,) * 8) for i in range(num)))
+        return drafted(subject, *(drafting(str(i), 1, (7,) * 8) for i in range(num)))
 
     assert drafts(4) == [8, 8, 8, 4]
     assert drafts(16) == [8, 8, *[0] * 14]
@@ -154,28 +154,30 @@ def test_a_step_with_drafts_stays_short_and_a_full_one_has_none() -> None:
     assert drafts(3, max_step_tokens=5) == [0, 0, 0]
 
 
-def test_the_more_sequences_wait_for_a_guess_the_likelier_it_must_be() -> None:
-    def least_chance(num: int) -> float:
-        sequences = [guessing(str(i), 1, (7,)) for i in range(num)]
+def test_with_more_sequences_a_draft_must_be_more_likely() -> None:
+    def min_probability(num: int) -> float:
+        sequences = [drafting(str(i), 1, (7,)) for i in range(num)]
         drafted(scheduler(max_slots=16, max_step_tokens=64), *sequences)
-        (chance,) = {one.drafter.least_chance for one in sequences if isinstance(one.drafter, Guess)}
+        (chance,) = {
+            one.drafter.min_probability for one in sequences if isinstance(one.drafter, FixedDrafter)
+        }
         return chance
 
-    assert [round(least_chance(num), 2) for num in (1, 2, 8, 16)] == [0.09, 0.17, 0.44, 0.62]
+    assert [round(min_probability(num), 2) for num in (1, 2, 8, 16)] == [0.09, 0.17, 0.44, 0.62]
 
 
-def test_the_last_token_of_the_output_is_never_guessed() -> None:
-    # One was drawn, so this step draws a second, and a draft of three makes it five.
-    assert drafted(scheduler(), guessing("a", 2, (7,) * 8, max_tokens=5)) == [3]
-    assert drafted(scheduler(), guessing("a", 2, (7,) * 8, max_tokens=2)) == [0]
+def test_the_last_token_of_the_output_is_never_drafted() -> None:
+    # One token was drawn, so this step draws a second one, and a draft of three makes it five.
+    assert drafted(scheduler(), drafting("a", 2, (7,) * 8, max_tokens=5)) == [3]
+    assert drafted(scheduler(), drafting("a", 2, (7,) * 8, max_tokens=2)) == [0]
 
 
 def test_a_draft_takes_no_memory() -> None:
-    # With its first token drawn it has 508 of the 512 tokens of its slot.
-    assert drafted(budgeted(4096), guessing("a", 507, (7,) * 8)) == [4]
+    # With its first token drawn, it has 508 of the 512 tokens of its slot.
+    assert drafted(budgeted(4096), drafting("a", 507, (7,) * 8)) == [4]
 
 
-def test_who_finds_no_slot_waits_for_the_first_that_ends() -> None:
+def test_a_sequence_without_a_slot_waits_for_the_first_to_end() -> None:
     subject = scheduler(max_slots=2)
     sequences = [sequence(name, 2) for name in "abc"]
     for each in sequences:
@@ -192,7 +194,7 @@ def budgeted(max_tokens: int) -> Scheduler:
     return Scheduler(max_slots=8, prefill_chunk=2000, max_step_tokens=4000, kv_budget=budget)
 
 
-def test_who_does_not_fit_into_memory_waits_until_there_is_some() -> None:
+def test_a_sequence_that_does_not_fit_waits_for_memory() -> None:
     subject = budgeted(2048)
     first = sequence("a", 900)
     for each in (first, sequence("b", 1000), sequence("c", 3)):
@@ -205,14 +207,14 @@ def test_who_does_not_fit_into_memory_waits_until_there_is_some() -> None:
     assert [(name, slot) for name, slot, *_ in run(plan)] == [("b", 1), ("c", 0)]
 
 
-def test_last_to_come_waits_again_when_others_outgrow_the_memory_and_is_read_anew() -> None:
+def test_the_last_admitted_sequence_is_preempted_and_prefilled_again() -> None:
     subject = budgeted(1024)
     old, young = sequence("old", 511), sequence("young", 511)
     for each in (old, young):
         subject.add(each)
     run(subject.schedule())
     assert run(subject.schedule()) == [("old", 0, 511, 1), ("young", 1, 511, 1)]
-    # Both have 513 tokens now, and there is one slot for such.
+    # Both have 513 tokens now, and there is one slot of that length.
     plan = subject.schedule()
     assert plan.freed == (1,)
     assert run(plan) == [("old", 0, 512, 1)]
@@ -221,7 +223,7 @@ def test_last_to_come_waits_again_when_others_outgrow_the_memory_and_is_read_ane
     assert run(subject.schedule()) == [("young", 0, 0, 513)]
 
 
-def test_sequence_alone_is_always_admitted() -> None:
+def test_a_single_sequence_is_always_admitted() -> None:
     subject = budgeted(1)
     subject.add(sequence("a", 3))
     assert run(subject.schedule()) == [("a", 0, 0, 3)]
@@ -249,7 +251,7 @@ def counts(
     position: int = 0,
     attention_span: int | None = None,
 ) -> list[int]:
-    """Tokens of each prompt that a step reads beside so many streams."""
+    """Tokens of each prompt that a step computes beside the given number of streams."""
     subject = Scheduler(max_slots=64, prefill_chunk=128, max_step_tokens=256, attention_span=attention_span)
     for index in range(num_streams):
         subject.add(sequence(f"stream {index}", 1))
@@ -263,14 +265,14 @@ def counts(
     return [row.count for row in subject.schedule().rows if row.sequence in prompts]
 
 
-def test_prompts_get_more_of_a_step_the_more_of_them_there_are_beside_the_streams() -> None:
+def test_more_prompts_beside_streams_get_more_of_a_step() -> None:
     assert counts(0, 1) == [128]
     assert counts(16, 1) == [64]
     assert counts(16, 16) == [120]
     assert sum(counts(4, 28)) == 220
 
 
-def test_prompts_that_one_chunk_ends_are_read_at_once_as_far_as_the_step_has_room() -> None:
+def test_prompts_of_one_chunk_are_read_at_once_if_they_fit() -> None:
     assert counts(16, 1, length=300, position=200) == [100]
     assert counts(28, 2, length=300, position=200) == [100, 100]
     assert counts(28, 3, length=300, position=200) == [100, 100, 28]
@@ -278,14 +280,14 @@ def test_prompts_that_one_chunk_ends_are_read_at_once_as_far_as_the_step_has_roo
     assert counts(16, 1, length=300, position=171) == [64]
 
 
-def test_a_token_far_behind_in_a_prompt_counts_as_several() -> None:
+def test_a_token_late_in_a_prompt_counts_as_several() -> None:
     assert counts(16, 1, position=6000, attention_span=2000) == [16]
     assert counts(16, 1, position=7000, attention_span=50) == [1]
     assert counts(0, 1, position=4000, attention_span=2000) == [128]
 
 
 def wanted(subject: Scheduler) -> list[tuple[str, list[int]]]:
-    """The positions whose logits the next step gives; then as the engine does."""
+    """The positions whose logits the next step returns. Then does what the engine does."""
     plan = subject.schedule()
     found = [(row.sequence.request_id, list(row.wanted)) for row in plan.rows]
     for row in plan.rows:
@@ -295,42 +297,42 @@ def wanted(subject: Scheduler) -> list[tuple[str, list[int]]]:
     return found
 
 
-def test_a_step_gives_the_logits_of_what_draws_and_of_a_prompt_that_is_told() -> None:
+def test_a_step_returns_logits_of_draws_and_of_scored_prompts() -> None:
     subject = scheduler()
-    told, plain = sequence("told", 12), sequence("plain", 7)
-    told.num_told = 0
-    for each in (told, plain):
+    scored, plain = sequence("scored", 12), sequence("plain", 7)
+    scored.num_told = 0
+    for each in (scored, plain):
         subject.add(each)
-    assert wanted(subject) == [("told", [0, 1, 2, 3, 4]), ("plain", [])]
-    assert wanted(subject) == [("told", [5, 6, 7, 8, 9]), ("plain", [6])]
-    assert wanted(subject) == [("plain", [7]), ("told", [10, 11])]
-    assert wanted(subject) == [("told", [12]), ("plain", [8])]
+    assert wanted(subject) == [("scored", [0, 1, 2, 3, 4]), ("plain", [])]
+    assert wanted(subject) == [("scored", [5, 6, 7, 8, 9]), ("plain", [6])]
+    assert wanted(subject) == [("plain", [7]), ("scored", [10, 11])]
+    assert wanted(subject) == [("scored", [12]), ("plain", [8])]
 
 
-def test_what_was_told_of_a_prompt_is_not_wanted_when_it_is_read_anew() -> None:
+def test_a_preempted_prompt_is_not_scored_again() -> None:
     subject = scheduler()
-    told = sequence("told", 12)
-    told.num_told = 7
-    subject.add(told)
+    scored = sequence("scored", 12)
+    scored.num_told = 7
+    subject.add(scored)
     assert [wanted(subject) for _ in range(4)] == [
-        [("told", [])],
-        [("told", [7, 8, 9])],
-        [("told", [10, 11])],
-        [("told", [12])],
+        [("scored", [])],
+        [("scored", [7, 8, 9])],
+        [("scored", [10, 11])],
+        [("scored", [12])],
     ]
 
 
 class AllKnown:
-    """A prefix cache that has all but the last token."""
+    """A prefix cache that has all tokens but the last."""
 
     def find(self, sequence: Sequence) -> int:
         return sequence.num_tokens - 1
 
 
-def test_a_prompt_that_is_told_is_computed_though_it_is_known() -> None:
+def test_a_scored_prompt_is_computed_even_if_cached() -> None:
     subject = Scheduler(max_slots=4, prefill_chunk=50, max_step_tokens=50, prefixes=AllKnown())
-    told, done, plain = sequence("told", 12), sequence("done", 12), sequence("plain", 12)
-    told.num_told, done.num_told = 0, 11
-    for each in (told, done, plain):
+    scored, done, plain = sequence("scored", 12), sequence("done", 12), sequence("plain", 12)
+    scored.num_told, done.num_told = 0, 11
+    for each in (scored, done, plain):
         subject.add(each)
-    assert run(subject.schedule()) == [("done", 1, 11, 1), ("plain", 2, 11, 1), ("told", 0, 0, 12)]
+    assert run(subject.schedule()) == [("done", 1, 11, 1), ("plain", 2, 11, 1), ("scored", 0, 0, 12)]
