@@ -1,4 +1,4 @@
-"""BadWords: which tokens would complete a word that must not come."""
+"""BadWords: finds the tokens that would complete a forbidden word."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class _Node:
-    """Tokens that some words have before their last one, read backwards."""
+    """A trie node over the tokens before the last token of a word, read backwards."""
 
-    #: What may stand before them.
+    #: Child nodes, by the token before.
     before: dict[int, _Node] = field(default_factory=dict)
-    #: The last tokens of the words that begin here.
+    #: Last tokens of the words whose first token this is.
     last: set[int] = field(default_factory=set)
 
 
 class BadWords:
-    """Sequences of tokens that an output must not hold. As in vLLM (vllm/v1/sample/ops/bad_words.py) the last
-    token of one is barred where the output, without the prompt, ends with all of its others.
+    """Token sequences that an output must not contain.
 
-    A function of the tokens taken, so a replay rebuilds it; one costs as many look-ups as it matches tokens.
+    As in vLLM (vllm/v1/sample/ops/bad_words.py), the last token of a word is barred when the output, without
+    the prompt, ends with all of the word's other tokens. The state depends only on the tokens pushed, so a
+    replay restores it. A token costs as many lookups as tokens match.
     """
 
     def __init__(self, words: Iterable[tuple[int, ...]]) -> None:
-        """No word is empty."""
+        """`words`: must not contain an empty word."""
         self._root = _Node()
         longest = 1
         for *others, last in words:
@@ -35,11 +36,11 @@ class BadWords:
             node.last.add(last)
             longest = max(longest, len(others) + 1)
         self._tail = deque[int](maxlen=longest - 1)
-        #: Tokens that must not be next.
+        #: Tokens that must not come next.
         self.barred = frozenset(self._root.last)
 
     def push(self, token_id: int) -> None:
-        """Take the next token of the output."""
+        """Append the next token of the output."""
         self._tail.append(token_id)
         barred, node = set(self._root.last), self._root
         for one in reversed(self._tail):

@@ -1,6 +1,6 @@
-"""Grammar: a constraint as the grammar library reads it (https://github.com/guidance-ai/llguidance).
+"""Grammar: compiles constraints with the grammar library (https://github.com/guidance-ai/llguidance).
 
-Imports neither torch nor numpy: the trial of a grammar runs in a small process of its own.
+Imports neither torch nor numpy, because GrammarSandbox runs it in a small process.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
 from shared.domain.constraint import Constraint
 from shared.errors import BatonError
 
-#: Between the parts of a JSON text: at most one line break with an indentation, or one space. Were any
-#: number allowed, a model could go on with spaces for ever.
+#: Whitespace between the parts of a JSON text: at most one line break with indentation, or one space. Without
+#: a limit, a model could emit spaces forever.
 _WHITESPACE = r"\n {0,32}| ?"
-#: Without it, the library would tokenize what is certain to follow, and allow no other spelling of it.
+#: Otherwise the library tokenizes text that is certain to follow and allows no other tokenization of it.
 _OPTIONS = '%llguidance {"no_forcing": true}'
-#: What one step of one sequence may cost, some 10 ms, and what a grammar may hold, in states of a kilobyte
-#: or two. Beyond them a request fails alone.
+#: Limits for one step of one sequence, about 10 ms, and for a grammar's states of one or two kilobytes each.
+#: A request that exceeds them fails alone.
 _STEP_LEXER_FUEL = 100_000
 _STEP_ITEMS = 50_000
 _LEXER_STATES = 50_000
-#: Characters of the library's complaint that are told.
-_MAX_TOLD = 300
-_PLACE = re.compile(r"at \d+\(\d+\): ")
+#: Maximum length of a library error in our messages.
+_MAX_ERROR_CHARS = 300
+_LOCATION = re.compile(r"at \d+\(\d+\): ")
 
 
 class GrammarError(BatonError):
-    """Raised when a constraint is no grammar, or one that costs too much; the text says why."""
+    """Raised when a constraint is not a valid grammar or exceeds the limits. The text says why."""
 
 
 def make_tokenizer(tokens: Sequence[bytes]) -> LLTokenizer:
-    """The library's view of a vocabulary: the bytes of each token, none where it has no text.
+    """Make the library's tokenizer from the bytes of each token, which are empty for tokens without text.
 
-    One token more than there are stands for the end of the text.
+    An additional token stands for the end of the text.
     """
     return LLTokenizer(TokenizerWrapper(_Tokens(tokens)))
 
 
 class _Tokens:
-    """What the library asks a tokenizer for."""
+    """The interface that the library expects of a tokenizer."""
 
     eos_token_id = None
     bos_token_id = None
@@ -55,11 +55,11 @@ class _Tokens:
         self.tokens = list(tokens)
 
     def __call__(self, text: str | bytes) -> list[int]:  # noqa: ARG002
-        return []  # asked for what is certain to follow, and nothing is: `no_forcing`
+        return []  # the library asks for text that is certain to follow; with `no_forcing` there is none
 
 
 def compile_grammar(tokenizer: LLTokenizer, constraint: Constraint) -> LLMatcher:
-    """A matcher at the beginning of the text. Raises GrammarError."""
+    """Compile a constraint into a matcher at the start of the text. Raises: GrammarError."""
     limits = LLParserLimits(
         step_lexer_fuel=_STEP_LEXER_FUEL,
         step_max_items=_STEP_ITEMS,
@@ -68,9 +68,9 @@ def compile_grammar(tokenizer: LLTokenizer, constraint: Constraint) -> LLMatcher
     )
     matcher = LLMatcher(tokenizer, _source(constraint), log_level=0, limits=limits)
     if not matcher.is_error() and not matcher.is_accepting():
-        matcher.compute_bitmask()  # finds out whether any text matches
+        matcher.compute_bitmask()  # reports an error if no text matches
     if matcher.is_error():
-        raise GrammarError(_complaint(matcher))
+        raise GrammarError(_error_text(matcher))
     return matcher
 
 
@@ -103,18 +103,18 @@ def _lark(text: str) -> str:
     try:
         return gbnf_to_lark(text).removeprefix("%llguidance {}")
     except GbnfToLarkError as error:
-        raise GrammarError(str(error)[:_MAX_TOLD]) from error
+        raise GrammarError(str(error)[:_MAX_ERROR_CHARS]) from error
     except (IndexError, RecursionError) as error:
-        raise GrammarError("it ends too early, or is nested too deeply") from error
+        raise GrammarError("it ends too early or is nested too deeply") from error
 
 
-def _complaint(matcher: LLMatcher) -> str:
-    """In one line; what the library tells of an expression ends with one that says what is wrong."""
+def _error_text(matcher: LLMatcher) -> str:
+    """The library's error in one line. For a regular expression, the last line says what is wrong."""
     error = matcher.get_error()
     if error.startswith("NoExtension"):
         return "no text matches it"
     if error.startswith("panic"):
         return "the grammar library cannot read it"
-    lines = _PLACE.sub("", error).splitlines()
-    told = next((line for line in lines if line.startswith("error: ")), lines[0])
-    return told.removeprefix("error: ")[:_MAX_TOLD].rstrip(".")
+    lines = _LOCATION.sub("", error).splitlines()
+    text = next((line for line in lines if line.startswith("error: ")), lines[0])
+    return text.removeprefix("error: ")[:_MAX_ERROR_CHARS].rstrip(".")

@@ -1,4 +1,4 @@
-"""GrammarCache: compiled grammars by their content, for all sequences of an engine."""
+"""GrammarCache: compiled grammars by content, shared by all sequences of an engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workers.engine.constraints.grammar_sandbox import GrammarSandbox
 from workers.engine.constraints.matcher import Matcher
 from workers.engine.constraints.vocabulary import Vocabulary
 
-#: How many are kept, of both kinds: those that compile, and what is wrong with the others.
+#: Maximum number of entries: compiled grammars, and errors of invalid ones.
 MAX_GRAMMARS = 64
 
 
@@ -30,37 +30,41 @@ class _Key(NamedTuple):
 
 
 class GrammarCache:
-    """`prepare` may be called from any thread, beside the one that steps; what it has read is kept.
+    """Compiles grammars and keeps the most recently used ones.
 
-    The vocabulary is made when the first constraint comes: most engines never see one.
+    `prepare` may be called from any thread, beside the engine's. The vocabulary is built when the first
+    constraint arrives, because most engines never see one.
     """
 
     def __init__(self, make_vocabulary: Callable[[], Vocabulary]) -> None:
         self._make_vocabulary = make_vocabulary
         self._vocabulary: Vocabulary | None = None
-        self._trial: GrammarSandbox | None = None
+        self._sandbox: GrammarSandbox | None = None
         self._known: OrderedDict[_Key, LLMatcher | GrammarError] = OrderedDict()
         self._lock = Lock()
         self._preparing = Lock()
 
     def prepare(self, constraint: Constraint) -> None:
-        """Compiles a constraint, in a process of its own first. Blocking, for seconds at worst.
+        """Compile a constraint, first in the sandbox. Blocks, for seconds in the worst case.
 
-        Raises RequestError (400) where it is no grammar, or one that costs too much.
+        Raises: RequestError (400) if it is not a valid grammar or exceeds the limits.
         """
         with self._preparing:
-            known = self._find(constraint) or self._try(constraint)
+            known = self._find(constraint) or self._compile_sandboxed(constraint)
         if isinstance(known, GrammarError):
-            raise _refusal(constraint, known)
+            raise _invalid_grammar(constraint, known)
 
     def begin(self, constraint: Constraint, stop_token_ids: Iterable[int]) -> Matcher:
-        """For a sequence without tokens. Fast after `prepare`, which must have said yes to it, here or in
-        another worker. Raises RequestError as that does."""
+        """Return a matcher for a sequence without tokens. Fast after `prepare`.
+
+        The constraint must have passed `prepare`, here or in another worker. Raises: RequestError as
+        `prepare`.
+        """
         known = self._find(constraint)
         if known is None:
             known = self._compile(constraint)
         if isinstance(known, GrammarError):
-            raise _refusal(constraint, known)
+            raise _invalid_grammar(constraint, known)
         return Matcher(known.deep_copy(), lambda: self._renew(constraint), self.vocabulary, stop_token_ids)
 
     def __len__(self) -> int:
@@ -70,9 +74,9 @@ class GrammarCache:
         return _Key.of(constraint) in self._known
 
     def close(self) -> None:
-        """End the process of the trials."""
-        if self._trial is not None:
-            self._trial.close()
+        """Stop the sandbox process."""
+        if self._sandbox is not None:
+            self._sandbox.close()
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -81,11 +85,11 @@ class GrammarCache:
                 self._vocabulary = self._make_vocabulary()
             return self._vocabulary
 
-    def _try(self, constraint: Constraint) -> LLMatcher | GrammarError:
-        if self._trial is None:
-            self._trial = GrammarSandbox(self.vocabulary.tokens)
+    def _compile_sandboxed(self, constraint: Constraint) -> LLMatcher | GrammarError:
+        if self._sandbox is None:
+            self._sandbox = GrammarSandbox(self.vocabulary.tokens)
         try:
-            self._trial.check(constraint)
+            self._sandbox.check(constraint)
         except GrammarError as error:
             return self._keep(constraint, error)
         return self._compile(constraint)
@@ -116,6 +120,6 @@ class GrammarCache:
         return known
 
 
-def _refusal(constraint: Constraint, error: GrammarError) -> RequestError:
+def _invalid_grammar(constraint: Constraint, error: GrammarError) -> RequestError:
     message = f"Invalid value for '{constraint.field}': {error}."
     return invalid_request(message, param=constraint.field, code="invalid_grammar")

@@ -1,6 +1,7 @@
-"""GrammarSandbox: a grammar is compiled in a process of its own first, which may take too long or too much.
+"""GrammarSandbox: compiles a grammar in a separate process first, because it may take too much time or
+memory.
 
-The library's bounds do not cover what compiling itself costs, and recursion deep enough ends the process.
+The library's limits do not cover compilation itself, and deep recursion crashes the process.
 """
 
 from __future__ import annotations
@@ -20,26 +21,29 @@ from typing import TextIO
 from shared.domain.constraint import Constraint
 from workers.engine.constraints.grammar import GrammarError, compile_grammar, make_tokenizer
 
-#: What one grammar may take.
-TRIAL_S = 2.0
-TRIAL_BYTES = 64 << 20
-#: Half of what the thread has, at least, that compiles afterwards (2 MiB where there is no limit, by glibc).
+#: Limits for one grammar: seconds and bytes.
+MAX_GRAMMAR_S = 2.0
+MAX_GRAMMAR_BYTES = 64 << 20
+#: At most half the stack of the thread that compiles the grammar afterwards (2 MiB by glibc where there is no
+#: limit).
 _STACK_BYTES = 1 << 20
-#: The child's own start, on a machine that is busy.
+#: Time for the child to start, even on a busy machine.
 _START_S = 60.0
 _NICENESS = 10
 
 
 class GrammarSandbox:
-    """Owns the process: started when it is first needed, anew when a grammar has ended it. For any thread.
+    """Owns the sandbox process. Thread-safe.
 
-    The process ends with its parent, whatever ends that one: its standard input is closed then.
+    The process starts when it is first needed, and again after a grammar has ended it. It also ends when its
+    parent does, because its standard input is closed then.
     """
 
     def __init__(
-        self, tokens: Sequence[bytes], *, limit_s: float = TRIAL_S, limit_bytes: int = TRIAL_BYTES
+        self, tokens: Sequence[bytes], *, limit_s: float = MAX_GRAMMAR_S, limit_bytes: int = MAX_GRAMMAR_BYTES
     ) -> None:
-        """What one grammar may take: seconds of the clock, and memory beside that of the process itself."""
+        """Limits for one grammar: seconds of wall-clock time, and memory in addition to that of the process
+        itself."""
         self._tokens = tokens
         self._limit_s = limit_s
         self._limit_bytes = limit_bytes
@@ -47,25 +51,26 @@ class GrammarSandbox:
         self._process: subprocess.Popen[str] | None = None
 
     def check(self, constraint: Constraint) -> None:
-        """Blocking. Raises GrammarError for what cannot be compiled within the bounds."""
+        """Try to compile a constraint. Blocks. Raises: GrammarError if it cannot be compiled within the
+        limits."""
         with self._lock:
             answer = _ask(self._running(), constraint)
             if not answer:
                 self._stop()
-                bounds = f"{self._limit_s:g} s or {self._limit_bytes >> 20} MiB"
-                raise GrammarError(f"it is nested too deeply, or takes more than {bounds}")
-        complaint = json.loads(answer)
-        if complaint is not None:
-            raise GrammarError(complaint)
+                limits = f"{self._limit_s:g} s or {self._limit_bytes >> 20} MiB"
+                raise GrammarError(f"it is nested too deeply, or takes more than {limits} to compile")
+        error = json.loads(answer)
+        if error is not None:
+            raise GrammarError(error)
 
     def close(self) -> None:
-        """End the process; the next check starts another one."""
+        """Stop the process. The next check starts another one."""
         with self._lock:
             self._stop()
 
     def _running(self) -> subprocess.Popen[str]:
         if self._process is not None and self._process.poll() is not None:
-            self._stop()  # somebody else ended it: no fault of a grammar
+            self._stop()  # ended from outside, not by a grammar
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(self._limit_s), str(self._limit_bytes)],
@@ -85,7 +90,8 @@ class GrammarSandbox:
 
 
 def _ask(process: subprocess.Popen[str], constraint: Constraint) -> str:
-    """The line that it answers; nothing where it has ended. It ends itself in time."""
+    """Return the child's answer, or an empty string if it has ended. The child enforces the time limit
+    itself."""
     assert process.stdout is not None
     _send(process, asdict(constraint))
     return process.stdout.readline()
@@ -93,13 +99,13 @@ def _ask(process: subprocess.Popen[str], constraint: Constraint) -> str:
 
 def _send(process: subprocess.Popen[str], message: object) -> None:
     assert process.stdin is not None
-    with suppress(BrokenPipeError):  # it has ended: its answer is none
+    with suppress(BrokenPipeError):  # the child has ended: reading its answer will show it
         process.stdin.write(json.dumps(message) + "\n")
         process.stdin.flush()
 
 
 def main(lines: Iterable[str], answers: TextIO, *, limit_s: float, limit_bytes: int) -> None:
-    """The child: the vocabulary, then grammars, one a line."""
+    """Entry point of the child. Reads the vocabulary, then one grammar per line."""
     os.nice(_NICENESS)
     signal.setitimer(signal.ITIMER_REAL, _START_S)
     lines = iter(lines)
@@ -111,19 +117,19 @@ def main(lines: Iterable[str], answers: TextIO, *, limit_s: float, limit_bytes: 
     for line in lines:
         constraint = Constraint.decode(json.loads(line))
         assert constraint is not None
-        # Nobody handles its signal, which ends the process in the middle of whatever it does.
+        # SIGALRM is not handled: it ends the process whatever it is doing.
         signal.setitimer(signal.ITIMER_REAL, limit_s)
-        complaint = None
+        error_text = None
         try:
             compile_grammar(tokenizer, constraint)
         except GrammarError as error:
-            complaint = str(error)
+            error_text = str(error)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        print(json.dumps(complaint), file=answers, flush=True)
+        print(json.dumps(error_text), file=answers, flush=True)
 
 
 def _address_space() -> int:
-    """Bytes of it that are in use."""
+    """Bytes of address space in use."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[0]) * resource.getpagesize()
 

@@ -1,4 +1,4 @@
-"""Matcher: how far the text of one sequence has got in its grammar, and which tokens may follow."""
+"""Matcher: the state of one sequence's text in its grammar, and the tokens that may follow."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from shared.errors import ErrorInfo, RequestError
 from workers.engine.constraints.vocabulary import Vocabulary
 
 _STUCK = ErrorInfo(
-    "The answer cannot go on: the grammar is too complex for a step, or this model has no token for what "
-    "must follow.",
+    "The answer cannot continue: the grammar is too complex for one step, or the model has no token for the "
+    "text that must follow.",
     code="grammar_failed",
 )
 
 
 class Matcher:
-    """A function of the grammar and the tokens taken: a replay rebuilds it."""
+    """Matches one sequence against its grammar.
+
+    The state depends only on the grammar and the tokens pushed, so a replay restores it.
+    """
 
     def __init__(
         self,
@@ -28,24 +31,24 @@ class Matcher:
         vocabulary: Vocabulary,
         stop_token_ids: Iterable[int],
     ) -> None:
-        """`begun` is at the beginning of the text and may share its caches with others; what `begin_anew`
-        gives shares nothing."""
+        """`begun` is at the start of the text and may share caches with other matchers. `begin_anew` returns
+        a matcher that shares nothing."""
         self._matcher = begun
         self._begin_anew = begin_anew
         self._vocabulary = vocabulary
         self._stop_token_ids = frozenset(stop_token_ids)
-        self._taken: list[int] = []
+        self._token_ids: list[int] = []
 
     @property
     def is_complete(self) -> bool:
-        """Whether the text matches, and nothing can follow."""
+        """Whether the text matches and nothing can follow it."""
         return self._matcher.is_stopped() and self._matcher.is_accepting() and not self._matcher.is_error()
 
     def allowed(self) -> NDArray[np.uint8]:
-        """A bit for each token that may be next, the first in the lowest bit of the first byte: by the
-        grammar, and where the text may end those that end the choice.
+        """A bitmask of the tokens that may come next. Token 0 is the lowest bit of the first byte.
 
-        No bit is set where the grammar cannot go on: `push` says so then.
+        These are the tokens that the grammar allows, and the stop tokens where the text may end. No bit is
+        set if the grammar cannot continue; `push` raises then.
         """
         bits = self._matcher.compute_bitmask()
         if self._matcher.is_error():
@@ -61,22 +64,22 @@ class Matcher:
         return allowed
 
     def push(self, token_id: int) -> None:
-        """Take the token that was drawn. Raises RequestError where the grammar cannot take it."""
-        if not self._takes(token_id):
+        """Append the drawn token. Raises: RequestError if the grammar does not accept it."""
+        if not self._accepts(token_id):
             self._recover()
-            if not self._takes(token_id):
+            if not self._accepts(token_id):
                 raise RequestError(_STUCK)
 
-    def _takes(self, token_id: int) -> bool:
+    def _accepts(self, token_id: int) -> bool:
         if self._matcher.is_error():
             return False
         has_text = token_id < len(self._vocabulary) and self._vocabulary.tokens[token_id]
         if has_text and self._matcher.try_consume_tokens([token_id]):
-            self._taken.append(token_id)
+            self._token_ids.append(token_id)
             return True
         return token_id in self._stop_token_ids and self._matcher.is_accepting()
 
     def _recover(self) -> None:
-        """Where a limit was reached it may be others' texts that did it, by the caches that are shared."""
+        """Start again without shared caches, since other texts may have made this one reach a limit."""
         self._matcher = self._begin_anew()
-        self._matcher.try_consume_tokens(self._taken)
+        self._matcher.try_consume_tokens(self._token_ids)

@@ -1,4 +1,4 @@
-"""TokenMask: the tokens that a sequence may not draw cannot be drawn."""
+"""TokenMask: keeps sequences from drawing tokens that they must not draw."""
 
 from __future__ import annotations
 
@@ -12,31 +12,33 @@ from torch import Tensor
 
 from workers.native.draw import MASK_SURPLUS
 
-#: For each byte of a mask, what the logits of its eight tokens may be at most. A look-up takes a quarter of
-#: the time that a fill by a mask of booleans takes.
+#: For each byte of a mask, the upper bounds of the logits of its eight tokens. This lookup takes a quarter of
+#: the time of `masked_fill_` with a boolean mask.
 _CEILINGS = np.where(
     np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little") > 0, np.inf, -np.inf
 ).astype(np.float32)
 
 
 class TokenRule(Protocol):
-    """Which tokens one sequence may draw: a Matcher, or a TokenFilter."""
+    """Determines which tokens one sequence may draw. Implemented by Matcher and TokenFilter."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing can follow the tokens taken."""
+        """Whether nothing can follow the tokens so far."""
 
     def allowed(self) -> NDArray[np.uint8]:
-        """A bit for each token that may be next, the first in the lowest bit of the first byte."""
+        """A bitmask of the tokens that may come next. Token 0 is the lowest bit of the first byte."""
 
     def push(self, token_id: int) -> None:
-        """Take the token that was drawn. Raises RequestError where it may not follow."""
+        """Append the drawn token. Raises: RequestError if it must not follow."""
 
 
 def masks_of(rules: Sequence[TokenRule | None], num_tokens: int) -> Tensor | None:
-    """uint8 [R, n]: a bit for each token that a row may draw, the first in the lowest bit of the first byte,
-    and some more bits, as `workers.native.draw` takes it. All tokens beyond a rule's vocabulary are
-    barred; None where there are no rules."""
+    """Bitmasks of the tokens that each row may draw, uint8 [R, n]. None if there are no rules.
+
+    Token 0 is the lowest bit of the first byte. There are additional bits, as `workers.native.draw` requires.
+    Tokens outside of a rule's vocabulary are barred.
+    """
     if all(rule is None for rule in rules):
         return None
     masks = np.empty((len(rules), -(-(num_tokens + MASK_SURPLUS) // 8)), np.uint8)
@@ -50,10 +52,10 @@ def masks_of(rules: Sequence[TokenRule | None], num_tokens: int) -> Tensor | Non
     return torch.from_numpy(masks)
 
 
-def bar(logits: Tensor, masks: Tensor) -> None:
-    """Makes `logits`, float32 [R, V], minus infinity where a token may not be drawn.
+def apply_masks(logits: Tensor, masks: Tensor) -> None:
+    """Set `logits`, float32 [R, V], to minus infinity for barred tokens, in place.
 
-    Not where they are no number: of such a row any token is drawn.
+    NaN stays NaN: a row that contains it may draw any token.
     """
     ceilings = np.take(_CEILINGS, masks.numpy(), axis=0).reshape(len(masks), -1)[:, : logits.shape[-1]]
     torch.minimum(logits, torch.from_numpy(ceilings).to(logits.device), out=logits)

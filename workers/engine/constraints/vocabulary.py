@@ -1,4 +1,4 @@
-"""Vocabulary: what the tokens of a model say, for those who allow some of them and bar the others."""
+"""Vocabulary: the text of a model's tokens, for grammars and other token rules."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from workers.engine.text.detokenizer import TokenBytes
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The bytes of every token that the model has a logit for; special and unknown ones say nothing."""
+    """The bytes of every token that the model has a logit for. Empty for special and unknown tokens."""
 
     tokens: tuple[bytes, ...]
     tokenizer: LLTokenizer
-    #: A bit for each token and the end, the first in the lowest bit of the first byte: whether it has text.
+    #: A bitmask of the tokens that have text, with one more bit for the end. Token 0 is the lowest bit of the
+    #: first byte.
     has_text: NDArray[np.uint8]
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, size: int) -> Vocabulary:
-        """Takes a tenth of a second, most of it without the interpreter's lock."""
+        """Build the vocabulary. Takes a tenth of a second, mostly without the interpreter lock."""
         known = TokenBytes(tokenizer)
         tokens = tuple(known.get(token_id, is_first=False) or b"" for token_id in range(size))
         has_text = np.packbits([*map(bool, tokens), False], bitorder="little")

@@ -1,4 +1,5 @@
-"""BucketedTopK: the tokens of one row in the order of likelihood, without sorting them all."""
+"""BucketedTopK: answers questions about one row's tokens in order of probability, without sorting all of
+them."""
 
 from __future__ import annotations
 
@@ -6,18 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NUM_BUCKETS = 1024
-#: Logits that lie further below the best, in units of the temperature, weigh nothing.
+#: Tokens whose logits are further below the best one, in units of the temperature, have weight 0.
 _MAX_DEPTH = 40.0
 
 
 class BucketedTopK:
-    """From the largest logit down, equal ones by id, weights are added up. Whole numbers: sums are exact.
+    """Cumulative weights of the tokens in descending order of logits. Ties are ordered by id.
 
-    Tokens are put into buckets by their logits; only the bucket that an answer lies in is put in order.
+    Weights are integers, so sums are exact. Tokens are put into buckets by logit, and only the bucket that
+    contains the answer is sorted.
     """
 
     def __init__(self, logits: NDArray[np.float32], weights: NDArray[np.float64], temperature: float) -> None:
-        """[V] each; the best logit is finite."""
+        """`logits` and `weights`: [V]. The largest logit must be finite."""
         self._logits = logits
         self._weights = weights
         with np.errstate(over="ignore"):
@@ -28,23 +30,23 @@ class BucketedTopK:
         self._sums = np.cumsum(np.bincount(self._bucket, weights=weights))
 
     def weight_of_best(self, num: int) -> float:
-        """What the best `num` tokens weigh together."""
+        """The total weight of the `num` most likely tokens."""
         bucket = int(np.searchsorted(self._ends, num))
         begin = self._ends[bucket - 1] if bucket else 0
-        return float(self._added_up(bucket)[1][num - begin - 1])
+        return float(self._sorted_bucket(bucket)[1][num - begin - 1])
 
-    def reach(self, weight: float) -> float:
-        """What the fewest best tokens weigh that together weigh at least this."""
-        _, sums = self._added_up(int(np.searchsorted(self._sums, weight)))
+    def weight_reaching(self, weight: float) -> float:
+        """The total weight of the fewest most likely tokens that weigh at least `weight`."""
+        _, sums = self._sorted_bucket(int(np.searchsorted(self._sums, weight)))
         return float(sums[np.searchsorted(sums, weight)])
 
     def token_beyond(self, weight: float) -> int:
-        """The token with which the best ones come to weigh more than this."""
-        ids, sums = self._added_up(int(np.searchsorted(self._sums, weight, side="right")))
+        """The first token, in descending order, at which the cumulative weight exceeds `weight`."""
+        ids, sums = self._sorted_bucket(int(np.searchsorted(self._sums, weight, side="right")))
         return int(ids[np.searchsorted(sums, weight, side="right")])
 
-    def _added_up(self, bucket: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """The bucket's tokens in order, and what each and all that are better than it weigh."""
+    def _sorted_bucket(self, bucket: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The bucket's tokens in order, and the cumulative weight at each of them."""
         ids = np.flatnonzero(self._bucket == bucket)
         ids = ids[np.argsort(-self._logits[ids], kind="stable")]
         before = self._sums[bucket - 1] if bucket else 0.0

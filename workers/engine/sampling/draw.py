@@ -1,7 +1,8 @@
-"""Drawing: how one token of each row is drawn from logits that are as they should be.
+"""Draws one token per row from adjusted logits.
 
-Weights are integers (a softmax in fixed point, held in float64), so their sums are exact in whatever order a
-device adds them up; equal logits are ordered by id. Chance is one hash per draw, no state.
+Weights are integers (a fixed-point softmax, stored in float64). Their sums are therefore exact in whatever
+order a device adds them. Equal logits are ordered by id. The random number of a draw is a hash, so there is
+no state.
 """
 
 from __future__ import annotations
@@ -16,99 +17,99 @@ import torch
 from torch import Tensor
 
 from shared.domain.sampling import SamplingParams
-from workers.engine.constraints.token_mask import bar
+from workers.engine.constraints.token_mask import apply_masks
 from workers.engine.sampling.bucketed_top_k import BucketedTopK
 from workers.engine.sampling.ranking import best_ids
 from workers.engine.sampling.row import MIN_TEMPERATURE, SampleRow, uniforms
 from workers.native.draw import weight_bits
 
-#: Logits that a CPU works on at once: what stays in its cache is twice as fast.
+#: Logits that a CPU processes at a time. Staying in its cache is twice as fast.
 _CPU_LOGITS = 1 << 18
-#: How many of the best tokens are looked at for a cut, before all are.
+#: Number of most likely tokens to try for top_k and top_p before using all of them.
 _NUM_CANDIDATES = 256
-#: Of what is less likely by this power of e nothing is left in whole numbers; `exp` takes several times as
-#: long for what underflows.
+#: Below e to this power, weights round to 0. `exp` is several times slower where it underflows.
 _COLDEST = -80.0
 
 
-class Draw(Protocol):
+class DrawFunction(Protocol):
     def __call__(self, logits: Tensor, rows: Sequence[SampleRow], masks: Tensor | None = None) -> Tensor:
-        """int64 [R]: a token for each row of `logits` [R, V], of those that its mask allows.
+        """Draw a token for each row of `logits` [R, V] among those that its mask allows. Returns int64 [R].
 
-        The likeliest where the temperature is 0; elsewhere one drawn of what min_p (a share of the likeliest
-        token's probability), then top_k, and then top_p leave. `masks` are those of `masks_of`.
+        At temperature 0 it is the most likely token. Otherwise it is drawn from the tokens that remain after
+        min_p (relative to the most likely token's probability), then top_k, then top_p. `masks` come from
+        `masks_of`.
         """
 
 
 def draw(logits: Tensor, rows: Sequence[SampleRow], masks: Tensor | None = None) -> Tensor:
-    """A Draw, on any device."""
+    """The DrawFunction in torch, for any device."""
     if masks is None and all(row.sampling.is_greedy for row in rows):
-        return first_of_largest(logits.float())
+        return most_likely(logits.float())
     drawn = torch.empty(len(rows), dtype=torch.int64, device=logits.device)
-    for draw_part, indices in _ways(rows).items():
-        for part in parts(logits, indices):
-            own = permitted(logits, rows, masks, part)
-            drawn[part] = draw_part(own, first_of_largest(own), [rows[i] for i in part])
+    for draw_rows, indices in _by_method(rows).items():
+        for part in split_rows(logits, indices):
+            own = mask_logits(logits, rows, masks, part)
+            drawn[part] = draw_rows(own, most_likely(own), [rows[i] for i in part])
     return drawn
 
 
-def first_of_largest(logits: Tensor) -> Tensor:
-    """The likeliest token of each row. `argmax` finds the same, in three times as long on a CPU."""
+def most_likely(logits: Tensor) -> Tensor:
+    """The most likely token of each row. The same as `argmax`, which takes three times as long on a CPU."""
     return logits.max(-1).indices
 
 
-def parts(logits: Tensor, indices: list[int]) -> list[list[int]]:
-    """The rows that are worked on at once."""
+def split_rows(logits: Tensor, indices: list[int]) -> list[list[int]]:
+    """Split rows into parts that are processed together."""
     num_rows, num_tokens = logits.shape
     num = max(1, _CPU_LOGITS // num_tokens if logits.device.type == "cpu" else num_rows)
     return [indices[start : start + num] for start in range(0, len(indices), num)]
 
 
-def taken(logits: Tensor, rows: list[int]) -> Tensor:
-    """A copy of these rows; to index takes four times as long."""
+def select_rows(logits: Tensor, rows: list[int]) -> Tensor:
+    """Copy these rows. Indexing takes four times as long."""
     return logits.index_select(0, torch.tensor(rows, device=logits.device))
 
 
-def permitted(logits: Tensor, rows: Sequence[SampleRow], masks: Tensor | None, part: list[int]) -> Tensor:
-    """A copy of a part's rows in float32, minus infinity where a token may not be drawn."""
-    own = taken(logits, part).float()
+def mask_logits(logits: Tensor, rows: Sequence[SampleRow], masks: Tensor | None, part: list[int]) -> Tensor:
+    """Copy these rows in float32, with minus infinity for barred tokens."""
+    own = select_rows(logits, part).float()
     if masks is not None and any(rows[i].matcher is not None for i in part):
-        bar(own, masks[part])
+        apply_masks(own, masks[part])
     return own
 
 
-#: Of logits, their likeliest tokens and their rows the tokens that are drawn.
-_DrawPart = Callable[[Tensor, Tensor, Sequence[SampleRow]], Tensor]
+#: Draws tokens from logits, given their most likely tokens and their rows.
+_DrawRows = Callable[[Tensor, Tensor, Sequence[SampleRow]], Tensor]
 
 
-def _ways(rows: Sequence[SampleRow]) -> dict[_DrawPart, list[int]]:
-    """Rows by how they are drawn; first those of which some tokens are barred."""
-    ways: dict[_DrawPart, list[int]] = defaultdict(list)
+def _by_method(rows: Sequence[SampleRow]) -> dict[_DrawRows, list[int]]:
+    """Group row indices by drawing method. Rows with barred tokens come first."""
+    methods: dict[_DrawRows, list[int]] = defaultdict(list)
     for i in sorted(range(len(rows)), key=lambda i: rows[i].matcher is None):
-        ways[_way(rows[i])].append(i)
-    return ways
+        methods[_method(rows[i])].append(i)
+    return methods
 
 
-def _way(row: SampleRow) -> _DrawPart:
+def _method(row: SampleRow) -> _DrawRows:
     if row.sampling.is_greedy:
-        return _draw_likeliest
-    return _draw_cut if row.is_cut else _draw_whole
+        return _draw_greedy
+    return _draw_truncated if row.is_truncated else _draw_full
 
 
 @dataclass(frozen=True, slots=True)
 class _Weighted:
-    """The rows that are drawn in one way. R rows, V tokens."""
+    """Weights and parameters of rows that are drawn with one method. R rows, V tokens."""
 
     #: [R, V]
     logits: Tensor
-    #: [R]: the likeliest token, taken where a row has no usable weights.
+    #: [R]: the most likely token, the fallback for rows without usable weights.
     best: Tensor
-    #: [R, V] float64: integers in proportion to the probabilities, at most 2**52 in all; 0 below min_p.
+    #: [R, V] float64: integers proportional to the probabilities, at most 2**52 in total. 0 below min_p.
     weights: Tensor
-    #: [R, 1] float64, as are the others.
+    #: [R, 1] float64, like the following.
     total: Tensor
     temperature: Tensor
-    #: As many as there are tokens where nothing is asked for.
+    #: V if not set.
     top_k: Tensor
     top_p: Tensor
     uniform: Tensor
@@ -149,7 +150,7 @@ class _Weighted:
 
 
 def _weights(logits: Tensor, best: Tensor, temperature: Tensor, min_p: list[float]) -> Tensor:
-    """Softmax in fixed point."""
+    """Fixed-point softmax."""
     weights = logits - logits.gather(1, best[:, None])
     weights.div_(temperature).clamp_min_(_COLDEST).exp_()
     if any(min_p):
@@ -158,29 +159,29 @@ def _weights(logits: Tensor, best: Tensor, temperature: Tensor, min_p: list[floa
     return weights.double()
 
 
-def _draw_likeliest(_logits: Tensor, best: Tensor, _rows: Sequence[SampleRow]) -> Tensor:
+def _draw_greedy(_logits: Tensor, best: Tensor, _rows: Sequence[SampleRow]) -> Tensor:
     return best
 
 
-def _draw_whole(logits: Tensor, best: Tensor, rows: Sequence[SampleRow]) -> Tensor:
-    """From all that min_p left, in the order of the ids."""
+def _draw_full(logits: Tensor, best: Tensor, rows: Sequence[SampleRow]) -> Tensor:
+    """Draw from all tokens that min_p keeps, in order of their ids."""
     weighted = _Weighted.of(logits, best, rows)
     index = _invert(weighted.weights.cumsum(-1), weighted.total, weighted.uniform)
     return torch.where(weighted.total[:, 0] > 0, index, best)
 
 
-def _invert(cumulated: Tensor, total: Tensor, uniform: Tensor) -> Tensor:
-    """[R]: the first index at which the cumulated weights exceed uniform * total."""
+def _invert(cumulative: Tensor, total: Tensor, uniform: Tensor) -> Tensor:
+    """The first index at which the cumulative weight exceeds uniform * total: [R]."""
     threshold = (uniform * total).floor_().minimum(total - 1)
-    index = torch.searchsorted(cumulated, threshold, right=True)
-    return index[:, 0].clamp_max(cumulated.shape[-1] - 1)
+    index = torch.searchsorted(cumulative, threshold, right=True)
+    return index[:, 0].clamp_max(cumulative.shape[-1] - 1)
 
 
-def _draw_cut(logits: Tensor, best: Tensor, rows: Sequence[SampleRow]) -> Tensor:
-    """From the likeliest top_k tokens, and of those the fewest whose share of them reaches top_p
+def _draw_truncated(logits: Tensor, best: Tensor, rows: Sequence[SampleRow]) -> Tensor:
+    """Draw from the top_k most likely tokens, reduced to the smallest set whose share reaches top_p
     (https://arxiv.org/abs/1904.09751).
 
-    Where the best few do not suffice all are looked at, for just those rows.
+    Rows for which the first candidates do not suffice use all tokens.
     """
     weighted = _Weighted.of(logits, best, rows)
     num_tokens = logits.shape[-1]
@@ -195,29 +196,29 @@ def _draw_cut(logits: Tensor, best: Tensor, rows: Sequence[SampleRow]) -> Tensor
 def _draw_from_all(rows: _Weighted) -> Tensor:
     if rows.logits.device.type != "cpu":
         return _draw_from_best(rows, rows.logits.shape[-1])[0]
-    return torch.tensor([_draw_ranked(rows, row) for row in range(len(rows.best))])
+    return torch.tensor([_draw_bucketed(rows, row) for row in range(len(rows.best))])
 
 
-def _draw_ranked(rows: _Weighted, row: int) -> int:
-    """The same as from a sort of all tokens, which takes a CPU several times as long."""
+def _draw_bucketed(rows: _Weighted, row: int) -> int:
+    """Draw the same token as by sorting all tokens, which takes a CPU several times as long."""
     ranked = BucketedTopK(rows.logits[row].numpy(), rows.weights[row].numpy(), float(rows.temperature[row]))
     top_k = int(rows.top_k[row])
     total = ranked.weight_of_best(top_k)
-    kept = ranked.reach(float(rows.top_p[row]) * total)
+    kept = ranked.weight_reaching(float(rows.top_p[row]) * total)
     return ranked.token_beyond(min(math.floor(float(rows.uniform[row]) * kept), kept - 1))
 
 
 def _draw_from_best(rows: _Weighted, num: int) -> tuple[Tensor, Tensor]:
-    """The tokens drawn from among the `num` best, and for which rows that is what all of them would give."""
+    """Draw from the `num` most likely tokens. Also returns for which rows all tokens would give the same."""
     num_tokens = rows.logits.shape[-1]
     ids = best_ids(rows.logits, num)
     weights = rows.weights.gather(1, ids)
     weights.masked_fill_(torch.arange(num, device=ids.device) >= rows.top_k, 0.0)
-    cumulated = weights.cumsum(-1)
-    total = torch.where(rows.top_k < num_tokens, cumulated[:, -1:], rows.total)
+    cumulative = weights.cumsum(-1)
+    total = torch.where(rows.top_k < num_tokens, cumulative[:, -1:], rows.total)
     target = rows.top_p * total
-    kept = torch.where(cumulated - weights < target, cumulated, 0).amax(-1, keepdim=True)
-    index = _invert(cumulated, kept, rows.uniform)
-    is_whole = (rows.top_k <= num) | (cumulated[:, -1:] >= rows.total)
+    kept = torch.where(cumulative - weights < target, cumulative, 0).amax(-1, keepdim=True)
+    index = _invert(cumulative, kept, rows.uniform)
+    is_whole = (rows.top_k <= num) | (cumulative[:, -1:] >= rows.total)
     is_certain = is_whole | ((rows.top_k >= num_tokens) & (kept >= target))
     return ids.gather(1, index[:, None])[:, 0], is_certain[:, 0]

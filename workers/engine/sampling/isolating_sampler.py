@@ -1,4 +1,4 @@
-"""IsolatingSampler: draws the tokens of a step, where one row's fault is that row's alone."""
+"""IsolatingSampler: draws the tokens of a step so that an error in one row fails only that row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ class IsolatingSampler:
         self._sampler = sampler
 
     def draw(self, logits: Tensor, turns: list[Turn]) -> list[Drawn | Exception]:
-        """A token for each turn, or why that one alone has none. Raises what is no single row's fault."""
+        """Draw the token of each entry of `turns`. A row that fails alone yields its exception.
+
+        Raises the original exception if it cannot be attributed to single rows.
+        """
         rows = [_sample_row(turn.sequence) for turn in turns]
         if len(turns) < len(logits):
             indices = torch.tensor([turn.index for turn in turns], device=logits.device)

@@ -1,4 +1,4 @@
-"""LogitAdjustments: what a sequence's parameters and tokens do to its logits before a token is drawn."""
+"""LogitAdjustments: logit bias, penalties and barred stop tokens, applied before a token is drawn."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from torch import Tensor
 
 from shared.domain.sampling import SamplingParams
 
-_NUM_COLUMNS = 4
-#: The columns of a table: bias, factor of the repetition penalty, what is deducted, and 1 where the token is
-#: barred before `min_tokens`.
-_BIAS, _FACTOR, _DEDUCTION, _BARRED = range(_NUM_COLUMNS)
-#: Nearly the largest float32.
+_NUM_FIELDS = 4
+#: Rows of the table: bias, repetition factor, amount to subtract, and 1 for tokens barred before
+#: `min_tokens`.
+_BIAS, _FACTOR, _DEDUCTION, _BARRED = range(_NUM_FIELDS)
+#: Just below the largest float32.
 _MAX = 3e38
-_UNTOUCHED = np.array([[0.0], [1.0], [0.0], [0.0]], np.float32)
+_NEUTRAL = np.array([[0.0], [1.0], [0.0], [0.0]], np.float32)
 
 
 class LogitAdjustments:
-    """Logit bias, barred stop tokens and penalties of one sequence, of the ids concerned alone.
+    """Logit bias, barred stop tokens and penalties of one sequence, stored only for the affected ids.
 
-    A function of the parameters and of the tokens taken, so a replay rebuilds it; a token costs O(1).
+    The state depends only on the parameters and the tokens pushed, so a replay restores it. A token costs
+    O(1).
     """
 
     def __init__(self, sampling: SamplingParams, stop_token_ids: Iterable[int]) -> None:
@@ -35,11 +36,11 @@ class LogitAdjustments:
         self._index: dict[int, int] = {}
         self._counts: dict[int, int] = {}
         self._ids = np.zeros(64, np.int64)
-        self._columns = np.tile(_UNTOUCHED, 64)
+        self._columns = np.tile(_NEUTRAL, 64)
         if sampling.min_tokens:
-            self._mark(_BARRED, stop_token_ids, 1.0)
+            self._set(_BARRED, stop_token_ids, 1.0)
         for token_id, bias in sampling.logit_bias:
-            self._mark(_BIAS, [token_id], bias)
+            self._set(_BIAS, [token_id], bias)
         self._is_biased = bool(sampling.logit_bias)
 
     @classmethod
@@ -50,7 +51,7 @@ class LogitAdjustments:
         prompt: Sequence[int],
         output: Sequence[int],
     ) -> LogitAdjustments | None:
-        """For a sequence that holds these tokens; None where nothing would ever be done."""
+        """Return the adjustments for a sequence with these tokens. None if they would never change a logit."""
         adjustments = cls(sampling, stop_token_ids)
         if not (adjustments._index or adjustments._has_penalties):
             return None
@@ -60,19 +61,19 @@ class LogitAdjustments:
         return adjustments
 
     def push(self, token_id: int) -> None:
-        """Take the next token of the output."""
+        """Append the next token of the output."""
         if not self._has_penalties:
             return
         count = self._counts[token_id] = self._counts.get(token_id, 0) + 1
-        self._mark(_FACTOR, [token_id], self._repetition)
-        self._mark(_DEDUCTION, [token_id], self._frequency * count + self._presence)
+        self._set(_FACTOR, [token_id], self._repetition)
+        self._set(_DEDUCTION, [token_id], self._frequency * count + self._presence)
 
     def is_due(self, position: int) -> bool:
-        """Whether the token at this position is drawn from other logits than the model's."""
+        """Whether the logits of the token at this position are adjusted."""
         return self._is_biased or self._has_penalties or position < self._min_tokens
 
     def table(self, position: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The ids concerned and, for each, its columns."""
+        """The affected ids [n], and their columns [4, n]."""
         num = len(self._index)
         columns = self._columns[:, :num]
         if position >= self._min_tokens > 0:
@@ -86,24 +87,24 @@ class LogitAdjustments:
 
     def _read(self, prompt: Sequence[int]) -> None:
         if self._repetition != 1:
-            self._mark(_FACTOR, dict.fromkeys(prompt), self._repetition)
+            self._set(_FACTOR, dict.fromkeys(prompt), self._repetition)
 
-    def _mark(self, column: int, token_ids: Iterable[int], value: float) -> None:
-        places = [self._place(token_id) for token_id in token_ids]
-        self._columns[column, places] = max(-_MAX, min(_MAX, value))
+    def _set(self, field: int, token_ids: Iterable[int], value: float) -> None:
+        columns = [self._column(token_id) for token_id in token_ids]
+        self._columns[field, columns] = max(-_MAX, min(_MAX, value))
 
-    def _place(self, token_id: int) -> int:
-        """Where the table has a token; it gets a place if it has none."""
-        place = self._index.setdefault(token_id, len(self._index))
-        if place == len(self._ids):
+    def _column(self, token_id: int) -> int:
+        """The column of a token, which is added if needed."""
+        column = self._index.setdefault(token_id, len(self._index))
+        if column == len(self._ids):
             self._ids = np.concatenate([self._ids, np.zeros_like(self._ids)])
-            self._columns = np.concatenate([self._columns, np.tile(_UNTOUCHED, place)], axis=1)
-        self._ids[place] = token_id
-        return place
+            self._columns = np.concatenate([self._columns, np.tile(_NEUTRAL, column)], axis=1)
+        self._ids[column] = token_id
+        return column
 
 
 class Due(NamedTuple):
-    """One row whose logits are to be adjusted."""
+    """A row whose logits must be adjusted."""
 
     row: int
     position: int
@@ -111,9 +112,9 @@ class Due(NamedTuple):
 
 
 def adjust(logits: Tensor, due: Sequence[Due]) -> None:
-    """Changes `logits`, float32 [R, V], where it is due, and no id but those concerned.
+    """Adjust `logits`, float32 [R, V], in place, and only at the affected ids.
 
-    In vLLM's order: bias, barred stop tokens, then the penalties: repetition
+    The order is vLLM's: bias, barred stop tokens, then the penalties: repetition
     (https://arxiv.org/abs/1909.05858), frequency and presence
     (https://platform.openai.com/docs/guides/text-generation).
     """

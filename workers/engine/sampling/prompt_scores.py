@@ -1,4 +1,4 @@
-"""PromptLogprobCollector: what the logits of one step tell of a prompt that it reads."""
+"""PromptLogprobCollector: log probabilities of the prompt tokens that one step computes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from workers.engine.scheduling.sequence import Sequence
 
 
 class PromptLogprobCollector(NamedTuple):
-    """Consecutive tokens of one sequence's prompt."""
+    """Scored consecutive tokens of one sequence's prompt."""
 
     sequence: Sequence
     tokens: list[PromptToken]
 
 
 def read_prompts(plan: Plan, logits: Tensor) -> tuple[list[PromptLogprobCollector], Tensor]:
-    """What a step tells of prompts, and those of its logits, [wanted, V], that rows draw from."""
+    """Score the prompt tokens of a step. Also returns the logits, [rows, V], that the rows draw from.
+
+    `logits`: [requested, V].
+    """
     if not any(row.sequence.tells_prompt for row in plan.rows):
         return [], logits
     scores, drawn_from, start = list[PromptLogprobCollector](), list[int](), 0

@@ -1,4 +1,4 @@
-"""SampleRow: how the next token of one sequence is drawn, and the chance in it."""
+"""SampleRow: how the next token of one sequence is drawn, and its random number."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.domain.sampling import SamplingParams
 from workers.engine.constraints.token_mask import TokenRule
 from workers.engine.sampling.logit_adjustments import LogitAdjustments
 
-#: Colder than this is this: what a float32 can divide a logit by.
+#: The minimum temperature. A float32 can divide logits by no less.
 MIN_TEMPERATURE = 1e-6
 
 
@@ -21,30 +21,30 @@ class SampleRow:
     """How the next token of one sequence is drawn."""
 
     sampling: SamplingParams
-    #: Which choice of its request the sequence is.
+    #: Index of the sequence among the choices of its request.
     choice: int
     #: Position of the token in the choice's output.
     position: int
-    #: None: the model's logits are drawn from as they are.
+    #: None: the model's logits are not adjusted.
     adjustments: LogitAdjustments | None = None
     #: None: every token may be drawn.
     matcher: TokenRule | None = None
 
     @property
-    def is_cut(self) -> bool:
-        """Whether only the first so many tokens in the order of likelihood can be drawn."""
+    def is_truncated(self) -> bool:
+        """Whether top_k or top_p restricts the draw to the most likely tokens."""
         return self.sampling.top_k is not None or self.sampling.top_p < 1
 
     @property
     def is_adjusted(self) -> bool:
-        """Whether the token is drawn from other logits than the model's."""
+        """Whether the logits are adjusted before the draw."""
         return self.adjustments is not None and self.adjustments.is_due(self.position)
 
 
 def uniforms(rows: Sequence[SampleRow]) -> NDArray[np.float64]:
     """One number in [0, 1) for each row: a hash of (seed, choice, position).
 
-    Hashed in a chain, since any sum of the three would give one job's draws to another.
+    The three are hashed in a chain, because with a sum of them different jobs would share draws.
     """
     state = np.zeros(len(rows), np.uint64)
     for part in (

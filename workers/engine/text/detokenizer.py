@@ -1,4 +1,4 @@
-"""Detokenizer: what a sequence's tokens say, token by token."""
+"""Detokenizer: turns a sequence's tokens into text, token by token."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _BYTE_TOKEN = re.compile("<0x([0-9A-Fa-f]{2})>")
 
 
 class TokenBytes:
-    """What each token of a vocabulary stands for, in bytes of UTF-8. One for a model, filled as it is used.
+    """The bytes of UTF-8 that each token of a vocabulary stands for. One per model, filled lazily.
 
-    For the decoders of language models: byte-level BPE, and SentencePiece with or without byte tokens.
+    Supports byte-level BPE, and SentencePiece with or without byte tokens.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -29,7 +29,7 @@ class TokenBytes:
         self._known: dict[tuple[int, bool], bytes | None] = {}
 
     def get(self, token_id: int, *, is_first: bool) -> bytes | None:
-        """The token's bytes, perhaps half a character; None for special and unknown tokens.
+        """The token's bytes, which may be part of a character. None for special and unknown tokens.
 
         The first token of a text may lack the space before its word.
         """
@@ -40,14 +40,14 @@ class TokenBytes:
             return found
 
     def text(self, token_id: int) -> str:
-        """What a token says by itself: a special one its name, half a character U+FFFD."""
+        """The text of a single token. A special token yields its name, and an incomplete character U+FFFD."""
         found = self.get(token_id, is_first=False)
         if found is None:
             return self._tokenizer.id_to_token(token_id) or ""
         return found.decode(errors="replace")
 
     def written(self, token_id: int) -> bytes | None:
-        """How a special token is written; None for others."""
+        """The written form of a special token. None for other tokens."""
         token = self._tokenizer.id_to_token(token_id) if token_id in self._special else None
         return None if token is None else token.encode()
 
@@ -74,7 +74,7 @@ def _decoder_names(tokenizer: Tokenizer) -> set[str]:
 
 
 def _byte_level_characters() -> Mapping[str, int]:
-    """The byte that each character of a byte-level vocabulary stands for (GPT-2's bytes_to_unicode)."""
+    """The byte for each character of a byte-level vocabulary (GPT-2's bytes_to_unicode)."""
     alphabet = set(ByteLevel.alphabet())
     as_themselves = {chr(byte): byte for byte in range(256) if chr(byte) in alphabet and chr(byte) < "\u0100"}
     others = sorted(set(range(256)) - set(as_themselves.values()))
@@ -84,12 +84,13 @@ def _byte_level_characters() -> Mapping[str, int]:
 def _from_byte_level(token: str, characters: Mapping[str, int]) -> bytes:
     try:
         return bytes([characters[character] for character in token])
-    except KeyError:  # an added token, written as it is
+    except KeyError:  # an added token, which is plain text
         return token.encode()
 
 
 def _plain_token(tokenizer: Tokenizer) -> int | None:
-    """A token that decodes to letters, whatever follows it: what comes after shows how others look."""
+    """A token that decodes to letters whatever follows it. Decoding another token after it shows that token's
+    text inside a sentence."""
     for token_id in range(tokenizer.get_vocab_size()):
         text = tokenizer.decode([token_id])
         if text.isascii() and text.isalpha() and tokenizer.decode([token_id] * 2).startswith(text):
@@ -101,14 +102,14 @@ class Detokenizer:
     """The text of one sequence. A character belongs to the token that completes it."""
 
     def __init__(self, token_bytes: TokenBytes, *, shows_special: bool = False) -> None:
-        """`shows_special`: special tokens are text, as they are written."""
+        """`shows_special`: include special tokens in the text."""
         self._token_bytes = token_bytes
         self._shows_special = shows_special
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._is_first = True
 
     def push(self, token_id: int) -> str:
-        """The characters that the next token completes; what is no UTF-8 becomes U+FFFD."""
+        """Return the characters that the next token completes. Invalid UTF-8 becomes U+FFFD."""
         found = self._bytes(token_id)
         if found is None:
             return ""
@@ -116,16 +117,16 @@ class Detokenizer:
         return self._decoder.decode(found)
 
     def raw(self, token_id: int) -> bytes:
-        """What a token would say if it were the next; nothing for one that is not shown."""
+        """The bytes of a token if it came next. Empty for a token that is not shown."""
         return self._bytes(token_id) or b""
 
     def flush(self) -> str:
-        """U+FFFD if the text broke off within a character, else nothing."""
+        """Return U+FFFD if the text ends within a character, else an empty string."""
         return self._decoder.decode(b"", final=True)
 
     @property
     def is_whole(self) -> bool:
-        """Whether no character is begun and unfinished."""
+        """Whether the text ends with a complete character."""
         return not self._decoder.getstate()[0]
 
     def _bytes(self, token_id: int) -> bytes | None:

@@ -6,28 +6,28 @@ from dataclasses import dataclass
 
 
 class StopStringMatcher:
-    """Reads a text piece by piece; how it is cut into pieces changes nothing.
+    """Reads a text piece by piece. How the text is split does not change the result.
 
-    The match is the one that is complete first; of those that end at the same character, the longest.
+    The match is the one that completes first. If several end at the same character, it is the longest.
     """
 
     def __init__(self, stops: tuple[str, ...], *, includes_stop: bool = False) -> None:
-        """`includes_stop`: the stop string that ends the text belongs to it."""
+        """`includes_stop`: the text includes the stop string that ends it."""
         self._patterns = [_Pattern(stop, _borders(stop)) for stop in stops if stop]
         self._includes_stop = includes_stop
         self._length = 0
 
     @property
     def num_held(self) -> int:
-        """How many characters at the end of the text may turn out not to belong to it."""
+        """The number of characters at the end of the text that may turn out to begin a stop string."""
         if self._includes_stop:
             return 0
         return max((pattern.num_matched for pattern in self._patterns), default=0)
 
     def push(self, text: str, *, may_end: bool = True) -> int | None:
-        """Where the whole text ends by the stop string that this piece completes; None: it completes none.
+        """Read a piece. Returns where the whole text ends if this piece completes a stop string, else None.
 
-        After a match there is nothing to be pushed. A piece that may not end the text completes none.
+        Do not call `push` after a match. If not `may_end`, the piece completes no stop string.
         """
         if not may_end:
             self._length += len(text)
@@ -45,15 +45,15 @@ class StopStringMatcher:
 
 @dataclass(slots=True)
 class _Pattern:
-    """One stop string, matched by Knuth, Morris and Pratt's algorithm: each character is looked at once."""
+    """One stop string, matched by the Knuth-Morris-Pratt algorithm, which looks at each character once."""
 
     stop: str
     borders: list[int]
-    #: The longest beginning of the stop string that the text ends with.
+    #: Length of the longest prefix of the stop string that ends the text.
     num_matched: int = 0
 
     def push(self, text: str) -> int | None:
-        """The end, in this piece, of the first match; None if there is none."""
+        """Return the end of the first match in this piece. None: there is none."""
         if not self.num_matched and self.stop[0] not in text:
             return None
         for i, character in enumerate(text):
@@ -62,13 +62,13 @@ class _Pattern:
         return None
 
     def skip(self, text: str) -> None:
-        """Read a piece in which a match counts for nothing but the beginning of another one."""
+        """Read a piece in which matches are ignored, except as the start of a later match."""
         for character in text:
             if self._take(character):
                 self.num_matched = self.borders[-1]
 
     def _take(self, character: str) -> bool:
-        """Whether this character completes the stop string."""
+        """Read a character. Returns whether it completes the stop string."""
         matched = self.num_matched
         while matched and self.stop[matched] != character:
             matched = self.borders[matched - 1]
@@ -77,7 +77,7 @@ class _Pattern:
 
 
 def _borders(pattern: str) -> list[int]:
-    """For each beginning of the pattern, the length of its longest proper prefix that is also its suffix."""
+    """For each prefix of the pattern, the length of its longest proper prefix that is also its suffix."""
     borders = [0] * len(pattern)
     matched = 0
     for i in range(1, len(pattern)):

@@ -1,4 +1,4 @@
-"""How tokens are to be drawn, spelt out in float64, one row at a time."""
+"""Reference for drawing tokens: written out in float64, one row at a time."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def adjusted_logits(
     prompt: Sequence[int],
     output: Sequence[int],
 ) -> NDArray[np.float64]:
-    """What is not allowed or would complete a bad word, bias, barred stop tokens, then the penalties, for the
-    token that follows the output."""
+    """Apply allowed tokens, bad words, bias, barred stop tokens, then the penalties, for the token after the
+    output."""
     adjusted = np.array(logits, np.float64)
     for token_id, bias in sampling.logit_bias:
         adjusted[token_id] += bias
@@ -45,7 +45,7 @@ def adjusted_logits(
 
 
 def distribution(logits: NDArray[np.float64], sampling: SamplingParams) -> NDArray[np.float64]:
-    """The probability of each token: temperature, min_p, top_k, top_p of what those left, ties by id."""
+    """The probability of each token after temperature, min_p, top_k, and top_p of the rest. Ties by id."""
     with np.errstate(over="ignore", under="ignore"):
         weights = np.exp((logits - logits.max()) / max(sampling.temperature, 1e-6))
     weights[weights < sampling.min_p] = 0
@@ -59,7 +59,8 @@ def distribution(logits: NDArray[np.float64], sampling: SamplingParams) -> NDArr
 
 
 def assert_distributed(tokens: Sequence[int], probabilities: NDArray[np.float64]) -> None:
-    """No token that has no chance; chi-square over the likelier tokens and all others together."""
+    """Check that no impossible token was drawn. Chi-square test over the likely tokens and all others
+    together."""
     counts = Counter(tokens)
     assert all(probabilities[token] > 0 for token in counts)
     common = [

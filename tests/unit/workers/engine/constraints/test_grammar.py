@@ -1,4 +1,4 @@
-"""Constraints as grammars: which texts match, and what is no grammar."""
+"""Constraints as grammars: which texts match, and which constraints are invalid."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_schema(schema: dict[str, Any], texts: list[str], others: list[str]) -
     assert not [text for text in others if matches("json_schema", json.dumps(schema), text)]
 
 
-def test_space_between_parts_comes_to_an_end() -> None:
+def test_whitespace_between_parts_is_limited() -> None:
     found = matcher("json_schema", json.dumps(PERSON))
     assert found.try_consume_tokens(list(b'{"a":\n' + b" " * 100)) == 6 + 32
     assert found.try_consume_tokens(list(b"7")) == 1
@@ -102,7 +102,7 @@ def test_a_grammar(grammar: str) -> None:
         ("grammar", "what is this", "Expected token"),
     ],
 )
-def test_what_is_no_grammar_is_told(kind: ConstraintKind, text: str, complaint: str) -> None:
+def test_an_invalid_grammar_is_reported(kind: ConstraintKind, text: str, complaint: str) -> None:
     with pytest.raises(GrammarError, match=re.escape(complaint)) as caught:
         matcher(kind, text)
     assert len(str(caught.value)) <= 300 and "\n" not in str(caught.value)

@@ -25,7 +25,7 @@ def choice(*choices: str, field: str = "structured_outputs.choice") -> Constrain
     return Constraint("choice", json.dumps(choices), field)
 
 
-def test_what_was_prepared_begins_many_texts(cache: GrammarCache) -> None:
+def test_a_prepared_grammar_starts_many_texts(cache: GrammarCache) -> None:
     preparing = Thread(target=cache.prepare, args=[choice("a", "b")])
     preparing.start()
     preparing.join(30)
@@ -37,12 +37,12 @@ def test_what_was_prepared_begins_many_texts(cache: GrammarCache) -> None:
     assert len(cache) == 1
 
 
-def test_what_was_prepared_elsewhere_is_compiled_without_a_process(cache: GrammarCache) -> None:
+def test_a_grammar_prepared_elsewhere_is_compiled_without_the_sandbox(cache: GrammarCache) -> None:
     assert allowed(cache.begin(choice("a"), (END,))) == {ord("a")}
     assert children() == []
 
 
-def test_a_refusal_names_the_field_and_is_remembered(cache: GrammarCache) -> None:
+def test_an_error_names_the_field_and_is_cached(cache: GrammarCache) -> None:
     hostile = json.dumps(HOSTILE["deep"])
     for field in ("response_format", "structured_outputs.json"):
         with pytest.raises(RequestError, match="64 MiB") as caught:
@@ -56,7 +56,7 @@ def test_a_refusal_names_the_field_and_is_remembered(cache: GrammarCache) -> Non
 
 
 @pytest.mark.parametrize("is_prepared", [True, False])
-def test_a_fault_is_told(cache: GrammarCache, is_prepared: bool) -> None:
+def test_an_invalid_grammar_is_reported(cache: GrammarCache, is_prepared: bool) -> None:
     bad = Constraint("regex", "[", "structured_outputs.regex")
     with pytest.raises(
         RequestError, match=r"'structured_outputs.regex': unclosed character class\."
@@ -68,7 +68,7 @@ def test_a_fault_is_told(cache: GrammarCache, is_prepared: bool) -> None:
     assert (caught.value.info.code, caught.value.info.param) == ("invalid_grammar", bad.field)
 
 
-def test_only_the_latest_are_kept() -> None:
+def test_only_the_most_recent_grammars_are_kept() -> None:
     made: list[Vocabulary] = []
 
     def make() -> Vocabulary:

@@ -1,4 +1,4 @@
-"""Which tokens may follow: compared with all tokens tried one by one."""
+"""Compares the allowed tokens with those found by trying all tokens one by one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workers.engine.constraints.grammar import compile_grammar, make_tokenizer
 from workers.engine.constraints.matcher import Matcher
 from workers.engine.constraints.vocabulary import Vocabulary
 
-#: Bytes, some tokens of several, one that is there twice, and two without text; the last is the model's end.
+#: Single bytes, some longer tokens, one duplicate, and two without text. The last is the model's end token.
 TOKENS = [bytes([byte]) for byte in range(256)] + [b"ye", b"yes", b"es", b"no", b"no", b"o w", b"", b""]
 END = len(TOKENS) - 1
 CHOICES = ["yes", "yes no", "no", "no way", "now"]
@@ -30,7 +30,7 @@ def compiled(kind: ConstraintKind, text: str) -> LLMatcher:
 
 
 def broken() -> LLMatcher:
-    """One that has reached a limit."""
+    """A matcher that has reached a limit."""
     matcher = compiled("choice", '["x"]')
     assert not matcher.consume_token(ord("y")) and matcher.is_error()
     return matcher
@@ -55,7 +55,7 @@ def allowed(matcher: Matcher) -> set[int]:
 
 
 def expected(text: bytes, stop_token_ids: tuple[int, ...] = (END,)) -> set[int]:
-    """By trying: a token may follow where some choice begins so."""
+    """By trial: a token may follow if some choice begins with the result."""
     choices = [choice.encode() for choice in CHOICES]
     found = {
         token_id
@@ -106,7 +106,7 @@ def test_the_end_changes_nothing() -> None:
     assert allowed(matcher) == expected(b"yes")
 
 
-def test_tokens_without_text_are_never_drawn_whatever_a_grammar_says() -> None:
+def test_tokens_without_text_are_never_allowed() -> None:
     assert allowed(begin("grammar", f'start: <[{END - 1}]> | "a"')) == {ord("a")}
     assert allowed(begin("grammar", f"start: <[{END}]>")) == set()
 
@@ -120,7 +120,7 @@ def test_a_token_that_is_barred_is_refused(token_id: int) -> None:
     assert caught.value.info.code == "grammar_failed"
 
 
-def test_a_limit_that_others_reached_is_no_fault_of_this_text() -> None:
+def test_a_limit_reached_by_another_text_does_not_fail_this_one() -> None:
     matcher = begin(begun=broken())
     assert allowed(matcher) == expected(b"")
     matcher = begin(begun=broken())
@@ -128,7 +128,7 @@ def test_a_limit_that_others_reached_is_no_fault_of_this_text() -> None:
     assert allowed(matcher) == expected(b"n")
 
 
-def test_a_limit_in_the_middle_is_passed_with_the_tokens_taken() -> None:
+def test_after_a_limit_the_tokens_so_far_are_matched_again() -> None:
     begun = compiled("choice", json.dumps(CHOICES))
     matcher = begin(begun=begun)
     matcher.push(ord("n"))
@@ -136,7 +136,7 @@ def test_a_limit_in_the_middle_is_passed_with_the_tokens_taken() -> None:
     assert allowed(matcher) == expected(b"n")
 
 
-def test_a_grammar_that_cannot_go_on_allows_nothing_and_says_so() -> None:
+def test_a_grammar_that_cannot_continue_allows_nothing_and_raises() -> None:
     matcher = Matcher(broken(), broken, VOCABULARY, (END,))
     assert allowed(matcher) == set()
     with pytest.raises(RequestError) as caught:

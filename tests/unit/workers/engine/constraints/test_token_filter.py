@@ -16,7 +16,7 @@ from tests.unit.workers.engine.sampling_reference import params
 from workers.engine.constraints.token_filter import TokenFilter
 from workers.engine.constraints.token_mask import TokenRule
 
-#: No multiple of eight, and one.
+#: A size that is not a multiple of eight, and one that is.
 _SIZES = st.sampled_from([19, 24])
 _IDS = st.integers(0, 18)
 
@@ -32,7 +32,7 @@ def _filter(size: int = 19, grammar: TokenRule | None = None, **lists: Any) -> T
 
 
 @given(_SIZES, st.sets(_IDS), st.lists(st.lists(_IDS, min_size=1, max_size=2).map(tuple), max_size=4), _IDS)
-def test_what_is_listed_and_ends_no_bad_word_may_be_drawn(
+def test_listed_tokens_that_complete_no_bad_word_are_allowed(
     size: int, listed: set[int], words: list[tuple[int, ...]], first: int
 ) -> None:
     if not listed and not words:
@@ -45,14 +45,14 @@ def test_what_is_listed_and_ends_no_bad_word_may_be_drawn(
         assert _allowed(rule) == free - {word[1] for word in words if word[0] == first and len(word) == 2}
 
 
-def test_without_lists_there_is_only_the_grammar() -> None:
+def test_without_lists_only_the_grammar_applies() -> None:
     assert TokenFilter.of(params(), 10, None) is None
     grammar = begin()
     assert TokenFilter.of(params(), len(TOKENS), grammar) is grammar
 
 
-def test_a_grammar_and_both_lists_hold_together() -> None:
-    """The grammar's texts are yes, yes no, no, no way and now."""
+def test_a_grammar_and_both_lists_apply_together() -> None:
+    """The grammar's texts are: yes, yes no, no, no way, now."""
     ye, yes, o_w = TOKENS.index(b"ye"), TOKENS.index(b"yes"), TOKENS.index(b"o w")
     lists = {"allowed_token_ids": (*b"nos wy", ye, yes, END), "bad_words": ((yes,), (*b"no", ord(" ")))}
     rule = _filter(len(TOKENS), begin(), **lists)
@@ -81,7 +81,7 @@ def test_a_text_without_a_grammar_is_never_complete() -> None:
         ),
     ],
 )
-def test_where_no_token_is_left_the_next_one_is_refused_by_name(
+def test_if_no_token_is_left_the_error_names_the_parameters(
     lists: dict[str, Any], param: str, named: str
 ) -> None:
     constraint = Constraint("choice", "[]", "structured_outputs.choice")
@@ -95,13 +95,13 @@ def test_where_no_token_is_left_the_next_one_is_refused_by_name(
 
 
 @pytest.mark.parametrize("token_id", [3, 5])
-def test_a_token_that_is_barred_is_refused_wherever_it_comes_from(token_id: int) -> None:
+def test_a_barred_token_is_refused(token_id: int) -> None:
     rule = _filter(allowed_token_ids=(4, 5), bad_words=((5,),))
-    with pytest.raises(RequestError, match="no token that may come next"):
+    with pytest.raises(RequestError, match="leave no allowed next token"):
         rule.push(token_id)
 
 
-def test_where_the_grammar_itself_cannot_go_on_it_says_so() -> None:
+def test_if_the_grammar_cannot_continue_its_error_is_raised() -> None:
     stuck = begin("regex", "[\u4e00]", begun=None)
     rule = _filter(len(TOKENS), stuck, bad_words=((1,),))
     with pytest.raises(RequestError, match="grammar is too complex"):

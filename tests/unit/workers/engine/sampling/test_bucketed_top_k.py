@@ -20,19 +20,19 @@ def weights_of(logits: NDArray[np.float32], temperature: float) -> NDArray[np.fl
     return weights
 
 
-def check(logits: NDArray[np.float32], temperature: float, places: list[float]) -> None:
-    """Against a sort of all: at each place, a share of the tokens or of the weight."""
+def check(logits: NDArray[np.float32], temperature: float, shares: list[float]) -> None:
+    """Compares with a full sort at each position, a share of the tokens or of the weight."""
     weights = weights_of(logits, temperature)
     order = np.lexsort((np.arange(len(logits)), -logits))
     sums = np.cumsum(weights[order])
     row = BucketedTopK(logits, weights, temperature)
-    for place in places:
-        num = 1 + int(place * (len(logits) - 1))
+    for share in shares:
+        num = 1 + int(share * (len(logits) - 1))
         assert row.weight_of_best(num) == sums[num - 1]
-        for weight in (np.floor(place * (sums[-1] - 1)), sums[num - 1] - 1):
-            assert row.reach(weight) == sums[np.searchsorted(sums, weight)]
+        for weight in (np.floor(share * (sums[-1] - 1)), sums[num - 1] - 1):
+            assert row.weight_reaching(weight) == sums[np.searchsorted(sums, weight)]
             assert row.token_beyond(weight) == order[np.searchsorted(sums, weight, side="right")]
-    assert row.reach(sums[-1]) == sums[-1]
+    assert row.weight_reaching(sums[-1]) == sums[-1]
 
 
 @settings(deadline=None)
@@ -41,13 +41,11 @@ def check(logits: NDArray[np.float32], temperature: float, places: list[float]) 
     st.sampled_from([1e-6, 0.3, 1.0, 7.0, 1e9, 1e300]),
     st.lists(st.floats(0, 1), min_size=1, max_size=5),
 )
-def test_places_in_the_order_are_those_of_a_sort(
-    row: list[float], temperature: float, places: list[float]
-) -> None:
-    check(np.array(row, np.float32), temperature, places)
+def test_results_match_a_sort(row: list[float], temperature: float, shares: list[float]) -> None:
+    check(np.array(row, np.float32), temperature, shares)
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.01, 1.0, 10.0])
-def test_places_in_the_order_of_many_tokens_are_those_of_a_sort(spread: float) -> None:
+def test_results_match_a_sort_of_many_tokens(spread: float) -> None:
     coarse = (np.random.default_rng(0).standard_normal(30_000) * spread * 16).round() / 16
     check(coarse.astype(np.float32), 1.0, np.linspace(0, 1, 50).tolist())

@@ -45,7 +45,7 @@ def due_rows(sequences: list[tuple[Any, ...]]) -> list[Due]:
 
 
 @given(st.lists(_SEQUENCE, min_size=1, max_size=5))
-def test_each_row_is_adjusted_as_the_reference_does(sequences: list[tuple[Any, ...]]) -> None:
+def test_each_row_is_adjusted_like_the_reference(sequences: list[tuple[Any, ...]]) -> None:
     logits = random_logits(len(sequences))
     before = logits.clone()
     if due := due_rows(sequences):
@@ -56,9 +56,7 @@ def test_each_row_is_adjusted_as_the_reference_does(sequences: list[tuple[Any, .
 
 
 @given(_SEQUENCE, st.integers(0, 12))
-def test_tokens_taken_one_by_one_and_replayed_at_any_cut_give_the_same_table(
-    sequence: tuple[Any, ...], cut: int
-) -> None:
+def test_a_replay_from_any_position_gives_the_same_table(sequence: tuple[Any, ...], cut: int) -> None:
     changed, stops, prompt, output = sequence
     whole = LogitAdjustments.of(params(**changed), stops, prompt, output)
     resumed = LogitAdjustments.of(params(**changed), stops, prompt, output[:cut])
@@ -79,7 +77,7 @@ def test_parameters_that_change_nothing_need_no_adjustments() -> None:
     assert LogitAdjustments.of(params(min_tokens=4), [], [2], [3]) is None
 
 
-def test_stop_tokens_alone_are_due_until_there_are_enough_tokens() -> None:
+def test_stop_tokens_alone_are_due_until_min_tokens() -> None:
     adjustments = LogitAdjustments.of(params(min_tokens=2), [7], [], [])
     assert adjustments is not None
     assert [adjustments.is_due(position) for position in range(4)] == [True, True, False, False]
@@ -95,7 +93,7 @@ def test_repetition_counts_the_prompt_and_the_other_penalties_do_not() -> None:
     assert logits.tolist() == [[0.5, 0.5 - 0.75, 0.5 - 1.25, 1.0]]
 
 
-def test_a_bias_beyond_any_float32_is_the_most_there_is() -> None:
+def test_a_bias_beyond_float32_is_clamped() -> None:
     logits = torch.zeros(1, 3)
     adjustments = LogitAdjustments.of(params(logit_bias=((0, 1e300), (1, -1e300))), [], [], [])
     assert adjustments is not None

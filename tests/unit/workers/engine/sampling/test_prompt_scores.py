@@ -12,47 +12,47 @@ from workers.engine.scheduling.sequence import Sequence
 
 
 def row(start: int, count: int, *, num_told: int | None = None, num_prompt: int = 10) -> Row:
-    """Of a prompt 20, 21, 22, ..."""
+    """A row of the prompt 20, 21, 22, ..."""
     sampling = SamplingParams(max_tokens=9, seed=0, prompt_logprobs=2)
     token_ids = list(range(20, 20 + num_prompt))
     return Row(Sequence("r", 0, sampling, token_ids, num_prompt, num_told=num_told), 0, start, count)
 
 
 def logits_of(plan: Plan) -> torch.Tensor:
-    """A row for each position that is wanted, all different."""
+    """A row for each requested position, all different."""
     num = sum(len(row.wanted) for row in plan.rows)
     return torch.randn(num, 40, generator=torch.Generator().manual_seed(3))
 
 
-def test_where_nothing_is_told_all_logits_are_drawn_from() -> None:
+def test_without_prompt_logprobs_all_logits_are_drawn_from() -> None:
     plan = Plan((row(9, 1), row(0, 4)))
     logits = logits_of(plan)
     prompts, left = read_prompts(plan, logits)
     assert prompts == [] and left is logits
 
 
-def test_the_middle_of_a_prompt_tells_each_token_that_follows_and_draws_nothing() -> None:
+def test_the_middle_of_a_prompt_scores_each_next_token_and_draws_nothing() -> None:
     plan = Plan((row(3, 4, num_told=3),))
     logits = logits_of(plan)
-    (told,), left = read_prompts(plan, logits)
-    assert told.sequence is plan.rows[0].sequence
-    assert told.tokens == score_prompt(logits, [24, 25, 26, 27], 2)
+    (scored,), left = read_prompts(plan, logits)
+    assert scored.sequence is plan.rows[0].sequence
+    assert scored.tokens == score_prompt(logits, [24, 25, 26, 27], 2)
     assert left.shape == (0, 40)
 
 
-def test_the_last_token_of_a_prompt_is_drawn_from_and_neighbours_keep_their_logits() -> None:
+def test_a_prompts_last_token_is_drawn_from_and_neighbours_keep_their_logits() -> None:
     plan = Plan((row(9, 1), row(6, 4, num_told=6), row(2, 3), row(8, 2)))
     logits = logits_of(plan)
-    (told,), left = read_prompts(plan, logits)
-    assert told.tokens == score_prompt(logits[1:4], [27, 28, 29], 2)
+    (scored,), left = read_prompts(plan, logits)
+    assert scored.tokens == score_prompt(logits[1:4], [27, 28, 29], 2)
     assert left.equal(logits[[0, 4, 5]])
 
 
-def test_what_was_told_before_is_not_told_again() -> None:
+def test_scored_tokens_are_not_scored_again() -> None:
     plan = Plan((row(0, 5, num_told=7), row(5, 5, num_told=7), row(5, 5, num_told=9)))
     logits = logits_of(plan)
     assert len(logits) == 0 + 3 + 1
-    (nothing, told), left = read_prompts(plan, logits)
+    (nothing, scored), left = read_prompts(plan, logits)
     assert nothing.tokens == []
-    assert told.tokens == score_prompt(logits[:2], [28, 29], 2)
+    assert scored.tokens == score_prompt(logits[:2], [28, 29], 2)
     assert left.equal(logits[2:])

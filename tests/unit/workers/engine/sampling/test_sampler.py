@@ -55,7 +55,7 @@ _CUTS: list[dict[str, Any]] = [
 
 @pytest.fixture(autouse=True, scope="module", params=["torch", "native"])
 def way(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Each test draws by both."""
+    """Runs each test with both draw functions."""
     if request.param == "native" and native_library() is None:
         pytest.skip("no C compiler here")
     with pytest.MonkeyPatch.context() as patch:
@@ -78,7 +78,7 @@ def draw(logits: Tensor, rows: Sequence[SampleRow]) -> list[int]:
 
 
 def draw_many(logits: Tensor, num: int = _DRAWS, **changed: Any) -> list[int]:
-    """`num` draws from one distribution, by as many seeds."""
+    """`num` draws from one distribution, each with its own seed."""
     return draw(logits.expand(num, -1), [row(seed, **changed) for seed in range(num)])
 
 
@@ -95,7 +95,7 @@ def test_draws_follow_the_distribution(num_tokens: int, cut: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("cut", _CUTS, ids=str)
-def test_exactly_the_tokens_that_are_kept_can_be_drawn(cut: dict[str, Any]) -> None:
+def test_exactly_the_kept_tokens_can_be_drawn(cut: dict[str, Any]) -> None:
     logits = (random_logits(1, 12) / 3 * 4).round() / 4
     kept = distribution(logits[0].double().numpy(), params(**cut)).nonzero()[0]
     assert set(draw_many(logits, 20_000, **cut)) == set(kept.tolist())
@@ -127,14 +127,14 @@ def test_a_nucleus_ends_with_the_token_that_reaches_top_p() -> None:
     ],
     ids=str,
 )
-def test_what_is_kept_beyond_the_first_candidates_is_exact(cut: dict[str, Any]) -> None:
+def test_tokens_kept_beyond_the_first_candidates_are_exact(cut: dict[str, Any]) -> None:
     logits = random_logits(1, 9000) / 30
     probabilities = distribution(logits[0].double().numpy(), params(**cut))
     assert (probabilities > 0).sum() > 256
     assert_distributed(draw_many(logits, 1000, **cut), probabilities)
 
 
-def test_top_k_takes_no_more_than_k_of_equal_tokens() -> None:
+def test_top_k_keeps_no_more_than_k_equal_tokens() -> None:
     assert set(draw_many(torch.zeros(1, 1000), 300, top_k=3)) == {0, 1, 2}
     assert set(draw_many(torch.zeros(1, 1000), 3000, top_k=260)) == set(range(260))
 
@@ -154,7 +154,7 @@ def test_equal_logits_are_ordered_by_id_in_and_beyond_the_candidates() -> None:
     assert set(draw_many(-logits.abs(), 50, temperature=1e-4, top_p=0.01)) == set(range(6))
 
 
-def test_greedy_takes_the_likeliest_token_and_of_equal_ones_the_first() -> None:
+def test_greedy_takes_the_first_most_likely_token() -> None:
     logits = torch.tensor([[0.0, 2.0, 2.0, 1.0], [3.0, 3.0, 3.0, 3.0], [0.0, 1.0, 2.0, 3.0]])
     assert draw(logits, [row(temperature=0.0)] * 3) == [1, 0, 3]
     wide = torch.zeros(1, 50_000)
@@ -164,7 +164,7 @@ def test_greedy_takes_the_likeliest_token_and_of_equal_ones_the_first() -> None:
 
 @pytest.mark.parametrize("top_p", [0.9, 1.0])
 @pytest.mark.parametrize("temperature", [1e-300, 1e-6, 1e-3])
-def test_a_tiny_temperature_takes_the_likeliest_token(temperature: float, top_p: float) -> None:
+def test_a_tiny_temperature_takes_the_most_likely_token(temperature: float, top_p: float) -> None:
     logits = random_logits(20, 300)
     rows = [row(seed, temperature=temperature, top_p=top_p) for seed in range(20)]
     assert draw(logits, rows) == logits.argmax(-1).tolist()
@@ -177,7 +177,7 @@ def test_a_huge_temperature_draws_uniformly(top_p: float) -> None:
 
 
 @pytest.mark.parametrize("num_tokens", [300, 1001, 32_003])
-def test_a_draw_is_the_same_alone_and_among_any_others(num_tokens: int) -> None:
+def test_a_draw_is_the_same_alone_and_in_any_batch(num_tokens: int) -> None:
     logits = random_logits(31, num_tokens).bfloat16().float()
     kinds = [(1.0, 1.0), (0.0, 1.0), (1.0, 0.9), (1.5, 0.99), (0.3, 1.0)]
     rows = [row(i, i % 3, i * 7, temperature=kinds[i % 5][0], top_p=kinds[i % 5][1]) for i in range(31)]
@@ -190,7 +190,7 @@ def test_a_draw_is_the_same_alone_and_among_any_others(num_tokens: int) -> None:
     assert draw(logits[order], [rows[i] for i in order]) == [alone[i] for i in order]
 
 
-def test_logits_are_left_as_they_are() -> None:
+def test_logits_are_not_changed() -> None:
     logits = random_logits(3, 400)
     before = logits.clone()
     rows = [row(), row(top_p=0.5), row(temperature=0.0)]
@@ -202,7 +202,7 @@ def test_logits_are_left_as_they_are() -> None:
     "changed", [{}, {"top_p": 0.9}, {"temperature": 0.0}, {"top_k": 5, "min_p": 0.1, "logprobs": 3}]
 )
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_whatever_a_model_computes_gives_a_token(value: float, changed: dict[str, Any]) -> None:
+def test_every_model_output_gives_a_token(value: float, changed: dict[str, Any]) -> None:
     logits = random_logits(4, 300)
     logits[0] = value
     logits[1, 5] = value
@@ -222,8 +222,8 @@ def test_no_rows_give_no_tokens() -> None:
     assert draw(torch.zeros(0, 10), []) == []
 
 
-def test_numbers_of_seed_choice_and_position_are_these_for_ever() -> None:
-    """Another worker, of another release, goes on with a job that this one began."""
+def test_random_numbers_of_seed_choice_and_position_never_change() -> None:
+    """A worker of another release must be able to continue this one's job."""
     rows = [row(), row(1), row(0, 1), row(0, 0, 1), row(2**63 - 1, 127, 10**6)]
     assert uniforms(rows).tolist() == [
         0.13870941014555427,
@@ -280,7 +280,7 @@ def two_threads() -> Iterator[None]:
 @pytest.mark.usefixtures("two_threads")
 @settings(max_examples=60, deadline=None)
 @given(_SEQUENCES, st.randoms(use_true_random=False), st.sampled_from([1, 8]))
-def test_a_row_is_drawn_the_same_alone_among_any_others_and_in_any_order(
+def test_a_row_is_drawn_the_same_in_any_batch_and_order(
     sequences: list[tuple[Any, ...]], chance: Any, steps: int
 ) -> None:
     """Logits are coarse, so that equal ones are common."""
@@ -294,7 +294,7 @@ def test_a_row_is_drawn_the_same_alone_among_any_others_and_in_any_order(
 
 @settings(max_examples=60, deadline=None)
 @given(_SEQUENCES)
-def test_only_what_the_reference_keeps_is_drawn(sequences: list[tuple[Any, ...]]) -> None:
+def test_only_tokens_that_the_reference_keeps_are_drawn(sequences: list[tuple[Any, ...]]) -> None:
     logits = random_logits(len(sequences), 300)
     for i, drawn in enumerate(Sampler().sample(logits, [sequence_row(each) for each in sequences])):
         changed, _, *tokens = sequences[i]
@@ -324,7 +324,7 @@ def test_draws_with_penalties_follow_the_distribution() -> None:
 
 
 @pytest.mark.parametrize("changed", [{"temperature": 0.0}, {}, {"top_k": 3}, {"top_p": 0.5}], ids=str)
-def test_of_a_row_of_which_nothing_may_be_drawn_the_likeliest_token_is_taken(changed: dict[str, Any]) -> None:
+def test_a_row_without_drawable_tokens_gives_the_most_likely_one(changed: dict[str, Any]) -> None:
     logits = random_logits(2, 6)
     barring = LogitAdjustments.of(params(min_tokens=3), range(6), [], [])
     tokens = draw(logits, [replace(row(1, **changed), adjustments=barring), row(1, **changed)])
@@ -343,14 +343,14 @@ def test_log_probabilities_are_the_models_own(temperature: float) -> None:
     assert [token_id for token_id, _ in drawn.scores.top] == exact.topk(2).indices.tolist()
 
 
-def test_rows_that_ask_for_no_log_probabilities_get_none() -> None:
+def test_rows_without_logprobs_get_none() -> None:
     drawn = Sampler().sample(torch.zeros(2, 5), [row(temperature=0.0), row(temperature=0.0, logprobs=0)])
     assert drawn[0] == Drawn(0)
     assert drawn[1].scores is not None and drawn[1].scores.top == ()
 
 
 @pytest.mark.parametrize("cut", _CUTS, ids=str)
-def test_draws_within_a_grammar_follow_the_distribution_of_what_it_allows(cut: dict[str, Any]) -> None:
+def test_draws_with_a_grammar_follow_the_distribution_of_allowed_tokens(cut: dict[str, Any]) -> None:
     matcher = begin("regex", "[a-m]x")
     logits = random_logits(1, len(TOKENS))
     rows = [SampleRow(params(seed=seed, **cut), 0, 0, matcher=matcher) for seed in range(600)]
@@ -363,10 +363,10 @@ def test_draws_within_a_grammar_follow_the_distribution_of_what_it_allows(cut: d
 
 @pytest.mark.parametrize("grammar", [None, "[a-h]x"], ids=["lists alone", "lists and a grammar"])
 @pytest.mark.parametrize("cut", [*_CUTS, {"temperature": 0.0}], ids=str)
-def test_draws_follow_the_distribution_of_what_lists_and_a_grammar_leave(
+def test_draws_with_lists_and_a_grammar_follow_the_distribution_of_allowed_tokens(
     cut: dict[str, Any], grammar: str | None
 ) -> None:
-    """A bad word of one token, one whose beginning the output has, and one whose beginning it has not."""
+    """Bad words: one of a single token, one whose start ends the output, and one whose start does not."""
     words = ((ord("b"),), (ord("x"), ord("c")), (ord("y"), ord("d")))
     sampling = params(allowed_token_ids=tuple(b"abcdefgxz"), bad_words=words)
     rule = TokenFilter.of(sampling, len(TOKENS), begin("regex", f"x{grammar}") if grammar else None)
@@ -381,8 +381,8 @@ def test_draws_follow_the_distribution_of_what_lists_and_a_grammar_leave(
     assert_distributed(tokens, distribution(wanted[0].double().numpy(), params(**cut)))
 
 
-def test_where_all_that_the_lists_leave_is_barred_one_of_it_is_drawn() -> None:
-    """As with a grammar: a stop token is the only one allowed, before `min_tokens`."""
+def test_if_all_listed_tokens_are_barred_one_of_them_is_drawn() -> None:
+    """As with a grammar: only a stop token is allowed, before `min_tokens`."""
     sampling = params(min_tokens=5, temperature=0.0, allowed_token_ids=(3,))
     stop = LogitAdjustments.of(sampling, [3], [], [])
     one = SampleRow(sampling, 0, 0, stop, TokenFilter.of(sampling, 9, None))
@@ -390,22 +390,22 @@ def test_where_all_that_the_lists_leave_is_barred_one_of_it_is_drawn() -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_rows_beside_a_grammar_draw_as_they_do_alone(temperature: float) -> None:
+def test_rows_beside_a_grammar_draw_as_if_alone(temperature: float) -> None:
     logits = random_logits(3, len(TOKENS))
     plain = [row(seed, temperature=temperature) for seed in range(3)]
     mixed = [plain[0], replace(plain[1], matcher=begin("choice", '["z"]')), plain[2]]
     assert draw(logits, mixed) == [draw(logits, plain)[0], ord("z"), draw(logits, plain)[2]]
 
 
-def test_where_all_that_a_grammar_allows_is_barred_one_of_it_is_drawn() -> None:
-    """The one token that may come is a stop token, which is barred before `min_tokens`."""
+def test_if_all_tokens_of_a_grammar_are_barred_one_of_them_is_drawn() -> None:
+    """The only allowed token is a stop token, which is barred before `min_tokens`."""
     sampling = params(min_tokens=5, temperature=0.0)
     stop = LogitAdjustments.of(sampling, [ord("z")], [], [])
     one = SampleRow(sampling, 0, 0, stop, begin("choice", '["z"]', stop_token_ids=(ord("z"),)))
     assert draw(random_logits(1, len(TOKENS)), [one]) == [ord("z")]
 
 
-def test_log_probabilities_are_those_of_the_model_whatever_a_grammar_bars() -> None:
+def test_log_probabilities_ignore_the_grammar() -> None:
     logits = random_logits(1, len(TOKENS))
     plain = row(temperature=0.0, logprobs=2)
     (free,) = Sampler().sample(logits, [plain])

@@ -27,7 +27,7 @@ _TEXTS = [
 
 @functools.cache
 def byte_level() -> Tokenizer:
-    """256 bytes, some merges, a special token and an added one that is none."""
+    """256 bytes, some merges, a special token, and an added token that is not special."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     pieces = [*alphabet, "he", "ll", "hell", "Ġw", "æĹ", "ðŁ", "ðŁİ"]
     merges = [("h", "e"), ("l", "l"), ("he", "ll"), ("Ġ", "w"), ("æ", "Ĺ"), ("ð", "Ł"), ("ðŁ", "İ")]
@@ -41,7 +41,7 @@ def byte_level() -> Tokenizer:
 
 @functools.cache
 def sentencepiece_like() -> Tokenizer:
-    """As Llama 2 and Mistral have it: `▁` for a space, byte tokens for the rest, a leading one dropped."""
+    """Like Llama 2 and Mistral: `▁` for a space, byte tokens for the rest, a leading space dropped."""
     pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
     pieces += ["▁", "h", "e", "l", "o", "w", "r", "d", "▁hello", "▁w", "▁▁", "日"]
     tokenizer = Tokenizer(
@@ -77,27 +77,27 @@ def detokenize(tokenizer: Tokenizer, token_ids: list[int]) -> list[str]:
 
 @pytest.mark.parametrize("make", [byte_level, sentencepiece_like])
 @pytest.mark.parametrize("text", _TEXTS)
-def test_the_texts_of_an_encoded_text_are_that_text(make: Callable[[], Tokenizer], text: str) -> None:
+def test_an_encoded_text_decodes_to_itself(make: Callable[[], Tokenizer], text: str) -> None:
     tokenizer = make()
     token_ids = tokenizer.encode(text, add_special_tokens=False).ids
     assert "".join(detokenize(tokenizer, token_ids)) == tokenizer.decode(token_ids)
 
 
 @given(st.text(max_size=20))
-def test_any_text_comes_back(text: str) -> None:
+def test_any_text_round_trips(text: str) -> None:
     for tokenizer in (byte_level(), sentencepiece_like()):
         token_ids = tokenizer.encode(text, add_special_tokens=False).ids
         assert "".join(detokenize(tokenizer, token_ids)) == tokenizer.decode(token_ids)
 
 
 @given(st.lists(st.integers(0, 270), max_size=20))
-def test_any_byte_level_tokens_are_what_the_tokenizer_decodes(token_ids: list[int]) -> None:
+def test_any_byte_level_tokens_decode_as_the_tokenizer_does(token_ids: list[int]) -> None:
     tokenizer = byte_level()
     assert "".join(detokenize(tokenizer, token_ids)) == tokenizer.decode(token_ids)
 
 
 @given(st.lists(st.integers(0, 5), max_size=6))
-def test_any_metaspace_tokens_are_what_the_tokenizer_decodes(token_ids: list[int]) -> None:
+def test_any_metaspace_tokens_decode_as_the_tokenizer_does(token_ids: list[int]) -> None:
     tokenizer = metaspace()
     assert "".join(detokenize(tokenizer, token_ids)) == tokenizer.decode(token_ids)
 
@@ -113,14 +113,14 @@ def test_a_character_belongs_to_the_token_that_completes_it() -> None:
     assert detokenize(tokenizer, token_ids) == ["", "", "", "🎉", ""]
 
 
-def test_special_and_unknown_tokens_say_nothing_even_within_a_character() -> None:
+def test_special_and_unknown_tokens_have_no_text_even_within_a_character() -> None:
     tokenizer = byte_level()
     first, *rest = tokenizer.encode("é").ids
     special = token_id(tokenizer, _SPECIAL)
     assert detokenize(tokenizer, [special, first, special, 10**6, *rest]) == ["", "", "", "", "é", ""]
 
 
-def test_special_tokens_may_be_shown_as_they_are_written() -> None:
+def test_special_tokens_can_be_shown() -> None:
     for tokenizer, special in ((byte_level(), _SPECIAL), (sentencepiece_like(), "</s>")):
         token_ids = [*tokenizer.encode("a é").ids, token_id(tokenizer, special), *tokenizer.encode("b").ids]
         detokenizer = Detokenizer(TokenBytes(tokenizer), shows_special=True)
@@ -135,7 +135,7 @@ def test_an_added_token_that_is_not_special_is_shown() -> None:
     assert detokenize(tokenizer, [token_id(tokenizer, "<think> ü")]) == ["<think> ü", ""]
 
 
-def test_a_text_that_breaks_off_within_a_character_is_not_whole_and_ends_in_fffd() -> None:
+def test_a_text_that_ends_within_a_character_is_not_whole_and_ends_in_fffd() -> None:
     tokenizer = byte_level()
     detokenizer = Detokenizer(TokenBytes(tokenizer))
     detokenizer.push(token_id(tokenizer, "ðŁ"))
@@ -144,7 +144,7 @@ def test_a_text_that_breaks_off_within_a_character_is_not_whole_and_ends_in_fffd
     assert detokenizer.is_whole
 
 
-def test_a_token_by_itself_has_its_name_or_its_text() -> None:
+def test_a_single_token_has_its_name_or_its_text() -> None:
     subject = TokenBytes(byte_level())
 
     def text(token: str) -> str:

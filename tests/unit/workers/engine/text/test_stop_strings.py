@@ -16,7 +16,7 @@ _STOPS = st.lists(st.text("ab", min_size=1, max_size=5), max_size=4).map(tuple)
 
 
 def _first_match(text: str, stops: tuple[str, ...]) -> int | None:
-    """The definition, spelt out."""
+    """The definition, written out."""
     for end in range(1, len(text) + 1):
         found = [stop for stop in stops if text[:end].endswith(stop)]
         if found:
@@ -29,7 +29,7 @@ def _num_held(text: str, stops: tuple[str, ...]) -> int:
 
 
 @given(_TEXT, _STOPS, st.lists(st.integers(0, 30)))
-def test_finds_the_first_complete_stop_string_however_the_text_is_cut(
+def test_finds_the_first_complete_stop_string_however_the_text_is_split(
     text: str, stops: tuple[str, ...], cuts: list[int]
 ) -> None:
     matcher = StopStringMatcher(stops)
@@ -43,7 +43,7 @@ def test_finds_the_first_complete_stop_string_however_the_text_is_cut(
 
 
 @given(_TEXT, _STOPS, st.integers(0, 30))
-def test_a_text_that_includes_what_stops_it_ends_behind_it_and_nothing_is_held_back(
+def test_with_includes_stop_the_text_ends_after_the_stop_string_and_nothing_is_held(
     text: str, stops: tuple[str, ...], cut: int
 ) -> None:
     matcher = StopStringMatcher(stops, includes_stop=True)
@@ -65,13 +65,13 @@ def test_a_text_that_includes_what_stops_it_ends_behind_it_and_nothing_is_held_b
         ("日本語。", ("。",), 3),
     ],
 )
-def test_of_overlapping_stop_strings_the_first_complete_and_longest_wins(
+def test_the_first_complete_and_longest_overlapping_stop_string_wins(
     text: str, stops: tuple[str, ...], expected: int | None
 ) -> None:
     assert StopStringMatcher(stops).push(text) == expected
 
 
-def test_time_does_not_grow_with_the_square_of_a_stop_strings_length() -> None:
+def test_time_is_linear_in_the_length_of_a_stop_string() -> None:
     matcher = StopStringMatcher(("a" * 1000 + "b",) * 4)
     for _ in range(2000):
         assert matcher.push("aaaaa") is None
@@ -79,7 +79,7 @@ def test_time_does_not_grow_with_the_square_of_a_stop_strings_length() -> None:
 
 
 @given(_TEXT, _TEXT, _STOPS)
-def test_a_piece_that_may_not_end_the_text_completes_nothing_but_may_begin_a_match(
+def test_a_piece_that_may_not_end_the_text_can_only_begin_a_match(
     skipped: str, text: str, stops: tuple[str, ...]
 ) -> None:
     matcher = StopStringMatcher(stops)
