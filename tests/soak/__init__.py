@@ -1,1 +1,1 @@
-"""Soak: the engine alone under random work for long, every output checked."""
+"""Soak: runs only the engine under random work for a long time and checks every output."""

@@ -27,14 +27,14 @@ from workers.engine.config import DType, EngineConfig
 from workers.engine.engine import Engine
 from workers.engine.loading.loader import LoadedModel, load_model
 
-#: So few that sequences have to give their slots back now and then.
+#: So few that sequences are preempted now and then.
 MAX_KV_TOKENS = 6_144
 POOL_SIZE = 150
 _REPORTS = 20
 
 
 def load(directory: Path, dtype: DType) -> tuple[LoadedModel, EngineConfig]:
-    """The model, and a configuration in which memory is short."""
+    """The model, and a configuration that is short of memory."""
     config = EngineConfig(
         str(directory), dtype=dtype, max_slots=16, max_kv_tokens=MAX_KV_TOKENS, max_model_len=1024
     )
@@ -45,9 +45,9 @@ def moment(seconds: float, engine: Engine, soak: Soak) -> Moment:
     cache = engine.stats.cache
     return Moment(
         seconds=round(seconds),
-        same_answers=soak.num_checked,
-        taken_up=soak.num_continued,
-        given_up=soak.num_aborted,
+        checked_answers=soak.num_checked,
+        continued=soak.num_continued,
+        aborted=soak.num_aborted,
         preempted=cache.preempted,
         tokens_copied=cache.saved_tokens,
         rss_mib=round(psutil.Process().memory_info().rss / 2**20),
@@ -55,7 +55,7 @@ def moment(seconds: float, engine: Engine, soak: Soak) -> Moment:
 
 
 def run(soak: Soak, engine: Engine, seconds: float) -> list[Moment]:
-    """For so long, and until all that was begun has ended."""
+    """Run for this many seconds, then until all requests have ended."""
     begun, moments = time.monotonic(), []
     print(Moment.heading(), flush=True)
     for part in range(1, _REPORTS + 1):
@@ -83,12 +83,12 @@ def main() -> int:
     pool = make_pool(plain, chance, POOL_SIZE, len(loaded.tokenizer))
     engine = make_engine(loaded, config)
     moments = run(Soak(engine, pool, chance), engine, options.seconds)
-    places = most_at_once(engine), most_at_once(make_engine(loaded, config))
-    print(f"\n{conclusion(moments, places)}")
+    num_slots = most_at_once(engine), most_at_once(make_engine(loaded, config))
+    print(f"\n{conclusion(moments, num_slots)}")
     if options.report is not None:
         command = shlex.join(["python", "-m", "tests.soak", *sys.argv[1:]])
-        options.report.write_text(page(command, describe_machine(), moments, places))
-    return int(growth_mib(moments) > MAX_GROWTH_MIB or places[0] != places[1])
+        options.report.write_text(page(command, describe_machine(), moments, num_slots))
+    return int(growth_mib(moments) > MAX_GROWTH_MIB or num_slots[0] != num_slots[1])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pool: requests of every kind, each with the answer that it has when it is alone."""
+"""Pool: requests of every kind, each with the answer that it gets when it runs alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shared.domain.sampling import SamplingParams
 from workers.engine.engine import Engine
 from workers.engine.output import EngineOutput
 
-_WAYS: tuple[dict[str, Any], ...] = (
+_PARAMS: tuple[dict[str, Any], ...] = (
     {"temperature": 0.0},
     {"temperature": 0.7},
     {"top_p": 0.6},
@@ -25,20 +25,20 @@ _WAYS: tuple[dict[str, Any], ...] = (
     {"logprobs": 3},
     {"prompt_logprobs": 2},
 )
-#: Owners, whose prefixes are shared among their own requests only.
+#: Owners. Prefixes are shared only between requests of the same owner.
 _OWNERS = (None, "a", "b")
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A request and, per choice, all that comes of it."""
+    """A request and its complete answer, by choice."""
 
     request: ResolvedRequest
     owner: str | None
     answer: dict[int, ChoiceOutput]
 
     def up_to(self, chance: random.Random) -> tuple[ChoiceOutput, ...]:
-        """What another worker may have released of it: each choice cut anywhere, or at its end."""
+        """A part of the answer that another worker may have released: each choice cut anywhere, or complete."""
         return tuple(_begun(choice, chance.randint(0, choice.end)) for choice in self.answer.values())
 
 
@@ -55,7 +55,7 @@ def _begun(choice: ChoiceOutput, end: int) -> ChoiceOutput:
 
 
 def make_pool(engine: Engine, chance: random.Random, size: int, vocab_size: int) -> list[Known]:
-    """Requests that differ in length and in the way they are drawn; some begin alike."""
+    """Requests with different lengths and sampling parameters. Some share a prefix."""
     shared = [chance.randrange(3, vocab_size) for _ in range(200)]
     return [_alone(engine, _request(chance, shared, vocab_size), chance.choice(_OWNERS)) for _ in range(size)]
 
@@ -71,7 +71,7 @@ def _request(chance: random.Random, shared: list[int], vocab_size: int) -> Resol
         n=chance.choice((1, 1, 1, 2, 3)),
         min_tokens=chance.choice((0, max_tokens // 2)),
         stop=chance.choice(((), ("count", "7 "))),
-        **chance.choice(_WAYS),
+        **chance.choice(_PARAMS),
     )
     return ResolvedRequest(tuple(prompt), sampling, chance.choice(((), (2, 30))), "revision")
 
@@ -87,8 +87,8 @@ def _alone(engine: Engine, request: ResolvedRequest, owner: str | None) -> Known
 
 
 def join(answer: dict[int, ChoiceOutput], choices: Iterable[ChoiceOutput]) -> None:
-    """Adds what came out behind what is there. Fails where the positions do not join."""
+    """Append outputs to the answer so far. Fails if the positions do not match."""
     for choice in choices:
         before = answer.get(choice.index)
-        assert choice.start == (0 if before is None else before.end), "a gap, or tokens told twice"
+        assert choice.start == (0 if before is None else before.end), "a gap, or tokens released twice"
         answer[choice.index] = choice if before is None else before.joined(choice)

@@ -1,29 +1,29 @@
-"""Report: what a soak showed over time, as a page of docs/reports."""
+"""Report: the course of a soak run, as a page of docs/reports."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-#: What the process may grow by from the second quarter of the time to the last, in MiB.
+#: Maximum growth of the process from the second quarter of the time to the last, in MiB.
 MAX_GROWTH_MIB = 32
 _WHY_FIRST = """\
-Where products are oneDNN's, memory grows at first: it compiles a product anew for each number of rows and
-keeps it, some 0.55 MiB for each number of rows and shape of weights. It ends when all numbers of rows have
-been met, up to 256 (`max_step_tokens`). Half of it is oneDNN's primitive cache; with
-`ONEDNN_PRIMITIVE_CACHE_CAPACITY=64` the other half, kernels that it never frees, grows alike, and what is
-freed in between stays as gaps.
+Where oneDNN computes products, memory grows at first: oneDNN compiles a product for each number of rows and
+keeps it, about 0.55 MiB per number of rows and weight shape. The growth ends when all numbers of rows up to
+256 (`max_step_tokens`) have occurred. Half of it is oneDNN's primitive cache. With
+`ONEDNN_PRIMITIVE_CACHE_CAPACITY=64` the other half, kernels that are never freed, still grows, and freed
+memory in between remains as gaps.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Counts since the start; memory as it is then."""
+    """Counters since the start, and the current memory."""
 
     seconds: int
-    same_answers: int
-    taken_up: int
-    given_up: int
+    checked_answers: int
+    continued: int
+    aborted: int
     preempted: int
     tokens_copied: int
     rss_mib: int
@@ -38,29 +38,29 @@ class Moment:
 
 
 def growth_mib(moments: Sequence[Moment]) -> int:
-    """Of the largest size, from the second quarter of the time to the last."""
+    """Growth of the largest size from the second quarter of the time to the last, in MiB."""
     quarter = len(moments) // 4
     sizes = [moment.rss_mib for moment in moments]
     return max(sizes[-quarter:]) - max(sizes[quarter : 2 * quarter])
 
 
-def conclusion(moments: Sequence[Moment], places: tuple[int, int]) -> str:
-    """`places`: how many sequences ran at once in the engine at its end, and in a new one."""
+def conclusion(moments: Sequence[Moment], num_slots: tuple[int, int]) -> str:
+    """`num_slots`: how many sequences ran at once in the engine at its end, and in a new one."""
     last = moments[-1]
     return (
-        f"- {last.same_answers} answers, each the one that its request has alone; none was another\n"
-        f"- {last.given_up} requests given up, {last.taken_up} taken up in the middle, "
-        f"{last.preempted} sequences lost their slot and were read again\n"
-        f"- at the end nothing runs or waits; then {places[0]} sequences run at once, in a new engine "
-        f"{places[1]}\n"
+        f"- {last.checked_answers} answers, each identical to the one its request gets alone\n"
+        f"- {last.aborted} requests aborted, {last.continued} continued in the middle, "
+        f"{last.preempted} sequences preempted and prefilled again\n"
+        f"- at the end no sequence runs or waits; then {num_slots[0]} sequences run at once, in a new engine "
+        f"{num_slots[1]}\n"
         f"- growth from the second quarter to the last: {growth_mib(moments)} MiB "
         f"(allowed: {MAX_GROWTH_MIB})\n"
     )
 
 
-def page(command: str, machine: str, moments: Sequence[Moment], places: tuple[int, int]) -> str:
+def page(command: str, machine: str, moments: Sequence[Moment], num_slots: tuple[int, int]) -> str:
     rows = "\n".join(moment.row() for moment in moments)
     return (
         f"# The engine alone under random work\n\n`{command}`, {machine}.\n\n"
-        f"{conclusion(moments, places)}\n{_WHY_FIRST}\n{Moment.heading()}\n{rows}\n"
+        f"{conclusion(moments, num_slots)}\n{_WHY_FIRST}\n{Moment.heading()}\n{rows}\n"
     )

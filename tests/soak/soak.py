@@ -1,4 +1,4 @@
-"""Soak: arrivals, cancellations and continuations at random; what comes out is held against the pool."""
+"""Soak: random arrivals, cancellations and continuations, with every output compared to the pool."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tests.soak.pool import Known, join
 from workers.engine.engine import Engine
 from workers.engine.output import EngineOutput
 
-#: Requests that are in the engine at once, at most: more than it has slots.
+#: Maximum number of requests in the engine at once: more than it has slots.
 _MOST = 48
-#: Steps in which all that there is room for has begun.
+#: Steps after which all sequences that fit have started.
 _FILLING_STEPS = 20
 
 
 @dataclass(slots=True)
 class _Open:
-    """A request in the engine, and what has come of it, with what it came with."""
+    """A request in the engine, and its answer so far, including the part that it was continued from."""
 
     known: Known
     answer: dict[int, ChoiceOutput] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Soak:
         self.num_continued = 0
 
     def step(self) -> None:
-        """Some come, some go, one forward. Fails on an output that is not as it was alone."""
+        """Add some requests, abort some, and run one step. Fails on an output that differs from the pool."""
         while len(self._open) < _MOST and self._chance.random() < 0.3:
             self._add()
         if self._open and self._chance.random() < 0.02:
@@ -50,12 +50,12 @@ class Soak:
         self._take(self._engine.step())
 
     def drain(self) -> None:
-        """Let all that is there come to its end. Fails where something is left over."""
+        """Run until all requests have ended. Fails if something is left over."""
         while self._engine.has_work:
             self._take(self._engine.step())
-        assert not self._open, "requests without an end"
+        assert not self._open, "requests that did not end"
         stats = self._engine.stats
-        assert (stats.running, stats.waiting) == (0, 0), "sequences that nobody asked for"
+        assert (stats.running, stats.waiting) == (0, 0), "sequences left over"
 
     def _add(self) -> None:
         name, known = f"r{next(self._names)}", self._chance.choice(self._pool)
@@ -79,15 +79,15 @@ class Soak:
             opened = self._open[output.request_id]
             join(opened.answer, output.choices)
             if output.is_last:
-                assert opened.answer == opened.known.answer, f"{output.request_id} is another answer"
+                assert opened.answer == opened.known.answer, f"the answer of {output.request_id} differs"
                 del self._open[output.request_id]
                 self.num_checked += 1
 
 
 def most_at_once(engine: Engine) -> int:
-    """How many of many short sequences run at the same time in an engine that has no work; ends them."""
+    """How many short sequences run at once in an idle engine. Aborts them afterwards."""
     sampling = SamplingParams(max_tokens=2 * _FILLING_STEPS, seed=0)
-    names = [f"place {number}" for number in range(_MOST)]
+    names = [f"slot {number}" for number in range(_MOST)]
     for name in names:
         engine.add(name, ResolvedRequest((5,), sampling, (), "revision"))
     running = 0

@@ -15,15 +15,15 @@ from workers.engine.build import make_engine
 from workers.engine.config import DType
 from workers.native.ops import has_products
 
-#: A shape whose products our own are made for.
-OF_OUR_PRODUCTS = {"hidden_size": 96, "num_attention_heads": 3, "num_key_value_heads": 1}
+#: A shape that our own products support.
+NATIVE_SHAPE = {"hidden_size": 96, "num_attention_heads": 3, "num_key_value_heads": 1}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_whatever_comes_and_goes_each_answer_is_the_one_it_has_alone(tmp_path: Path, dtype: DType) -> None:
+def test_under_random_work_each_answer_is_the_same_as_alone(tmp_path: Path, dtype: DType) -> None:
     if dtype == "bfloat16" and not has_products(torch.device("cpu"), torch.bfloat16):
-        pytest.skip("this CPU has no products of ours")
-    shape = OF_OUR_PRODUCTS if dtype == "bfloat16" else {}
+        pytest.skip("this CPU does not support our products")
+    shape = NATIVE_SHAPE if dtype == "bfloat16" else {}
     loaded, config = load(make_tiny_chat_model(tmp_path / "tiny", **shape), dtype)
     chance = random.Random(2)
     plain = make_engine(loaded, replace(config, speculation="off"))
