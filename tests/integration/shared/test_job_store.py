@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from importlib import resources
-from typing import cast
+from typing import NamedTuple, cast
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
 from shared.domain.events import (
     Cancelled,
-    ChoiceOutput,
     Completed,
     Entry,
     Event,
@@ -26,25 +25,45 @@ from shared.domain.events import (
     Started,
 )
 from shared.domain.fingerprint import Fingerprint
-from shared.domain.job import Accepted, Job, NewJob, ResolvedRequest, new_job_id
+from shared.domain.job import Accepted, Job, NewJob, new_job_id
 from shared.domain.lease import BeatAnswer, Lease
+from shared.domain.output import ChoiceOutput
+from shared.domain.request import READER_VERSION, ChatMessage, ChatPrompt, GenerationRequest
 from shared.domain.request_key import RequestKey
-from shared.domain.sampling import SamplingParams
+from shared.domain.result import Result
+from shared.domain.usage import Usage
 from shared.domain.wake_up import WakeUp
 from shared.errors import ErrorInfo, StoreUnavailable
 from shared.store import keys, scripts
 from shared.store.append import Append, AppendAnswer
 from shared.store.job_reader import Page
-from shared.store.job_store import JobStore
+from shared.store.job_store import JobStore, Reader, Served
 
 MODEL = "org/model"
 LEASE = Lease("w1.a", "w1", MODEL, "host", 1, "cpu", 4, "rev")
 OTHER = replace(LEASE, worker_instance="w2.b", name="w2")
-RESOLVED = ResolvedRequest((5, 6, 7), SamplingParams(8, 1), (0,), "rev")
+#: Tokens that a job has used.
+USED = Usage(3, 2, 1)
+REQUEST = GenerationRequest((ChatPrompt((ChatMessage("user", "hi"),)),))
+#: What `serves` says while workers of both revisions are there, and when only the new one is left.
+NEW_ALONE = {MODEL: Served(frozenset({"new"}), 1)}
+
+
+class Resolved(NamedTuple):
+    """A resolved request, in a form that only its backend reads."""
+
+    text: str = "resolved"
+    model_revision: str = "rev"
+
+    def encode(self) -> str:
+        return self.text
+
+
+RESOLVED = Resolved()
 
 
 def new_job(**changes: object) -> NewJob:
-    return replace(NewJob(new_job_id(), MODEL, "owner", {"messages": []}), **changes)  # type: ignore[arg-type]
+    return replace(NewJob(new_job_id(), MODEL, "owner", REQUEST), **changes)  # type: ignore[arg-type]
 
 
 def words(*texts: str, start: int = 0) -> Output:
@@ -68,11 +87,18 @@ async def stream(store: JobStore, job_id: str) -> list[Event]:
 
 
 async def test_a_created_job_waits_with_its_first_event(store: JobStore) -> None:
-    job = new_job(metadata={"a": "b"}, n=2, priority="high")
+    job = new_job(
+        metadata={"a": "b"},
+        request=msgspec.structs.replace(REQUEST, n=2),
+        priority="high",
+        view={"include_usage": True},
+    )
     accepted = await store.create(job)
     found = await store.get(job.id)
     assert found is not None and accepted == Accepted(job.id, found.created_at, is_replay=False)
-    assert (found.status, found.body, found.metadata, found.end) == ("queued", job.body, {"a": "b"}, (0, 0))
+    assert (found.status, found.request, found.metadata, found.view, found.end) == (
+        "queued", job.request, {"a": "b"}, {"include_usage": True}, (0, 0)
+    )  # fmt: skip
     assert await store.entries(job.id) == [Entry("1-0", (0, 0), Queued())]
     assert await store.queue_positions([(MODEL, job.id)]) == [0]
     assert await store.list_ids("owner", before=None, limit=9) == [job.id]
@@ -81,8 +107,8 @@ async def test_a_created_job_waits_with_its_first_event(store: JobStore) -> None
 async def test_creating_again_changes_nothing(store: JobStore) -> None:
     job = new_job()
     accepted = await store.create(job)
-    assert await store.create(replace(job, body={"other": 1})) == accepted
-    assert (await store.get(job.id)).body == job.body  # type: ignore[union-attr]
+    assert await store.create(replace(job, request=msgspec.structs.replace(REQUEST, n=2))) == accepted
+    assert (await store.get(job.id)).request == job.request  # type: ignore[union-attr]
     assert len(await store.entries(job.id)) == 1
 
 
@@ -168,7 +194,7 @@ async def test_no_lease_no_claim(store: JobStore) -> None:
 
 async def test_a_job_resolved_for_another_revision_is_passed_over(store: JobStore) -> None:
     job = await running(store)
-    await store.append(LEASE.worker_instance, [Append(job.id, "h1", (0,), (1,), words("a"), RESOLVED)])
+    await store.append([Append(job.id, "h1", (0,), (1,), USED, words("a"), RESOLVED)])
     await store.requeue(job.id, "h1", "drain")
     second = new_job()
     await store.create(second)
@@ -177,37 +203,65 @@ async def test_a_job_resolved_for_another_revision_is_passed_over(store: JobStor
     assert (await claimed(store, LEASE, "h3")).id == job.id
 
 
+@pytest.mark.parametrize(("num_passed", "is_found"), [(33, True), (511, True), (512, False)])
+async def test_jobs_that_a_worker_may_not_take_hide_none_behind_them(
+    store: JobStore, redis_client: Redis, num_passed: int, is_found: bool
+) -> None:
+    """Up to a bound: a claim looks at so many jobs and no more."""
+    for _ in range(num_passed):
+        job = new_job()
+        await store.create(job)
+        await redis_client.hset(keys.job(job.id), "revision", "another")
+    last = new_job()
+    await store.create(last)
+    await store.register(LEASE)
+    answer = await store.claim(LEASE, "h")
+    assert (answer if isinstance(answer, str) else answer.id) == (last.id if is_found else "empty")
+    assert await store.num_queued(MODEL) == num_passed + (not is_found)
+
+
+async def test_a_job_of_a_newer_version_is_passed_over(store: JobStore, redis_client: Redis) -> None:
+    newer, plain = new_job(), new_job()
+    for job in (newer, plain):
+        await store.create(job)
+    await redis_client.hset(keys.job(newer.id), "needs", READER_VERSION + 1)
+    await store.register(LEASE)
+    assert (await claimed(store, LEASE, "h1")).id == plain.id
+    assert await store.claim(LEASE, "h2") == "empty"
+    assert await store.queue_positions([(MODEL, newer.id)]) == [0]
+    await redis_client.hset(keys.job(newer.id), "needs", READER_VERSION)
+    assert (await claimed(store, LEASE, "h2")).id == newer.id
+
+
 async def test_append_writes_and_says_where_the_stream_ends(store: JobStore) -> None:
     job = await running(store)
-    answers = await store.append("w1.a", [Append(job.id, "h1", (0,), (2,), words("a", "b"), RESOLVED)])
+    answers = await store.append([Append(job.id, "h1", (0,), (2,), USED, words("a", "b"), RESOLVED)])
     assert answers == [AppendAnswer("end", (2,))]
-    assert (await store.entries(job.id))[-1] == Entry("2-1", (2,), words("a", "b"))
+    assert (await store.entries(job.id))[-1] == Entry("2-1", (2,), words("a", "b"), USED)
     stored = await store.get(job.id)
-    assert stored is not None and stored.resolved == RESOLVED and stored.prompt_tokens == 3
+    assert stored is not None and (stored.raw_resolved, stored.used) == ("resolved", USED)
 
 
 async def test_append_called_again_writes_nothing(store: JobStore) -> None:
     job = await running(store)
-    append = Append(job.id, "h1", (0,), (1,), words("a"))
-    await store.append("w1.a", [append])
+    append = Append(job.id, "h1", (0,), (1,), output=words("a"))
+    await store.append([append])
     # The retry has coalesced more: the store says where to go on.
-    more = Append(job.id, "h1", (0,), (3,), words("a", "b", "c"))
-    assert await store.append("w1.a", [append, more]) == [AppendAnswer("end", (1,))] * 2
+    more = Append(job.id, "h1", (0,), (3,), output=words("a", "b", "c"))
+    assert await store.append([append, more]) == [AppendAnswer("end", (1,))] * 2
     assert len(await store.entries(job.id)) == 3
 
 
 async def test_a_check_writes_nothing(store: JobStore) -> None:
     job = await running(store)
-    assert await store.append("w1.a", [Append(job.id, "h1", (0,), (0,))]) == [AppendAnswer("end", (0,))]
+    assert await store.append([Append(job.id, "h1", (0,), (0,))]) == [AppendAnswer("end", (0,))]
     assert len(await store.entries(job.id)) == 2
 
 
 async def test_a_stream_that_is_gone_stays_gone(store: JobStore, redis_client: Redis) -> None:
     job = await running(store)
     await redis_client.delete(keys.events(job.id))
-    assert await store.append("w1.a", [Append(job.id, "h1", (0,), (1,), words("a"))]) == [
-        AppendAnswer("gone")
-    ]
+    assert await store.append([Append(job.id, "h1", (0,), (1,), output=words("a"))]) == [AppendAnswer("gone")]
     assert not await redis_client.exists(keys.events(job.id))
 
 
@@ -216,17 +270,17 @@ async def test_another_holder_may_not_write(store: JobStore) -> None:
     await store.requeue(job.id, "h1", "drain")
     await store.register(OTHER)
     await claimed(store, OTHER, "h2")
-    append = Append(job.id, "h1", (0,), (1,), words("zombie"), RESOLVED, Completed(3))
-    assert await store.append("w1.a", [append]) == [AppendAnswer("not yours")]
+    append = Append(job.id, "h1", (0,), (1,), USED, words("zombie"), RESOLVED, Completed())
+    assert await store.append([append]) == [AppendAnswer("not yours")]
     assert await stream(store, job.id) == [Queued(), Started("w1"), Requeued("drain"), Resumed("w2", 2)]
 
 
 async def test_the_end_is_written_with_the_last_output_and_once(store: JobStore, redis_client: Redis) -> None:
     job = await running(store)
-    last = Append(job.id, "h1", (0,), (1,), words("a"), RESOLVED, Completed(3))
+    last = Append(job.id, "h1", (0,), (1,), USED, words("a"), RESOLVED, Completed())
     for _ in range(2):
-        assert await store.append("w1.a", [last]) == [AppendAnswer("closed", (1,))]
-    assert (await stream(store, job.id))[-2:] == [words("a"), Completed(3)]
+        assert await store.append([last]) == [AppendAnswer("closed", (1,))]
+    assert (await stream(store, job.id))[-2:] == [words("a"), Completed()]
     found = await store.get(job.id)
     assert found is not None and found.status == "completed" and found.completed_at is not None
     assert await redis_client.zscore(keys.ACTIVE, job.id) is None
@@ -236,13 +290,13 @@ async def test_the_end_is_written_with_the_last_output_and_once(store: JobStore,
 
 async def test_cancelling_fences_the_holder(store: JobStore) -> None:
     job = await running(store)
-    await store.append("w1.a", [Append(job.id, "h1", (0,), (1,), words("a"), RESOLVED)])
+    await store.append([Append(job.id, "h1", (0,), (1,), USED, words("a"), RESOLVED)])
     for _ in range(2):
         assert await store.cancel(job.id, "client") == "cancelled"
-    assert await store.append("w1.a", [Append(job.id, "h1", (1,), (2,), words("b", start=1))]) == [
+    assert await store.append([Append(job.id, "h1", (1,), (2,), output=words("b", start=1))]) == [
         AppendAnswer("not yours")
     ]
-    assert (await store.entries(job.id))[-1] == Entry("3-0", (1,), Cancelled("client", 3))
+    assert (await store.entries(job.id))[-1] == Entry("3-0", (1,), Cancelled("client"), USED)
 
 
 async def test_a_cancelled_job_that_waited_is_never_claimed(store: JobStore) -> None:
@@ -256,7 +310,7 @@ async def test_a_cancelled_job_that_waited_is_never_claimed(store: JobStore) -> 
 
 async def test_what_is_over_cannot_be_cancelled(store: JobStore) -> None:
     job = await running(store)
-    await store.append("w1.a", [Append(job.id, "h1", (0,), (0,), None, None, Completed(3))])
+    await store.append([Append(job.id, "h1", (0,), (0,), terminal=Completed())])
     assert await store.cancel(job.id, "client") == "completed"
     assert await store.cancel(new_job_id(), "client") is None
 
@@ -279,25 +333,21 @@ async def test_failing_tells_the_error(store: JobStore) -> None:
     assert found is not None and found.error == error
 
 
-async def test_a_deadline_that_moved_is_not_kept(store: JobStore) -> None:
-    job = new_job(on_disconnect="cancel", reader_grace_s=0)
+async def test_a_deadline_that_moved_is_not_kept(store: JobStore, redis_client: Redis) -> None:
+    job = new_job(cancel_after_s=0)
     await store.create(job)
     (seen,) = (await store.survey(limit=9)).due
-    await store.renew_readers([job.id], grace_s=60)
-    assert await store.cancel(job.id, "reader_gone", seen=seen) == "queued"
-    assert (await store.survey(limit=9)).due == []
-
-
-async def test_renewing_makes_no_deadline(store: JobStore, redis_client: Redis) -> None:
-    await store.renew_readers([new_job_id()], grace_s=60)
-    assert await redis_client.zcard(keys.DEADLINES) == 0
+    assert (seen.kind, seen.job_id) == ("cancel", job.id)
+    await redis_client.zadd(keys.DEADLINES, {seen.member: seen.due_ms - 1})
+    assert await store.cancel(job.id, "deadline", seen=seen) == "queued"
+    assert await store.cancel(job.id, "deadline", seen=seen._replace(due_ms=seen.due_ms - 1)) == "cancelled"
 
 
 async def test_requeued_it_keeps_place_and_output(store: JobStore) -> None:
     job = await running(store)
     later = new_job()
     await store.create(later)
-    await store.append("w1.a", [Append(job.id, "h1", (0,), (1,), words("a"))])
+    await store.append([Append(job.id, "h1", (0,), (1,), output=words("a"))])
     assert await store.requeue(job.id, "h1", "preempted") == "requeued"
     assert await store.requeue(job.id, "h1", "preempted") == "not yours"
     again = await claimed(store, LEASE, "h2")
@@ -318,7 +368,7 @@ async def test_release_leaves_a_job_that_another_holds(store: JobStore, redis_cl
     await store.register(OTHER)
     await redis_client.hset(keys.worker_jobs(OTHER.worker_instance), job.id, "older")
     assert await store.release(OTHER.worker_instance, "worker_died", died=True) == []
-    assert await store.append("w1.a", [Append(job.id, "h1", (0,), (0,))]) == [AppendAnswer("end", (0,))]
+    assert await store.append([Append(job.id, "h1", (0,), (0,))]) == [AppendAnswer("end", (0,))]
 
 
 async def test_three_deaths_without_progress_end_a_job(store: JobStore) -> None:
@@ -338,7 +388,7 @@ async def test_a_token_gained_forgives_the_deaths(store: JobStore) -> None:
     for attempt in range(4):
         claim_token = "h1" if attempt == 0 else f"again{attempt}"
         await store.append(
-            "w1.a", [Append(job.id, claim_token, (attempt,), (attempt + 1,), words("a", start=attempt))]
+            [Append(job.id, claim_token, (attempt,), (attempt + 1,), output=words("a", start=attempt))]
         )
         await store.release("w1.a", "worker_died", died=True)
         await store.register(LEASE)
@@ -358,11 +408,11 @@ async def test_after_two_deaths_a_job_runs_alone(store: JobStore) -> None:
     assert (await claimed(store, LEASE, "a")).id == neighbour.id
     assert (await claimed(store, LEASE, "b")).id == third.id  # the poisoned one is passed over
     for claim_token, other in (("a", neighbour), ("b", third)):
-        await store.append("w1.a", [Append(other.id, claim_token, (0,), (0,), None, None, Completed(1))])
+        await store.append([Append(other.id, claim_token, (0,), (0,), terminal=Completed())])
     assert (await claimed(store, LEASE, "c")).id == job.id
     await store.create(new_job())
     assert await store.claim(LEASE, "d") == "wait"
-    await store.append("w1.a", [Append(job.id, "c", (0,), (1,), words("a"))])
+    await store.append([Append(job.id, "c", (0,), (1,), output=words("a"))])
     assert isinstance(await store.claim(LEASE, "d"), Job)
 
 
@@ -397,14 +447,14 @@ async def test_the_audit_leaves_alone_what_is_well(store: JobStore) -> None:
     job = await running(store)
     await store.create(new_job())
     assert await store.audit((await store.survey(limit=9)).active) == ([], [])
-    assert await store.append("w1.a", [Append(job.id, "h1", (0,), (0,))]) == [AppendAnswer("end", (0,))]
+    assert await store.append([Append(job.id, "h1", (0,), (0,))]) == [AppendAnswer("end", (0,))]
 
 
 async def begun(store: JobStore) -> str:
     """A job that was begun with the revision `rev`, and waits while a worker has `new` alone."""
     job = await running(store)
-    end = Append(job.id, "h1", (0,), (1,), words("a"), resolved=RESOLVED)
-    assert await store.append("w1.a", [end]) == [AppendAnswer("end", (1,))]
+    end = Append(job.id, "h1", (0,), (1,), USED, words("a"), RESOLVED)
+    assert await store.append([end]) == [AppendAnswer("end", (1,))]
     await store.register(replace(OTHER, model_revision="new"))
     await store.release("w1.a", "drain", died=False)
     return job.id
@@ -412,12 +462,12 @@ async def begun(store: JobStore) -> str:
 
 async def test_a_job_whose_revision_nobody_serves_fails_once(store: JobStore) -> None:
     job_id = await begun(store)
-    assert await store.audit([job_id], lasting={MODEL: ["new"]}) == ([], [job_id])
-    assert await store.audit([job_id], lasting={MODEL: ["new"]}) == ([], [])
+    assert await store.audit([job_id], lasting=NEW_ALONE) == ([], [job_id])
+    assert await store.audit([job_id], lasting=NEW_ALONE) == ([], [])
     found = await store.get(job_id)
     assert found is not None and found.error is not None
-    assert (found.status, found.error.code, found.end, found.prompt_tokens) == (
-        "failed", "model_changed", (1,), 3
+    assert (found.status, found.error.code, found.end, found.used) == (
+        "failed", "model_changed", (1,), USED
     )  # fmt: skip
     assert [type(event) for event in await stream(store, job_id)] == [
         Queued,
@@ -429,9 +479,11 @@ async def test_a_job_whose_revision_nobody_serves_fails_once(store: JobStore) ->
     assert (await store.survey(limit=9)).active == [] and await store.num_queued(MODEL) == 0
 
 
-@pytest.mark.parametrize("lasting", [{}, {"other": ["new"]}, {MODEL: ["new", "rev"]}])
+@pytest.mark.parametrize(
+    "lasting", [{}, {"other": NEW_ALONE[MODEL]}, {MODEL: Served(frozenset({"new", "rev"}), 1)}]
+)
 async def test_a_job_waits_for_its_revision_while_that_may_come_back(
-    store: JobStore, lasting: dict[str, list[str]]
+    store: JobStore, lasting: dict[str, Served]
 ) -> None:
     job_id = await begun(store)
     assert await store.audit([job_id], lasting=lasting) == ([], [])
@@ -445,7 +497,7 @@ async def test_a_job_that_is_served_again_does_not_fail(store: JobStore, who: st
     await store.register(LEASE)
     if who == "one that has claimed it":
         await claimed(store, LEASE, "h2")
-    assert await store.audit([job_id], lasting={MODEL: ["new"]}) == ([], [])
+    assert await store.audit([job_id], lasting=NEW_ALONE) == ([], [])
     assert not (await store.get(job_id)).is_terminal  # type: ignore[union-attr]
 
 
@@ -453,8 +505,110 @@ async def test_a_job_that_nobody_has_begun_is_for_any_revision(store: JobStore) 
     job = new_job()
     await store.create(job)
     await store.register(replace(OTHER, model_revision="new"))
-    assert await store.audit([job.id], lasting={MODEL: ["new"]}) == ([], [])
+    assert await store.audit([job.id], lasting=NEW_ALONE) == ([], [])
     assert (await claimed(store, replace(OTHER, model_revision="new"), "h")).id == job.id
+
+
+async def too_new(store: JobStore) -> str:
+    """A job that needs version 2, and waits while a worker of version 1 is there."""
+    job = new_job()
+    await store.create(job)
+    await store._redis.hset(keys.job(job.id), "needs", 2)
+    await store.register(LEASE)
+    return job.id
+
+
+READS_1 = {MODEL: Served(frozenset({"rev"}), 1)}
+
+
+async def test_a_job_that_no_worker_can_read_fails_once(store: JobStore) -> None:
+    job_id = await too_new(store)
+    assert await store.audit([job_id], lasting=READS_1) == ([], [job_id])
+    assert await store.audit([job_id], lasting=READS_1) == ([], [])
+    found = await store.get(job_id)
+    assert found is not None and found.error is not None
+    assert (found.status, found.error.code) == ("failed", "worker_too_old")
+    assert await stream(store, job_id) == [Queued(), Failed(found.error)]
+
+
+@pytest.mark.parametrize("lasting", [{}, {"other": READS_1[MODEL]}, {MODEL: Served(frozenset({"rev"}), 2)}])
+async def test_a_job_waits_for_a_worker_that_can_read_it(store: JobStore, lasting: dict[str, Served]) -> None:
+    job_id = await too_new(store)
+    assert await store.audit([job_id], lasting=lasting) == ([], [])
+    assert await store.queue_positions([(MODEL, job_id)]) == [0]
+
+
+async def test_a_worker_that_has_just_come_can_read_it(store: JobStore) -> None:
+    job_id = await too_new(store)
+    await store.register(OTHER)
+    await store._redis.hset(keys.worker(OTHER.worker_instance), "reads", 2)
+    assert await store.audit([job_id], lasting=READS_1) == ([], [])
+
+
+async def test_what_a_job_has_used_is_carried_to_its_end(store: JobStore) -> None:
+    """Scripts end jobs without a worker that counts."""
+    ends: list[Usage] = []
+    for end in ("requeue", "cancel", "audit"):
+        job = await running(store)
+        await store.append([Append(job.id, "h1", (0,), (1,), USED, words("a"), RESOLVED)])
+        if end == "cancel":
+            await store.cancel(job.id, "client")
+        else:
+            await store.requeue(job.id, "h1", "drain")
+        if end == "audit":
+            await store.release("w1.a", "drain", died=False)
+            await store.audit([job.id], lasting=NEW_ALONE)
+        entry, found = (await store.entries(job.id))[-1], await store.get(job.id)
+        assert found is not None and found.used == entry.used
+        ends.append(entry.used)
+        await store.cancel(job.id, "client")
+    assert ends == [USED] * 3
+
+
+RESULT = Result.empty(1).encode()
+
+
+async def test_a_stored_result_is_read_once_the_job_is_over_and_forgotten_with_it(
+    store: JobStore, redis_client: Redis
+) -> None:
+    job = await running(store)
+    for _ in range(2):
+        assert await store.keep_result(job.id, "h1", RESULT) is True
+    assert (await store.get_with_result(job.id))[1] is None  # type: ignore[index]
+    await store.append([Append(job.id, "h1", (0,), (0,), terminal=Completed())])
+    assert (await store.get_with_result(job.id))[1] == Result.empty(1)  # type: ignore[index]
+    await store.forget(job.id)
+    assert await redis_client.keys(f"{keys.job(job.id)}*") == []
+
+
+@pytest.mark.parametrize("end", ["requeued", "taken", "over", "forgotten"])
+async def test_no_other_claim_stores_a_result(store: JobStore, redis_client: Redis, end: str) -> None:
+    job = await running(store)
+    if end in ("requeued", "taken"):
+        await store.requeue(job.id, "h1", "drain")
+    if end == "taken":
+        await claimed(store, LEASE, "h2")
+    if end in ("over", "forgotten"):
+        await store.cancel(job.id, "client")
+    if end == "forgotten":
+        await store.forget(job.id)
+    assert await store.keep_result(job.id, "h1", RESULT) is False
+    assert not await redis_client.exists(keys.job_result(job.id))
+
+
+@pytest.mark.parametrize("end", ["cancelled", "claimed again"])
+async def test_the_result_of_a_claim_that_did_not_end_the_job_is_dropped(
+    store: JobStore, redis_client: Redis, end: str
+) -> None:
+    """It may hold more than was ever released."""
+    job = await running(store)
+    await store.keep_result(job.id, "h1", RESULT)
+    if end == "cancelled":
+        await store.cancel(job.id, "client")
+    else:
+        await store.requeue(job.id, "h1", "worker_died", died=True)
+        await claimed(store, LEASE, "h2")
+    assert not await redis_client.exists(keys.job_result(job.id))
 
 
 async def test_a_forgotten_job_leaves_nothing(store: JobStore, redis_client: Redis) -> None:
@@ -469,25 +623,6 @@ async def test_a_forgotten_job_leaves_nothing(store: JobStore, redis_client: Red
     await store.release("w1.a", "drain", died=False)
     assert set(await redis_client.keys("*")) == {keys.MODELS, keys.ACCEPT_SEQ, keys.throughput(MODEL)}
     assert not (await store.create(new_job(key=key))).is_replay
-
-
-async def test_every_written_event_is_published(store: JobStore, redis_client: Redis) -> None:
-    heard = redis_client.pubsub()
-    await heard.psubscribe(keys.CHANNELS)
-    job = await running(store)
-    await store.append("w1.a", [Append(job.id, "h1", (0,), (1,), words("a"))])
-    await store.cancel(job.id, "client")
-    found: list[tuple[str, str]] = []
-    while len(found) < 3:
-        message = await heard.get_message(ignore_subscribe_messages=True, timeout=5)
-        if message is not None:
-            found += [(message["channel"], stream_id) for _, stream_id, *_ in json.loads(message["data"])]
-    assert found == [
-        ("baton:events:w1.a", "2-0"),
-        ("baton:events:w1.a", "2-1"),
-        ("baton:events:store", "3-0"),
-    ]
-    await heard.aclose()  # type: ignore[no-untyped-call]
 
 
 Fill = Callable[[], Awaitable[None]]
@@ -506,14 +641,17 @@ async def full(redis_client: Redis) -> AsyncIterator[Fill]:
 
 KEPT_WHEN_FULL: dict[str, Callable[[JobStore, str], Awaitable[object]]] = {
     "beat": lambda store, job_id: store.beat("w1.a", steps=1, wake_ups=0, running={job_id: "h1"}, stats={}),
-    "renew": lambda store, job_id: store.renew_readers([job_id], grace_s=60),
+    "join": lambda store, job_id: store.join(job_id, Reader("r1", 2)),
+    "leave": lambda store, job_id: store.leave("r1", {job_id: 1}),
+    "beat_replica": lambda store, _: store.beat_replica("r1", {}),
+    "release_replica": lambda store, _: store.release_replica("r1"),
     "cancel": lambda store, job_id: store.cancel(job_id, "client"),
     "requeue": lambda store, job_id: store.requeue(job_id, "h1", "drain"),
     "release": lambda store, _: store.release("w1.a", "drain", died=False),
     "audit": lambda store, job_id: store.audit([job_id]),
     "promote": lambda store, _: store.promote([MODEL], after_s={"low": 0, "normal": 0}),
     "drain": lambda store, _: store.drain("w1.a"),
-    "check": lambda store, job_id: store.append("w1.a", [Append(job_id, "h1", (0,), (0,))]),
+    "check": lambda store, job_id: store.append([Append(job_id, "h1", (0,), (0,))]),
 }
 
 
@@ -521,8 +659,10 @@ KEPT_WHEN_FULL: dict[str, Callable[[JobStore, str], Awaitable[object]]] = {
 async def test_with_the_memory_full_what_is_there_is_kept_and_ended(
     store: JobStore, redis_client: Redis, full: Fill, name: str
 ) -> None:
-    job = await running(store, on_disconnect="cancel")
+    job = await running(store, on_disconnect="pause")
     await store.create(new_job(priority="low"))
+    await store.register_replica("r1")
+    await store.join(job.id, Reader("r1", 1))
     if name == "audit":
         await redis_client.delete(keys.worker_jobs("w1.a"))
     await full()
@@ -540,7 +680,7 @@ async def test_with_the_memory_full_nothing_new_is_written(store: JobStore, full
     with pytest.raises(StoreUnavailable):
         await store.claim(LEASE, "h2")
     with pytest.raises(StoreUnavailable):
-        await store.append("w1.a", [Append(job.id, "h1", (0,), (1,), words("a"), resolved=RESOLVED)])
+        await store.append([Append(job.id, "h1", (0,), (1,), USED, words("a"), RESOLVED)])
     assert [found and found.status for found in await store.get_many([job.id, waiting.id, refused.id])] == [
         "in_progress", "queued", None
     ]  # fmt: skip
@@ -555,43 +695,11 @@ async def test_what_is_over_makes_room(store: JobStore, redis_client: Redis, ful
     assert await redis_client.keys(f"{keys.job(job.id)}*") == []
 
 
-async def test_that_a_job_failed_is_published(store: JobStore, redis_client: Redis) -> None:
-    job_id = await begun(store)
-    heard = redis_client.pubsub()
-    await heard.subscribe(keys.channel(keys.STORE_SOURCE))
-    await store.audit([job_id], lasting={MODEL: ["new"]})
-    message = None
-    while message is None:
-        message = await heard.get_message(ignore_subscribe_messages=True, timeout=5)
-    ((told, _, end, event),) = json.loads(message["data"])
-    assert (told, end, event["error"]["code"]) == (job_id, "1", "model_changed")
-    await heard.aclose()  # type: ignore[no-untyped-call]
-
-
-@pytest.mark.parametrize("who", ["requeue", "release", "audit"])
-async def test_that_a_job_waits_again_is_published(store: JobStore, redis_client: Redis, who: str) -> None:
-    job = await running(store)
-    heard = redis_client.pubsub()
-    await heard.psubscribe(keys.CHANNELS)
-    if who == "requeue":
-        await store.requeue(job.id, "h1", "drain")
-    elif who == "release":
-        await store.release("w1.a", "drain", died=False)
-    else:
-        await redis_client.delete(keys.worker_jobs("w1.a"))
-        await store.audit([job.id])
-    await redis_client.publish(keys.channel("test"), '[["the end"]]')
-    message = None
-    while message is None:
-        message = await heard.get_message(ignore_subscribe_messages=True, timeout=5)
-    assert [told[:2] for told in json.loads(message["data"])] == [[job.id, "3-0"]]
-    await heard.aclose()  # type: ignore[no-untyped-call]
-
-
 async def test_no_write_makes_a_stream(redis_client: Redis) -> None:
     prelude = (resources.files(scripts) / "prelude.lua").read_text()
     await cast(
-        Awaitable[None], redis_client.eval(f"{keys.lua_names()}{prelude} write('x', 2, 0, '0', '{{}}')", 0)
+        Awaitable[None],
+        redis_client.eval(f"{keys.lua_names()}{prelude} write('x', 2, 0, '0', '', '{{}}', '')", 0),
     )
     assert not await redis_client.exists(keys.events("x"))
 
@@ -600,7 +708,7 @@ async def test_what_a_reader_misses_reaches_back_to_its_position(store: JobStore
     job = await running(store)
     for start in range(0, 200, 2):
         await store.append(
-            "w1.a", [Append(job.id, "h1", (start,), (start + 2,), words("a", "b", start=start))]
+            [Append(job.id, "h1", (start,), (start + 2,), output=words("a", "b", start=start))]
         )
     tail = await store.page_back_to(job.id, (101,), limit=1000)
     assert (tail.entries[0].end, tail.entries[-1].end, tail.is_end) == ((100,), (200,), True)
@@ -616,7 +724,7 @@ async def test_what_a_reader_misses_reaches_back_to_its_position(store: JobStore
 async def test_a_stream_is_read_page_by_page(store: JobStore) -> None:
     job = await running(store)
     for start in range(5):
-        await store.append("w1.a", [Append(job.id, "h1", (start,), (start + 1,), words("a", start=start))])
+        await store.append([Append(job.id, "h1", (start,), (start + 1,), output=words("a", start=start))])
     entries = await store.entries(job.id)
     first = await store.page(job.id, after=None, limit=3)
     assert first == Page(entries[:3], entries[-1], is_end=False)
@@ -665,8 +773,10 @@ async def test_a_resumed_job_tells_whether_it_goes_on_exactly(
         mine = replace(lease, worker_instance=f"w.{claim_token}")
         await store.register(mine)
         job = await claimed(store, mine, claim_token)
-        text = Append(job.id, claim_token, (end,), (end + 1,), words("a", start=end), RESOLVED, None)
-        await store.append(mine.worker_instance, [text])
+        text = Append(
+            job.id, claim_token, (end,), (end + 1,), output=words("a", start=end), resolved=RESOLVED
+        )
+        await store.append([text])
         await store.requeue(job.id, claim_token, "drain")
     told = [event.exact for event in await stream(store, job.id) if isinstance(event, Resumed)]
     assert told == [is_exact, is_exact]
@@ -686,7 +796,7 @@ async def low_and_high(store: JobStore, *, tokens: int) -> tuple[Job, str]:
     """A low job that has made some tokens on LEASE, and a high one that has waited for a slot."""
     low = await running(store, priority="low")
     text = words(*["a"] * tokens)
-    await store.append(LEASE.worker_instance, [Append(low.id, "h1", (0,), (tokens,), text, RESOLVED, None)])
+    await store.append([Append(low.id, "h1", (0,), (tokens,), output=text, resolved=RESOLVED)])
     high = new_job(priority="high")
     await store.create(high)
     await store._redis.hincrby(keys.job(high.id), "created_ms", -250)
@@ -700,7 +810,7 @@ async def test_a_claim_instead_of_a_low_job_parks_it_once(store: JobStore) -> No
         taken = await store.claim(LEASE, "h2", instead_of=(low.id, "h1"))
         assert isinstance(taken, Job) and taken.id == high
     preempted = await store.get(low.id)
-    assert preempted is not None and (preempted.status, preempted.preempted, preempted.deaths) == (
+    assert preempted is not None and (preempted.status, preempted.num_preemptions, preempted.deaths) == (
         "queued",
         1,
         0,
@@ -717,7 +827,7 @@ async def test_a_claim_instead_of_a_low_job_parks_it_once(store: JobStore) -> No
 async def test_a_job_that_may_not_be_parked_stays(store: JobStore, case: str) -> None:
     low, high = await low_and_high(store, tokens=31 if case == "too few tokens" else 32)
     if case == "preempted too often":
-        await store._redis.hset(keys.job(low.id), "preempted", 3)
+        await store._redis.hset(keys.job(low.id), "num_preemptions", 3)
     if case == "not low":
         await store._redis.hset(keys.job(low.id), "score", 3 * 10**15 + 5)
     if case == "nobody waits":
