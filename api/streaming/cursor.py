@@ -80,6 +80,14 @@ class Cursor(NamedTuple):
         changed = (choice,) if len(choices) == 1 else (*choices[:index], choice, *choices[index + 1 :])
         return Cursor(self.check, self.marker, changed, self.ending)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the reader knows that output has begun."""
+        choices = self.choices
+        if len(choices) == 1:
+            return choices[0].stage != "nothing"
+        return all([choice.stage != "nothing" for choice in choices])
+
     def begun(self) -> Cursor:
         """The same point, once output has begun."""
         choices = [

@@ -34,7 +34,7 @@ class Update(NamedTuple):
     cursor: Cursor
     #: Tokens used up to the entry that this is from.
     used: Usage = Usage()
-    #: Whether output begins here for this reader: these are the first units of all choices.
+    #: Whether output begins here for this reader: these are the first units of any choice.
     begins: bool = False
 
     @property
@@ -71,11 +71,12 @@ def _read_output(cursor: Cursor, output: Output, entry: Entry) -> list[Update] |
         is_new = part.end > units or (part.end == units and part.finish is not None)
         if is_new and stage != "finished":
             choice = ChoiceCursor(part.end, "begun" if part.finish is None else "finished")
-            if stage == "nothing":
+            begins = not cursor.has_begun
+            if begins:
                 cursor = cursor.begun()
             cursor = cursor.with_choice(part.index, choice)
             fresh = part if part.start == units else part.since(units)
-            updates.append(Update(fresh, cursor, entry.used, stage == "nothing"))
+            updates.append(Update(fresh, cursor, entry.used, begins))
     return updates
 
 
