@@ -7,18 +7,19 @@ import asyncio
 from redis.asyncio import Redis
 
 from shared.cluster.cluster_stats import ClusterStatsCache, read_cluster_stats
-from shared.domain.job import NewJob, Priority, new_job_id
+from shared.domain.job import Priority
 from shared.domain.lease import Lease
 from shared.domain.worker_report import STEPS, WorkerReport
 from shared.store import keys
-from shared.store.job_store import JobStore
+from shared.store.job_store import JobStore, Reader
+from tests.integration.shared.test_job_store import new_job
 
 LEASE = Lease("w.a", "w", "m", "host", 1, "cpu", 4, "rev")
 REPORT = WorkerReport({STEPS.name: {"": 3.0}})
 
 
 async def add(store: JobStore, priority: Priority, model: str = "m") -> None:
-    await store.create(NewJob(new_job_id(), model, "owner", {"messages": []}, priority=priority))
+    await store.create(new_job(model=model, priority=priority))
 
 
 async def test_waiting_jobs_are_counted_by_model_and_priority(redis_client: Redis, store: JobStore) -> None:
@@ -37,6 +38,16 @@ async def test_waiting_jobs_are_counted_by_model_and_priority(redis_client: Redi
     assert 0.02 <= counted["m", "low"].oldest_s < 30
     assert counted["none", "low"].oldest_s == 0
     assert cluster_stats.open_jobs == 5
+
+
+async def test_a_paused_job_is_open_and_does_not_wait(redis_client: Redis, store: JobStore) -> None:
+    job = new_job(model="m", on_disconnect="pause")
+    await store.register_replica("r1")
+    await store.create(job, reader=Reader("r1", 1))
+    await store.leave("r1", {job.id: 1})
+    cluster_stats = await read_cluster_stats(redis_client, store, ["m"])
+    assert [queue.waiting for queue in cluster_stats.queues] == [0, 0, 0]
+    assert cluster_stats.open_jobs == 1
 
 
 async def test_a_report_travels_with_the_beat_and_leaves_with_the_lease(

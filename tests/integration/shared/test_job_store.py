@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from importlib import resources
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -30,14 +28,12 @@ from shared.domain.lease import BeatAnswer, Lease
 from shared.domain.output import ChoiceOutput
 from shared.domain.request import READER_VERSION, ChatMessage, ChatPrompt, GenerationRequest
 from shared.domain.request_key import RequestKey
-from shared.domain.result import Result
 from shared.domain.usage import Usage
 from shared.domain.wake_up import WakeUp
-from shared.errors import ErrorInfo, StoreUnavailable
-from shared.store import keys, scripts
+from shared.errors import ErrorInfo
+from shared.store import keys
 from shared.store.append import Append, AppendAnswer
-from shared.store.job_reader import Page
-from shared.store.job_store import JobStore, Reader, Served
+from shared.store.job_store import JobStore
 
 MODEL = "org/model"
 LEASE = Lease("w1.a", "w1", MODEL, "host", 1, "cpu", 4, "rev")
@@ -45,8 +41,6 @@ OTHER = replace(LEASE, worker_instance="w2.b", name="w2")
 #: Tokens that a job has used.
 USED = Usage(3, 2, 1)
 REQUEST = GenerationRequest((ChatPrompt((ChatMessage("user", "hi"),)),))
-#: What `serves` says while workers of both revisions are there, and when only the new one is left.
-NEW_ALONE = {MODEL: Served(frozenset({"new"}), 1)}
 
 
 class Resolved(NamedTuple):
@@ -426,191 +420,6 @@ async def test_a_beat_names_what_the_worker_does_not_know(store: JobStore) -> No
     assert (worker.beat, worker.steps, worker.wake_ups, worker.jobs, worker.stats) == (2, 3, 1, 1, {"x": 1})
 
 
-@pytest.mark.parametrize("damage", ["no worker", "not named", "not queued"])
-async def test_the_audit_mends_what_nobody_has(store: JobStore, redis_client: Redis, damage: str) -> None:
-    if damage == "not queued":
-        job_id = new_job().id
-        await store.create(replace(new_job(), id=job_id))
-        await redis_client.zrem(keys.queued(MODEL), job_id)
-    else:
-        job_id = (await running(store)).id
-    if damage == "no worker":
-        await redis_client.delete(keys.WORKERS)
-    if damage == "not named":
-        await redis_client.delete(keys.worker_jobs("w1.a"))
-    await store.audit((await store.survey(limit=9)).active)
-    await store.register(OTHER)
-    assert (await claimed(store, OTHER, "h")).id == job_id
-
-
-async def test_the_audit_leaves_alone_what_is_well(store: JobStore) -> None:
-    job = await running(store)
-    await store.create(new_job())
-    assert await store.audit((await store.survey(limit=9)).active) == ([], [])
-    assert await store.append([Append(job.id, "h1", (0,), (0,))]) == [AppendAnswer("end", (0,))]
-
-
-async def begun(store: JobStore) -> str:
-    """A job that was begun with the revision `rev`, and waits while a worker has `new` alone."""
-    job = await running(store)
-    end = Append(job.id, "h1", (0,), (1,), USED, words("a"), RESOLVED)
-    assert await store.append([end]) == [AppendAnswer("end", (1,))]
-    await store.register(replace(OTHER, model_revision="new"))
-    await store.release("w1.a", "drain", died=False)
-    return job.id
-
-
-async def test_a_job_whose_revision_nobody_serves_fails_once(store: JobStore) -> None:
-    job_id = await begun(store)
-    assert await store.audit([job_id], lasting=NEW_ALONE) == ([], [job_id])
-    assert await store.audit([job_id], lasting=NEW_ALONE) == ([], [])
-    found = await store.get(job_id)
-    assert found is not None and found.error is not None
-    assert (found.status, found.error.code, found.end, found.used) == (
-        "failed", "model_changed", (1,), USED
-    )  # fmt: skip
-    assert [type(event) for event in await stream(store, job_id)] == [
-        Queued,
-        Started,
-        Output,
-        Requeued,
-        Failed,
-    ]
-    assert (await store.survey(limit=9)).active == [] and await store.num_queued(MODEL) == 0
-
-
-@pytest.mark.parametrize(
-    "lasting", [{}, {"other": NEW_ALONE[MODEL]}, {MODEL: Served(frozenset({"new", "rev"}), 1)}]
-)
-async def test_a_job_waits_for_its_revision_while_that_may_come_back(
-    store: JobStore, lasting: dict[str, Served]
-) -> None:
-    job_id = await begun(store)
-    assert await store.audit([job_id], lasting=lasting) == ([], [])
-    assert (await store.get(job_id)).status == "queued"  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize("who", ["another of its revision", "one that has claimed it"])
-async def test_a_job_that_is_served_again_does_not_fail(store: JobStore, who: str) -> None:
-    """What the reaper saw a moment ago does not count against what is there now."""
-    job_id = await begun(store)
-    await store.register(LEASE)
-    if who == "one that has claimed it":
-        await claimed(store, LEASE, "h2")
-    assert await store.audit([job_id], lasting=NEW_ALONE) == ([], [])
-    assert not (await store.get(job_id)).is_terminal  # type: ignore[union-attr]
-
-
-async def test_a_job_that_nobody_has_begun_is_for_any_revision(store: JobStore) -> None:
-    job = new_job()
-    await store.create(job)
-    await store.register(replace(OTHER, model_revision="new"))
-    assert await store.audit([job.id], lasting=NEW_ALONE) == ([], [])
-    assert (await claimed(store, replace(OTHER, model_revision="new"), "h")).id == job.id
-
-
-async def too_new(store: JobStore) -> str:
-    """A job that needs version 2, and waits while a worker of version 1 is there."""
-    job = new_job()
-    await store.create(job)
-    await store._redis.hset(keys.job(job.id), "needs", 2)
-    await store.register(LEASE)
-    return job.id
-
-
-READS_1 = {MODEL: Served(frozenset({"rev"}), 1)}
-
-
-async def test_a_job_that_no_worker_can_read_fails_once(store: JobStore) -> None:
-    job_id = await too_new(store)
-    assert await store.audit([job_id], lasting=READS_1) == ([], [job_id])
-    assert await store.audit([job_id], lasting=READS_1) == ([], [])
-    found = await store.get(job_id)
-    assert found is not None and found.error is not None
-    assert (found.status, found.error.code) == ("failed", "worker_too_old")
-    assert await stream(store, job_id) == [Queued(), Failed(found.error)]
-
-
-@pytest.mark.parametrize("lasting", [{}, {"other": READS_1[MODEL]}, {MODEL: Served(frozenset({"rev"}), 2)}])
-async def test_a_job_waits_for_a_worker_that_can_read_it(store: JobStore, lasting: dict[str, Served]) -> None:
-    job_id = await too_new(store)
-    assert await store.audit([job_id], lasting=lasting) == ([], [])
-    assert await store.queue_positions([(MODEL, job_id)]) == [0]
-
-
-async def test_a_worker_that_has_just_come_can_read_it(store: JobStore) -> None:
-    job_id = await too_new(store)
-    await store.register(OTHER)
-    await store._redis.hset(keys.worker(OTHER.worker_instance), "reads", 2)
-    assert await store.audit([job_id], lasting=READS_1) == ([], [])
-
-
-async def test_what_a_job_has_used_is_carried_to_its_end(store: JobStore) -> None:
-    """Scripts end jobs without a worker that counts."""
-    ends: list[Usage] = []
-    for end in ("requeue", "cancel", "audit"):
-        job = await running(store)
-        await store.append([Append(job.id, "h1", (0,), (1,), USED, words("a"), RESOLVED)])
-        if end == "cancel":
-            await store.cancel(job.id, "client")
-        else:
-            await store.requeue(job.id, "h1", "drain")
-        if end == "audit":
-            await store.release("w1.a", "drain", died=False)
-            await store.audit([job.id], lasting=NEW_ALONE)
-        entry, found = (await store.entries(job.id))[-1], await store.get(job.id)
-        assert found is not None and found.used == entry.used
-        ends.append(entry.used)
-        await store.cancel(job.id, "client")
-    assert ends == [USED] * 3
-
-
-RESULT = Result.empty(1).encode()
-
-
-async def test_a_stored_result_is_read_once_the_job_is_over_and_forgotten_with_it(
-    store: JobStore, redis_client: Redis
-) -> None:
-    job = await running(store)
-    for _ in range(2):
-        assert await store.keep_result(job.id, "h1", RESULT) is True
-    assert (await store.get_with_result(job.id))[1] is None  # type: ignore[index]
-    await store.append([Append(job.id, "h1", (0,), (0,), terminal=Completed())])
-    assert (await store.get_with_result(job.id))[1] == Result.empty(1)  # type: ignore[index]
-    await store.forget(job.id)
-    assert await redis_client.keys(f"{keys.job(job.id)}*") == []
-
-
-@pytest.mark.parametrize("end", ["requeued", "taken", "over", "forgotten"])
-async def test_no_other_claim_stores_a_result(store: JobStore, redis_client: Redis, end: str) -> None:
-    job = await running(store)
-    if end in ("requeued", "taken"):
-        await store.requeue(job.id, "h1", "drain")
-    if end == "taken":
-        await claimed(store, LEASE, "h2")
-    if end in ("over", "forgotten"):
-        await store.cancel(job.id, "client")
-    if end == "forgotten":
-        await store.forget(job.id)
-    assert await store.keep_result(job.id, "h1", RESULT) is False
-    assert not await redis_client.exists(keys.job_result(job.id))
-
-
-@pytest.mark.parametrize("end", ["cancelled", "claimed again"])
-async def test_the_result_of_a_claim_that_did_not_end_the_job_is_dropped(
-    store: JobStore, redis_client: Redis, end: str
-) -> None:
-    """It may hold more than was ever released."""
-    job = await running(store)
-    await store.keep_result(job.id, "h1", RESULT)
-    if end == "cancelled":
-        await store.cancel(job.id, "client")
-    else:
-        await store.requeue(job.id, "h1", "worker_died", died=True)
-        await claimed(store, LEASE, "h2")
-    assert not await redis_client.exists(keys.job_result(job.id))
-
-
 async def test_a_forgotten_job_leaves_nothing(store: JobStore, redis_client: Redis) -> None:
     key = RequestKey.of("k", "owner", "/v1/jobs", {})
     job = await running(store, key=key)
@@ -623,116 +432,6 @@ async def test_a_forgotten_job_leaves_nothing(store: JobStore, redis_client: Red
     await store.release("w1.a", "drain", died=False)
     assert set(await redis_client.keys("*")) == {keys.MODELS, keys.ACCEPT_SEQ, keys.throughput(MODEL)}
     assert not (await store.create(new_job(key=key))).is_replay
-
-
-Fill = Callable[[], Awaitable[None]]
-
-
-@pytest.fixture
-async def full(redis_client: Redis) -> AsyncIterator[Fill]:
-    """Fills Redis's memory when it is called, until the test is over."""
-
-    async def fill() -> None:
-        await redis_client.config_set("maxmemory", 1)
-
-    yield fill
-    await redis_client.config_set("maxmemory", 0)
-
-
-KEPT_WHEN_FULL: dict[str, Callable[[JobStore, str], Awaitable[object]]] = {
-    "beat": lambda store, job_id: store.beat("w1.a", steps=1, wake_ups=0, running={job_id: "h1"}, stats={}),
-    "join": lambda store, job_id: store.join(job_id, Reader("r1", 2)),
-    "leave": lambda store, job_id: store.leave("r1", {job_id: 1}),
-    "beat_replica": lambda store, _: store.beat_replica("r1", {}),
-    "release_replica": lambda store, _: store.release_replica("r1"),
-    "cancel": lambda store, job_id: store.cancel(job_id, "client"),
-    "requeue": lambda store, job_id: store.requeue(job_id, "h1", "drain"),
-    "release": lambda store, _: store.release("w1.a", "drain", died=False),
-    "audit": lambda store, job_id: store.audit([job_id]),
-    "promote": lambda store, _: store.promote([MODEL], after_s={"low": 0, "normal": 0}),
-    "drain": lambda store, _: store.drain("w1.a"),
-    "check": lambda store, job_id: store.append([Append(job_id, "h1", (0,), (0,))]),
-}
-
-
-@pytest.mark.parametrize("name", KEPT_WHEN_FULL)
-async def test_with_the_memory_full_what_is_there_is_kept_and_ended(
-    store: JobStore, redis_client: Redis, full: Fill, name: str
-) -> None:
-    job = await running(store, on_disconnect="pause")
-    await store.create(new_job(priority="low"))
-    await store.register_replica("r1")
-    await store.join(job.id, Reader("r1", 1))
-    if name == "audit":
-        await redis_client.delete(keys.worker_jobs("w1.a"))
-    await full()
-    assert await KEPT_WHEN_FULL[name](store, job.id) is not False
-    assert await store.get(job.id) is not None
-
-
-async def test_with_the_memory_full_nothing_new_is_written(store: JobStore, full: Fill) -> None:
-    job, waiting, refused = await running(store), new_job(), new_job()
-    await store.create(waiting)
-    before = await store.entries(job.id)
-    await full()
-    with pytest.raises(StoreUnavailable):
-        await store.create(refused)
-    with pytest.raises(StoreUnavailable):
-        await store.claim(LEASE, "h2")
-    with pytest.raises(StoreUnavailable):
-        await store.append([Append(job.id, "h1", (0,), (1,), USED, words("a"), RESOLVED)])
-    assert [found and found.status for found in await store.get_many([job.id, waiting.id, refused.id])] == [
-        "in_progress", "queued", None
-    ]  # fmt: skip
-    assert await store.entries(job.id) == before
-
-
-async def test_what_is_over_makes_room(store: JobStore, redis_client: Redis, full: Fill) -> None:
-    job = await running(store)
-    await full()
-    await store.cancel(job.id, "client")
-    await store.forget(job.id)
-    assert await redis_client.keys(f"{keys.job(job.id)}*") == []
-
-
-async def test_no_write_makes_a_stream(redis_client: Redis) -> None:
-    prelude = (resources.files(scripts) / "prelude.lua").read_text()
-    await cast(
-        Awaitable[None],
-        redis_client.eval(f"{keys.lua_names()}{prelude} write('x', 2, 0, '0', '', '{{}}', '')", 0),
-    )
-    assert not await redis_client.exists(keys.events("x"))
-
-
-async def test_what_a_reader_misses_reaches_back_to_its_position(store: JobStore) -> None:
-    job = await running(store)
-    for start in range(0, 200, 2):
-        await store.append(
-            [Append(job.id, "h1", (start,), (start + 2,), output=words("a", "b", start=start))]
-        )
-    tail = await store.page_back_to(job.id, (101,), limit=1000)
-    assert (tail.entries[0].end, tail.entries[-1].end, tail.is_end) == ((100,), (200,), True)
-    assert tail.last == tail.entries[-1]
-    first = await store.page_back_to(job.id, (101,), limit=2)
-    assert ([entry.end for entry in first.entries], first.is_end) == ([(100,), (102,)], False)
-    assert first.last == tail.last
-    # Nothing lies there: all of it, from the start.
-    whole = await store.page_back_to(job.id, (-1,), limit=3)
-    assert [entry.id for entry in whole.entries] == ["1-0", "2-0", "2-1"]
-
-
-async def test_a_stream_is_read_page_by_page(store: JobStore) -> None:
-    job = await running(store)
-    for start in range(5):
-        await store.append([Append(job.id, "h1", (start,), (start + 1,), output=words("a", start=start))])
-    entries = await store.entries(job.id)
-    first = await store.page(job.id, after=None, limit=3)
-    assert first == Page(entries[:3], entries[-1], is_end=False)
-    second = await store.page(job.id, after="2-1", limit=4)
-    assert second == Page(entries[3:], entries[-1], is_end=True)
-    assert await store.page(job.id, after="2-1", limit=5) == second
-    assert await store.page(job.id, after="2-5", limit=5) == Page([], entries[-1], is_end=True)
-    assert await store.page("job_none", after=None, limit=5) == Page([], None, is_end=True)
 
 
 async def test_a_drain_is_told_with_every_beat_and_ends_with_the_lease(store: JobStore) -> None:

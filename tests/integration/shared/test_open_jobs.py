@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from shared.domain.job import NewJob, new_job_id
+from shared.domain.job import NewJob
 from shared.errors import TooManyJobs
 from shared.store.job_store import JobStore
+from tests.integration.shared.test_job_store import new_job
 
 
 def job(owner: str = "a") -> NewJob:
-    return NewJob(new_job_id(), "m", owner, {"messages": []})
+    return new_job(model="m", owner=owner)
 
 
 async def test_an_owner_has_so_many_and_no_more(store: JobStore) -> None:

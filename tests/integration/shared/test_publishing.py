@@ -13,12 +13,11 @@ from shared.domain.job import Job
 from shared.store import keys
 from shared.store.append import Append
 from shared.store.job_store import JobStore, Reader
+from tests.integration.shared.test_audit import NEW_ALONE, begun
 from tests.integration.shared.test_job_store import (
     LEASE,
-    NEW_ALONE,
     RESOLVED,
     USED,
-    begun,
     claimed,
     new_job,
     running,

@@ -8,11 +8,11 @@ import pytest
 import uvloop
 from redis.asyncio import Redis
 
-from shared.domain.job import NewJob, new_job_id
 from shared.errors import StoreUnavailable
 from shared.store.job_store import JobStore
 from shared.store.redis_client import connect, unavailable_as_error
 from tests.acceptance.faults.harness.proxy import Proxy
+from tests.integration.shared.test_job_store import new_job
 from tests.redis_server import RedisServer
 
 
@@ -22,7 +22,7 @@ async def test_a_refusal_inside_a_script_is_one(redis_client: Redis, store: JobS
         with pytest.raises(StoreUnavailable, match="not allowed"), unavailable_as_error():
             await redis_client.set("key", "value")
         with pytest.raises(StoreUnavailable, match="OOM"):
-            await store.create(NewJob(new_job_id(), "m", "owner", {"messages": []}))
+            await store.create(new_job())
     finally:
         await redis_client.config_set("maxmemory", 0)
 

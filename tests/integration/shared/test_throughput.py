@@ -14,9 +14,9 @@ from tests.integration.shared.test_job_store import LEASE, MODEL, claimed, new_j
 
 async def test_a_job_that_ran_counts_once(store: JobStore) -> None:
     job = await running(store)
-    end = Append(job.id, "h1", (0,), (0,), terminal=Completed(3))
+    end = Append(job.id, "h1", (0,), (0,), terminal=Completed())
     for _ in range(2):
-        assert [answer.kind for answer in await store.append("w1.a", [end])] == ["closed"]
+        assert [answer.kind for answer in await store.append([end])] == ["closed"]
     pace = await store.pace(MODEL)
     assert pace.finished == 1 and 0 <= pace.running_s < 60
 
