@@ -13,9 +13,7 @@ from shared.cluster.celery_app import make_celery
 from shared.cluster.reaper import Reaper
 from shared.cluster.wake_up_sender import WakeUpSender
 from shared.domain.events import Cancelled, Expired, Failed, Requeued
-from shared.domain.job import Job, JobStatus, NewJob, ResolvedRequest, new_job_id
-from shared.domain.lease import Lease
-from shared.domain.sampling import SamplingParams
+from shared.domain.job import Job
 from shared.domain.wake_up import WakeUp
 from shared.errors import StoreUnavailable
 from shared.store import keys
@@ -23,43 +21,13 @@ from shared.store.append import Append
 from shared.store.job_store import JobStore
 from shared.store.queue_score import PROMOTED_AFTER_S
 from shared.store.redis_client import connect
+from tests.integration.shared.clock import Clock
+from tests.integration.shared.test_job_store import LEASE, MODEL, OTHER, RESOLVED, new_job
 from tests.redis_server import RedisServer
-
-MODEL = "model"
-LEASE = Lease("w1.a", "w1", MODEL, "host", 1, "cpu", 4, "rev")
-
-
-class Clock:
-    """Stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def sender(redis_server: RedisServer, redis_client: Redis) -> AsyncIterator[WakeUpSender]:
-    celery = make_celery(redis_server.url)
-    sender = WakeUpSender(celery, redis_client)
-    yield sender
-    sender.close()
-    celery.close()
-
-
-@pytest.fixture
-def reaper(store: JobStore, sender: WakeUpSender, clock: Clock) -> Reaper:
-    return Reaper(store, sender, lease_s=3, clock=clock)
 
 
 async def create(store: JobStore, **changes: float | str) -> str:
-    job = NewJob(new_job_id(), MODEL, "owner", {}, **changes)  # type: ignore[arg-type]
+    job = new_job(**changes)
     await store.create(job)
     return job.id
 
@@ -129,7 +97,7 @@ async def test_lost_wake_ups_are_sent_again_after_a_while(
     assert await sender.num_waiting(MODEL) == 3
 
 
-async def test_a_bell_that_a_worker_holds_is_not_lost(
+async def test_a_wake_up_that_a_worker_holds_is_not_lost(
     store: JobStore, reaper: Reaper, sender: WakeUpSender, clock: Clock
 ) -> None:
     await create(store)
@@ -149,23 +117,6 @@ async def test_deadlines_are_kept(store: JobStore, reaper: Reaper) -> None:
     assert await last_event(store, late) == Cancelled("deadline")
 
 
-async def test_a_job_without_a_reader_is_cancelled_with_patience(
-    store: JobStore, reaper: Reaper, clock: Clock
-) -> None:
-    left = await create(store, on_disconnect="cancel", reader_grace_s=0)
-    kept = await create(store, on_disconnect="cancel", reader_grace_s=0)
-    await reaper.tick()
-    clock.now = 5
-    await asyncio.sleep(0.002)  # so that it is another deadline, in Redis's milliseconds
-    await store.renew_readers([kept], grace_s=0)
-    await reaper.tick()
-    clock.now = 7
-    await reaper.tick()
-    assert await last_event(store, left) == Cancelled("reader_gone")
-    kept_job = await store.get(kept)
-    assert kept_job is not None and kept_job.status == "queued"
-
-
 async def test_what_is_kept_long_enough_is_forgotten(
     store: JobStore, reaper: Reaper, redis_client: Redis
 ) -> None:
@@ -182,20 +133,19 @@ class Upgraded:
         self._store = store
         self._clock = clock
         self._reaper = reaper
-        self.new = replace(LEASE, worker_instance="w2.b", name="w2", model_revision="new")
+        self.new = replace(OTHER, model_revision="new")
         self.job_id = ""
 
     async def begin(self) -> None:
         self.job_id = await create(self._store)
         await self._store.register(LEASE)
         await self._store.claim(LEASE, "h")
-        resolved = ResolvedRequest((1,), SamplingParams(8, 1), (), LEASE.model_revision)
-        await self._store.append("w1.a", [Append(self.job_id, "h", (0,), (0,), resolved=resolved)])
+        await self._store.append([Append(self.job_id, "h", (0,), (0,), resolved=RESOLVED)])
         await self._store.register(self.new)
         await self.round(0)
         await self._store.release("w1.a", "drain", died=False)
 
-    async def round(self, now: float) -> JobStatus:
+    async def round(self, now: float) -> str:
         """A round of duties at that time; what became of the job."""
         self._clock.now = now
         for worker in await self._store.workers():
