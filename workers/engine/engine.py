@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from shared.domain.output import ChoiceOutput
 from shared.errors import ErrorInfo, RequestError
+from workers.backends.cache_stats import CacheStats
 from workers.engine.cache.slot_cache import KVSpan
-from workers.engine.cache_stats import CacheStats
 from workers.engine.constraints.grammar_cache import GrammarCache
 from workers.engine.model.runner import ModelRunner
 from workers.engine.output import EngineOutput

@@ -12,11 +12,12 @@ from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from shared.domain.request import ChatMessage, ChatPrompt
 from shared.errors import RequestError, invalid_request, invalid_value
 from workers.engine.loading.loader import require_chat_template
 
-#: What a prompt ends with: what asks for the assistant's next message; nothing behind the last message; that
-#: message left open, to be gone on with.
+#: What a prompt ends with: a request for the assistant's next message; nothing behind the last message; the last
+#: message left open, to be continued.
 PromptEnd = Literal["request", "nothing", "open message"]
 #: Names that transformers gives to a template itself, or takes for its own.
 _RESERVED = {
@@ -52,6 +53,7 @@ class ChatPromptRenderer:
         self._mark = f"\ue000{secrets.token_hex(8)}\ue001"
         self._backend.add_tokens([AddedToken(self._mark, normalized=False)])
         self._mark_id = self._backend.token_to_id(self._mark)
+        self._reads_effort = "reasoning_effort" in str(tokenizer.chat_template)
         #: Characters of the longest token.
         self.longest_token = max(map(len, self._backend.get_vocab()))
 
@@ -61,23 +63,31 @@ class ChatPromptRenderer:
         eos = self._tokenizer.eos_token_id
         return self._end_of_turn() | (frozenset() if eos is None else {eos})
 
-    def render(self, messages: list[dict[str, Any]], end: PromptEnd, variables: dict[str, Any]) -> str:
-        """The text of the prompt. `variables`: what else the template may read. Raises RequestError."""
-        for name in variables:
+    def render(self, prompt: ChatPrompt) -> str:
+        """The text of the prompt. Raises RequestError."""
+        for name in prompt.template_variables:
             if name in _RESERVED:
                 param = f"chat_template_kwargs.{name}"
                 raise invalid_value(param, "it is no variable of the template's own")
-        inert = [{"role": each["role"], "content": self._inert(_text(each["content"]))} for each in messages]
+        messages = [self._inert_message(message) for message in prompt.messages]
+        variables = self._inert_values(prompt.template_variables)
+        if prompt.reasoning_effort is not None and self._reads_effort:
+            variables = {"reasoning_effort": prompt.reasoning_effort, **variables}
+        end = _end(prompt)
         try:
-            return self._render(inert, end, self._inert_values(variables))
+            return self._render(messages, end, variables)
         except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise self._refusal(error, end) from error
 
-    def encode(self, prompt: str) -> list[int]:
-        """The tokens of what was rendered."""
+    def encode(self, text: str, *, adds_special_tokens: bool = False) -> list[int]:
+        """The tokens of what was rendered. `adds_special_tokens`: with those that the tokenizer puts around a text."""
         # `encode` would hold the interpreter, and with it the engine, until it is through.
-        (encoding,) = self._backend.encode_batch_fast([prompt], add_special_tokens=False)
+        (encoding,) = self._backend.encode_batch_fast([text], add_special_tokens=adds_special_tokens)
         return [token_id for token_id in encoding.ids if token_id != self._mark_id]
+
+    def _inert_message(self, message: ChatMessage) -> dict[str, str]:
+        name = {} if message.name is None else {"name": self._inert(message.name)}
+        return {"role": message.role, "content": self._inert(message.content), **name}
 
     def _inert(self, text: str) -> str:
         return self._special.sub(rf"\g<1>{self._mark}", text) if self._special else text
@@ -121,7 +131,7 @@ class ChatPromptRenderer:
         return frozenset(token_ids[:1]) & self._special_ids
 
 
-def _text(content: str | list[dict[str, str]]) -> str:
-    """A message's text; halves of surrogate pairs, which JSON can carry and UTF-8 cannot, as U+FFFD."""
-    text = content if isinstance(content, str) else "\n".join(part["text"] for part in content)
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+def _end(prompt: ChatPrompt) -> PromptEnd:
+    if prompt.continue_final_message:
+        return "open message"
+    return "request" if prompt.add_generation_prompt else "nothing"

@@ -14,12 +14,14 @@ class ResolvedRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     #: Token ids of each prompt.
     prompts: tuple[tuple[int, ...], ...]
     sampling: SamplingParams
-    #: Tokens that end a choice (end of sequence and turn).
+    #: Tokens that end a choice (end of sequence and turn, and what the client named).
     stop_token_ids: tuple[int, ...]
     #: Fingerprint of the model's weights and tokenizer.
     model_revision: str
     #: How the model's output is split into parts: name and version of a splitter; None: all of it is text.
     output_format: str | None = None
+    #: Those of `stop_token_ids` that the client named: the finish says which one ended a choice.
+    named_stop_token_ids: tuple[int, ...] = ()
 
     @property
     def num_choices(self) -> int:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from shared.domain.events import Candidate, ChoiceOutput, FinishReason, TokenLogprobs
-from shared.domain.job import ResolvedRequest
+from msgspec.structs import replace
+
+from shared.domain.output import Candidate, ChoiceOutput, Finish, Head, TokenLogprobs, finite_logprob
 from shared.domain.prompt_logprobs import PromptLogprobs, PromptToken
+from workers.engine.requests.resolved_request import ResolvedRequest
 from workers.engine.sampling.logprobs import Scores
 from workers.engine.text.detokenizer import Detokenizer, TokenBytes
-from workers.engine.text.stop_strings import StopStringMatcher
+from workers.engine.text.part_builder import PartBuilder
+from workers.engine.text.splitter import SPLITTERS, Splitters, make_splitter
+from workers.engine.text.stop_strings import StopMatch, StopStringMatcher
+
+_NO_HEAD = Head()
 
 
 @dataclass(slots=True)
@@ -40,7 +46,8 @@ class _Pending:
 class OutputBuilder:
     """Releases tokens once nothing that follows can change them, and finds the end of the choice.
 
-    Held back are tokens that end within a character, and those whose text may begin a stop string. What is
+    Held back are tokens that end within a character, those whose text may begin a stop string, and those whose text
+    the splitter of the output format holds back. Stop strings are found in the text before it is split. What is
     released, in the end, is a function of the token ids alone: not of when, where and how often they came.
     Tokens at positions before `min_tokens` end nothing; a stop string ends the choice where one after them
     completes it; where the request includes what stops it, that is text too. Logprobs go with their tokens,
@@ -49,8 +56,17 @@ class OutputBuilder:
     released.
     """
 
-    def __init__(self, token_bytes: TokenBytes, request: ResolvedRequest, index: int) -> None:
+    def __init__(
+        self,
+        token_bytes: TokenBytes,
+        request: ResolvedRequest,
+        index: int,
+        splitters: Splitters = SPLITTERS,
+    ) -> None:
+        """Raises RequestError for an output format that is not among `splitters`."""
         sampling = request.sampling
+        splitter = make_splitter(request.output_format, splitters)
+        self._parts = None if splitter is None else PartBuilder(splitter)
         self._token_bytes = token_bytes
         self._detokenizer = Detokenizer(token_bytes, shows_special=sampling.shows_special)
         self._matcher = StopStringMatcher(sampling.stop, includes_stop=sampling.includes_stop)
@@ -59,12 +75,13 @@ class OutputBuilder:
         self._min_tokens = sampling.min_tokens
         self._tells_logprobs = sampling.logprobs is not None
         self._stop_token_ids = frozenset(request.stop_token_ids)
+        self._named_stop_token_ids = request.named_stop_token_ids
         self._index = index
         self._pending: list[_Pending] = []
         self._num_chars = 0
         self._num_tokens = 0
         self._position = 0
-        self._finish: FinishReason | None = None
+        self._finish: Finish | None = None
         self._tells_prompt = sampling.tells_prompt(index)
         self._prompt: list[PromptToken] = []
         self._prompt_texts: dict[int, str] = {}
@@ -97,6 +114,8 @@ class OutputBuilder:
         assert self._finish is None, "the choice is over"
         self._take(token_id, scores, is_complete=is_complete)
         num_final = len(self._pending) if self._finish else self._num_final()
+        if self._parts is not None:
+            num_final = self._split(self._parts, num_final)
         return self._release(num_final) if num_final else None
 
     def replay(self, so_far: ChoiceOutput, *, is_complete: bool = False) -> ChoiceOutput | None:
@@ -105,10 +124,13 @@ class OutputBuilder:
         `is_complete`: nothing may follow these tokens by the request's grammar.
         """
         assert self._num_tokens == 0 and so_far.start == 0
+        assert so_far.token_ids is not None, "not released by an engine"
         for position, token_id in enumerate(so_far.token_ids, 1):
             self._take(token_id, is_complete=is_complete and position == so_far.end)
             if self._finish:
                 break
+        if self._parts is not None:
+            self._parts.replay([pending.text for pending in self._pending], so_far.head_after)
         # What is still held back here was released there: a token that was lost with its worker allowed it.
         self._pending.clear()
         self._position = so_far.end
@@ -124,26 +146,29 @@ class OutputBuilder:
         is_end = is_stop_token or is_complete
         if match is None and (is_end or self._num_tokens == self._max_tokens):
             match = self._flush(may_end=may_end)
-            self._finish = "stop" if is_end else "length"
+            self._finish = Finish("stop", self._named(token_id)) if is_end else Finish("length")
         if not has_text:
             self._pending.append(_Pending(token_id, "", self._num_chars, is_whole=True, logprobs=logprobs))
             self._pending[-1].cut(self._num_chars)
         if match is not None:
-            self._finish = "stop"
+            self._finish = Finish("stop", match.stop)
             for pending in self._pending:
-                pending.cut(match)
+                pending.cut(match.end)
 
-    def _append(self, token_id: int, logprobs: TokenLogprobs | None, *, may_end: bool) -> int | None:
-        """Add a token and its text; where the text ends by a stop string that it completes."""
+    def _named(self, token_id: int) -> int | None:
+        """A stop token that the client named."""
+        return token_id if token_id in self._named_stop_token_ids else None
+
+    def _append(self, token_id: int, logprobs: TokenLogprobs | None, *, may_end: bool) -> StopMatch | None:
+        """Add a token and its text. Returns the stop string that it completes."""
         text = self._detokenizer.push(token_id)
         is_whole = self._detokenizer.is_whole
         self._pending.append(_Pending(token_id, text, self._num_chars, is_whole, logprobs))
         self._num_chars += len(text)
         return self._matcher.push(text, may_end=may_end) if text else None
 
-    def _flush(self, *, may_end: bool) -> int | None:
-        """Give the last token what is left of the text; where the text ends by a stop string that it
-        completes."""
+    def _flush(self, *, may_end: bool) -> StopMatch | None:
+        """Give the last token what is left of the text. Returns the stop string that it completes."""
         text = self._detokenizer.flush()
         if not text or not self._pending:
             return None
@@ -153,7 +178,9 @@ class OutputBuilder:
 
     def _logprobs(self, token_id: int, scores: Scores) -> TokenLogprobs:
         ranked = ((token_id, scores.chosen), *scores.top)
-        told = [Candidate(one, self._detokenizer.raw(one), logprob) for one, logprob in ranked]
+        told = [
+            Candidate(one, self._detokenizer.raw(one), finite_logprob(logprob)) for one, logprob in ranked
+        ]
         return TokenLogprobs(told[0], tuple(told[1:]))
 
     def _num_final(self) -> int:
@@ -165,16 +192,30 @@ class OutputBuilder:
                 return num
         return 0
 
+    def _split(self, parts: PartBuilder, num_final: int) -> int:
+        """Read the text of tokens that are final but for the splitter. Returns how many are final then."""
+        for pending in self._pending[parts.num_units : num_final]:
+            parts.push(pending.text)
+        if self._finish is not None:
+            parts.end()
+        return parts.num_whole
+
     def _release(self, num: int) -> ChoiceOutput:
         final, self._pending = self._pending[:num], self._pending[num:]
         start, self._position = self._position, self._position + num
+        if self._parts is None:
+            texts, marks, head = tuple([token.text for token in final]), None, _NO_HEAD
+        else:
+            texts, marks, head = self._parts.release(num)
         return ChoiceOutput(
             self._index,
             start,
             tuple([token.token_id for token in final]),
-            tuple([token.text for token in final]),
+            texts,
             self._finish,
             tuple([token.logprobs for token in final if token.logprobs]) if self._tells_logprobs else None,
+            head,
+            marks,
             self._prompt_logprobs() if self._tells_prompt and start == 0 else None,
         )
 

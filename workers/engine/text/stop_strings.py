@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class StopMatch(NamedTuple):
+    """A stop string that ended a text."""
+
+    #: Length of the text that is left.
+    end: int
+    stop: str
 
 
 class StopStringMatcher:
@@ -24,8 +33,8 @@ class StopStringMatcher:
             return 0
         return max((pattern.num_matched for pattern in self._patterns), default=0)
 
-    def push(self, text: str, *, may_end: bool = True) -> int | None:
-        """Read a piece. Returns where the whole text ends if this piece completes a stop string, else None.
+    def push(self, text: str, *, may_end: bool = True) -> StopMatch | None:
+        """Read a piece. Returns the match if this piece completes a stop string, else None.
 
         Do not call `push` after a match. If not `may_end`, the piece completes no stop string.
         """
@@ -34,13 +43,13 @@ class StopStringMatcher:
             for pattern in self._patterns:
                 pattern.skip(text)
             return None
-        found = [(end, -len(p.stop)) for p in self._patterns if (end := p.push(text)) is not None]
+        found = [(end, -len(p.stop), p.stop) for p in self._patterns if (end := p.push(text)) is not None]
         start = self._length
         self._length += len(text)
         if not found:
             return None
-        end, negative_length = min(found)
-        return start + end + (0 if self._includes_stop else negative_length)
+        end, negative_length, stop = min(found)
+        return StopMatch(start + end + (0 if self._includes_stop else negative_length), stop)
 
 
 @dataclass(slots=True)
