@@ -1,0 +1,72 @@
+"""PromptTokenizer: turns the prompts of a request into token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shared.domain.request import ChatPrompt, Prompt, TokenPrompt
+from shared.errors import RequestError, invalid_value
+from workers.engine.requests.limits import too_long
+from workers.requests.chat_prompt import ChatPromptRenderer
+from workers.requests.token_range import TokenRange
+
+
+class PromptTokenizer:
+    """For one model. Errors name the fields of OpenAI's bodies: `messages` of a chat, else `prompt`."""
+
+    def __init__(self, renderer: ChatPromptRenderer, tokens: TokenRange, *, max_model_len: int) -> None:
+        self._renderer = renderer
+        self._tokens = tokens
+        self._max_model_len = max_model_len
+
+    def tokenize(self, prompts: Sequence[Prompt]) -> tuple[tuple[int, ...], ...]:
+        """The tokens of each. Raises RequestError."""
+        many = len(prompts) > 1
+        return tuple(
+            [
+                tuple(self._one(prompt, f"prompt[{index}]" if many else "prompt"))
+                for index, prompt in enumerate(prompts)
+            ]
+        )
+
+    def room(self, prompts: Sequence[Prompt], token_ids: Sequence[Sequence[int]], wanted: int | None) -> int:
+        """How many tokens can follow the longest prompt. Raises RequestError where it is none, or fewer than wanted."""
+        num, prompt = max(zip(map(len, token_ids), prompts, strict=True), key=lambda pair: pair[0])
+        word, room = _word(prompt), self._max_model_len - num
+        if room < 1:
+            what = f"your {word} resulted in {num} tokens. Please reduce the length of the {word}."
+            raise self._too_long(what, word)
+        if wanted is not None and wanted > room:
+            raise self._too_long(
+                f"you requested {num + wanted} tokens ({num} in the {word}, {wanted} in the completion). "
+                f"Please reduce the length of the {word} or completion.",
+                word,
+            )
+        return room
+
+    def _one(self, prompt: Prompt, param: str) -> Sequence[int]:
+        if isinstance(prompt, TokenPrompt):
+            self._tokens.require_all(prompt.token_ids, param)
+            token_ids: Sequence[int] = prompt.token_ids
+        elif isinstance(prompt, ChatPrompt):
+            text = self._renderer.render(prompt)
+            self._require_short(text, "your messages have", "messages")
+            return self._renderer.encode(text)
+        else:
+            self._require_short(prompt.text, "your prompt has", param)
+            token_ids = self._renderer.encode(prompt.text, adds_special_tokens=True)
+        if not token_ids:
+            raise invalid_value(param, "the prompt is empty")
+        return token_ids
+
+    def _require_short(self, text: str, what: str, param: str) -> None:
+        if len(text) > self._max_model_len * self._renderer.longest_token:
+            # Known without the tokenizer, which would be at it for seconds.
+            raise self._too_long(f"{what} {len(text)} characters.", param)
+
+    def _too_long(self, what: str, param: str) -> RequestError:
+        return too_long(self._max_model_len, what, param)
+
+
+def _word(prompt: Prompt) -> str:
+    return "messages" if isinstance(prompt, ChatPrompt) else "prompt"
