@@ -131,7 +131,7 @@ class Batch:
 
     @property
     def is_decoding(self) -> bool:
-        """Whether every row has exactly one token of its own, plus a draft."""
+        """Whether every row has exactly one token of its own, and possibly a draft."""
         return all(row.num_own == 1 for part in self.parts for row in part.rows)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from workers.engine.sampling.row import SampleRow
 from workers.engine.sampling.sampler import Drawn, Sampler
-from workers.engine.scheduling.plan import Turn
+from workers.engine.scheduling.plan import Draw
 from workers.engine.scheduling.sequence import Sequence
 
 
@@ -15,14 +15,14 @@ class IsolatingSampler:
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
 
-    def draw(self, logits: Tensor, turns: list[Turn]) -> list[Drawn | Exception]:
-        """Draw the token of each entry of `turns`. A row that fails alone yields its exception.
+    def draw(self, logits: Tensor, draws: list[Draw]) -> list[Drawn | Exception]:
+        """Return the drawn token of each of `draws`. A row that fails alone yields its exception.
 
         Raises the original exception if it cannot be attributed to single rows.
         """
-        rows = [_sample_row(turn.sequence) for turn in turns]
-        if len(turns) < len(logits):
-            indices = torch.tensor([turn.index for turn in turns], device=logits.device)
+        rows = [_sample_row(draw.sequence) for draw in draws]
+        if len(draws) < len(logits):
+            indices = torch.tensor([draw.index for draw in draws], device=logits.device)
             logits = logits.index_select(0, indices)
         try:
             return [*self._sampler.sample(logits, rows)]

@@ -53,7 +53,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Draw:
     """One token to be drawn."""
 
     sequence: Sequence
@@ -63,9 +63,13 @@ class Turn:
     draft: tuple[int, ...] = ()
 
     @property
-    def next(self) -> Turn:
+    def next(self) -> Draw:
         """The next token to draw, if this one was accepted."""
-        return Turn(self.sequence, self.index + 1, self.draft[1:])
+        return Draw(self.sequence, self.index + 1, self.draft[1:])
+
+
+#: The former name, which `engine.py` still imports.
+Turn = Draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +89,12 @@ class Plan:
         return [row for row in self.rows if row.draws]
 
     @property
-    def turns(self) -> list[Turn]:
+    def turns(self) -> list[Draw]:
         """The first token that each row draws."""
         drawing = self.drawing_rows
         ends = accumulate(len(row.draft) + 1 for row in drawing)
         return [
-            Turn(row.sequence, end - len(row.draft) - 1, row.draft)
+            Draw(row.sequence, end - len(row.draft) - 1, row.draft)
             for row, end in zip(drawing, ends, strict=True)
         ]
 

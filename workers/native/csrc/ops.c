@@ -110,7 +110,7 @@ INLINE vec sum_each(vec a[LANES]) {
 
 typedef int64_t long_vec __attribute__((vector_size(8 * LANES), aligned(8), may_alias));
 
-/* Tokens whose weights are summed before all are. */
+/* Tokens per block. The weights of each block are summed first. */
 #define BLOCK 1024
 /* Number of buckets for the depths at which a token has any weight. */
 #define BUCKETS 1024

@@ -14,7 +14,7 @@
 
 /* Number of polls, about 40 ns each, before an idle helper sleeps. */
 #define LOOKS 5000
-/* An idle helper yields its core after the first poll, and then after each number of this many. */
+/* An idle helper yields its core after the first poll, and then once per this many polls. */
 #define LOOKS_OF_TURN 1000
 /* Rounds that the caller waits for a working helper before it yields its core. */
 #define PATIENCE 2000

@@ -6,7 +6,7 @@ import sys
 from shared.domain.sampling import SamplingParams
 from workers.engine.scheduling.drafter import Drafter
 from workers.engine.scheduling.kv_budget import KVBudget
-from workers.engine.scheduling.plan import Plan, Turn
+from workers.engine.scheduling.plan import Draw, Plan
 from workers.engine.scheduling.scheduler import Scheduler
 from workers.engine.scheduling.sequence import Sequence
 
@@ -113,12 +113,12 @@ def test_a_draft_is_computed_after_the_token_that_it_follows() -> None:
     ]
     assert [row.token_ids for row in plan.rows] == [[0], [0, 7, 8], [0, 9]]
     assert [row.wanted for row in plan.rows] == [range(3, 4), range(2, 5), range(1, 3)]
-    assert [(turn.sequence.request_id, turn.index, turn.draft) for turn in plan.turns] == [
+    assert [(draw.sequence.request_id, draw.index, draw.draft) for draw in plan.turns] == [
         ("b", 0, ()),
         ("a", 1, (7, 8)),
         ("c", 4, (9,)),
     ]
-    assert plan.turns[1].next == Turn(plan.turns[1].sequence, 2, (8,))
+    assert plan.turns[1].next == Draw(plan.turns[1].sequence, 2, (8,))
 
 
 def test_nothing_is_drafted_during_prefill() -> None:
