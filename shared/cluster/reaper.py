@@ -176,7 +176,7 @@ class Reaper:
         return mended
 
     async def _lost_wake_ups(self, workers: list[WorkerState], waiting: dict[str, int]) -> list[WakeUp]:
-        """Bells for the jobs that wait while fewer wake-ups than jobs are under way."""
+        """Wake-ups for the jobs that wait while fewer wake-ups than jobs are under way."""
         held = Counter[str]()
         for worker in workers:
             # Each running job has a wake-up of its own: those beyond are free to claim another.

@@ -45,7 +45,7 @@ class WakeUpSender:
                 logger.warning("wake-up for %s not sent: %s", wake_up.job_id, type(error).__name__)
 
     async def num_waiting(self, model: str) -> int:
-        """Bells in Celery's list that no worker has taken. Raises StoreUnavailable."""
+        """Wake-ups in Celery's list that no worker has taken. Raises StoreUnavailable."""
         with unavailable_as_error():
             return await self._broker.llen(keys.broker_list(model))
 

@@ -278,7 +278,7 @@ class JobStore(JobReader):
         return bool(await self._call("drain", worker_instance) == "ok")
 
     async def release(self, worker_instance: str, reason: RequeueReason, *, died: bool) -> list[WakeUp]:
-        """End a lease: its jobs wait again. Answers the wake-ups to ring."""
+        """End a lease: its jobs wait again. Returns the wake-ups to send."""
         return _wake_ups(await self._call("release", worker_instance, reason, int(died)))
 
     # Readers

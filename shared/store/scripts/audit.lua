@@ -1,7 +1,7 @@
 -- Compare active jobs with the rest of the store. ARGV: for each model whose workers have been the same for long, what
 -- they serve, as JSON {model: {revisions: {revision: 1}, reads: version}}; then ids.
--- A job that is over leaves `active`; one whose status only a newer version knows stays. One that waits is in its
--- queue, unless it is paused, or fails when no worker can continue it. One that runs is named by the living worker instance that has it, or is queued again.
+-- A job that is over leaves `active`; one whose status or record only a newer version can read is left alone. One that
+-- waits is in its queue, unless it is paused, or fails when no worker can continue it. One that runs is named by the living worker instance that has it, or is queued again.
 -- Returns the wake-ups to send: job, model, …; and the jobs that failed.
 write_although_full()
 local lasting = cjson.decode(ARGV[1])
@@ -51,6 +51,8 @@ for _, id in ipairs({unpack(ARGV, 2)}) do
   local job = read(id)
   if not job or OVER[job.status] then
     redis.call('ZREM', ACTIVE, id)
+  elseif is_terminal(job.status) or not is_readable(job) then
+    -- a newer version's
   elseif job.status == 'queued' and job.paused_ms ~= '' then
     redis.call('ZREM', queued_key(job.model), id)
     if not redis.call('ZSCORE', DEADLINES, 'paused:' .. id) then set_deadline('paused', id, now_ms()) end

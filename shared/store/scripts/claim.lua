@@ -103,7 +103,7 @@ local function judge(id)
   if job[4] and job[4] ~= '' and job[4] ~= revision then return 'next' end
   if (tonumber(job[7]) or 0) > READS then return 'next' end
   if victim and tonumber(job[5]) >= NORMAL_FROM then return 'stop' end
-  if tonumber(job[2]) >= ALONE_FROM and #held > 0 then
+  if (tonumber(job[2]) or 0) >= ALONE_FROM and #held > 0 then
     local now = now_ms()
     redis.call('HSETNX', job_key(id), 'passed_ms', string.format('%.0f', now))
     return job[3] and now - tonumber(job[3]) > PATIENCE_MS and 'wait' or 'next'

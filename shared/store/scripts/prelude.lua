@@ -117,6 +117,11 @@ end
 -- Also of a status that only a newer version knows: nothing is done to such a job here.
 local function is_terminal(status) return status ~= 'queued' and status ~= 'in_progress' end
 
+-- Whether the record has what scripts reckon with. A newer version may keep it otherwise.
+local function is_readable(job)
+  return job.model ~= '' and tonumber(job.fence) and tonumber(job.score) and tonumber(job.retention_ms)
+end
+
 -- Writes a job's terminal event and record. Nothing is written to it afterwards.
 local function close(id, job, status, reason, closed_by, fence, number, end_, used, event)
   local now = now_ms()
