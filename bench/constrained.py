@@ -1,9 +1,9 @@
-"""What grammars cost an engine: steps in which all rows, some or none are held to a JSON schema.
+"""Measures what grammars cost: engine steps in which all, some or no rows are constrained by a JSON schema.
 
     python -m bench.constrained [--model DIR] [--threads N] [--rows 32] [--steps 40] [--rounds 5]
 
-Every round measures each mix of rows, in one process and in turns; the ratios are those of a round: by the
-clock, and by the CPU time of all threads together, which others disturb less.
+Every round measures each mix of rows in turn, in one process. Ratios compare times of the same round: wall-clock
+time, and the CPU time of all threads, which other programs disturb less.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import NamedTuple
 from bench.grammar import ARTICLE
 from bench.harness.spread import spread
 from shared.domain.constraint import Constraint
-from shared.domain.job import ResolvedRequest
 from shared.domain.sampling import SamplingParams
 from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
 from workers.engine.loading.loader import load_model
+from workers.engine.requests.resolved_request import ResolvedRequest
 
-#: Longer than any of the steps that are measured.
+#: Needs more tokens than the measured steps generate.
 SCHEMA = {"type": "array", "items": ARTICLE, "minItems": 100}
 CONSTRAINT = Constraint("json_schema", json.dumps(SCHEMA), "bench")
 NUM_PROMPT = 32
@@ -42,7 +42,7 @@ def request(seed: int, temperature: float, *, is_constrained: bool) -> ResolvedR
 
 
 class StepTime(NamedTuple):
-    """Medians of steps, in seconds."""
+    """Median time of a step, in seconds."""
 
     clock: float
     cpu: float
@@ -51,7 +51,7 @@ class StepTime(NamedTuple):
 def step_time(
     engine: Engine, num_rows: int, num_constrained: int, temperature: float, steps: int
 ) -> StepTime:
-    """Of steps in which as many rows decode."""
+    """The time of a step in which `num_rows` rows decode."""
     for row in range(num_rows):
         engine.add(str(row), request(row, temperature, is_constrained=row < num_constrained))
     num_before = num_full_steps(engine, num_rows)
@@ -69,7 +69,7 @@ def step_time(
 
 
 def num_full_steps(engine: Engine, num_rows: int) -> int:
-    """Steps in which as many rows drew a token."""
+    """The number of steps in which `num_rows` rows generated a token."""
     return engine.stats.batch_sizes.get(num_rows, 0)
 
 
@@ -98,11 +98,11 @@ def main() -> None:
         ][1:]
         print(f"temperature {temperature:g}, {arguments.rows} rows: minimum / median / maximum")
         for index, mix in enumerate(mixes):
-            told = spread([times[index].clock * 1e3 for times in rounds])
+            step_ms = spread([times[index].clock * 1e3 for times in rounds])
             by_clock = spread([times[index].clock / times[0].clock for times in rounds])
             by_cpu = spread([times[index].cpu / times[0].cpu for times in rounds])
-            told = f"{told} ms a step; of a step without: clock {by_clock}, CPU {by_cpu}"
-            print(f"  {mix:2d} held to a schema: {told}", flush=True)
+            ratios = f"relative to no schema: clock {by_clock}, CPU {by_cpu}"
+            print(f"  {mix:2d} rows with a schema: {step_ms} ms a step; {ratios}", flush=True)
     engine.close()
 
 

@@ -1,10 +1,10 @@
-"""Decode speed of the engine against transformers' own: continuous batching, and `generate` on one batch.
+"""Compares the engine's decode speed with transformers: continuous batching, and `generate` on one batch.
 
     python -m bench.engine [--model DIR] [--threads N] [--rows 1 8 32] [--output 48] [--runs 3]
 
-All three compute the same rows, greedily, in one process and in rotating order, so that whatever else the
-machine does hits them alike. Decoding is timed from the moment at which every row has its first token.
-On a machine that others use, tokens per second of CPU time (of all threads) tell more than the clock.
+All three decode the same rows greedily, in one process and in rotating order, so other load on the machine affects
+them equally. Decoding is timed from the moment when every row has its first token. On a shared machine, tokens per
+second of CPU time (of all threads) are more meaningful than tokens per second of wall-clock time.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from bench.harness.random_llama import random_llama
-from shared.domain.events import ChoiceOutput, FinishReason
-from shared.domain.job import ResolvedRequest
+from shared.domain.output import ChoiceOutput
 from shared.domain.prompt_logprobs import PromptToken
 from shared.domain.sampling import SamplingParams
 from workers.engine.config import EngineConfig
@@ -38,6 +37,7 @@ from workers.engine.engine import Engine
 from workers.engine.loading.loader import prepare_model, resolve_dtype
 from workers.engine.loading.threads import available_cores, use_threads
 from workers.engine.model.runner import ModelRunner
+from workers.engine.requests.resolved_request import ResolvedRequest
 from workers.engine.sampling.logprobs import Scores
 from workers.engine.sampling.sampler import Sampler
 from workers.engine.scheduling.kv_budget import KVBudget
@@ -45,18 +45,18 @@ from workers.engine.scheduling.scheduler import Scheduler
 
 NUM_PROMPT = 64
 
-#: Per row, when each of its tokens was there (seconds of time.perf_counter).
+#: For each row, when each of its tokens was ready (seconds of time.perf_counter).
 Times = list[list[float]]
 Contestant = Callable[[list[list[int]], int], Times]
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    #: Output tokens per second once every row has its first one.
+    #: Output tokens per second once every row has its first token.
     decode: float
-    #: Output tokens per second from the start, reading prompts included.
+    #: Output tokens per second from the start, including prefill.
     whole: float
-    #: Output tokens per second of this process's CPU time, reading prompts included.
+    #: Output tokens per second of this process's CPU time, including prefill.
     cpu: float
 
 
@@ -68,7 +68,7 @@ def speed_of(times: Times, start: float, cpu_s: float) -> Speed:
 
 
 def random_model() -> PreTrainedModel:
-    """A Llama of SmolLM2-135M's shape with random weights."""
+    """A Llama with the shape of SmolLM2-135M and random weights."""
     return random_llama(
         vocab_size=49152,
         hidden_size=576,
@@ -86,7 +86,7 @@ def read_model(directory: Path | None, dtype: torch.dtype) -> PreTrainedModel:
 
 
 class TokenOutput:
-    """Stands in for the OutputBuilder: a random model has no tokenizer."""
+    """Replaces OutputBuilder, because a random model has no tokenizer."""
 
     def __init__(self, request: ResolvedRequest, choice: int) -> None:
         self._choice = choice
@@ -94,7 +94,7 @@ class TokenOutput:
         self._position = 0
 
     def read_prompt(self, tokens: list[PromptToken]) -> None:
-        """Nobody asks for them here."""
+        """Not needed here."""
 
     def push(
         self,
@@ -112,7 +112,7 @@ class TokenOutput:
 
 
 def serve(engine: Engine, prompts: list[list[int]], num_output: int) -> Times:
-    """All at once, greedily. Drawn tokens are read by the CPU, which waits for a GPU that draws them."""
+    """Runs all prompts at once, greedily. Reading the tokens on the CPU waits for the GPU, if there is one."""
     sampling = SamplingParams(max_tokens=num_output, seed=0, temperature=0)
     for index, prompt in enumerate(prompts):
         engine.add(str(index), ResolvedRequest(tuple(prompt), sampling, (), "bench"))
@@ -167,7 +167,7 @@ def continuous_batching(model: PreTrainedModel) -> Contestant:
 
 
 class StepClock(StoppingCriteria):  # type: ignore[misc]  # transformers is untyped
-    """Notes when each step is done, on a GPU as well, and stops nothing."""
+    """Records when each step is complete, also on a GPU. Never stops the generation."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -194,7 +194,7 @@ def padded_generate(model: PreTrainedModel) -> Contestant:
 
 
 def greedy(num_output: int, **options: object) -> GenerationConfig:
-    """So many tokens, whatever they are."""
+    """Generates exactly this many tokens."""
     return GenerationConfig(
         max_new_tokens=num_output, do_sample=False, eos_token_id=-1, pad_token_id=0, **options
     )
@@ -225,7 +225,7 @@ def report(num_rows: int, speeds: dict[str, list[Speed]]) -> None:
             flush=True,
         )
     ratios = "  ".join(f"{part} {ratio_to_better(speeds, part):.2f}" for part in ("decode", "whole", "cpu"))
-    print(f"{num_rows:4} baton to the better of both: {ratios}", flush=True)
+    print(f"{num_rows:4} baton relative to the better of both: {ratios}", flush=True)
 
 
 def ratio_to_better(speeds: dict[str, list[Speed]], part: str) -> float:
@@ -237,11 +237,13 @@ def ratio_to_better(speeds: dict[str, list[Speed]], part: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--model", type=Path, help="directory of a model; default: random, like SmolLM2-135M")
+    parser.add_argument(
+        "--model", type=Path, help="model directory; default: a random model of SmolLM2-135M's shape"
+    )
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--threads", type=int, default=available_cores())
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
-    parser.add_argument("--output", type=int, default=48, help="tokens of each row")
+    parser.add_argument("--output", type=int, default=48, help="output tokens of each row")
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     transformers_logging.set_verbosity_error()

@@ -1,10 +1,10 @@
-"""Whether an answer is the same, bit for bit, in whatever company and order it is computed.
+"""Checks that an answer is bit for bit the same, however it is batched, chunked or resumed.
 
     python -m bench.equality [--model DIR] [--requests 92] [--tokens 128] [--report FILE]
 
-Each request is answered alone; then all are answered again in every other way, and each token, with its log
-probability, is held against the first. Half of the requests are greedy, half drawn at temperature 1, where a
-logit that differs in its last bit shows sooner. Exits with 1 where something differs.
+Each request is answered alone first. Then all are answered again in several other ways, and every token and log
+probability is compared with the first answer. Half of the requests are greedy. The others sample at temperature 1,
+where a difference in a logit's last bit shows sooner. Exits with 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ import torch
 from bench.harness.verdict import HEADING, Answers, Verdict, compare, row
 from bench.peers.report.machine import describe_machine
 from bench.perplexity import TEXT
-from shared.domain.events import ChoiceOutput
-from shared.domain.job import ResolvedRequest
+from shared.domain.output import ChoiceOutput
 from shared.domain.sampling import SamplingParams
 from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
 from workers.engine.loading.loader import LoadedModel, load_model
+from workers.engine.requests.resolved_request import ResolvedRequest
 
-#: Tokens of prompts: less than a chunk, some chunks, and so many that an answer outgrows its first slot.
+#: Prompt lengths: less than a chunk, several chunks, and so long that the answer outgrows its first slot.
 _PROMPT_LENGTHS = (9, 70, 200, 460, 505)
 _OWNER = "bench"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request, and what has been released of its answer."""
+class BenchRequest:
+    """A request, and the part of its answer that is already known."""
 
     number: int
     request: ResolvedRequest
@@ -51,7 +51,7 @@ class Asked:
 
 
 def requests(loaded: LoadedModel, number: int, num_tokens: int) -> list[ResolvedRequest]:
-    """That begin at different places of a text, and end at their limit alone."""
+    """Requests whose prompts start at different positions of a text, and whose answers end only at the limit."""
     text = loaded.tokenizer(TEXT.read_text(), add_special_tokens=False).input_ids
     chance = random.Random(0)
     found = []
@@ -63,8 +63,8 @@ def requests(loaded: LoadedModel, number: int, num_tokens: int) -> list[Resolved
     return found
 
 
-def answer(engine: Engine, asked: Sequence[Asked], *, each_s_steps: int = 0) -> Answers:
-    """What is newly made of each; they arrive so many steps apart, 0: at once."""
+def answer(engine: Engine, asked: Sequence[BenchRequest], *, each_s_steps: int = 0) -> Answers:
+    """The newly generated part of each answer. Requests arrive `each_s_steps` steps apart; 0: all at once."""
     waiting, answers, steps = list(asked), Answers(), 0
     while waiting or engine.has_work:
         while waiting and (not each_s_steps or steps >= each_s_steps * (len(asked) - len(waiting))):
@@ -80,16 +80,18 @@ def answer(engine: Engine, asked: Sequence[Asked], *, each_s_steps: int = 0) -> 
 
 
 class Equality:
-    """Of a model's engines with one another."""
+    """Compares the answers of differently used engines of one model."""
 
     def __init__(self, loaded: LoadedModel, config: EngineConfig, number: int, num_tokens: int) -> None:
         self._loaded = loaded
         self._config = config
-        self._asked = [Asked(index, one) for index, one in enumerate(requests(loaded, number, num_tokens))]
+        self._asked = [
+            BenchRequest(index, one) for index, one in enumerate(requests(loaded, number, num_tokens))
+        ]
         self._alone: Answers = {}
 
     def verdicts(self) -> Iterator[Verdict]:
-        """The first answers are made when the first verdict is asked for."""
+        """Yields one verdict for each way. The reference answers are computed first."""
         for one in self._asked:
             self._alone |= answer(self._engine(), [one])
         ways: tuple[Callable[[], Verdict], ...] = (
@@ -120,8 +122,8 @@ class Equality:
         return compare("prompts in small chunks", self._alone, answers, "24 tokens a chunk")
 
     def _read_again(self) -> Verdict:
-        """In a cache that holds two of the longest answers, so that sequences lose their slots."""
-        longest = max(len(one.request.prompt_token_ids) for one in self._asked)
+        """The cache holds only two of the longest answers, so sequences are preempted."""
+        longest = max(len(one.request.prompts[0]) for one in self._asked)
         sampling = self._asked[0].request.sampling
         num_longest = 512 * math.ceil((longest + sampling.max_tokens) / 512)
         engine = self._engine(replace(self._config, max_kv_tokens=2 * num_longest))
@@ -130,7 +132,7 @@ class Equality:
         return compare("read again after losing the slot", self._alone, answers, proof)
 
     def _continued(self) -> Verdict:
-        """As by another worker, from anywhere in the first quarter."""
+        """Continues each answer from a random point in its first quarter, as another worker would."""
         chance = random.Random(1)
         asked = [self._cut(one, chance) for one in self._asked]
         known = sum(one.num_known for one in asked)
@@ -138,7 +140,7 @@ class Equality:
             "continued elsewhere", self._alone, answer(self._engine(), asked), f"{known} tokens known"
         )
 
-    def _cut(self, one: Asked, chance: random.Random) -> Asked:
+    def _cut(self, one: BenchRequest, chance: random.Random) -> BenchRequest:
         whole = self._alone[one.number]
         end = chance.randint(1, max(1, whole.end // 4))
         assert whole.logprobs is not None
@@ -152,8 +154,10 @@ class Equality:
         return replace(one, so_far=begun)
 
     def _with_prefixes(self) -> Verdict:
-        """Asked twice: the second time what the first has computed is copied, of those asked last, since
-        there is not memory for all."""
+        """Sends all requests twice. The second time, prefixes are copied from the cache.
+
+        The order is reversed because the cache only has room for the latest requests.
+        """
         engine, asked = self._engine(), [replace(one, owner=_OWNER) for one in self._asked]
         answer(engine, asked)
         before = engine.stats.cache.saved_tokens
@@ -166,27 +170,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", default=".baton/models/SmolLM2-135M-Instruct")
     parser.add_argument("--requests", type=int, default=92)
-    parser.add_argument("--tokens", type=int, default=128, help="of each answer")
+    parser.add_argument("--tokens", type=int, default=128, help="tokens of each answer")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--report", type=Path, help="page to write")
+    parser.add_argument("--report", type=Path, help="Markdown file to write")
     options = parser.parse_args()
     config = EngineConfig(options.model, threads=options.threads, max_kv_tokens=65536)
     loaded = load_model(config)
-    told = [
+    lines = [
         f"{Path(options.model).name}, {loaded.model.dtype}, {torch.get_num_threads()} threads, "
         f"{'exact' if loaded.is_exact else 'not exact'} by the trial at load\n",
         HEADING,
     ]
-    print("\n".join(told), flush=True)
+    print("\n".join(lines), flush=True)
     verdicts = []
     for verdict in Equality(loaded, config, options.requests, options.tokens).verdicts():
         verdicts.append(verdict)
-        told.append(row(verdict))
-        print(told[-1], flush=True)
+        lines.append(row(verdict))
+        print(lines[-1], flush=True)
     if options.report is not None:
         command = shlex.join(["python", "-m", "bench.equality", *sys.argv[1:]])
         head = f"# One answer, computed in several ways\n\n`{command}`, {describe_machine()}."
-        options.report.write_text("\n".join([f"{head}\n", *told]) + "\n")
+        options.report.write_text("\n".join([f"{head}\n", *lines]) + "\n")
     return int(not all(verdict.is_equal for verdict in verdicts))
 
 

@@ -1,10 +1,10 @@
-"""Decode speed of the engine on a GPU, with CUDA graphs and without, against transformers' own ways.
+"""Compares the engine's decode speed on a GPU, with and without CUDA graphs, with transformers.
 
     python -m bench.gpu [--model DIR] [--rows 1 8 32 128] [--output 128] [--runs 3]
 
-The rivals are `generate` with a StaticCache and SDPA, nothing compiled, and transformers' continuous
-batching. All compute the same rows, greedily, in one process and in rotating order. Decoding is timed from
-the moment at which every row has its first token; each time is taken when the GPU has done the step.
+The rivals are `generate` with a StaticCache and SDPA, uncompiled, and transformers' continuous batching. All decode
+the same rows greedily, in one process and in rotating order. Decoding is timed from the moment when every row has
+its first token. Each time is taken after the GPU has finished the step.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from workers.engine.sampling.sampler import Sampler
 from workers.engine.scheduling.scheduler import Scheduler
 
 NUM_PROMPT = 64
-#: Tokens of a step: a GPU reads many prompts at once.
+#: Maximum tokens per step: a GPU processes many prompts at once.
 STEP_TOKENS = 2048
 MakeModel = Callable[[], PreTrainedModel]
 
@@ -61,12 +61,14 @@ def contestants(make_model: MakeModel, max_rows: int, num_output: int) -> dict[s
 
 
 def baton(model: PreTrainedModel, max_rows: int, num_output: int, *, with_graphs: bool) -> Contestant:
-    """A model that was prepared."""
+    """`model` must be prepared."""
     budget = make_budget(model, NUM_PROMPT + num_output)
     budget = make_budget(model, budget.max_len, max_rows * budget.charge(budget.max_len))
     runner = ModelRunner(model, budget)
     if with_graphs and not runner.record_decoding(max_rows):
-        print(f"{type(model).__name__} decodes without graphs: both of Baton's rows show the same")
+        print(
+            f"{type(model).__name__} decodes without CUDA graphs: both rows of Baton measure the same thing"
+        )
 
     def run(prompts: list[list[int]], num_output: int) -> Times:
         scheduler = Scheduler(
@@ -111,7 +113,7 @@ def continuous_batching(model: PreTrainedModel) -> Contestant:
 def measure(
     runs: dict[str, Contestant], num_rows: int, num_output: int, num_runs: int, vocab_size: int
 ) -> dict[str, list[Speed]]:
-    """One round that does not count, which sets up what each needs, and then so many, in rotating order."""
+    """Runs one warm-up round that is not counted, and then `num_runs` rounds in rotating order."""
     generator = torch.Generator().manual_seed(num_rows)
     prompts = torch.randint(vocab_size, (num_rows, NUM_PROMPT), generator=generator).tolist()
     speeds: dict[str, list[Speed]] = {name: [] for name in runs}
@@ -141,13 +143,15 @@ def table(num_rows: int, speeds: dict[str, list[Speed]]) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--model", type=Path, help="directory of a model; default: random, like SmolLM2-135M")
+    parser.add_argument(
+        "--model", type=Path, help="model directory; default: a random model of SmolLM2-135M's shape"
+    )
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 32, 128])
-    parser.add_argument("--output", type=int, default=128, help="tokens of each row, up to 448")
+    parser.add_argument("--output", type=int, default=128, help="output tokens of each row, up to 448")
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     if not torch.cuda.is_available():
-        sys.stderr.write("bench.gpu needs a CUDA device, and a build of torch for it: there is none here\n")
+        sys.stderr.write("bench.gpu: no CUDA device found; it needs one, and a CUDA build of torch\n")
         return 1
     transformers_logging.set_verbosity_error()
     device = torch.device("cuda")
@@ -158,7 +162,7 @@ def main() -> int:
     runs = contestants(make_model, max(options.rows), options.output)
     vocab_size = make_model().config.get_text_config().vocab_size
     print(f"{options.model or 'random 135M'}, bfloat16, {torch.cuda.get_device_name(device)}")
-    print("rows, tokens per second min / median / max: decode; with prompts; decode as part of Baton's")
+    print("rows, tokens per second min / median / max: decode; with prefill; decode relative to Baton")
     for num_rows in options.rows:
         for line in table(num_rows, measure(runs, num_rows, options.output, options.runs, vocab_size)):
             print(line, flush=True)

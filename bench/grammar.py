@@ -1,14 +1,14 @@
-"""Two grammar libraries on a model's own tokenizer: llguidance, which Baton uses, and xgrammar.
+"""Compares two grammar libraries on a model's tokenizer: llguidance, which Baton uses, and xgrammar.
 
     python -m bench.grammar [--model DIR] [--rounds N]
 
-xgrammar is no requirement of Baton's; it is measured where it can be imported:
+Baton does not depend on xgrammar. It is measured if it can be imported:
 
     pip install --no-deps --target /tmp/xgrammar xgrammar apache-tvm-ffi
     PYTHONPATH=/tmp/xgrammar python -m bench.grammar
 
-The texts are those that a model might write; masks are timed at each of their tokens. `first` is the first
-text after a grammar was compiled, when its caches are empty.
+The texts are typical model output. The mask is timed at each of their tokens. `first` is the first text after a
+grammar was compiled, when its caches are empty.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 class Walk(Protocol):
-    """One text in the making."""
+    """A text that is being generated."""
 
     def mask(self) -> object: ...
     def take(self, token_id: int) -> bool: ...
@@ -117,7 +117,7 @@ LIBRARIES: dict[str, Callable[[Any, int], Compile]] = {"llguidance": llguidance,
 
 
 def footprint(name: str) -> str:
-    """Megabytes of its files, and what it requires."""
+    """The size of its files, and its requirements."""
     files = metadata.files(name) or []
     size = sum(Path(str(file.locate())).stat().st_size for file in files if Path(str(file.locate())).exists())
     required = [one.split(";")[0] for one in metadata.requires(name) or [] if "extra ==" not in one]
@@ -125,7 +125,7 @@ def footprint(name: str) -> str:
 
 
 def walk(begin: Callable[[], Walk], token_ids: Sequence[int]) -> list[float]:
-    """Microseconds of each mask."""
+    """The time of each mask in microseconds."""
     text, times = begin(), []
     for token_id in token_ids:
         start = time.perf_counter()
@@ -136,7 +136,7 @@ def walk(begin: Callable[[], Walk], token_ids: Sequence[int]) -> list[float]:
 
 
 def replay(begin: Callable[[], Walk], token_ids: Sequence[int]) -> float:
-    """Microseconds to take all of a text again, as after a crash."""
+    """The time in microseconds to replay a whole text, as after a crash."""
     text, start = begin(), time.perf_counter()
     for token_id in token_ids:
         text.take(token_id)
@@ -170,11 +170,13 @@ def main() -> None:
     print("minimum / median / maximum")
     for name, load in LIBRARIES.items():
         if find_spec(name) is None:
-            print(f"{name}: not here")
+            print(f"{name}: not installed")
             continue
         start = time.perf_counter()
         compiled = load(tokenizer, len(tokenizer))
-        print(f"{name}: {footprint(name)}; {(time.perf_counter() - start) * 1e3:.0f} ms to import and begin")
+        print(
+            f"{name}: {footprint(name)}; {(time.perf_counter() - start) * 1e3:.0f} ms to import and initialize"
+        )
         report(compiled, tokenizer, arguments.rounds)
 
 

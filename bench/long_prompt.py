@@ -1,12 +1,12 @@
-"""A long prompt among streams, and a chat's second turn: the engine alone, in this process.
+"""Measures how a long prompt affects running streams, and how fast a chat's second turn starts.
 
     python -m bench.long_prompt --model DIR [--threads N] [--streams 16] [--prompt 6000] [--runs 3]
 
-First as many streams run alone; then a prompt comes and is read while they go on. Told are the times between
-two tokens of a stream without it and while it is read, and when its own first token came. Then a chat of as
-many tokens as `--history` comes twice, the second time with its answer and a few more words: what the first
-turn computed is copied. All runs are of one engine, after one that does not count: what memory an engine uses
-for the first time, a virtual machine may take long to give.
+The engine runs alone in this process. First `--streams` streams run on their own, then a long prompt arrives while
+they continue. The report shows the time between two tokens of a stream without the prompt and during its prefill,
+and the prompt's time to first token. Then a chat of `--history` tokens is sent twice, the second time with its
+answer and a few more words, so that the prefix cache can be used. All runs use one engine, after a warm-up run that
+is not counted, because a virtual machine may be slow to provide memory that is used for the first time.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from pathlib import Path
 import torch
 
 from bench.harness.spread import spread
-from shared.domain.job import ResolvedRequest
 from shared.domain.sampling import SamplingParams
 from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
 from workers.engine.loading.loader import LoadedModel, load_model
+from workers.engine.requests.resolved_request import ResolvedRequest
 
-#: Tokens between whose times the usual gap is measured.
+#: How many tokens to measure the usual gap over.
 _NUM_USUAL = 100
-#: Tokens of a stream's own prompt, and what a chat's second turn adds.
+#: Length of a stream's prompt, and of what a chat's second turn adds.
 _NUM_SHORT = 64
-#: Tokens that a stream would have in the end.
+#: Maximum length of a stream.
 _NUM_LONG = 4000
 _OWNER = "bench"
 
@@ -54,13 +54,13 @@ class Gaps:
 class Run:
     usual: Gaps
     beside: Gaps
-    #: Seconds until the first token of the long prompt, and of a chat's first and second turn.
+    #: Seconds to the first token of the long prompt, and of a chat's first and second turn.
     long_first_s: float
     turn_first_s: tuple[float, float]
 
 
 class Bench:
-    """Requests for one engine, which never ends a sequence before its last token."""
+    """Sends requests to one engine. Sequences end only at their token limit."""
 
     def __init__(self, loaded: LoadedModel, config: EngineConfig) -> None:
         self._engine: Engine = make_engine(loaded, config)
@@ -83,7 +83,7 @@ class Bench:
         self._engine.add(name, ResolvedRequest(prompt, sampling, (), "bench"), owner=_OWNER)
 
     def steps(self) -> Iterator[dict[str, tuple[int, ...]]]:
-        """The tokens that each step gives, by request."""
+        """Yields the tokens of each step, by request."""
         while self._engine.has_work:
             yield {
                 output.request_id: output.choices[0].token_ids
@@ -92,7 +92,7 @@ class Bench:
             }
 
     def until_first(self, name: str) -> tuple[float, list[float]]:
-        """Seconds until a request's first token, and those that each step took."""
+        """The seconds to a request's first token, and the duration of each step."""
         start = last = time.perf_counter()
         gaps = []
         for given in self.steps():
@@ -104,14 +104,14 @@ class Bench:
         return last - start, gaps
 
     def answer(self, name: str, prompt: tuple[int, ...], num_output: int) -> tuple[float, tuple[int, ...]]:
-        """Seconds until its first token, and all tokens, of a request that is alone."""
+        """Runs a request alone. Returns the seconds to its first token, and all its tokens."""
         start, first_s = time.perf_counter(), 0.0
         self.add(name, prompt, num_output)
-        made: tuple[int, ...] = ()
+        generated: tuple[int, ...] = ()
         for given in self.steps():
-            made += given.get(name, ())
-            first_s = first_s or (time.perf_counter() - start if made else 0.0)
-        return first_s, made
+            generated += given.get(name, ())
+            first_s = first_s or (time.perf_counter() - start if generated else 0.0)
+        return first_s, generated
 
 
 def run(bench: Bench, options: argparse.Namespace) -> Run:
@@ -123,7 +123,7 @@ def run(bench: Bench, options: argparse.Namespace) -> Run:
     usual = [bench.until_first(streams[0])[0] for _ in range(_NUM_USUAL)]
     bench.add("long", bench.tokens(options.prompt), 1)
     long_first_s, beside = bench.until_first("long")
-    assert bench.num_running == len(streams), "the streams ended before the prompt was read"
+    assert bench.num_running == len(streams), "the streams ended before the prompt was processed"
     for name in streams:
         bench.abort(name)
     return Run(Gaps.of(usual), Gaps.of(beside), long_first_s, turns(bench, options.history))
@@ -137,25 +137,28 @@ def turns(bench: Bench, num_history: int) -> tuple[float, float]:
 
 
 def report(runs: list[Run], options: argparse.Namespace) -> None:
-    def tell(what: str, values: list[float], *, digits: int = 1) -> None:
-        print(f"{what:62} {spread(values, digits)}", flush=True)
+    def show(label: str, values: list[float], *, digits: int = 1) -> None:
+        print(f"{label:62} {spread(values, digits)}", flush=True)
 
     print("                                                               min / median / max")
     for name in ("p50", "p99"):
-        tell(
+        show(
             f"{options.streams} streams alone, gap {name}, ms",
             [1e3 * getattr(one.usual, name) for one in runs],
         )
-        tell(f"while {options.prompt} tokens are read, ms", [1e3 * getattr(one.beside, name) for one in runs])
-    tell("p99, times the usual", [one.beside.p99 / one.usual.p99 for one in runs], digits=2)
-    tell("p50, times the usual", [one.beside.p50 / one.usual.p50 for one in runs], digits=2)
-    tell("first token of the long prompt, s", [one.long_first_s for one in runs])
-    tell(
+        show(
+            f"during the prefill of {options.prompt} tokens, ms",
+            [1e3 * getattr(one.beside, name) for one in runs],
+        )
+    show("p99 relative to the usual gap", [one.beside.p99 / one.usual.p99 for one in runs], digits=2)
+    show("p50 relative to the usual gap", [one.beside.p50 / one.usual.p50 for one in runs], digits=2)
+    show("first token of the long prompt, s", [one.long_first_s for one in runs])
+    show(
         f"first token of a chat with {options.history} tokens, s",
         [one.turn_first_s[0] for one in runs],
         digits=2,
     )
-    tell("first token of its next turn, s", [one.turn_first_s[1] for one in runs], digits=2)
+    show("first token of its next turn, s", [one.turn_first_s[1] for one in runs], digits=2)
 
 
 def main() -> None:
@@ -163,8 +166,8 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--streams", type=int, default=16)
-    parser.add_argument("--prompt", type=int, default=6000, help="tokens of the long prompt")
-    parser.add_argument("--history", type=int, default=4000, help="tokens of the chat")
+    parser.add_argument("--prompt", type=int, default=6000, help="length of the long prompt in tokens")
+    parser.add_argument("--history", type=int, default=4000, help="length of the chat in tokens")
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     config = EngineConfig(model=str(options.model), threads=options.threads)

@@ -1,8 +1,8 @@
-"""What the path costs: HTTP client to HTTP client through the queue, against the bare engine, in one run.
+"""Measures the overhead of the whole path, from HTTP through the queue and back, over the bare engine.
 
-Tokens a second at 1, 8 and 32 streams on a real model, and what the path adds to the first token with
-Redis's `everysec` and `always`: this on a tiny model, whose own milliseconds do not drown the path's. Both
-sides serve the same prompts with the same weights and threads, in turn.
+It measures tokens per second at 1, 8 and 32 streams on a real model. It also measures what the path adds to the time
+to first token with Redis's `everysec` and `always`, on a tiny model whose own time is negligible. Both sides take
+turns at serving the same prompts with the same weights and threads.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STREAMS = (1, 8, 32)
 
 
 class BareEngine:
-    """The process of bench.harness.bare_engine."""
+    """Talks to a process that runs bench.harness.bare_engine."""
 
     def __init__(self, model: Path, dtype: str, threads: str) -> None:
         command = [sys.executable, "-m", "bench.harness.bare_engine", "--model", str(model), "--dtype", dtype]
@@ -58,7 +58,7 @@ class BareEngine:
 
 
 def bodies(count: int, round_: int, num_tokens: int = NUM_TOKENS) -> list[dict[str, Any]]:
-    """Chats that differ in their first words, each answered with exactly `num_tokens` tokens."""
+    """Chats with different first words. Each answer has exactly `num_tokens` tokens."""
     text = "Count from {} upwards, one number after the other, and do not stop before you reach one thousand."
     return [
         {
@@ -73,16 +73,16 @@ def bodies(count: int, round_: int, num_tokens: int = NUM_TOKENS) -> list[dict[s
 
 
 def throughput(system: System, bare: BareEngine, rounds: int) -> None:
-    """Tokens a second of both, pair by pair."""
-    print(f"\ntokens a second, {NUM_TOKENS} tokens a stream, {rounds} rounds: min / median / max")
+    """Measures tokens per second of both sides, in pairs."""
+    print(f"\ntokens per second, {NUM_TOKENS} tokens a stream, {rounds} rounds: min / median / max")
     print(f"{'streams':>8}{'whole path':>26}{'bare engine':>26}{'path / engine':>24}")
     for count in STREAMS:
         path_rates, bare_rates = [], []
         for round_ in range(rounds):
-            ask = bodies(count, round_)
-            tokens, seconds = uvloop.run(stream_all(system.urls[0], ask))
+            chats = bodies(count, round_)
+            tokens, seconds = uvloop.run(stream_all(system.urls[0], chats))
             path_rates.append(tokens / seconds)
-            figures = bare.run(ask)
+            figures = bare.run(chats)
             assert figures["tokens"] == tokens, (figures["tokens"], tokens)
             bare_rates.append(figures["tokens"] / figures["seconds"])
         ratios = [path / engine for path, engine in zip(path_rates, bare_rates, strict=True)]
@@ -93,12 +93,12 @@ def throughput(system: System, bare: BareEngine, rounds: int) -> None:
 
 
 def first_token(system: System, bare: BareEngine, rounds: int, fsync: str) -> None:
-    """What the path adds to the first token, alone and idle, pair by pair."""
+    """Measures what the path adds to the time to first token of a single request, in pairs."""
     added = []
     for round_ in range(rounds + 2):
-        (ask,) = bodies(1, round_, num_tokens=4)
-        path_s = uvloop.run(stream_chat(system.urls[0], ask)).first_s
-        engine_s = bare.run([ask])["first_s"]
+        (chat,) = bodies(1, round_, num_tokens=4)
+        path_s = uvloop.run(stream_chat(system.urls[0], chat)).first_s
+        engine_s = bare.run([chat])["first_s"]
         if round_ >= 2:  # the first two warm caches and connections
             added.append(1000 * (path_s - engine_s))
     commit = commit_ms(system)
@@ -106,7 +106,7 @@ def first_token(system: System, bare: BareEngine, rounds: int, fsync: str) -> No
 
 
 def commit_ms(system: System) -> float:
-    """Median time of one write to the system's Redis, from a client on this machine."""
+    """Median time in ms of one write to the system's Redis from this machine."""
     redis_url = next(part["url"] for part in system.parts() if part["role"] == "redis")
     with redis.Redis.from_url(redis_url) as client:
         times = []
@@ -121,7 +121,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path(".baton/models/SmolLM2-135M-Instruct"))
     parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--threads", default="", help="of the engine, on both sides; default: its own choice")
+    parser.add_argument(
+        "--threads", default="", help="compute threads on both sides; default: the engine's choice"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
@@ -135,7 +137,7 @@ def main() -> None:
 
 @contextmanager
 def both_sides(model: Path, dtype: str, threads: str, fsync: str) -> Iterator[tuple[System, BareEngine]]:
-    """The whole path and the bare engine, both ready."""
+    """Starts the whole system and the bare engine, and waits until both are ready."""
     system = System(model, DTYPE=dtype, THREADS=threads, API_REPLICAS="1", APPENDFSYNC=fsync)
     bare = BareEngine(model, dtype, threads)
     try:

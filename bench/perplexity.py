@@ -1,7 +1,7 @@
-"""How well a model foretells bench/perplexity.txt in each of the forms in which the engine can run it.
+"""Measures a model's perplexity on bench/perplexity.txt in each form in which the engine can run it.
 
-Perplexity is the exponential of the mean surprise, minus the logarithm of the probability of the token that
-follows, over all tokens but the first. All go through the engine's own forward, in chunks of a prompt.
+Perplexity is the exponential of the mean negative log probability of each token after the first. All tokens go
+through the engine's own forward pass, in chunks like a prompt.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CHUNK = 128
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A way of running a model."""
+    """A model with a data type and quantization."""
 
     name: str
     model: Path
@@ -37,7 +37,7 @@ class Form:
 
 
 def perplexity(loaded: LoadedModel, text: str) -> tuple[float, int]:
-    """Of the text as one prompt, and of how many tokens. The text must fit into the model's context."""
+    """The text's perplexity, and the number of tokens that it is based on. The text must fit in the context."""
     token_ids = loaded.tokenizer(text, add_special_tokens=False).input_ids
     assert len(token_ids) <= loaded.max_model_len
     sampling = SamplingParams(max_tokens=1, seed=0)
@@ -58,7 +58,7 @@ def measure(form: Form, text: str) -> tuple[float, int]:
 
 
 def forms(model: Path, gguf: Path | None) -> list[Form]:
-    """The first is what the others are compared with."""
+    """All forms. The first is the reference."""
     own = [
         Form("float32", model, "float32"),
         Form("bfloat16", model, "bfloat16"),
@@ -70,14 +70,14 @@ def forms(model: Path, gguf: Path | None) -> list[Form]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="directory of a model")
+    parser.add_argument("--model", type=Path, required=True, help="model directory")
     parser.add_argument("--gguf", type=Path, help="a GGUF file of the same model")
     options = parser.parse_args()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     text = TEXT.read_text()
     reference: float | None = None
-    print(f"| form of {options.model.name} | perplexity | to float32 | tokens |\n|---|---|---|---|")
+    print(f"| form of {options.model.name} | perplexity | relative to float32 | tokens |\n|---|---|---|---|")
     for form in forms(options.model, options.gguf):
         found, num_tokens = measure(form, text)
         reference = reference or found

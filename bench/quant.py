@@ -1,6 +1,6 @@
-"""A decode step with int8 linear layers against the same step without: wall clock, interleaved.
+"""Compares decode steps with and without int8 linear layers by wall-clock time.
 
-Each round takes one step of each, in turn; a figure is the ratio of the two times in one round.
+Each round runs one step of each kind in turn. Ratios compare the two times of one round.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from workers.engine.scheduling.plan import Plan, Row
 from workers.engine.scheduling.sequence import Sequence
 from workers.native.ops import compute_threads
 
-#: Tokens that each row has in its cache.
+#: Number of tokens in each row's cache.
 NUM_CACHED = 128
 
 
 def random_model(hidden: int, layers: int) -> PreTrainedModel:
-    """A Llama with random weights, heads of 64 and an inner width of four times the hidden one."""
+    """A Llama with random weights, a head size of 64 and a feed-forward size of four times the hidden size."""
     return random_llama(
         vocab_size=32_000,
         hidden_size=hidden,
@@ -43,7 +43,7 @@ def random_model(hidden: int, layers: int) -> PreTrainedModel:
 
 
 class Steps:
-    """Steps in which `num_rows` sequences decode a token each."""
+    """Runs steps in which `num_rows` sequences decode one token each."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._runner = ModelRunner(model, KVBudget(NUM_CACHED))
@@ -64,7 +64,7 @@ def measure(contestants: dict[Quant, Steps], num_rows: int, num_rounds: int) -> 
     ]
     ratios = [times["none"] / times["int8"] for times in rounds[1:]]
     none, int8 = (_spread([1000 * times[name] for times in rounds[1:]]) for name in ("none", "int8"))
-    print(f"{num_rows:4} rows: none {none} ms, int8 {int8} ms; none to int8 {_spread(ratios)}", flush=True)
+    print(f"{num_rows:4} rows: none {none} ms, int8 {int8} ms; none / int8 {_spread(ratios)}", flush=True)
 
 
 def _spread(values: list[float]) -> str:
@@ -73,11 +73,11 @@ def _spread(values: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--model", type=Path, help="directory of a model; default: a random Llama")
-    parser.add_argument("--hidden", type=int, default=768, help="width of the random one")
+    parser.add_argument("--model", type=Path, help="model directory; default: a random Llama")
+    parser.add_argument("--hidden", type=int, default=768, help="hidden size of the random Llama")
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 4, 8, 32])
-    parser.add_argument("--threads", type=int, help="default: as a worker has")
+    parser.add_argument("--threads", type=int, help="default: same as a worker")
     parser.add_argument("--rounds", type=int, default=60)
     options = parser.parse_args()
     transformers_logging.set_verbosity_error()
@@ -97,7 +97,7 @@ def main() -> None:
         contestants[quant] = Steps(model)
         name = options.model or f"random Llama, {options.layers} layers of {options.hidden}"
         print(f"{name}, {dtype}, {quant}, exact: {exactness.is_exact}")
-    print(f"A step on {compute_threads()} threads, and ratios within a round: least, median, most")
+    print(f"Time of a step on {compute_threads()} threads, and ratios within a round: min, median, max")
     for num_rows in options.rows:
         measure(contestants, num_rows, options.rounds)
 

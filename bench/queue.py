@@ -1,9 +1,9 @@
-"""The queue: jobs accepted a second over HTTP, and whether 100,000 waiting jobs make anything slower.
+"""Measures how many jobs per second are accepted over HTTP, and whether 100,000 queued jobs slow anything down.
 
-Accepting is set against Celery's own producer, which sends the same bodies as messages to the same Redis: no
-HTTP, no job that can be asked for. Then what one call takes with 1,000, 10,000 and 100,000 jobs in the queue,
-as a ratio to the first: flat means 1. Of many calls the fastest tenth counts, which others' load hardly
-touches.
+Accepting jobs is compared with Celery's own producer, which sends the same bodies as messages to the same Redis,
+without HTTP and without a job to look up. Then single calls are timed with 1,000, 10,000 and 100,000 jobs in the
+queue; a ratio of 1 to the first means no slowdown. Of many calls, the 10th percentile is reported, because other load
+on the machine hardly affects it.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ PROMPT = "Count from one upwards, one number after the other, and do not stop be
 BODY: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 64}
 JOB = {"endpoint": "/v1/chat/completions", "body": BODY}
 LEASE = Lease("bench.w", "bench", MODEL, "host", 1, "cpu", 9999, "rev")
-#: Calls in flight while the queue is filled.
+#: Concurrent calls while filling the queue.
 _WIDTH = 64
 
 
 async def accept(server: ServerProcess, count: int, connections: int) -> tuple[float, float]:
-    """Jobs a second over HTTP, and the server's CPU time a job in microseconds."""
+    """Jobs accepted per second over HTTP, and the server's CPU time per job in microseconds."""
     clients = [await CheapClient.open(server.port) for _ in range(connections)]
 
     async def post(client: CheapClient, number: int) -> None:
@@ -62,7 +62,7 @@ async def accept(server: ServerProcess, count: int, connections: int) -> tuple[f
 
 
 def send(redis_url: str, count: int) -> tuple[float, float]:
-    """The same of Celery's producer in this process."""
+    """The same for Celery's producer in this process."""
     celery = make_celery(redis_url)
     with celery.producer_pool.acquire(block=True) as producer:
 
@@ -94,7 +94,7 @@ def accepting(redis_url: str, options: argparse.Namespace) -> None:
 
 
 class Filler:
-    """Makes the queue as long as it is asked for, with a wake-up for each job."""
+    """Fills the queue to a given length, with one wake-up per job."""
 
     def __init__(self, redis: Redis, store: JobStore) -> None:
         self._redis = redis
@@ -102,7 +102,7 @@ class Filler:
         self.job_ids: list[str] = []
 
     async def begin(self, redis_url: str) -> None:
-        """One real wake-up, of which `fill` makes copies."""
+        """Sends one real wake-up, which `fill` then copies."""
         celery = make_celery(redis_url)
         sender = WakeUpSender(celery, self._redis)
         await sender.send([WakeUp(await self.create(), MODEL)])
@@ -140,9 +140,9 @@ async def waiting(redis_url: str, options: argparse.Namespace) -> None:
     await filler.begin(redis_url)
     before = len(filler.job_ids), await used_bytes(redis)
     rows: list[dict[str, float]] = []
-    # Beyond what one key may have open by default, as all of these belong to one.
-    most = str(2 * max(options.lengths))
-    with api_process(redis_url, MODEL, LEASE_S="600", MAX_OPEN_JOBS=most) as server:
+    # All jobs belong to one key, so raise its limit.
+    max_open_jobs = str(2 * max(options.lengths))
+    with api_process(redis_url, MODEL, LEASE_S="600", MAX_OPEN_JOBS=max_open_jobs) as server:
         async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
             for length in options.lengths:
                 await filler.fill(length)
@@ -151,7 +151,7 @@ async def waiting(redis_url: str, options: argparse.Namespace) -> None:
                 rows.append({"bytes a job": (now[1] - before[1]) / (now[0] - before[0]), **figures})
                 before = len(filler.job_ids), await used_bytes(redis)
     await redis.aclose()
-    print(f"\nso many jobs wait: ms of a call (a tenth of {options.calls} was faster); ratio to the first")
+    print(f"\nms per call by number of queued jobs (10th percentile of {options.calls}); ratio to the first")
     print(f"{'':<24}" + "".join(f"{length:>18}" for length in options.lengths))
     for name, first in rows[0].items():
         cells = [f"{row[name]:.2f} ({row[name] / first:.2f})" for row in rows]
@@ -163,7 +163,7 @@ async def used_bytes(redis: Redis) -> int:
 
 
 async def calls(http: httpx.AsyncClient, store: JobStore, filler: Filler, count: int) -> dict[str, float]:
-    """What one call takes now."""
+    """Times each kind of call at the current queue length."""
 
     async def get(path: str) -> None:
         (await http.get(path)).raise_for_status()
@@ -172,7 +172,7 @@ async def calls(http: httpx.AsyncClient, store: JobStore, filler: Filler, count:
         (await http.post("/v1/jobs", json=JOB)).raise_for_status()
 
     last = filler.job_ids[-1]
-    # A worker of its own for each length: the jobs that one holds make its claims slower.
+    # A new worker for each length: the jobs that a worker holds make its claims slower.
     lease = replace(LEASE, worker_instance=f"bench.{last}")
     await store.register(lease)
     return {
@@ -188,7 +188,7 @@ async def calls(http: httpx.AsyncClient, store: JobStore, filler: Filler, count:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=1000, help="jobs a round, over HTTP")
+    parser.add_argument("--jobs", type=int, default=1000, help="jobs per round over HTTP")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--lengths", type=int, nargs="+", default=[1000, 10_000, 100_000])

@@ -1,7 +1,7 @@
-"""What bad input costs: how fast a body of up to 1 MiB is refused, and what others' first tokens feel of it.
+"""Measures what invalid input costs: the time to reject bodies of up to 1 MiB, and the effect on other clients.
 
-Real processes: `baton up` with one API replica, one client that sends bad bodies, paced or back to back, and
-one that asks for first tokens meanwhile. Each run compares with the same replica left in peace just before.
+Uses real processes: `baton up` with one API replica, a client that sends invalid bodies, paced or back to back, and a
+client that measures the time to first token meanwhile. Each run is compared with the same replica just before it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.tiny_chat_model import make_tiny_chat_model
 
 @contextmanager
 def attacking(url: str, rate: float) -> Iterator[list[tuple[str, float]]]:
-    """Bad bodies go out meanwhile; afterwards the list holds how long (ms) each took to be refused."""
+    """Sends invalid bodies in the background. Afterwards the list holds the time (ms) of each rejection."""
     times: list[tuple[str, float]] = []
     command = [sys.executable, "-m", "bench.harness.bad_bodies", url, str(rate)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -53,7 +53,7 @@ def first_tokens(url: str, count: int, label: Any) -> float:
 
 
 def compare(system: System, *, rate: float, runs: int, count: int) -> None:
-    """Print refusals and first tokens of all runs."""
+    """Prints the rejection times and times to first token of all runs."""
     url, p99s, calm, ratios, slowest, number = system.urls[0], [], [], [], ("", 0.0), 0
     for run in range(runs):
         before = first_tokens(url, count, f"calm {run}")
@@ -64,18 +64,18 @@ def compare(system: System, *, rate: float, runs: int, count: int) -> None:
         calm.append(before)
         ratios.append(meanwhile / before)
         number += len(times)
-    pace = f"{rate:g} bad bodies a second" if rate else "bad bodies back to back"
-    print(f"\n{pace}: {runs} runs, {number} refused; min / median / max over runs")
-    print(f"  refused within, p99:     {spread(p99s, 1)} ms (slowest: {slowest[1]:.1f} ms, {slowest[0]})")
+    pace = f"{rate:g} invalid bodies per second" if rate else "invalid bodies back to back"
+    print(f"\n{pace}: {runs} runs, {number} rejected; min / median / max over runs")
+    print(f"  time to reject, p99:     {spread(p99s, 1)} ms (slowest: {slowest[1]:.1f} ms, {slowest[0]})")
     print(f"  first token undisturbed: {spread(calm, 1)} ms")
-    print(f"  first token meanwhile:   {spread(ratios)} of that", flush=True)
+    print(f"  first token meanwhile:   {spread(ratios)} times that", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, help="model directory (a tiny one is made)")
+    parser.add_argument("--model", type=Path, help="model directory; default: a tiny model")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--count", type=int, default=40, help="first tokens a run")
+    parser.add_argument("--count", type=int, default=40, help="first tokens to measure per run")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         model = options.model or make_tiny_chat_model(Path(directory) / "tiny")

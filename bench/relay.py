@@ -1,8 +1,8 @@
-"""The relay alone: 1,000 clients read SSE from one API process that a scripted writer feeds through Redis.
+"""Measures the relay alone: 1,000 clients read SSE from one API process, which a scripted writer feeds through Redis.
 
-The rival is bare ASGI (bench.harness.bare_sse) on the same Redis, writer, clients and server; both take turns.
-First a steady rate, for the delay from append to client; then a bounded burst, for tokens a second. CPU is
-that of the server's process alone: it says more than the clock where clients and writer share its cores.
+The rival is a minimal ASGI server (bench.harness.bare_sse) with the same Redis, writer, clients and HTTP server. Both
+take turns. A steady rate measures the delay from append to client; a burst measures tokens per second. CPU time is
+that of the server process only, which is more meaningful than wall-clock time if clients and writer share its cores.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from api.dialects.openai_chat.chunks import CHAT_PREFIX, JOB_PREFIX
 from api.http.auth import PUBLIC
 from bench.harness.server_process import ServerProcess, api_process, free_port
 from bench.harness.spread import spread
-from shared.domain.events import ChoiceOutput, Output
+from shared.domain.events import Output
 from shared.domain.job import Job, NewJob, new_job_id
 from shared.domain.lease import Lease
+from shared.domain.output import ChoiceOutput
 from shared.store import keys
 from shared.store.append import Append
 from shared.store.job_store import JobStore
@@ -34,7 +35,7 @@ from shared.store.redis_client import connect
 from tests.redis_server import RedisServer
 
 MODEL = "bench"
-#: Jobs that one call of the writer serves, as a worker's slots.
+#: How many jobs one call of the writer appends to, like a worker's slots.
 SLOTS = 32
 
 
@@ -45,13 +46,13 @@ class Figures:
     tokens_per_s: float
     p50_ms: float
     p99_ms: float
-    #: Of the server's process, at the steady rate and in the burst.
+    #: CPU time of the server process, at the steady rate and in the burst.
     steady_us_per_token: float
     burst_us_per_token: float
 
 
 class Writer:
-    """Plays the workers: appends a token to every job, SLOTS jobs a call."""
+    """Acts as the workers: appends one token to every job, SLOTS jobs per call."""
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
@@ -60,7 +61,7 @@ class Writer:
         self._position = 0
 
     async def take_jobs(self, count: int) -> list[str]:
-        """As many new jobs, in hand."""
+        """Creates and claims this many jobs."""
         await self._store.register(self._lease)
         for _ in range(count):
             body: dict[str, object] = {"messages": []}
@@ -71,7 +72,7 @@ class Writer:
         return [job.id for job in self._jobs]
 
     async def write(self, num_tokens: int, rate: float | None) -> None:
-        """As many tokens to each job; `rate` is of all jobs together, None: as fast as it goes."""
+        """Appends this many tokens to each job. `rate` counts all jobs together; None: as fast as possible."""
         groups = [self._jobs[first : first + SLOTS] for first in range(0, len(self._jobs), SLOTS)]
         started, written = time.monotonic(), 0
         for position in range(self._position, self._position + num_tokens):
@@ -101,7 +102,7 @@ def _token(job: Job, position: int) -> Append:
 def measure(
     redis_url: str, server: ServerProcess, path_of: Callable[[str], str], options: argparse.Namespace
 ) -> Figures:
-    """One round: as many jobs and clients as asked for."""
+    """Runs one round."""
     phases = [1, options.steady, options.burst]
     clients = subprocess.Popen(
         [
@@ -119,30 +120,30 @@ def measure(
     )
     assert clients.stdin is not None and clients.stdout is not None
 
-    def heard() -> dict[str, float]:
+    def read_delays() -> dict[str, float]:
         assert clients.stdout is not None
         answer: dict[str, float] = json.loads(clients.stdout.readline())
         return answer
 
     async def play() -> Figures:
         redis = connect(redis_url, timeout_s=30)
-        # Nobody waits for a wake-up here, and the reaper need not look for one.
+        # A dummy wake-up, so that the reaper does not send any.
         await redis.rpush(keys.broker_list(MODEL), "a wake_up")
         writer = Writer(JobStore(redis))
         job_ids = await writer.take_jobs(options.clients)
         assert clients.stdin is not None
         clients.stdin.write(json.dumps([path_of(job_id) for job_id in job_ids]) + "\n")
         clients.stdin.flush()
-        await followed_by(server, options.clients)
+        await wait_for_subscriptions(server, options.clients)
         await writer.write(1, None)
-        await asyncio.to_thread(heard)
+        await asyncio.to_thread(read_delays)
         cpu = [server.cpu_s]
         await writer.write(options.steady, options.rate)
-        steady = await asyncio.to_thread(heard)
+        steady = await asyncio.to_thread(read_delays)
         cpu.append(server.cpu_s)
         started = time.monotonic()
         await writer.write(options.burst, None)
-        burst = await asyncio.to_thread(heard)
+        burst = await asyncio.to_thread(read_delays)
         cpu.append(server.cpu_s)
         await redis.flushall()
         await redis.aclose()
@@ -161,19 +162,19 @@ def measure(
         clients.wait()
 
 
-async def followed_by(server: ServerProcess, num_clients: int) -> None:
-    """Return when so many clients follow something."""
+async def wait_for_subscriptions(server: ServerProcess, num_clients: int) -> None:
+    """Returns once the server has this many subscriptions."""
     async with asyncio.timeout(60), httpx.AsyncClient(timeout=30) as http:
         while True:
             text = (await http.get(f"{server.url}/metrics")).text
-            if f"\nbaton_followers {num_clients}.0\n" in f"\n{text}":
+            if f"\nbaton_subscriptions {num_clients}.0\n" in f"\n{text}":
                 return
             await asyncio.sleep(0.2)
 
 
 @contextmanager
 def bare_process(redis_url: str) -> Iterator[ServerProcess]:
-    """The rival."""
+    """Runs the rival."""
     port = free_port()
     server = ServerProcess(["bench.harness.bare_sse", "--redis", redis_url, "--port", str(port)], {}, port)
     try:
@@ -199,9 +200,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rate", type=float, default=2000, help="tokens a second of all clients, steady")
-    parser.add_argument("--steady", type=int, default=10, help="tokens a client at the steady rate")
-    parser.add_argument("--burst", type=int, default=20, help="tokens a client in the burst")
+    parser.add_argument("--rate", type=float, default=2000, help="steady tokens per second of all clients")
+    parser.add_argument("--steady", type=int, default=10, help="tokens per client at the steady rate")
+    parser.add_argument("--burst", type=int, default=20, help="tokens per client in the burst")
     options = parser.parse_args()
     settings = {"MAX_READERS": str(options.clients), "FIRST_OUTPUT_WAIT_S": "60", "LEASE_S": "600"}
     redis = RedisServer()

@@ -1,10 +1,10 @@
-"""Time to draw one step's tokens, against drawing by a full sort of the vocabulary.
+"""Compares the time to sample one step's tokens with sampling by a full sort of the vocabulary.
 
     python -m bench.sampler [--rounds N] [--threads N]
 
-Both draw from the same logits, in one process and in turns, so that whatever else the machine does hits them
-alike. Times are of the CPU (all threads), which others disturb less than the clock; on one thread the two are
-the same where nothing else runs. The ratio is sort / ours, of each turn.
+Both sample from the same logits in turn, in one process, so other load on the machine affects them equally. Times are
+CPU times of all threads, which other programs disturb less than wall-clock time. The ratio is sort / ours of each
+turn.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from workers.engine.sampling.row import SampleRow
 from workers.engine.sampling.sampler import Sampler
 from workers.native.ops import native_library
 
-#: Rows and vocabulary: SmolLM2 and Llama 3.
+#: Rows and vocabulary size: SmolLM2 and Llama 3.
 SHAPES = ((32, 49152), (64, 128256))
 NUM_PROMPT, NUM_OUTPUT = 400, 200
 
@@ -35,7 +35,7 @@ NUM_PROMPT, NUM_OUTPUT = 400, 200
 class Case:
     name: str
     params: dict[str, Any] = field(default_factory=dict)
-    #: Standard deviation of the logits: 6 is a model that is sure of itself, 3 one that is not.
+    #: Standard deviation of the logits: 6 for a confident model, 3 for an unsure one.
     spread: float = 6.0
 
     def rows(self, num_rows: int, num_tokens: int) -> list[SampleRow]:
@@ -65,7 +65,7 @@ CASES = (
 
 
 def by_sort(logits: Tensor, sampling: SamplingParams, seen: Tensor) -> Tensor:
-    """The same, of parameters that all rows share, in the plain way: counts and a sort of all tokens."""
+    """Samples with shared parameters in the straightforward way: by counting and sorting all tokens."""
     if sampling.logprobs is not None:
         logits.log_softmax(-1).topk(max(1, sampling.logprobs), -1)
     if sampling.repetition_penalty != 1:
@@ -85,7 +85,7 @@ def by_sort(logits: Tensor, sampling: SamplingParams, seen: Tensor) -> Tensor:
 
 
 def measure(contestants: list[Callable[[], object]], rounds: int) -> list[list[float]]:
-    """Milliseconds of CPU of each contestant in each round, after one round to warm up."""
+    """CPU time in ms of each contestant in each round, after one warm-up round."""
     times: list[list[float]] = [[] for _ in contestants]
     for _ in range(rounds + 1):
         for contestant, taken in zip(contestants, times, strict=True):
@@ -105,8 +105,8 @@ def report(case: Case, num_rows: int, num_tokens: int, rounds: int) -> str:
         [lambda: sampler.sample(logits, rows), lambda: by_sort(logits, rows[0].sampling, seen)], rounds
     )
     ratios = sorted(theirs / mine for mine, theirs in zip(ours, sort, strict=True))
-    told = f"{statistics.median(ours):9.2f} {statistics.median(sort):9.2f}"
-    return f"{case.name:22s}{told}   {ratios[0]:6.1f} {statistics.median(ratios):6.1f} {ratios[-1]:6.1f}"
+    medians = f"{statistics.median(ours):9.2f} {statistics.median(sort):9.2f}"
+    return f"{case.name:22s}{medians}   {ratios[0]:6.1f} {statistics.median(ratios):6.1f} {ratios[-1]:6.1f}"
 
 
 def main() -> None:
@@ -117,7 +117,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     for num_rows, num_tokens in SHAPES:
         print(f"\n{num_rows} rows of {num_tokens} tokens, {arguments.threads} threads")
-        print(f"{'ms of CPU a step':22s}{'ours':>9s} {'by sort':>9s}   sort / ours: min, median, max")
+        print(f"{'CPU ms per step':22s}{'ours':>9s} {'by sort':>9s}   sort / ours: min, median, max")
         for case in CASES:
             print(report(case, num_rows, num_tokens, arguments.rounds), flush=True)
 

@@ -1,13 +1,12 @@
-"""What guessing tokens brings: an engine that does against one that does not, on the same requests.
+"""Compares an engine with speculative decoding with one without, on the same requests.
 
     python -m bench.speculation [--model DIR] [--threads N] [--rows 1 8 32] [--tokens 96] [--rounds 5]
 
-Texts that repeat (passages to be copied, JSON and code to be written again), chats as the model's authors
-would have them drawn, and random prompts drawn at temperature 1, where there is nothing to guess. Both
-engines take turns in one process, each round with other prompts first; it gives a ratio of their tokens a
-second, by the clock and by the CPU time of the process, as long as all rows decode: from the moment at which
-all prompts are read until the first answer ends. The answers must be the same. A first round, which records
-the shapes of steps, is not counted.
+The workloads are repetitive texts (passages to copy, JSON and code to rewrite), chats with the sampling that the
+model's authors recommend, and random prompts at temperature 1, where guesses cannot succeed. The engines take turns
+in one process, and each round starts with different prompts. The result is the ratio of their tokens per second, by
+wall-clock time and by the CPU time of the process, while all rows decode: from the end of the last prefill until the
+first answer ends. The answers must be equal. A warm-up round, which records the shapes of steps, is not counted.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.harness.spread import spread
-from shared.domain.job import ResolvedRequest
 from shared.domain.sampling import SamplingParams
 from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig, Speculation
 from workers.engine.engine import Engine
 from workers.engine.loading.loader import LoadedModel, load_model
+from workers.engine.requests.resolved_request import ResolvedRequest
 
 _PASSAGES = Path(__file__).with_name("perplexity.txt").read_text().split("\n\n")
 _ORDERS = [
@@ -65,7 +64,7 @@ _CHATS = [
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Prompts, and how their answers are drawn."""
+    """Prompts, and the sampling of their answers."""
 
     name: str
     prompts: list[tuple[int, ...]]
@@ -75,7 +74,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Tokens a second while all rows decode, and the answers."""
+    """Tokens per second while all rows decode, and the answers."""
 
     by_clock: float
     by_cpu: float
@@ -102,7 +101,7 @@ def _as_chat(loaded: LoadedModel, text: str) -> tuple[int, ...]:
 
 
 def requests(work: Work, num_rows: int, first: int, options: argparse.Namespace) -> list[ResolvedRequest]:
-    """As many as there are rows, from one of the prompts on."""
+    """One request per row, starting with prompt `first`."""
     return [
         ResolvedRequest(
             work.prompts[(first + row) % len(work.prompts)],
@@ -114,10 +113,10 @@ def requests(work: Work, num_rows: int, first: int, options: argparse.Namespace)
     ]
 
 
-def run(engine: Engine, asked: list[ResolvedRequest]) -> Run:
-    for row, request in enumerate(asked):
-        engine.add(str(row), request, owner="bench")  # whose prompts are read once
-    answers: dict[str, list[int]] = {str(row): [] for row in range(len(asked))}
+def run(engine: Engine, batch: list[ResolvedRequest]) -> Run:
+    for row, request in enumerate(batch):
+        engine.add(str(row), request, owner="bench")  # with an owner, prompts are cached
+    answers: dict[str, list[int]] = {str(row): [] for row in range(len(batch))}
     by_clock = by_cpu = 0.0
     num_before, clock, cpu = 0, 0.0, 0.0
     while engine.has_work:
@@ -131,7 +130,7 @@ def run(engine: Engine, asked: list[ResolvedRequest]) -> Run:
             num_drawn = engine.stats.generated_tokens - num_before
             by_clock = num_drawn / (time.perf_counter() - clock)
             by_cpu = num_drawn / (time.process_time() - cpu)
-    assert by_clock, "an answer ended before all had begun"
+    assert by_clock, "an answer ended before all had started"
     return Run(by_clock, by_cpu, answers)
 
 
@@ -143,16 +142,16 @@ def compare(
     before = engines["auto"].stats
     by_clock, by_cpu = [], []
     for number in range(options.rounds):
-        asked = requests(work, num_rows, number * num_rows, options)
-        runs = {kind: run(engines[kind], asked) for kind in sorted(engines, reverse=bool(number % 2))}
-        assert runs["auto"].answers == runs["off"].answers, "guessing changed an answer"
+        batch = requests(work, num_rows, number * num_rows, options)
+        runs = {kind: run(engines[kind], batch) for kind in sorted(engines, reverse=bool(number % 2))}
+        assert runs["auto"].answers == runs["off"].answers, "speculation changed an answer"
         by_clock.append(runs["auto"].by_clock / runs["off"].by_clock)
         by_cpu.append(runs["auto"].by_cpu / runs["off"].by_cpu)
     after = engines["auto"].stats
     print(
         f"{num_rows:2} rows, {work.name:9}: clock {spread(by_clock)}, CPU {spread(by_cpu)};",
         f"{after.accepted_tokens - before.accepted_tokens} of {after.drafted_tokens - before.drafted_tokens}",
-        f"guesses came true, {after.generated_tokens - before.generated_tokens} tokens drawn",
+        f"guesses accepted, {after.generated_tokens - before.generated_tokens} tokens generated",
         flush=True,
     )
 
@@ -162,7 +161,7 @@ def main() -> None:
     parser.add_argument("--model", default=".baton/models/SmolLM2-135M-Instruct")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--tokens", type=int, default=96, help="of each answer, at most")
+    parser.add_argument("--tokens", type=int, default=96, help="maximum tokens of each answer")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--works", nargs="+", default=["repeating", "chat", "random"])
     options = parser.parse_args()
@@ -173,7 +172,7 @@ def main() -> None:
         "auto": make_engine(loaded, config),
         "off": make_engine(loaded, replace(config, speculation="off")),
     }
-    print("tokens a second with guessing to those without: minimum / median / maximum")
+    print("tokens per second with speculation relative to without: minimum / median / maximum")
     for num_rows in options.rows:
         for work in works(loaded):
             if work.name in options.works:

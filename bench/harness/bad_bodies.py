@@ -1,4 +1,4 @@
-"""A client that sends nothing but bad bodies: `python -m bench.harness.bad_bodies URL RATE`."""
+"""A client that sends only invalid bodies: `python -m bench.harness.bad_bodies URL RATE`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HEAD = b'{"model":"tiny","messages":[{"role":"user","content":"hi"}],'
 
 
 def bad_bodies() -> dict[str, bytes]:
-    """Bodies of up to 1 MiB, each bad in a way that costs a careless reader time."""
+    """Bodies of up to 1 MiB, each invalid in a way that is expensive for a naive parser."""
     many = b",".join(b'"%x":1' % index for index in range(16_000))
     return {
         "half a million integers": b'{"a":[' + b"0," * (_MIB // 2 - 8) + b"0]}",
@@ -39,9 +39,9 @@ def bad_bodies() -> dict[str, bytes]:
 
 
 def attack(url: str, rate: float) -> None:
-    """Send bad bodies until stdin ends, `rate` a second (0: back to back).
+    """Send invalid bodies until stdin ends, `rate` per second (0: back to back).
 
-    Prints a line when each was refused once, and at the end how long (ms) each one after that took.
+    Prints "ready" when each body was rejected once, and at the end the time (ms) of every later rejection.
     """
     target = urlsplit(url)
     connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)

@@ -1,4 +1,4 @@
-"""The engine alone, in a process of its own: rounds as JSON lines on stdin, figures on stdout."""
+"""Runs the engine alone in its own process. Reads rounds as JSON lines from stdin and prints their results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.requests.resolver import Resolver
 
 
 def run_round(engine: Engine, resolver: Resolver, bodies: list[dict[str, Any]]) -> dict[str, float]:
-    """Serve all requests at once: tokens, seconds until the first of them and until the last."""
+    """Runs all requests at once. Returns the number of tokens, and the seconds to the first and the last one."""
     requests = [resolver.resolve(body, n=1) for body in bodies]
     started = time.perf_counter()
     for index, request in enumerate(requests):

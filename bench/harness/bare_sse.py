@@ -1,5 +1,7 @@
-"""What one writes without promises: bare ASGI that sends on, as SSE, what it hears in Redis. No cursors, no
-joining by position, no reading of streams, no keys: a message that is lost is lost."""
+"""The rival of bench.relay: a minimal ASGI server that forwards Redis messages as server-sent events.
+
+It has no cursors, no deduplication, no replay and no API keys. A lost message stays lost.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,16 @@ _HEADERS = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cac
 
 
 class BareServer:
-    """GET /<job id> streams the job's output until its end; /metrics counts the readers."""
+    """GET /<job id> streams a job's output until it ends. GET /metrics reports the number of readers."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._readers: dict[str, asyncio.Queue[dict[str, Any]]] = {}
-        self._hearing: asyncio.Task[None] | None = None
+        self._listener: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if self._hearing is None:
-            self._hearing = asyncio.create_task(self._hear())
+        if self._listener is None:
+            self._listener = asyncio.create_task(self._listen())
         await receive()
         if scope["path"] == "/metrics":
             await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -46,7 +48,7 @@ class BareServer:
             if is_over:
                 return
 
-    async def _hear(self) -> None:
+    async def _listen(self) -> None:
         pubsub = self._redis.pubsub()
         await pubsub.psubscribe(keys.CHANNELS)
         while True:

@@ -1,4 +1,4 @@
-"""A cheap keep-alive HTTP client, so that a benchmark on two cores measures the server and not itself."""
+"""A keep-alive HTTP client with little overhead, so that a benchmark on two cores measures the server."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class CheapClient:
 
     @classmethod
     async def open(cls, port: int) -> CheapClient:
-        """To this machine."""
+        """Connects to a port of this machine."""
         return cls(*await asyncio.open_connection("127.0.0.1", port))
 
     async def post(self, path: str, body: dict[str, Any]) -> int:
-        """The answer's status. Its body is read and dropped."""
+        """Returns the response's status. The body is read and discarded."""
         payload = json.dumps(body).encode()
         head = (
             f"POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"

@@ -1,7 +1,7 @@
-"""The clients of bench.relay: many streams read in one process, cheaply. Paths as JSON on stdin.
+"""The clients of bench.relay: one process that reads many streams with little overhead.
 
-The text of a token is `@<monotonic ns>@`, the moment just before it was appended. After each phase, when all
-clients have as many tokens as they should, one JSON line tells the delays.
+It reads the paths as JSON from stdin. The text of a token is `@<monotonic ns>@`, the time just before it was
+appended. After each phase, when all clients have received their tokens, it prints the delays as one JSON line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _STAMP = re.compile(rb"@(\d+)@")
 
 
 class Tally:
-    """What all clients together have received in the present phase."""
+    """Collects the delays of all clients in the current phase."""
 
     def __init__(self, num_clients: int, phases: list[int]) -> None:
         self._num_clients = num_clients
@@ -31,9 +31,9 @@ class Tally:
     def add(self, delays_ns: list[int]) -> None:
         self._delays_ns += delays_ns
         if len(self._delays_ns) == self._num_clients * self._phases[0]:
-            self._tell()
+            self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         delays = sorted(self._delays_ns)
         self._delays_ns = []
         self._phases.pop(0)
@@ -57,7 +57,7 @@ class Reader(asyncio.Protocol):
         self._rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are no subclasses.
+        # uvloop's transports are not subclasses of asyncio.Transport.
         cast(asyncio.Transport, transport).write(f"GET {self._path} HTTP/1.1\r\nhost: bench\r\n\r\n".encode())
 
     def data_received(self, data: bytes) -> None:
@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument(
-        "--phases", type=int, nargs="+", required=True, help="tokens a client, phase by phase"
+        "--phases", type=int, nargs="+", required=True, help="tokens per client in each phase"
     )
     options = parser.parse_args()
     uvloop.run(read(options.port, json.loads(sys.stdin.readline()), options.phases))

@@ -1,4 +1,4 @@
-"""ServerProcess: one server under measurement, with its CPU time."""
+"""Starts a server to be measured, and reads its CPU time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import psutil
 
 
 class ServerProcess:
-    """`python -m <command>`, listening on `port` of this machine."""
+    """`python -m <command>`, which listens on `port` of this machine."""
 
     def __init__(self, command: Sequence[str], environ: dict[str, str], port: int) -> None:
         self.port = port
@@ -31,7 +31,7 @@ class ServerProcess:
 
     @property
     def cpu_s(self) -> float:
-        """CPU time so far, of all threads; in steps of 10 ms."""
+        """CPU time of all threads so far, with a resolution of 10 ms."""
         times = psutil.Process(self._process.pid).cpu_times()
         return float(times.user + times.system)
 
@@ -52,7 +52,7 @@ def free_port() -> int:
 
 @contextmanager
 def api_process(redis_url: str, model: str, **settings: str) -> Iterator[ServerProcess]:
-    """A replica. `settings` are BATON_* variables without the prefix."""
+    """Runs an API replica. `settings` are BATON_* variables without the prefix."""
     port = free_port()
     own = {"REDIS_URL": redis_url, "PORT": str(port), "MODEL_NAME": model, "LOG_LEVEL": "warning", **settings}
     server = ServerProcess(["api.main"], {f"BATON_{name}": value for name, value in own.items()}, port)

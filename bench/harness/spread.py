@@ -1,4 +1,4 @@
-"""How figures of several rounds are told."""
+"""Formats the results of several rounds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from collections.abc import Sequence
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
-    """min / median / max."""
+    """Returns "min / median / max"."""
     figures = (min(values), statistics.median(values), max(values))
     return " / ".join(f"{figure:.{digits}f}" for figure in figures)

@@ -1,4 +1,4 @@
-"""A cheap client of streamed chats, so that a benchmark on two cores measures the server and not itself."""
+"""A streaming chat client with little overhead, so that a benchmark on two cores measures the server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CONTENT = re.compile(rb'"content":\s*"[^"]')
 
 @dataclass(frozen=True)
 class Streamed:
-    """One stream: tokens by its usage, seconds from the request to the first text and to the end."""
+    """One stream: its tokens according to the usage, and the seconds to its first text and to its end."""
 
     tokens: int
     first_s: float
@@ -24,7 +24,7 @@ class Streamed:
 
 
 async def stream_chat(url: str, body: dict[str, Any]) -> Streamed:
-    """POST a chat and read its stream to `[DONE]`. Raises ValueError when there is no such end."""
+    """POST a chat and read its stream to `[DONE]`. Raises ValueError if the stream is incomplete."""
     target = urlsplit(url)
     payload = json.dumps({**body, "stream": True, "stream_options": {"include_usage": True}}).encode()
     head = (
@@ -42,14 +42,14 @@ async def stream_chat(url: str, body: dict[str, Any]) -> Streamed:
                 first_s = time.perf_counter() - started
         usage = _USAGE.findall(received)
         if b"data: [DONE]" not in received or not usage:
-            raise ValueError(f"no whole stream: {received[:500]!r}")
+            raise ValueError(f"incomplete stream: {received[:500]!r}")
         return Streamed(int(usage[-1]), first_s, time.perf_counter() - started)
     finally:
         writer.close()
 
 
 async def stream_all(url: str, bodies: list[dict[str, Any]]) -> tuple[int, float]:
-    """All chats at once: tokens and seconds until the last one ended."""
+    """Streams all chats at once. Returns the tokens, and the seconds until the last stream ended."""
     started = time.perf_counter()
     streams = await asyncio.gather(*(stream_chat(url, body) for body in bodies))
     return sum(stream.tokens for stream in streams), time.perf_counter() - started

@@ -1,13 +1,13 @@
-"""Verdict: how answers that were computed in one way compare with the same answers, each computed alone."""
+"""Compares answers that were computed in some way with the same answers computed alone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.domain.events import ChoiceOutput
+from shared.domain.output import ChoiceOutput
 
-#: Answers, or ends of answers, with log probabilities, by request.
+#: Answers with log probabilities, or the ends of such answers, by request.
 Answers = dict[int, ChoiceOutput]
 
 HEADING = (
@@ -23,7 +23,7 @@ class Verdict:
     tokens: int
     different_tokens: int
     different_logprobs: int
-    #: That the way was gone: how often sequences lost their slot, how many tokens were copied.
+    #: Evidence that the way was exercised, such as the number of preemptions or copied tokens.
     proof: str
 
     @property
@@ -32,7 +32,7 @@ class Verdict:
 
 
 def compare(way: str, alone: Answers, answers: Answers, proof: str) -> Verdict:
-    """Each of `answers`, from where it starts, with the one of `alone`."""
+    """Compares each of `answers`, from where it starts, with the same answer in `alone`."""
     tokens = different_tokens = different_logprobs = 0
     for number, found in answers.items():
         wanted = alone[number].since(found.start)
@@ -49,6 +49,6 @@ def row(verdict: Verdict) -> str:
 
 
 def _differences(ours: Sequence[object], others: Sequence[object]) -> int:
-    """Of answers of different lengths the surplus counts, too."""
+    """The number of differing elements. Extra elements of the longer one count as differences."""
     common = sum(one != other for one, other in zip(ours, others, strict=False))
     return common + abs(len(ours) - len(others))

@@ -1,1 +1,1 @@
-"""Baton's whole path against other servers, in one run: `make bench-engine` (docs/benchmarks.md)."""
+"""Compares Baton's whole path with other servers: `make bench-engine` (docs/benchmarks.md)."""

@@ -1,6 +1,6 @@
-"""Baton's whole path over HTTP against other servers with the same weights, in one run: `make bench-engine`.
+"""Compares Baton's whole path over HTTP with other servers that have the same weights: `make bench-engine`.
 
-Writes tables and pictures to docs/benchmarks.md, which tells how it is measured.
+Writes tables and plots to docs/benchmarks.md, which explains the method.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from bench.peers.figures import Results
-from bench.peers.lineup import RIVALS, Place, line_up
+from bench.peers.lineup import RIVALS, Setup, line_up
 from bench.peers.report.aims import render_aims
 from bench.peers.report.document import NoMarkers, check_markers, write_part
 from bench.peers.report.machine import describe_baton, describe_machine
@@ -42,23 +42,27 @@ SETS = ("random", "smollm2", "random-1b")
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
-    parser.add_argument("--model", type=Path, help="a model directory instead of the sets")
-    parser.add_argument("--rivals", nargs="*", choices=RIVALS, help="default: those of the set (scope.py)")
+    parser.add_argument("--model", type=Path, help="measure this model directory instead of the sets")
+    parser.add_argument(
+        "--rivals", nargs="*", choices=RIVALS, help="default: the rivals of the set (scope.py)"
+    )
     parser.add_argument(
         "--variant", action="append", default=[], type=settings_of, metavar="NAME=VALUE[,…]",
-        help="one more Baton, with these settings: threads=2 for BATON_THREADS=2",
+        help="also measure Baton with these settings; threads=2 sets BATON_THREADS=2",
     )  # fmt: skip
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--runs", type=int, help="default: 3; random-1b: 2")
-    parser.add_argument("--waves", type=int, default=1, help="chats of each stream in a run")
+    parser.add_argument("--waves", type=int, default=1, help="chats per stream in a run")
     parser.add_argument("--prompt-tokens", type=int, default=64)
     parser.add_argument("--output-tokens", type=int, help="default: 128; random-1b: 32")
-    parser.add_argument("--limit-s", type=float, default=15, help="nothing is sent later in a run")
-    parser.add_argument("--budget-s", type=float, help="for all rounds of a set: the slowest get fewer then")
+    parser.add_argument("--limit-s", type=float, default=15, help="send no requests after this time of a run")
+    parser.add_argument("--budget-s", type=float, help="time for all rounds of a set; slow servers get fewer")
     parser.add_argument("--quick", action="store_true", help="one run of one wave")
-    parser.add_argument("--home", type=Path, default=Path(".baton"), help="models; and bench/: what is built")
-    parser.add_argument("--document", type=Path, help="default: docs/benchmarks.md, for the sets")
-    parser.add_argument("--torch-index", help="package index of CPU builds of torch, for the rivals")
+    parser.add_argument("--home", type=Path, default=Path(".baton"), help="BATON_HOME for models and builds")
+    parser.add_argument(
+        "--document", type=Path, help="Markdown file; default for the sets: docs/benchmarks.md"
+    )
+    parser.add_argument("--torch-index", help="package index with CPU builds of torch, for the rivals")
     options = parser.parse_args()
     if options.quick:
         options.runs, options.waves = 1, 1
@@ -68,12 +72,12 @@ def arguments() -> argparse.Namespace:
 
 
 def settings_of(text: str) -> dict[str, str]:
-    """`threads=2,quant=int8`. Raises CommandError."""
+    """Parses `threads=2,quant=int8`. Raises CommandError."""
     return dict(pair_of(pair, "--variant") for pair in text.split(","))
 
 
 def weights_of(options: argparse.Namespace, cache: Path) -> Iterator[tuple[str, Weights]]:
-    """Part of the document, and what it is about."""
+    """Yields each part of the document with its weights."""
     if options.model is not None:
         yield "model", directory_weights(options.model.absolute())
         return
@@ -82,11 +86,11 @@ def weights_of(options: argparse.Namespace, cache: Path) -> Iterator[tuple[str, 
         yield name, smollm2_weights(options.home, cache) if is_real else random_weights(name, cache)
 
 
-def measure(part: str, weights: Weights, options: argparse.Namespace, place: Place) -> Results:
+def measure(part: str, weights: Weights, options: argparse.Namespace, setup: Setup) -> Results:
     scope = SCOPES[part]
     rivals = scope.rivals if options.rivals is None else options.rivals
-    place = replace(place, variants=(*scope.variants, *options.variant))
-    contestants, missing = line_up(weights, rivals, place)
+    setup = replace(setup, variants=(*scope.variants, *options.variant))
+    contestants, missing = line_up(weights, rivals, setup)
     plan = Plan(
         streams=tuple(options.streams),
         runs=options.runs or scope.runs,
@@ -96,14 +100,14 @@ def measure(part: str, weights: Weights, options: argparse.Namespace, place: Pla
         budget_s=options.budget_s or scope.budget_s,
     )
     own_threads = default_threads(has_products(torch.device("cpu"), torch.bfloat16))
-    threads = sorted({place.cores, own_threads}, reverse=True)
+    threads = sorted({setup.cores, own_threads}, reverse=True)
     found = bounds(weights.directory, threads, plan.streams, options.prompt_tokens, plan.output_tokens)
     results = Rounds(contestants, Prompts(weights.directory, options.prompt_tokens), plan).run()
     return replace(results, missing={**missing, **results.missing}, bounds=found)
 
 
 def write(part: str, weights: Weights, results: Results, document: Path | None) -> None:
-    """Tables to stdout and into the document; the picture and all single figures beside it."""
+    """Writes tables to stdout and into the document, and the plot and all raw results beside it."""
     command = shlex.join(["python", "-m", "bench.peers", *sys.argv[1:]])
     head = (
         f"### {weights.title}\n\n"
@@ -129,7 +133,7 @@ def main() -> None:
             check_markers(options.document, part)
     (cache / "logs").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="baton-") as home:
-        place = Place(
+        setup = Setup(
             venvs=VirtualEnvs(cache / "venvs", options.torch_index),
             home=Path(home),
             logs=cache / "logs",
@@ -139,14 +143,14 @@ def main() -> None:
         )
         aims = []
         for part, weights in weights_of(options, cache):
-            results = measure(part, weights, options, place)
+            results = measure(part, weights, options, setup)
             write(part, weights, results, options.document)
             aims.append(render_aims(part, results))
     print("\n\n".join(filter(None, aims)))
 
 
 if __name__ == "__main__":
-    # Servers lead sessions of their own: whoever ends this process ends them as well.
+    # Servers run in their own sessions, so exit in an orderly way that stops them.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         main()

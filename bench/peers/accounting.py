@@ -1,4 +1,4 @@
-"""What processes cost: CPU time and peak memory of a process tree, and the CPU time of all others (Linux)."""
+"""Measures CPU time and peak memory of a process tree, and the CPU time of all other processes (Linux)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What /proc/<pid>/stat tells (proc_pid_stat(5))."""
+    """The fields of /proc/<pid>/stat (proc_pid_stat(5)) that are used here."""
 
     pid: int
     parent: int
     session: int
-    #: In ticks since the machine's start: with the pid it tells a process from a later one.
+    #: In ticks since the machine booted. Together with the pid it identifies a process.
     started: int
-    #: Of the process, all its threads, and the children that it has waited for.
+    #: CPU time of the process, all its threads, and the children that it has waited for.
     cpu_s: float
 
     @classmethod
     def parse(cls, stat: str) -> Process:
-        """The name, in brackets, may hold blanks and brackets itself."""
+        """The name is in brackets, and may itself contain spaces and brackets."""
         pid, _, rest = stat.partition(" (")
         fields = rest.rpartition(") ")[2].split()
         ticks = sum(map(int, fields[11:15]))
@@ -33,7 +33,7 @@ class Process:
 
 
 def tree_of(root: int, processes: Iterable[Process]) -> list[Process]:
-    """The process `root`, its descendants, and all of the sessions that these lead."""
+    """The process `root`, its descendants, and all processes of the sessions that they lead."""
     processes = list(processes)
     found: dict[int, Process] = {}
     while True:
@@ -54,12 +54,12 @@ def running_processes() -> Iterator[Process]:
             try:
                 yield Process.parse((directory / "stat").read_text())
             except (FileNotFoundError, ProcessLookupError):
-                continue  # it has ended meanwhile
+                continue  # it has just ended
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU seconds so far: of one tree, of this process, and of the whole machine."""
+    """CPU seconds so far of one process tree, of this process, and of the whole machine."""
 
     tree_s: float
     own_s: float
@@ -78,18 +78,18 @@ class Usage:
 
     @property
     def others_s(self) -> float:
-        """Of all other processes, and of what the hypervisor took away."""
+        """CPU time of all other processes, including time that the hypervisor stole."""
         return max(0.0, self.machine_s - self.tree_s - self.own_s)
 
 
 def _machine_s(stat: str) -> float:
-    """Everything of /proc/stat's first line but idling: user, nice, system, irq, softirq, steal."""
+    """All CPU time in the first line of /proc/stat except idle time."""
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, stat.split(maxsplit=9)[1:9])
     return (user + nice + system + irq + softirq + steal) / _TICKS_PER_S
 
 
 def peak_mib(root: int) -> float:
-    """The sum of the peak resident sizes of a tree's processes; pages that they share count for each."""
+    """The sum of the peak resident sizes of a tree's processes. Shared pages are counted for each process."""
     return sum(_peak_kib(process.pid) for process in tree_of(root, running_processes())) / 1024
 
 

@@ -1,4 +1,4 @@
-"""Contestant: what can be measured, and what one measurement of it is."""
+"""The interface of what can be measured: a server, or a bare loop."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from cli.bench.sample import Sample
 
 
 class Contestant(Protocol):
-    """Started and stopped once a round, and pressed at several levels in between."""
+    """Is started and stopped once per round, and measured at several numbers of streams in between."""
 
     name: str
-    #: What was measured, with its version.
+    #: The software and its version.
     version: str
 
     def start(self, chat: Chat) -> float:
-        """Seconds from the start of its processes to the first token of an answer to `chat`.
+        """Returns the seconds from the start of its processes to the first token of an answer to `chat`.
 
-        Raises PeerUnavailable when there is none.
+        Raises PeerUnavailable if there is no answer.
         """
 
     def answer(self, chats: Sequence[Chat], num_tokens: int, streams: int, bounds: Bounds) -> list[Sample]:
-        """Answers of `num_tokens` to as many chats as the bounds allow, `streams` of them at once."""
+        """Answers as many chats as the bounds allow with `num_tokens` each, `streams` of them at once."""
 
     @property
     def group(self) -> ProcessGroup:
-        """While it runs."""
+        """Its processes while it runs."""
 
     def stop(self) -> None:
-        """Also after a start that failed, or none."""
+        """Stops it. May also be called after a failed start, or without a start."""

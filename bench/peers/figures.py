@@ -1,4 +1,4 @@
-"""Figures: what one contestant showed at one number of streams in one round, and in a round as a whole."""
+"""The results of one contestant at one number of streams in one round, and of all contestants together."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from bench.peers.accounting import Usage
 from cli.bench.sample import Sample
 from cli.bench.summary import Percentiles
 
-#: Cores used by others; from here on a row is marked as disturbed.
+#: If other processes use more cores than this, a row is marked as disturbed.
 DISTURBED = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Only whole answers count, but for `requests` and `errors`. Times in milliseconds."""
+    """The result at one number of streams. Except for `requests` and `errors`, only complete answers count.
+
+    Times are in milliseconds.
+    """
 
     contestant: str
     streams: int
@@ -25,19 +28,19 @@ class Cell:
     errors: dict[str, int]
     seconds: float
     tokens: int
-    #: Mean length of a prompt, as the server counted it; None where it did not.
+    #: Mean prompt length as counted by the server; None if it did not report it.
     prompt_tokens: float | None
-    #: Answers with fewer tokens than were asked for.
+    #: Answers with fewer tokens than requested.
     short: int
     first_p50: float | None
     first_p99: float | None
-    #: Between pieces of text; a server that sends two tokens as one piece has fewer and longer gaps.
+    #: Time between pieces of text. A server that sends two tokens in one piece has fewer and longer gaps.
     gap_p50: float | None
     gap_p99: float | None
     pieces: int
-    #: Of the contestant's processes, for each token.
+    #: CPU time of the contestant's processes per token.
     cpu_ms_per_token: float | None
-    #: Cores that the load generator used, and that all other processes used.
+    #: Cores used by the load generator, and by all other processes.
     client_cores: float
     other_cores: float
 
@@ -51,8 +54,8 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestRecord:
-    """One round of a contestant: until its first token, and its memory at the end."""
+class RoundRecord:
+    """One round of a contestant: the time from its start to the first token, and its peak memory."""
 
     contestant: str
     round: int
@@ -62,25 +65,25 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What the machine allows."""
+    """An upper bound that the machine sets."""
 
-    #: Threads and rates that it was made of.
+    #: The threads and rates that it is based on.
     name: str
-    #: By the number of streams.
+    #: By number of streams.
     tokens_per_s: dict[int, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Everything that was measured with one set of weights."""
+    """All results for one set of weights."""
 
     cells: tuple[Cell, ...]
-    visits: tuple[RequestRecord, ...]
-    #: Contestant to version, in the order of the tables.
+    visits: tuple[RoundRecord, ...]
+    #: Version by contestant, in the order of the tables.
     versions: dict[str, str]
-    #: Contestants that could not be had or failed, and why.
+    #: Contestants that were not available or failed, with the reason.
     missing: dict[str, str]
-    #: With all cores; then with as many threads as Baton has by default, if those are fewer.
+    #: For all cores, and for Baton's default number of threads if that is smaller.
     bounds: tuple[Bound, ...] = ()
 
     @property
@@ -89,14 +92,14 @@ class Results:
 
     @property
     def names(self) -> list[str]:
-        """Contestants with figures."""
+        """Contestants with results."""
         return [name for name in self.versions if any(cell.contestant == name for cell in self.cells)]
 
     def of(self, contestant: str, streams: int) -> list[Cell]:
-        """Round by round."""
+        """The cells of each round."""
         return [cell for cell in self.cells if (cell.contestant, cell.streams) == (contestant, streams)]
 
-    def visits_of(self, contestant: str) -> list[RequestRecord]:
+    def visits_of(self, contestant: str) -> list[RoundRecord]:
         return [record for record in self.visits if record.contestant == contestant]
 
 

@@ -1,4 +1,4 @@
-"""Lineup: the contestants for some weights, as far as they can be had."""
+"""Creates the contestants for a set of weights, as far as they are available."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ RIVALS: tuple[Rival, ...] = ("llama.cpp", "vllm", "transformers", "litserve", "l
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where everything lies, and how large it may be."""
+class Setup:
+    """Directories and sizes that all contestants share."""
 
     venvs: VirtualEnvs
-    #: Of Baton while it runs.
+    #: Parent of the homes of Baton.
     home: Path
     logs: Path
     slots: int
     cores: int
     version: str
-    #: Settings of further Batons.
+    #: Settings of further variants of Baton.
     variants: Sequence[Mapping[str, str]] = ()
 
 
 def line_up(
-    weights: Weights, rivals: Sequence[Rival], place: Place
+    weights: Weights, rivals: Sequence[Rival], setup: Setup
 ) -> tuple[list[Contestant], dict[str, str]]:
-    """Baton and its variants, the rivals, and why some of these are missing."""
+    """Returns Baton, its variants and the rivals, and the reasons why some rivals are missing."""
     contestants: list[Contestant] = [
-        _server(_baton(weights, place, number, settings), place)
-        for number, settings in enumerate(({}, *place.variants))
+        _server(_baton(weights, setup, number, settings), setup)
+        for number, settings in enumerate(({}, *setup.variants))
     ]
     missing: dict[str, str] = {}
     for rival in rivals:
-        for name, make in _makers(rival, weights, place):
+        for name, make in _makers(rival, weights, setup):
             try:
                 contestants.append(make())
             except PeerUnavailable as error:
@@ -56,32 +56,32 @@ def line_up(
     return contestants, missing
 
 
-def _makers(rival: Rival, weights: Weights, place: Place) -> Iterator[tuple[str, Callable[[], Contestant]]]:
-    venvs, model = place.venvs, weights.directory
+def _makers(rival: Rival, weights: Weights, setup: Setup) -> Iterator[tuple[str, Callable[[], Contestant]]]:
+    venvs, model = setup.venvs, weights.directory
     match rival:
         case "llama.cpp":
             for kind, gguf in weights.ggufs.items():
                 yield (
                     f"llama.cpp {kind}",
                     lambda kind=kind, gguf=gguf: _server(  # type: ignore[misc]
-                        llama_server(venvs, gguf, kind, place.slots, place.cores), place
+                        llama_server(venvs, gguf, kind, setup.slots, setup.cores), setup
                     ),
                 )
         case "vllm":
-            yield "vLLM", lambda: _server(vllm(venvs, model, place.slots), place)
+            yield "vLLM", lambda: _server(vllm(venvs, model, setup.slots), setup)
         case "transformers":
-            yield "transformers serve", lambda: _server(transformers_serve(venvs, model), place)
+            yield "transformers serve", lambda: _server(transformers_serve(venvs, model), setup)
         case "litserve":
-            yield "LitServe", lambda: _server(litserve(venvs, model, place.slots), place)
+            yield "LitServe", lambda: _server(litserve(venvs, model, setup.slots), setup)
         case "loop":
-            log = place.logs / "loop.log"
+            log = setup.logs / "loop.log"
             version = "bare loop: torch and transformers of Baton"
-            yield "bare loop", lambda: BareLoop(model, place.cores, version, log)
+            yield "bare loop", lambda: BareLoop(model, setup.cores, version, log)
 
 
-def _baton(weights: Weights, place: Place, number: int, settings: Mapping[str, str]) -> Peer:
-    return baton(weights.directory, place.home / str(number), place.slots, place.version, settings)
+def _baton(weights: Weights, setup: Setup, number: int, settings: Mapping[str, str]) -> Peer:
+    return baton(weights.directory, setup.home / str(number), setup.slots, setup.version, settings)
 
 
-def _server(peer: Peer, place: Place) -> Server:
-    return Server(peer, place.logs / f"{peer.name.replace(' ', '-')}.log")
+def _server(peer: Peer, setup: Setup) -> Server:
+    return Server(peer, setup.logs / f"{peer.name.replace(' ', '-')}.log")

@@ -1,4 +1,4 @@
-"""Peer: a server that is measured, and how it is started."""
+"""Describes how to start a server that is measured."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from shared.errors import BatonError
 
 
 class PeerUnavailable(BatonError):
-    """Raised when a peer cannot be had or does not run here; the message says why."""
+    """Raised when a server cannot be installed or does not run here. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Speaks OpenAI's chat completions under /v1."""
+    """A server with OpenAI's chat completions API under /v1."""
 
     name: str
-    #: What was measured, with its version.
+    #: The software and its version.
     version: str
     #: `{port}` stands for a free port.
     command: tuple[str, ...]
-    #: What clients call the model.
+    #: The model name that clients send.
     model: str
     environ: Mapping[str, str] = field(default_factory=dict)
-    #: Fields of a request that it needs beside those that all get.
+    #: Request fields that this server needs in addition to the common ones.
     extra: Mapping[str, Any] = field(default_factory=dict)

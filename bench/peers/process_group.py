@@ -1,4 +1,4 @@
-"""ProcessGroup: a server's processes, from their start to the end of the last one."""
+"""Starts and stops a server with all its processes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import IO
 
 from bench.peers.accounting import Usage, peak_mib, running_processes, tree_of
 
-#: How long a server may take to end when it is asked to.
+#: How long a server may take to stop.
 _STOP_S = 20
 
 
 class ProcessGroup:
-    """`command` in a session of its own; what it prints goes to the end of `log`."""
+    """Runs `command` in its own session and appends its output to `log`."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class ProcessGroup:
 
     @property
     def pipes(self) -> tuple[IO[bytes], IO[bytes]]:
-        """What it reads and what it writes, where both were asked for as pipes."""
+        """Its stdin and stdout, if both were opened as pipes."""
         assert self._process.stdin is not None and self._process.stdout is not None
         return self._process.stdin, self._process.stdout
 
@@ -60,7 +60,7 @@ class ProcessGroup:
         return peak_mib(self.pid)
 
     def stop(self) -> None:
-        """Ctrl-C, and after a while the end of all that are left."""
+        """Sends Ctrl-C, and kills what is still running after a while."""
         members = {(one.pid, one.started) for one in tree_of(self.pid, running_processes())}
         self._process.send_signal(signal.SIGINT)
         try:

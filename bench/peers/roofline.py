@@ -1,9 +1,9 @@
-"""Roofline: tokens a second that this machine's memory and arithmetic allow, whatever the program.
+"""Computes an upper bound of tokens per second from this machine's memory bandwidth and arithmetic (roofline model).
 
-A decoding step reads all weights once and each row's keys and values, and multiplies each row with all
-weights: it takes at least as long as the slower of the two (Williams, Waterman and Patterson, 2009).
-The rates are the best that torch reaches here, measured beside the contestants: a bound to compare with,
-which a program with better kernels may pass a little, and one with weights of fewer bits by far.
+A decode step reads all weights once and the keys and values of each row, and multiplies each row by all weights. It
+takes at least as long as the slower of the two (Williams, Waterman and Patterson, 2009). The rates are the best that
+torch reaches here, measured next to the contestants. A program with better kernels may exceed the bound a little, and
+one with weights of fewer bits by far.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from bench.peers.figures import Bound
 
-#: More than a CPU's caches hold.
+#: Larger than a CPU's caches.
 _READ_BYTES = 256 << 20
-#: Of a product, as of a layer: outputs, inputs.
+#: Outputs and inputs of typical layers.
 _SHAPES = ((8192, 2048), (2048, 2048))
 _MANY_ROWS = 512
 _TRIES = 5
@@ -30,7 +30,7 @@ _BYTES = 2  # bfloat16
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What so many threads reach."""
+    """The rates that a number of threads reaches."""
 
     threads: int
     bytes_per_s: float
@@ -43,17 +43,17 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of a model in bfloat16."""
+    """The cost of a model in bfloat16."""
 
-    #: Weights that each token is multiplied with; those of the head only where logits are wanted.
+    #: Number of weights that each token is multiplied by. The head is needed only for logits.
     body: int
     head: int
-    #: Bytes of a token's keys and values in all layers.
+    #: Size of a token's keys and values in all layers.
     kv_bytes: int
 
     @classmethod
     def of(cls, directory: Path) -> Cost:
-        """Reads the configuration alone."""
+        """Reads only the configuration."""
         config = AutoConfig.from_pretrained(directory)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
@@ -66,7 +66,7 @@ class Cost:
         return cls(body, head.numel(), 2 * width * _BYTES)
 
     def tokens_per_s(self, rates: Rates, streams: int, num_prompt: int, num_output: int) -> float:
-        """Of as many streams that ask at once: prompts are read, then all decode together."""
+        """The bound for this many concurrent streams: prefill of all prompts, then joint decoding."""
         weights, kept = self.body + self.head, streams * self.kv_bytes * (num_prompt + num_output / 2)
         step_s = _seconds(rates, weights, streams) + kept / rates.bytes_per_s
         prompt_s = _seconds(rates, self.body, streams * num_prompt)
@@ -80,7 +80,7 @@ def _seconds(rates: Rates, weights: int, rows: int) -> float:
 def bounds(
     directory: Path, threads: Sequence[int], streams: Sequence[int], num_prompt: int, num_output: int
 ) -> tuple[Bound, ...]:
-    """A bound for each number of threads; none where torch has no bfloat16 of its own for this CPU."""
+    """A bound for each number of threads; empty if torch has no native bfloat16 on this CPU."""
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return ()
     cost, found = Cost.of(directory), []
@@ -92,7 +92,7 @@ def bounds(
 
 @torch.inference_mode()
 def measure_rates(threads: int) -> Rates:
-    """The best of several ways and tries; some seconds."""
+    """The best of several methods and tries. Takes a few seconds."""
     with _threads(threads):
         numbers = torch.ones(_READ_BYTES // 4)
         bytes_per_s, flop_per_s = [_READ_BYTES / _fastest_s(numbers.amax)], []
@@ -112,7 +112,7 @@ def _packed(weight: torch.Tensor) -> torch.Tensor:
 
 
 def _product(num_rows: int, num_in: int, layers: Sequence[torch.Tensor]) -> Callable[[], None]:
-    """Multiplies the same rows with each layer."""
+    """Returns a function that multiplies the same rows by each layer."""
     rows = torch.randn(num_rows, num_in, dtype=torch.bfloat16)
 
     def run() -> None:
@@ -123,13 +123,13 @@ def _product(num_rows: int, num_in: int, layers: Sequence[torch.Tensor]) -> Call
 
 
 def _fastest_s(run: Callable[[], object]) -> float:
-    """Of some tries, after one that does not count."""
+    """The fastest of several tries, after one warm-up."""
     run()
     times = []
     for _ in range(_TRIES):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         run()
-        times.append(time.perf_counter() - begun)
+        times.append(time.perf_counter() - started)
     return min(times)
 
 

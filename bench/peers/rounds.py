@@ -1,7 +1,7 @@
-"""Rounds: every contestant in every round, each in turn the first, and alone while it is measured.
+"""Measures every contestant in every round. They take turns in going first, and only one runs at a time.
 
-Where a round would not fit into what is left of the time, the slowest have no more rounds; the first
-contestant, with which the others are compared, has all.
+If a round would not fit in the remaining time, the slowest contestants are skipped from then on. The first
+contestant, with which the others are compared, is never skipped.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.peers.contestant import Contestant
-from bench.peers.figures import Cell, RequestRecord, Results, make_cell
+from bench.peers.figures import Cell, Results, RoundRecord, make_cell
 from bench.peers.peer import PeerUnavailable
 from bench.peers.weights.prompts import Prompts
 from cli.bench.load import Bounds
 
-#: Chats of one cell have numbers from a multiple of this on.
+#: The chats of one cell are numbered from a multiple of this.
 _NUMBERS = 10_000
 _WARM_UP_TOKENS = 8
 
@@ -26,11 +26,11 @@ class Plan:
     streams: tuple[int, ...]
     runs: int
     output_tokens: int
-    #: How often each stream asks in a cell.
+    #: Requests per stream in a cell.
     waves: int
-    #: Seconds after which a cell sends no more.
+    #: A cell sends no requests after this time.
     limit_s: float
-    #: Seconds for all rounds.
+    #: Time for all rounds.
     budget_s: float
 
     def num_requests(self, streams: int) -> int:
@@ -38,7 +38,7 @@ class Plan:
 
 
 class Rounds:
-    """The same chats for every contestant of a round."""
+    """Runs all rounds. Every contestant of a round gets the same chats."""
 
     def __init__(
         self,
@@ -51,37 +51,39 @@ class Rounds:
         self._prompts = prompts
         self._plan = plan
         self._clock = clock
-        #: Seconds that each took in its last round.
+        #: Duration in seconds of each contestant's last round.
         self._took: dict[str, float] = {}
         self._cells: list[Cell] = []
-        self._visits: list[RequestRecord] = []
+        self._visits: list[RoundRecord] = []
         self._missing: dict[str, str] = {}
 
     def run(self) -> Results:
         until = self._clock() + self._plan.budget_s
         for round_ in range(self._plan.runs):
-            self._leave_out(until - self._clock(), round_)
+            self._skip_slowest(until - self._clock(), round_)
             shift = round_ % len(self._contestants)
             for contestant in self._contestants[shift:] + self._contestants[:shift]:
                 if contestant.name not in self._missing:
-                    begun = self._clock()
-                    self._visit(contestant, round_)
-                    self._took[contestant.name] = self._clock() - begun
+                    started = self._clock()
+                    self._run_round(contestant, round_)
+                    self._took[contestant.name] = self._clock() - started
         versions = {contestant.name: contestant.version for contestant in self._contestants}
         return Results(tuple(self._cells), tuple(self._visits), versions, self._missing)
 
-    def _leave_out(self, left_s: float, round_: int) -> None:
-        """The slowest, until the others' round fits into so many seconds."""
+    def _skip_slowest(self, left_s: float, round_: int) -> None:
+        """Skips the slowest contestants until a round of the others fits in `left_s`."""
         names = [one.name for one in self._contestants[1:] if one.name not in self._missing]
         names.sort(key=lambda name: self._took.get(name, 0.0))
         base_s = self._took.get(self._contestants[0].name, 0.0)
         while names and base_s + sum(self._took.get(name, 0.0) for name in names) > left_s:
             name = names.pop()
-            told = f"too slow for round {round_ + 1} to be in time: {self._took[name]:.0f} s a round"
-            print(f"{name}: {told}", flush=True)
-            self._missing[name] = told
+            reason = (
+                f"too slow for round {round_ + 1} in the remaining time: {self._took[name]:.0f} s per round"
+            )
+            print(f"{name}: {reason}", flush=True)
+            self._missing[name] = reason
 
-    def _visit(self, contestant: Contestant, round_: int) -> None:
+    def _run_round(self, contestant: Contestant, round_: int) -> None:
         (first,) = self._prompts.chats(-1 - round_, 1)
         try:
             start_s = contestant.start(first)
@@ -89,7 +91,7 @@ class Rounds:
             for index, streams in enumerate(self._plan.streams):
                 self._measure(contestant, streams, round_, (1 + index + 100 * round_) * _NUMBERS)
             peak = contestant.group.peak_mib()
-            self._visits.append(RequestRecord(contestant.name, round_, round(start_s, 2), round(peak)))
+            self._visits.append(RoundRecord(contestant.name, round_, round(start_s, 2), round(peak)))
         except PeerUnavailable as error:
             print(f"{contestant.name}: {error}", flush=True)
             self._missing[contestant.name] = str(error)
@@ -97,14 +99,14 @@ class Rounds:
             contestant.stop()
 
     def _measure(self, contestant: Contestant, streams: int, round_: int, first: int) -> None:
-        """After one short answer for each stream."""
+        """Measures one cell after a short warm-up answer on each stream."""
         tokens, number = self._plan.output_tokens, self._plan.num_requests(streams)
         warm_up = self._prompts.chats(first, streams)
         contestant.answer(warm_up, _WARM_UP_TOKENS, streams, Bounds(streams, self._plan.limit_s))
         chats = self._prompts.chats(first + streams, number)
-        begun, before = time.perf_counter(), contestant.group.usage()
+        started, before = time.perf_counter(), contestant.group.usage()
         samples = contestant.answer(chats, tokens, streams, Bounds(number, self._plan.limit_s))
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - started
         used = contestant.group.usage().since(before)
         cell = make_cell(contestant.name, streams, round_, samples, tokens, seconds, used)
         self._cells.append(cell)

@@ -1,4 +1,4 @@
-"""Scope: how much is measured with a set of weights by default, so that all sets take about half an hour."""
+"""Defines how much is measured with each set of weights by default, so that all take about half an hour."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from bench.peers.lineup import RIVALS, Rival
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    #: Seconds; a round that would last longer leaves the slowest out (see Rounds).
+    #: In seconds. A round that would take longer skips the slowest contestants (see Rounds).
     budget_s: float
     rivals: Sequence[Rival] = RIVALS
     runs: int = 3
     output_tokens: int = 128
-    #: Settings of further Batons.
+    #: Settings of further variants of Baton.
     variants: Sequence[Mapping[str, str]] = ()
 
 
-#: By set; `model` is a directory of the user's.
+#: By set. `model` is a directory given by the user.
 SCOPES: Mapping[str, Scope] = {
     "random": Scope(budget_s=800, variants=({"quant": "int8"},)),
     "smollm2": Scope(budget_s=800, rivals=("llama.cpp", "vllm", "transformers")),

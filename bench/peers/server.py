@@ -1,4 +1,4 @@
-"""Server: a peer that is reached over HTTP."""
+"""Measures a server over HTTP."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from cli.bench.sample import Sample, take_sample
 
 #: vLLM takes 30 to 54 s on two quiet cores, and three times as long on busy ones.
 _START_S = 180
-#: Between two looks whether it answers yet.
+#: Interval between attempts during the start.
 _POLL_S = 0.05
 _REQUEST_S = 60
 
 
 class Server:
-    """A Contestant (see there)."""
+    """A Contestant."""
 
     def __init__(self, peer: Peer, log: Path) -> None:
         self.name = peer.name
@@ -43,12 +43,12 @@ class Server:
         port = free_port()
         command = [part.replace("{port}", str(port)) for part in self._peer.command]
         self._url = f"http://127.0.0.1:{port}/v1"
-        begun = time.perf_counter()
+        started = time.perf_counter()
         self._group = ProcessGroup(command, self._peer.environ, self._log)
-        while time.perf_counter() - begun < _START_S and not self._group.has_ended:
+        while time.perf_counter() - started < _START_S and not self._group.has_ended:
             (sample,) = self.answer([chat], 2, 1, Bounds(1, None))
             if sample.texts:
-                return sample.texts[0] - begun
+                return sample.texts[0] - started
             time.sleep(_POLL_S)
         state = "ended" if self._group.has_ended else f"gave no token within {_START_S} s"
         raise PeerUnavailable(f"{state}: {_last_line(self._log)} ({self._log})")
@@ -57,7 +57,7 @@ class Server:
         bodies = [self.body(chat, num_tokens) for chat in chats]
 
         async def send_all() -> list[Sample]:
-            # New connections: a server may close those that were idle while nothing was measured.
+            # Use new connections: the server may have closed idle ones between two measurements.
             connections = Connections(self._url, {})
 
             async def send(number: int, due: float) -> Sample:
@@ -90,4 +90,4 @@ class Server:
 
 def _last_line(log: Path) -> str:
     lines = log.read_text(errors="replace").split("\n")
-    return next((line.strip()[-300:] for line in reversed(lines) if line.strip()), "it said nothing")
+    return next((line.strip()[-300:] for line in reversed(lines) if line.strip()), "its log is empty")

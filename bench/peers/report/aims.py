@@ -1,4 +1,4 @@
-"""Aims: what Baton is to reach beside the others, and what it did."""
+"""Baton's performance targets relative to the other servers, and whether it reached them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _BF16_SERVERS = ("llama.cpp BF16", "vLLM", "transformers serve", "LitServe")
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """A figure of each round, of which the median counts."""
+    """A target for one figure. The median of the rounds counts."""
 
-    what: str
+    title: str
     figures: Callable[[Results], list[float]]
     must: float | None
     aim: float | None
-    #: Whether less is better.
+    #: Whether lower is better.
     is_limit: bool = False
 
     def verdict(self, figures: Sequence[float]) -> str:
@@ -38,11 +38,11 @@ class Aim:
     def row(self, results: Results) -> list[str]:
         figures, sign = self.figures(results), "at most " if self.is_limit else ""
         wanted = ["-" if one is None else f"{sign}{one:g}" for one in (self.must, self.aim)]
-        return [self.what, *wanted, spread(figures), self.verdict(figures)]
+        return [self.title, *wanted, spread(figures), self.verdict(figures)]
 
 
 def _tokens(streams: int, others: Sequence[str], ours: str = "baton") -> Callable[[Results], list[float]]:
-    """Tokens a second in the proportion to the best of these in the same round."""
+    """Tokens per second relative to the best of `others` in the same round."""
 
     def figures(results: Results) -> list[float]:
         best: dict[int, float] = {}
@@ -64,7 +64,7 @@ def _first_token(streams: int, other: str) -> Callable[[Results], list[float]]:
 def _over(
     ours: Sequence[Cell], theirs: Mapping[int, float], figure: Callable[[Cell], float | None]
 ) -> list[float]:
-    """Round by round, of those in which both have one."""
+    """The ratio in each round in which both have the figure."""
     return [
         value / theirs[cell.round]
         for cell in ours
@@ -111,7 +111,7 @@ AIMS: Mapping[str, Sequence[Aim]] = {
 
 
 def render_aims(part: str, results: Results) -> str:
-    """A table; nothing for a set that has none."""
+    """A table of the targets; empty for a set without any."""
     aims = AIMS.get(part, ())
     headings = ["baton", "must", "aim", "reached: min / median / max", "by the median"]
     return table(headings, [aim.row(results) for aim in aims]) if aims else ""

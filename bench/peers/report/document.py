@@ -1,4 +1,4 @@
-"""Document: a Markdown page of which parts are written by a command, between two comments that name them."""
+"""Updates parts of a Markdown page. Each part is enclosed by two comments with its name."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from pathlib import Path
 
 
 class NoMarkers(ValueError):
-    """Raised when the page has no place for a part."""
+    """Raised when the page does not have the comments that enclose a part."""
 
 
 def check_markers(path: Path, name: str) -> None:
-    """Before anything is measured. Raises NoMarkers."""
+    """Checks the page before anything is measured. Raises NoMarkers."""
     _split(path.read_text() if path.is_file() else "", path, name)
 
 
 def write_part(path: Path, name: str, text: str) -> None:
-    """Replaces what stands between the markers. Raises NoMarkers."""
+    """Replaces the text between the markers. Raises NoMarkers."""
     before, after = _split(path.read_text(), path, name)
     path.write_text(f"{before}\n{text.strip()}\n{after}")
 
@@ -25,5 +25,5 @@ def _split(page: str, path: Path, name: str) -> tuple[str, str]:
     before, found, rest = page.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise NoMarkers(f"{path} has no part between {begin} and {end}")
+        raise NoMarkers(f"{path} does not contain {begin} followed by {end}; add both lines")
     return before + begin, end + after

@@ -1,4 +1,4 @@
-"""A picture of results: tokens a second and latencies over the number of streams."""
+"""Plots the results: tokens per second and latencies over the number of streams."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from bench.peers.figures import Cell, Results
 
 _PANELS: tuple[tuple[str, Callable[[Cell], float | None]], ...] = (
-    ("tokens a second", lambda cell: cell.tokens_per_s),
+    ("tokens per second", lambda cell: cell.tokens_per_s),
     ("first token p50, ms", lambda cell: cell.first_p50),
     ("first token p99, ms", lambda cell: cell.first_p99),
     ("between tokens p50, ms", lambda cell: cell.gap_p50),
@@ -21,7 +21,7 @@ _PANELS: tuple[tuple[str, Callable[[Cell], float | None]], ...] = (
 
 
 def write_plot(results: Results, path: Path) -> None:
-    """A PNG: a panel a figure, a line a contestant through its medians, its rounds as dots."""
+    """Writes a PNG with one panel per figure. Lines connect a contestant's medians; dots are single rounds."""
     figure = Figure(figsize=(20, 4.2), layout="constrained")
     panels = figure.subplots(1, len(_PANELS))
     for panel, (title, read) in zip(panels, _PANELS, strict=True):

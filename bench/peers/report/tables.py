@@ -1,11 +1,11 @@
-"""Tables of results, as Markdown: all figures are minimum / median / maximum of the rounds."""
+"""Renders results as Markdown tables. All figures are the minimum / median / maximum of the rounds."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from bench.peers.figures import DISTURBED, Cell, RequestRecord, Results
+from bench.peers.figures import DISTURBED, Cell, Results, RoundRecord
 
 _Figure = Callable[[Cell], float | None]
 _COLUMNS: tuple[tuple[str, _Figure], ...] = (
@@ -22,12 +22,12 @@ _RATIOS: tuple[tuple[str, _Figure], ...] = (
     ("first token p50", lambda cell: cell.first_p50),
     ("between tokens p50", lambda cell: cell.gap_p50),
 )
-#: Pieces of text that a token should have made, where gaps are times between tokens.
+#: With fewer pieces of text per token than this, gaps are not times between tokens.
 _MERGED = 0.95
 
 
 def spread(values: Sequence[float | None]) -> str:
-    """Three figures; "-" when there is none, one when there is one."""
+    """Minimum, median and maximum; a single value alone; "-" without values."""
     known = [value for value in values if value is not None]
     if not known:
         return "-"
@@ -40,11 +40,11 @@ def _figure(value: float) -> str:
 
 
 def render(results: Results, base: str) -> str:
-    """All tables, and what is to be said of single rows."""
+    """All tables, and notes about single rows."""
     parts = [_streams_table(results, streams) for streams in results.streams]
     if base in results.names and len(results.names) > 1:
         parts.append(_ratio_table(results, base))
-    parts.append(_visits_table(results))
+    parts.append(_rounds_table(results))
     if results.bounds:
         parts.append(_bounds_table(results))
     notes = list(_notes(results))
@@ -84,14 +84,14 @@ def _ratio_table(results: Results, base: str) -> str:
 
 
 def _ratios(results: Results, base: str, name: str, streams: int, figure: _Figure) -> list[float | None]:
-    """Round by round, of those that both took part in."""
+    """The ratio in each round in which both took part."""
     theirs = {cell.round: figure(cell) for cell in results.of(name, streams)}
     pairs = [(figure(cell), theirs.get(cell.round)) for cell in results.of(base, streams)]
     return [ours / other if ours is not None and other else None for ours, other in pairs]
 
 
-def _visits_table(results: Results) -> str:
-    columns: tuple[tuple[str, Callable[[RequestRecord], float]], ...] = (
+def _rounds_table(results: Results) -> str:
+    columns: tuple[tuple[str, Callable[[RoundRecord], float]], ...] = (
         ("start to first token, s", lambda record: record.start_s),
         ("peak memory, MiB", lambda record: record.peak_mib),
     )
@@ -103,7 +103,7 @@ def _visits_table(results: Results) -> str:
 
 
 def _bounds_table(results: Results) -> str:
-    """The bounds, and the share of the first that each contestant's median is."""
+    """The bounds, and each contestant's median as a share of the first bound."""
     streams = results.streams
     rows = [
         [f"bound, tokens/s: {bound.name}", *(_figure(bound.tokens_per_s[num]) for num in streams)]

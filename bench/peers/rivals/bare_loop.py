@@ -1,4 +1,4 @@
-"""BareLoop: the forward loop of loop_process.py as a contestant, without HTTP."""
+"""Measures the forward loop of loop_process.py, without HTTP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cli.bench.sample import Sample
 
 
 class BareLoop:
-    """A Contestant (see there) that serves a batch to its end before the next."""
+    """A Contestant that finishes one batch before it starts the next."""
 
     name = "bare loop"
 
@@ -35,18 +35,18 @@ class BareLoop:
         return self._group
 
     def start(self, chat: Chat) -> float:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         self._group = ProcessGroup(
             self._command, {}, self._log, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        return self._run([chat], 2)[0] - begun
+        return self._run([chat], 2)[0] - started
 
     def answer(self, chats: Sequence[Chat], num_tokens: int, streams: int, bounds: Bounds) -> list[Sample]:
         samples: list[Sample] = []
-        begun = time.perf_counter()
+        started = time.perf_counter()
         for first in range(0, len(chats), streams):
             sent = time.perf_counter()
-            if not bounds.allows(first, sent - begun):
+            if not bounds.allows(first, sent - started):
                 break
             batch = chats[first : first + streams]
             times = self._run(batch, num_tokens)
@@ -54,14 +54,14 @@ class BareLoop:
         return samples
 
     def _run(self, chats: Sequence[Chat], num_tokens: int) -> list[float]:
-        """Raises PeerUnavailable when the process has ended."""
-        ask, answers = self.group.pipes
+        """Raises PeerUnavailable if the process has ended."""
+        stdin, stdout = self.group.pipes
         try:
-            ask.write(json.dumps([[chat.token_ids for chat in chats], num_tokens]).encode() + b"\n")
-            ask.flush()
-            times: list[float] = json.loads(answers.readline())
+            stdin.write(json.dumps([[chat.token_ids for chat in chats], num_tokens]).encode() + b"\n")
+            stdin.flush()
+            times: list[float] = json.loads(stdout.readline())
         except (BrokenPipeError, ValueError) as error:
-            raise PeerUnavailable(f"the loop has ended ({self._log})") from error
+            raise PeerUnavailable(f"the loop process has ended; see {self._log}") from error
         return times
 
     def stop(self) -> None:

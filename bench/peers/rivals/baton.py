@@ -11,7 +11,7 @@ from bench.peers.peer import Peer
 
 
 def baton(model: Path, home: Path, slots: int, version: str, settings: Mapping[str, str]) -> Peer:
-    """`home` is its own: Redis's data, logs and passwords. `settings` are BATON_* without the prefix."""
+    """`home` must not be shared: it holds Redis's data and logs. `settings` are BATON_* without the prefix."""
     options = {
         "home": home,
         "model": model,

@@ -17,7 +17,7 @@ def litserve(venvs: VirtualEnvs, model: Path, slots: int) -> Peer:
     return Peer(
         name="LitServe",
         version="litserve 0.2.19, padded generate of transformers 5.23.0",
-        # -P: the modules beside the program are not its own.
+        # -P keeps the modules next to the program off its path.
         command=(str(bin_directory / "python"), "-P", str(_APP), *options),
         model="bench",
         environ={"HF_HUB_OFFLINE": "1"},

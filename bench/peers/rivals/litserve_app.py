@@ -1,7 +1,7 @@
-"""The program that LitServe serves, in an environment of its own: it knows nothing of Baton.
+"""The program that LitServe runs in its own virtual environment, independent of Baton.
 
-As its documentation batches streams: requests that come within 50 ms are one batch, padded on the left; a
-later one waits until the batch has ended.
+It batches streams as LitServe's documentation does: requests that arrive within 50 ms form one batch, padded on the
+left. A later request waits until the batch has ended.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from transformers.generation.streamers import BaseStreamer
 
 
 class BatchStreamer(BaseStreamer):  # type: ignore[misc]  # transformers is untyped
-    """Hands on the tokens of each step, one a row."""
+    """Passes on the tokens of each step, one per row."""
 
     def __init__(self) -> None:
         self._steps: queue.SimpleQueue[list[int] | None] = queue.SimpleQueue()
@@ -49,7 +49,7 @@ class Chats(litserve.LitAPI):  # type: ignore[misc]
         self._model = AutoModelForCausalLM.from_pretrained(self._name, dtype=torch.bfloat16).to(device).eval()
 
     def predict(self, requests: Any) -> Iterator[list[tuple[str, int, int]]]:
-        """Text, prompt tokens and tokens so far of each row, step by step."""
+        """Yields for each step the text, prompt tokens and tokens so far of every row."""
         requests = requests if isinstance(requests, list) else [requests]
         chats = [[message.model_dump() for message in request.messages] for request in requests]
         inputs = self._tokenizer.apply_chat_template(

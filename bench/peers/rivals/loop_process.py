@@ -1,6 +1,6 @@
-"""The loop that one writes first: a StaticCache, transformers' SDPA and argmax; no server, no scheduler.
+"""A minimal decoding loop: StaticCache, transformers' SDPA and argmax, without a server or scheduler.
 
-In a process of its own: rounds as JSON lines on stdin, when each step's tokens were there on stdout.
+Runs in its own process. Reads rounds as JSON lines from stdin and prints the time of each step.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, StaticCache
 
 @torch.inference_mode()
 def run(model: PreTrainedModel, prompts: list[list[int]], num_tokens: int) -> list[float]:
-    """Prompts of one length: times (time.perf_counter, which all processes share) of each step."""
+    """Decodes prompts of equal length. Returns the time of each step (time.perf_counter is shared by processes)."""
     length = len(prompts[0])
     cache = StaticCache(config=model.config, max_cache_len=length + num_tokens)
     tokens, positions, times = torch.tensor(prompts), torch.arange(length), []
@@ -27,7 +27,7 @@ def run(model: PreTrainedModel, prompts: list[list[int]], num_tokens: int) -> li
             cache_position=positions,
             logits_to_keep=1,
         )
-        # bfloat16's argmax is several times as slow.
+        # argmax on bfloat16 is several times slower.
         tokens = output.logits[:, -1].float().argmax(-1, keepdim=True)
         positions = positions[-1:] + 1
         times.append(time.perf_counter())

@@ -19,6 +19,6 @@ def transformers_serve(venvs: VirtualEnvs, model: Path) -> Peer:
         command=(str(bin_directory / "transformers"), "serve", str(model), *options, "--dtype", "bfloat16"),
         model=str(model),
         environ={"HF_HUB_OFFLINE": "1"},
-        # It knows no `ignore_eos`; this stands in for the model's own.
+        # It has no `ignore_eos`, so this replaces the model's generation config.
         extra={"generation_config": json.dumps({"do_sample": False, "eos_token_id": -1, "pad_token_id": 0})},
     )

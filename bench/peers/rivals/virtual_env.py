@@ -1,4 +1,4 @@
-"""Virtual environments of the peers: each of its own, made on demand from exact pins, and kept."""
+"""Creates a virtual environment for each rival on demand from pinned versions, and keeps it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class VirtualEnvs:
     def make(
         self, name: str, *, unwanted: Sequence[str] = (), environ: Mapping[str, str] | None = None
     ) -> Path:
-        """The `bin` of the environment with the pins of requirements/<name>.txt, without `unwanted` packages.
+        """Returns the `bin` directory of an environment with requirements/<name>.txt, without `unwanted` packages.
 
-        `environ` is for what is built from source. Raises PeerUnavailable.
+        `environ` is used for builds from source. Raises PeerUnavailable.
         """
         requirements = _REQUIREMENTS / f"{name}.txt"
         directory = self._directory / name
@@ -51,7 +51,7 @@ def _digest(content: bytes, options: str) -> str:
 
 
 def _run(command: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
-    """Raises PeerUnavailable with the last lines of what the command said."""
+    """Raises PeerUnavailable with the last lines of the command's output."""
     environ = {**os.environ, **(environ or {}), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:

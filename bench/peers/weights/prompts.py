@@ -1,4 +1,4 @@
-"""Prompts: chats of exactly so many tokens, no two alike from their first word on."""
+"""Generates chats with an exact number of tokens. No two of them share their first words."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-#: A blank and a short word, in the byte-level alphabet.
+#: A space and a short word in the byte-level alphabet.
 _WORD = re.compile("Ġ[a-z]{2,9}")
 _TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """One prompt as messages, and as the tokens that the model's template makes of them."""
+    """One prompt as messages, and as tokens rendered by the model's chat template."""
 
     messages: tuple[dict[str, str], ...]
     token_ids: tuple[int, ...]
 
 
 class Prompts:
-    """Of a model's directory. The same number is the same chat. Raises ValueError where there can be none."""
+    """Chats for a model directory. Equal numbers give equal chats. Raises ValueError if none can be generated."""
 
     def __init__(self, directory: Path, num_tokens: int) -> None:
         self._tokenizer = AutoTokenizer.from_pretrained(directory)
@@ -35,13 +35,13 @@ class Prompts:
             word for word, ids in zip(words, encoded.get("input_ids", ()), strict=True) if len(ids) == 1
         ]
         if not self._words:
-            raise ValueError(f"{directory}: its tokenizer has no words")
+            raise ValueError(f"the tokenizer of {directory} has no word that is a single token")
 
     def chats(self, first: int, count: int) -> list[Chat]:
         return [self._chat(number) for number in range(first, first + count)]
 
     def _chat(self, number: int) -> Chat:
-        """A word is one token, but for those that stand first: so the right number of words is sought."""
+        """A word is one token unless it comes first, so the right number of words is searched for."""
         words = random.Random(number).choices(self._words, k=self._num_tokens)
         num_words = self._num_tokens
         for _ in range(_TRIES):
@@ -49,10 +49,10 @@ class Prompts:
             if len(chat.token_ids) == self._num_tokens:
                 return chat
             num_words = max(2, num_words + self._num_tokens - len(chat.token_ids))
-        raise ValueError(f"no chat of {self._num_tokens} tokens: the template alone may take as many")
+        raise ValueError(f"cannot make a chat of {self._num_tokens} tokens; the template alone may need more")
 
     def _render(self, words: Sequence[str]) -> Chat:
-        """The first word is the system's: templates that add a text of their own then leave it out."""
+        """The first word becomes the system message, so that templates do not add their own."""
         messages = (
             {"role": "system", "content": words[0]},
             {"role": "user", "content": " ".join(words[1:])},

@@ -1,8 +1,8 @@
-"""A Llama of random weights that never ends an answer, for every server alike.
+"""Creates a Llama with random weights that never ends an answer, whichever server runs it.
 
-Residual dimension 0 is a constant that no layer writes to; the head reads it with a large negative weight for
-all that ends a text or is no whole word. So greedy and sampled answers have as many tokens as were asked for,
-without `ignore_eos`, which not every server knows, and each token is one piece of a stream.
+Residual dimension 0 is a constant that no layer writes to. The head reads it with a large negative weight for every
+token that ends a text or is not a whole word. So greedy and sampled answers have exactly the requested length without
+`ignore_eos`, which not every server supports, and each token is one piece of a stream.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-#: Value of the constant dimension, and the head's weight for tokens that are never drawn: some hundreds
-#: below the best logit after the last norm.
+#: Value of the constant dimension, and the head's weight for forbidden tokens: after the last norm, their logits are
+#: some hundreds below the best one.
 _CONSTANT, _NEVER = 1.0, -1000.0
-#: A blank and letters, in the byte-level alphabet.
+#: A space and letters in the byte-level alphabet.
 _WORD = re.compile("Ġ[a-z]+")
 
 
@@ -42,7 +42,7 @@ class Shape:
 
 
 def write_random_model(directory: Path, shape: Shape) -> None:
-    """A directory as the hub has them, bfloat16. The same weights at every call."""
+    """Writes a Hugging Face model directory in bfloat16. The weights are the same at every call."""
     tokenizer = train_tokenizer(shape.vocabulary)
     model = make_model(tokenizer, shape)
     model.save_pretrained(directory)
@@ -50,7 +50,7 @@ def write_random_model(directory: Path, shape: Shape) -> None:
 
 
 def train_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over made-up words, as GPT-2's."""
+    """A byte-level BPE tokenizer like GPT-2's, trained on made-up words."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -91,7 +91,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast, shape: Shape) -> LlamaForCaus
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.ndim > 1:
-                # Wide enough that what is drawn depends on all that was read.
+                # Large enough that the output depends on the whole prompt.
                 weight.normal_(0.0, 1.0 if "embed" in name else 0.04)
         _forbid(model, [i for token, i in tokenizer.get_vocab().items() if not _WORD.fullmatch(token)])
     return model.to(torch.bfloat16)
@@ -107,7 +107,7 @@ def _forbid(model: LlamaForCausalLM, token_ids: list[int]) -> None:
 
 
 def _text() -> str:
-    """Words of two to four syllables, more than the vocabulary holds."""
+    """Words of two to four syllables, more than fit in the vocabulary."""
     source = random.Random(0)
     syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
     words = ("".join(source.choices(syllables, k=source.randint(2, 4))) for _ in range(60_000))

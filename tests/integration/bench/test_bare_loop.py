@@ -31,6 +31,6 @@ def test_batches_follow_one_another(tmp_path: Path) -> None:
 
 def test_a_process_that_ends_is_told(tmp_path: Path) -> None:
     loop = BareLoop(tmp_path / "nothing", 1, "1", tmp_path / "log")
-    with pytest.raises(PeerUnavailable, match="the loop has ended"):
+    with pytest.raises(PeerUnavailable, match="the loop process has ended"):
         loop.start(CHATS[0])
     loop.stop()

@@ -25,7 +25,7 @@ def test_without_a_gpu_it_says_so(
     monkeypatch.setattr(sys, "argv", ["bench.gpu"])
     assert gpu.main() == 1
     assert capsys.readouterr().err == (
-        "bench.gpu needs a CUDA device, and a build of torch for it: there is none here\n"
+        "bench.gpu: no CUDA device found; it needs one, and a CUDA build of torch\n"
     )
 
 

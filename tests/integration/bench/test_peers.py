@@ -74,6 +74,6 @@ def test_a_page_without_the_part_is_refused_before_anything_is_measured(
     (tmp_path / "page.md").write_text("# Page\n")
     options = ["--home", str(tmp_path / "home"), "--document", str(tmp_path / "page.md")]
     monkeypatch.setattr(sys, "argv", ["bench.peers", *options])
-    with pytest.raises(NoMarkers, match="has no part between <!-- begin random -->"):
+    with pytest.raises(NoMarkers, match="does not contain <!-- begin random -->"):
         main()
     assert not (tmp_path / "home").exists()

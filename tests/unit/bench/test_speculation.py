@@ -29,4 +29,4 @@ def test_each_kind_of_work_is_compared_and_answers_are_held_against_each_other(
     lines = capsys.readouterr().out.splitlines()
     heads = [line.split(":")[0].split() for line in lines]
     assert heads == [["2", "rows,", name] for name in ("repeating", "chat", "random")]
-    assert all(line.endswith("16 tokens drawn") for line in lines)
+    assert all(line.endswith("16 tokens generated") for line in lines)

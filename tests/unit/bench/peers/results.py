@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.peers.figures import Cell, RequestRecord, Results
+from bench.peers.figures import Cell, Results, RoundRecord
 
 
 def cell(contestant: str, streams: int = 8, round_: int = 0, **changes: Any) -> Cell:
@@ -30,5 +30,5 @@ def cell(contestant: str, streams: int = 8, round_: int = 0, **changes: Any) -> 
 
 def results(*cells: Cell, **missing: str) -> Results:
     names = list(dict.fromkeys(one.contestant for one in cells))
-    visits = tuple(RequestRecord(name, 0, 4.5, 900) for name in names)
+    visits = tuple(RoundRecord(name, 0, 4.5, 900) for name in names)
     return Results(cells, visits, {name: f"{name} 1.0" for name in names}, missing)

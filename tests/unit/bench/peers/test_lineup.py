@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.peers.lineup import RIVALS, Place, line_up
+from bench.peers.lineup import RIVALS, Setup, line_up
 from bench.peers.peer import PeerUnavailable
 from bench.peers.rivals.virtual_env import VirtualEnvs
 from bench.peers.weights.forms import Weights
@@ -28,8 +28,8 @@ class Envs(VirtualEnvs):
         return Path("/envs") / name / "bin"
 
 
-def place(envs: VirtualEnvs, *variants: dict[str, str]) -> Place:
-    return Place(envs, Path("/home"), Path("/logs"), slots=8, cores=2, version="1", variants=variants)
+def setup(envs: VirtualEnvs, *variants: dict[str, str]) -> Setup:
+    return Setup(envs, Path("/home"), Path("/logs"), slots=8, cores=2, version="1", variants=variants)
 
 
 @pytest.fixture(autouse=True)
@@ -38,18 +38,18 @@ def llama_binary(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_rival_stands_beside_baton() -> None:
-    contestants, missing = line_up(WEIGHTS, RIVALS, place(Envs()))
+    contestants, missing = line_up(WEIGHTS, RIVALS, setup(Envs()))
     names = [contestant.name for contestant in contestants]
     rivals = ["llama.cpp BF16", "llama.cpp Q8_0", "vLLM", "transformers serve", "LitServe", "bare loop"]
     assert (names, missing) == (["baton", *rivals], {})
 
 
 def test_one_that_cannot_be_had_is_named() -> None:
-    contestants, missing = line_up(WEIGHTS, ("llama.cpp", "vllm"), place(Envs("llama.cpp")))
+    contestants, missing = line_up(WEIGHTS, ("llama.cpp", "vllm"), setup(Envs("llama.cpp")))
     assert [contestant.name for contestant in contestants] == ["baton", "vLLM"]
     assert missing == {"llama.cpp BF16": "no llama.cpp", "llama.cpp Q8_0": "no llama.cpp"}
 
 
 def test_a_variant_is_one_more_baton() -> None:
-    contestants, _ = line_up(WEIGHTS, (), place(Envs(), {"threads": "2", "quant": "int8"}))
+    contestants, _ = line_up(WEIGHTS, (), setup(Envs(), {"threads": "2", "quant": "int8"}))
     assert [contestant.name for contestant in contestants] == ["baton", "baton threads=2 quant=int8"]

@@ -123,7 +123,7 @@ def test_the_slowest_has_no_more_rounds_when_they_would_not_be_in_time(
     contestants = [Scripted(name, [], tmp_path) for name in "abc"]
     plan = replace(PLAN, budget_s=170)
     results = Rounds(contestants, prompts, plan, lambda: next(times)).run()
-    assert results.missing == {"b": "too slow for round 2 to be in time: 50 s a round"}
+    assert results.missing == {"b": "too slow for round 2 in the remaining time: 50 s per round"}
     assert [[record.round for record in results.visits_of(name)] for name in "abc"] == [
         [0, 1, 2],
         [0],
