@@ -1,13 +1,14 @@
-"""Compatibility: docs/compatibility.md, made of the schemas. `python -m tools.docs.compatibility FILE`."""
+"""Generates docs/compatibility.md from the request schemas: `python -m tools.docs.compatibility FILE`."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from api.dialects.openai_chat.message import Message
 from api.dialects.openai_chat.prompting import PromptOptions
@@ -25,66 +26,66 @@ from api.http.openapi import json_schema
 from shared.domain.prompt_logprobs import MAX_PROMPT_CANDIDATES
 from shared.domain.sampling import SamplingParams
 
-#: Sampling for which a model's generation_config.json may have another default.
+#: Parameters whose default may come from the model's generation_config.json.
 RECOMMENDED = frozenset({"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens"})
-#: Defaults that are no values.
+#: Defaults that are described in words.
 _DEFAULTS = {"max_tokens": "all that fits", "top_k": "all", "seed": "random"}
 
 _INTRODUCTION = """# Compatibility
 
-What `/v1/chat/completions` takes of OpenAI's parameters and of vLLM's extra ones, which the official
-clients send through `extra_body`. The `body` of a job on `/v1/jobs` is the same. This page is made of
-api/schemas by `make docs`.
+This page lists OpenAI's parameters of `/v1/chat/completions` and vLLM's extra ones, which the official clients
+send through `extra_body`. The `body` of a job on `/v1/jobs` takes the same parameters. `make docs` generates
+this page from `api/dialects`.
 
-- A parameter that is `null` counts as not given. No value is converted: `"5"`, `5.0` and `true` are no
-  integer, `true` is no number; `1` will do where `1.0` is asked for.
-- A parameter that is not listed is refused: 400 `unknown_parameter`.
-- A fault is a 400 in OpenAI's form; `param` names the place, as in `stop[2]`, `logit_bias.50256`, or
-  `body.stop[2]` for a job.
-- Token ids and the context's length are checked by the worker, who knows the model. The answer is a true
-  400 too; of a job it is the error.
-- The same request with the same `seed` gives the same answer, alone or in a crowd, streamed or whole, taken
-  up again or not, as long as the model's files are the same and the worker's start-up check says `exact`.
+- A parameter that is `null` counts as not given. Values are not converted: `"5"`, `5.0` and `true` are not
+  integers, and `true` is not a number. `1` is accepted where a number such as `1.0` is expected.
+- A parameter that is not listed is rejected with 400 `unknown_parameter`.
+- An invalid request gets a 400 in OpenAI's format. `param` names the field, as in `stop[2]`,
+  `logit_bias.50256`, or `body.stop[2]` for a job.
+- The worker checks token ids and the context length, because it knows the model. Chats get HTTP 400; for jobs
+  the same error appears in `error`.
+- The same request with the same `seed` gives the same answer: alone or in a batch, streamed or not, resumed or
+  not. This holds as long as the model's files are the same and the worker's start-up check reports `exact`.
 """
 
 _RECOMMENDED_NOTE = (
-    "\\* What the model's authors recommend in its generation_config.json goes first "
-    "(`max_new_tokens` for `max_tokens`; `do_sample: false` is temperature 0).\n"
+    "\\* The model's generation_config.json takes precedence over this default "
+    "(`max_new_tokens` sets `max_tokens`; `do_sample: false` means temperature 0).\n"
 )
 _LOGPROBS = f"""## Log probabilities
 
-`logprobs` has OpenAI's shape: one entry a token, also for tokens that have no text of their own, such as half
-of a character or the one that ends the answer, so there are as many entries as `usage.completion_tokens`.
-`bytes` are what the token adds to the text, nothing where it is a special token or lies behind a stop string;
-`token` shows them, with U+FFFD where they are no whole character. Values are those of the model alone, before
-temperature, penalties and bias; what is less than -9999 is told as -9999.
+`logprobs` has OpenAI's format, with one entry per token. Tokens without text of their own also have an entry, such
+as half a character or the token that ends the answer, so there are `usage.completion_tokens` entries.
+`bytes` is what the token adds to the text; it is empty for a special token or after a stop string.
+`token` shows these bytes, with U+FFFD where they are not a complete character. Values come from the model alone,
+before temperature, penalties and bias. Values below -9999 are reported as -9999.
 
-`prompt_logprobs` has vLLM's shape, beside `choices`: null for the prompt's first token, for each other one an
-object by token id, the token itself and then the likeliest, with `logprob`, `rank` (equal ones by id) and
-`decoded_token` (of special tokens the name). They are told once, whatever `n` is, where the answer is told
-whole: in the reply, by `GET /v1/chat/completions/{{id}}` and in a job's `result`; no stream has them. All of
-the prompt is computed for them, what is cached too. The prompt's tokens times 1 + `prompt_logprobs` may be
-{MAX_PROMPT_CANDIDATES}, so with 20 there may be {MAX_PROMPT_CANDIDATES // 21} tokens.
+`prompt_logprobs` has vLLM's format and stands next to `choices`. It is null for the prompt's first token. For every
+other token it is an object by token id: the token itself, then the most likely ones, each with `logprob`, `rank`
+(ties by id) and `decoded_token` (for special tokens, the name). It appears once, whatever `n` is, and only with
+complete answers: in the response, in `GET /v1/chat/completions/{{id}}` and in a job's `result`, but not in streams.
+The whole prompt is computed for it, including cached parts. The prompt's tokens times 1 + `prompt_logprobs` must not
+exceed {MAX_PROMPT_CANDIDATES}, so a value of 20 allows {MAX_PROMPT_CANDIDATES // 21} tokens.
 """
 
 _LISTS = """\
-`bad_words` are matched as in vLLM, token by token: a word is read by the tokenizer without space before it,
-and once more with one, where that gives as many tokens and another first one; barred is the last of these
-tokens where the answer ends with the others. The same text in other tokens may still come. All together have
-1024 tokens at most.
-Where `allowed_token_ids`, `bad_words` and what the answer has to be leave no token, the request fails with
+`bad_words` are matched token by token, as in vLLM. Each word is tokenized without a leading space, and once more with
+one if that gives the same number of tokens and a different first token. The last token of such a sequence is banned
+when the answer ends with the other ones. The same text may still appear in a different tokenization. All words
+together may have up to 1024 tokens.
+If `allowed_token_ids`, `bad_words` and the required structure leave no token, the request fails with
 `no_token_left`.
 """
 
 _STRUCTURE = """\
-A schema or grammar that cannot be used is a 400 `invalid_grammar`: one that no text matches, one with
-a keyword that the grammar library ([llguidance](https://github.com/guidance-ai/llguidance)) does not know,
-one that refers to another document (nothing is fetched), one that takes more than 2 s or 64 MiB to compile
-or nests definitions by the hundred.
-Properties come in the schema's order. A text that nothing may follow ends at once, with `stop`, also before
-`min_tokens`; the model's end and `stop_token_ids` end the answer only where the text may end, but for a
-stop token that is itself allowed as text, and `stop` strings, which cut the text wherever they come.
-At `max_tokens` the text may be unfinished: `finish_reason` is `length` then. Special tokens are never drawn.
+A schema or grammar that cannot be used gets a 400 `invalid_grammar`. This applies if no text matches it, if it has
+a keyword that the grammar library ([llguidance](https://github.com/guidance-ai/llguidance)) does not support, if it
+refers to another document (nothing is fetched), if compiling it takes more than 2 s or 64 MiB, or if it nests
+hundreds of definitions.
+Properties appear in the schema's order. When nothing can follow the text, the answer ends at once with `stop`, even
+before `min_tokens`. The model's end token and `stop_token_ids` end the answer only where the text may end, except
+for a stop token that is itself allowed as text. `stop` strings end the answer anywhere.
+At `max_tokens` the text may be unfinished; `finish_reason` is then `length`. Special tokens are never generated.
 """
 
 
@@ -94,14 +95,14 @@ def page() -> str:
     idle = {name: chat.pop(name) for name in WithoutEffect.model_fields}
     parts = [
         _INTRODUCTION,
-        "## Honoured\n",
-        _table(("parameter", "of", "value", "default", "what it does"), _honoured(chat)),
+        "## Supported\n",
+        _table(("parameter", "from", "value", "default", "what it does"), _supported(chat)),
         _RECOMMENDED_NOTE,
         _LISTS,
-        "## Taken, without effect\n",
-        _table(("parameter", "of", "value", "why"), _idle(idle)),
-        "## Refused by name\n",
-        "400 `unsupported_parameter`, but for values that ask for what happens anyway.\n",
+        "## Accepted without effect\n",
+        _table(("parameter", "from", "value", "why"), _idle(idle)),
+        "## Rejected by name\n",
+        "These get a 400 `unsupported_parameter`, except for values that request what happens anyway.\n",
         _refusals(UNSUPPORTED),
         "## In `stream_options`\n",
         *_part(StreamOptions, UNSUPPORTED_IN_STREAM_OPTIONS),
@@ -125,7 +126,7 @@ def _properties(schema: type[Any]) -> dict[str, Any]:
     return properties
 
 
-def _honoured(properties: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
+def _supported(properties: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
     for name, found in properties.items():
         yield _code(name), origin(name), _value(found), _default(name, found), found["description"]
 
@@ -136,7 +137,7 @@ def _idle(properties: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
 
 
 def _part(schema: type[Any], refused: Mapping[str, Refused]) -> tuple[str, str]:
-    """What an object within the request may hold, and what not."""
+    """The supported and the rejected fields of an object in the request."""
     return _fields(schema), _refusals(refused)
 
 
@@ -155,17 +156,17 @@ def _refusals(fields: Mapping[str, Refused]) -> str:
         )
         for name, refused in fields.items()
     ]
-    return _table(("refused", "of", "taken all the same", "note"), rows)
+    return _table(("rejected", "from", "values accepted", "note"), rows)
 
 
 def origin(name: str) -> str:
-    """Whose parameter it is."""
+    """The API that the parameter comes from."""
     others = ("spaces_between_special_tokens", "structured_outputs")
     return "vLLM" if name in {*VllmSampling.model_fields, *PromptOptions.model_fields, *others} else "OpenAI"
 
 
 def _default(name: str, found: dict[str, Any]) -> str:
-    defaults = {field.name: field.default for field in dataclasses.fields(SamplingParams)}
+    defaults = {field.name: field.default for field in msgspec.structs.fields(SamplingParams)}
     value = found.get("default")
     if value is None and isinstance(defaults.get(name), int | float):
         value = defaults[name]
@@ -174,7 +175,7 @@ def _default(name: str, found: dict[str, Any]) -> str:
 
 
 def _value(found: dict[str, Any]) -> str:
-    """A JSON schema in words."""
+    """Describes a JSON schema's values."""
     kinds = [each for each in found.get("anyOf", [found]) if each.get("type") != "null"]
     return " or ".join(_kind(each) for each in kinds)
 
@@ -204,7 +205,7 @@ def _bounds(found: dict[str, Any]) -> str:
 
 
 def _number(value: float) -> str:
-    """Powers of two, and those less one, as such."""
+    """Formats large powers of two as powers."""
     size = abs(int(value))
     power = size.bit_length() - 1
     if size > 2**20 and size == 2**power:

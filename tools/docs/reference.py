@@ -1,4 +1,4 @@
-"""Reference: docs/configuration.md and docs/commands.md, made of the settings and the commands.
+"""Generates docs/configuration.md and docs/commands.md from the settings and the commands.
 
 python -m tools.docs.reference docs
 """
@@ -18,26 +18,26 @@ from cli.commands.up import up
 from cli.main import make_app
 from shared.settings import VARIABLES
 
-#: Wide enough that no help text is wrapped by the terminal in which this runs.
+#: A fixed width, so that the output does not depend on the terminal.
 _WIDTH = 100
 
 _CONFIGURATION = """# Configuration
 
-Environment variables, read once when a process starts; those with a flag can be given to `baton up` as well,
-and the flag wins. A variable that begins with `BATON_` and is not in this table stops the start, as does a
-value that cannot be read: both name the variable. This page is made of shared/settings.py by `make docs`.
+Baton is configured by environment variables, which each process reads once when it starts. Most can also be given to
+`baton up` as a flag, which takes precedence. An unknown variable that starts with `BATON_` or an invalid value stops
+the start with an error that names the variable. `make docs` generates this page from `shared/settings.py`.
 
 | variable | flag of `baton up` | default | meaning |
 |---|---|---|---|
 """
 _COMMANDS = """# Commands
 
-What `baton <command> --help` says, for all of them. This page is made by `make docs`.
+The output of `baton <command> --help` for every command. `make docs` generates this page.
 """
 
 
 def configuration() -> str:
-    """docs/configuration.md."""
+    """The text of docs/configuration.md."""
     flags = set(inspect.signature(up).parameters)
     rows = []
     for variable in VARIABLES:
@@ -49,13 +49,13 @@ def configuration() -> str:
 
 
 def commands() -> str:
-    """docs/commands.md."""
+    """The text of docs/commands.md."""
     root = typer.main.get_command(make_app())
     return _COMMANDS + "".join(_section(path, text) for path, text in _helps(root, "baton", None))
 
 
 def _helps(command: Any, path: str, parent: Any) -> Iterator[tuple[str, str]]:
-    """Every command by its path, with its help."""
+    """Yields every command's path and help."""
     context = command.make_context(
         path.rpartition(" ")[2], [], parent, resilient_parsing=True, terminal_width=_WIDTH
     )

@@ -1,4 +1,4 @@
-"""docs/compatibility.md is made of the schemas, and what it says is so."""
+"""docs/compatibility.md is generated from the schemas, and its statements are true."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from workers.requests.generation_defaults import Defaults
 
 PAGE = Path(__file__).parents[4] / "docs" / "compatibility.md"
 HELLO: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
-#: Of each honoured parameter: values at its bounds, and some beyond them. Others that it needs go along.
+#: For each supported parameter: values within its bounds, values beyond them, and other fields that it needs.
 BOUNDS: dict[str, tuple[list[Any], list[Any], dict[str, Any]]] = {
     "top_k": ([-1, 0, 2**31 - 1], [-2, 2**31], {}),
     "min_p": ([0, 1], [-0.1, 1.1], {}),
@@ -80,9 +80,9 @@ def test_the_page_is_what_the_schemas_make() -> None:
 
 
 def test_every_parameter_has_its_place() -> None:
-    assert rows("Honoured") == set(BOUNDS) == set(ChatRequest.model_fields) - set(WithoutEffect.model_fields)
-    assert rows("Taken, without effect") == set(WithoutEffect.model_fields)
-    assert rows("Refused by name") == set(UNSUPPORTED)
+    assert rows("Supported") == set(BOUNDS) == set(ChatRequest.model_fields) - set(WithoutEffect.model_fields)
+    assert rows("Accepted without effect") == set(WithoutEffect.model_fields)
+    assert rows("Rejected by name") == set(UNSUPPORTED)
     assert rows("In a message") == set(Message.model_fields) | set(UNSUPPORTED_IN_MESSAGE)
     options = set(StreamOptions.model_fields) | set(UNSUPPORTED_IN_STREAM_OPTIONS)
     assert rows("In `stream_options`") == options
@@ -101,7 +101,7 @@ def test_every_parameter_of_the_official_client_is_known() -> None:
 
 
 @pytest.mark.parametrize("name", BOUNDS)
-def test_an_honoured_parameter_is_taken_within_its_bounds(name: str) -> None:
+def test_a_supported_parameter_is_accepted_within_its_bounds(name: str) -> None:
     inside, outside, needs = BOUNDS[name]
     for value in inside:
         read_chat({**HELLO, **needs, name: value})
