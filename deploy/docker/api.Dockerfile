@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# The API: no torch, no model. Build from the repository's root:
+# The API, without torch or a model. Build from the repository root:
 #   docker build -f deploy/docker/api.Dockerfile -t baton-api .
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src

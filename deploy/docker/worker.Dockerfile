@@ -1,10 +1,10 @@
 # syntax=docker/dockerfile:1
-# A worker, on the CPU or on a CUDA device. Build from the repository's root:
+# A worker for CPUs or CUDA devices. Build from the repository root:
 #   docker build -f deploy/docker/worker.Dockerfile --target cpu -t baton-worker:cpu .
 #   docker build -f deploy/docker/worker.Dockerfile --target cuda -t baton-worker:cuda .
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
-# With pip: a worker without BATON_MODEL fetches the default model by it.
+# Keep pip: a worker without BATON_MODEL uses it to fetch the default model.
 RUN python -m venv /opt/baton
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY api api
@@ -17,13 +17,13 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/baton/bin/pip install --extra-index-url "$TORCH_INDEX" --constraint constraints.txt '.[worker,compiler]'
 
-# PyPI's torch for Linux is a CUDA build that brings all it needs but the driver.
+# PyPI's torch for Linux is a CUDA build that includes everything except the driver.
 FROM build AS build-cuda
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/baton/bin/pip install --constraint constraints.txt '.[worker]'
 
 FROM python:3.11-slim-bookworm AS worker
-# The directory of the models belongs to the user before a volume takes its place.
+# The models directory must belong to the user before a volume is mounted over it.
 RUN useradd --system --uid 10001 --home-dir /var/lib/baton --create-home baton \
     && install -d -o baton /var/lib/baton/models
 COPY deploy/docker/start-worker /usr/local/bin/start-worker
@@ -32,15 +32,15 @@ ENV PATH=/opt/baton/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
 USER 10001
 WORKDIR /var/lib/baton
 VOLUME /var/lib/baton/models
-# It hands its jobs to other workers and is gone within two seconds.
+# On SIGTERM the worker hands its jobs to other workers and exits within two seconds.
 STOPSIGNAL SIGTERM
-# Up to ten minutes for the first fetch of a model.
+# Fetching a model for the first time may take up to ten minutes.
 HEALTHCHECK --interval=15s --timeout=10s --start-period=600s CMD ["python", "-m", "cli.worker_health"]
 CMD ["start-worker"]
 
 FROM worker AS cuda
 COPY --from=build-cuda /opt/baton /opt/baton
 
-# The last one is what a build without --target makes.
+# The last stage is the default for a build without --target.
 FROM worker AS cpu
 COPY --from=build-cpu /opt/baton /opt/baton
