@@ -38,7 +38,7 @@ def request(seed: int, temperature: float, *, is_constrained: bool) -> ResolvedR
         temperature=temperature,
         constraint=CONSTRAINT if is_constrained else None,
     )
-    return ResolvedRequest(tuple(range(1000 + seed, 1000 + seed + NUM_PROMPT)), sampling, (), "bench")
+    return ResolvedRequest((tuple(range(1000 + seed, 1000 + seed + NUM_PROMPT)),), sampling, (), "bench")
 
 
 class StepTime(NamedTuple):

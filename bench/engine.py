@@ -29,7 +29,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from bench.harness.random_llama import random_llama
-from shared.domain.output import ChoiceOutput
+from shared.domain.output import ChoiceOutput, Finish
 from shared.domain.prompt_logprobs import PromptToken
 from shared.domain.sampling import SamplingParams
 from workers.engine.config import EngineConfig
@@ -104,7 +104,7 @@ class TokenOutput:
         is_complete: bool = False,  # noqa: ARG002
     ) -> ChoiceOutput:
         self._position += 1
-        finish: FinishReason | None = "length" if self._position == self._max_tokens else None
+        finish = Finish("length") if self._position == self._max_tokens else None
         return ChoiceOutput(self._choice, self._position - 1, (token_id,), ("",), finish)
 
     def replay(self, so_far: ChoiceOutput, *, is_complete: bool = False) -> None:  # noqa: ARG002
@@ -115,13 +115,13 @@ def serve(engine: Engine, prompts: list[list[int]], num_output: int) -> Times:
     """Runs all prompts at once, greedily. Reading the tokens on the CPU waits for the GPU, if there is one."""
     sampling = SamplingParams(max_tokens=num_output, seed=0, temperature=0)
     for index, prompt in enumerate(prompts):
-        engine.add(str(index), ResolvedRequest(tuple(prompt), sampling, (), "bench"))
+        engine.add(str(index), ResolvedRequest((tuple(prompt),), sampling, (), "bench"))
     times: Times = [[] for _ in prompts]
     while engine.has_work:
         outputs = engine.step()
         now = time.perf_counter()
         for output in outputs:
-            times[int(output.request_id)] += [now] * len(output.choices[0].token_ids)
+            times[int(output.request_id)] += [now] * len(output.choices[0].texts)
     return times
 
 

@@ -63,11 +63,11 @@ def requests(loaded: LoadedModel, number: int, num_tokens: int) -> list[Resolved
     return found
 
 
-def answer(engine: Engine, asked: Sequence[BenchRequest], *, each_s_steps: int = 0) -> Answers:
+def answer(engine: Engine, batch: Sequence[BenchRequest], *, each_s_steps: int = 0) -> Answers:
     """The newly generated part of each answer. Requests arrive `each_s_steps` steps apart; 0: all at once."""
-    waiting, answers, steps = list(asked), Answers(), 0
+    waiting, answers, steps = list(batch), Answers(), 0
     while waiting or engine.has_work:
-        while waiting and (not each_s_steps or steps >= each_s_steps * (len(asked) - len(waiting))):
+        while waiting and (not each_s_steps or steps >= each_s_steps * (len(batch) - len(waiting))):
             one = waiting.pop(0)
             so_far = () if one.so_far is None else (one.so_far,)
             engine.add(str(one.number), one.request, so_far, owner=one.owner)
@@ -85,14 +85,14 @@ class Equality:
     def __init__(self, loaded: LoadedModel, config: EngineConfig, number: int, num_tokens: int) -> None:
         self._loaded = loaded
         self._config = config
-        self._asked = [
+        self._requests = [
             BenchRequest(index, one) for index, one in enumerate(requests(loaded, number, num_tokens))
         ]
         self._alone: Answers = {}
 
     def verdicts(self) -> Iterator[Verdict]:
         """Yields one verdict for each way. The reference answers are computed first."""
-        for one in self._asked:
+        for one in self._requests:
             self._alone |= answer(self._engine(), [one])
         ways: tuple[Callable[[], Verdict], ...] = (
             self._batched, self._arriving, self._in_small_chunks, self._read_again, self._continued,
@@ -106,62 +106,62 @@ class Equality:
 
     def _batched(self) -> Verdict:
         engine = self._engine()
-        answers = answer(engine, self._asked)
+        answers = answer(engine, self._requests)
         return compare(
             "in one batch", self._alone, answers, f"{engine.stats.mean_batch_size:.1f} rows a step"
         )
 
     def _arriving(self) -> Verdict:
         engine = self._engine()
-        answers = answer(engine, self._asked, each_s_steps=3)
+        answers = answer(engine, self._requests, each_s_steps=3)
         proof = f"one every 3 steps, {engine.stats.mean_batch_size:.1f} rows a step"
         return compare("arriving one by one", self._alone, answers, proof)
 
     def _in_small_chunks(self) -> Verdict:
-        answers = answer(self._engine(replace(self._config, prefill_chunk=24)), self._asked)
+        answers = answer(self._engine(replace(self._config, prefill_chunk=24)), self._requests)
         return compare("prompts in small chunks", self._alone, answers, "24 tokens a chunk")
 
     def _read_again(self) -> Verdict:
         """The cache holds only two of the longest answers, so sequences are preempted."""
-        longest = max(len(one.request.prompts[0]) for one in self._asked)
-        sampling = self._asked[0].request.sampling
+        longest = max(len(one.request.prompts[0]) for one in self._requests)
+        sampling = self._requests[0].request.sampling
         num_longest = 512 * math.ceil((longest + sampling.max_tokens) / 512)
         engine = self._engine(replace(self._config, max_kv_tokens=2 * num_longest))
-        answers = answer(engine, self._asked)
+        answers = answer(engine, self._requests)
         proof = f"{engine.stats.cache.preempted} sequences lost their slot"
         return compare("read again after losing the slot", self._alone, answers, proof)
 
     def _continued(self) -> Verdict:
         """Continues each answer from a random point in its first quarter, as another worker would."""
         chance = random.Random(1)
-        asked = [self._cut(one, chance) for one in self._asked]
-        known = sum(one.num_known for one in asked)
+        batch = [self._cut(one, chance) for one in self._requests]
+        known = sum(one.num_known for one in batch)
         return compare(
-            "continued elsewhere", self._alone, answer(self._engine(), asked), f"{known} tokens known"
+            "continued elsewhere", self._alone, answer(self._engine(), batch), f"{known} tokens known"
         )
 
     def _cut(self, one: BenchRequest, chance: random.Random) -> BenchRequest:
         whole = self._alone[one.number]
         end = chance.randint(1, max(1, whole.end // 4))
-        assert whole.logprobs is not None
-        begun = replace(
+        assert whole.token_ids is not None and whole.logprobs is not None
+        known = replace(
             whole,
             token_ids=whole.token_ids[:end],
             texts=whole.texts[:end],
             finish=None,
             logprobs=whole.logprobs[:end],
         )
-        return replace(one, so_far=begun)
+        return replace(one, so_far=known)
 
     def _with_prefixes(self) -> Verdict:
         """Sends all requests twice. The second time, prefixes are copied from the cache.
 
         The order is reversed because the cache only has room for the latest requests.
         """
-        engine, asked = self._engine(), [replace(one, owner=_OWNER) for one in self._asked]
-        answer(engine, asked)
+        engine, batch = self._engine(), [replace(one, owner=_OWNER) for one in self._requests]
+        answer(engine, batch)
         before = engine.stats.cache.saved_tokens
-        answers = answer(engine, asked[::-1])
+        answers = answer(engine, batch[::-1])
         proof = f"{engine.stats.cache.saved_tokens - before} tokens of prompts copied"
         return compare("after a copied prefix", self._alone, answers, proof)
 

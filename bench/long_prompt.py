@@ -80,13 +80,13 @@ class Bench:
 
     def add(self, name: str, prompt: tuple[int, ...], num_output: int) -> None:
         sampling = SamplingParams(max_tokens=num_output, seed=0, temperature=0)
-        self._engine.add(name, ResolvedRequest(prompt, sampling, (), "bench"), owner=_OWNER)
+        self._engine.add(name, ResolvedRequest((prompt,), sampling, (), "bench"), owner=_OWNER)
 
     def steps(self) -> Iterator[dict[str, tuple[int, ...]]]:
         """Yields the tokens of each step, by request."""
         while self._engine.has_work:
             yield {
-                output.request_id: output.choices[0].token_ids
+                output.request_id: output.choices[0].token_ids or ()
                 for output in self._engine.step()
                 if output.choices
             }

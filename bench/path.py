@@ -22,6 +22,7 @@ from typing import Any
 import redis
 import uvloop
 
+from api.dialects.openai_chat.dialect import OpenAIChat
 from bench.harness.spread import spread
 from bench.harness.stream_client import stream_all, stream_chat
 from tests.acceptance.system import System
@@ -42,7 +43,8 @@ class BareEngine:
 
     def run(self, bodies: list[dict[str, Any]]) -> dict[str, float]:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(bodies) + "\n")
+        requests = [OpenAIChat().parse(body).request.encode() for body in bodies]
+        self._process.stdin.write(json.dumps(requests) + "\n")
         self._process.stdin.flush()
         return self._read()
 

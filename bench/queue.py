@@ -27,6 +27,7 @@ from shared.cluster.celery_app import make_celery
 from shared.cluster.wake_up_sender import WakeUpSender
 from shared.domain.job import NewJob, new_job_id
 from shared.domain.lease import Lease
+from shared.domain.request import ChatMessage, ChatPrompt, GenerationRequest, SamplingOptions
 from shared.domain.wake_up import WakeUp
 from shared.store import keys
 from shared.store.job_store import JobStore
@@ -36,6 +37,9 @@ from tests.redis_server import RedisServer
 MODEL = "bench"
 PROMPT = "Count from one upwards, one number after the other, and do not stop before a thousand. " * 2
 BODY: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 64}
+REQUEST = GenerationRequest(
+    (ChatPrompt((ChatMessage("user", PROMPT),)),), sampling=SamplingOptions(max_tokens=64)
+)
 JOB = {"endpoint": "/v1/chat/completions", "body": BODY}
 LEASE = Lease("bench.w", "bench", MODEL, "host", 1, "cpu", 9999, "rev")
 #: Concurrent calls while filling the queue.
@@ -117,7 +121,7 @@ class Filler:
             await self._redis.rpush(keys.broker_list(MODEL), *[wake_up] * min(_WIDTH, missing - first))
 
     async def create(self) -> str:
-        job = NewJob(new_job_id(), MODEL, PUBLIC, BODY)
+        job = NewJob(new_job_id(), MODEL, PUBLIC, REQUEST)
         await self._store.create(job)
         self.job_ids.append(job.id)
         return job.id

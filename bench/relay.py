@@ -20,7 +20,7 @@ from dataclasses import dataclass, fields
 
 import httpx
 
-from api.dialects.openai_chat.chunks import CHAT_PREFIX, JOB_PREFIX
+from api.dialects.openai_chat.ids import completion_id
 from api.http.auth import PUBLIC
 from bench.harness.server_process import ServerProcess, api_process, free_port
 from bench.harness.spread import spread
@@ -28,6 +28,7 @@ from shared.domain.events import Output
 from shared.domain.job import Job, NewJob, new_job_id
 from shared.domain.lease import Lease
 from shared.domain.output import ChoiceOutput
+from shared.domain.request import GenerationRequest, TextPrompt
 from shared.store import keys
 from shared.store.append import Append
 from shared.store.job_store import JobStore
@@ -35,6 +36,7 @@ from shared.store.redis_client import connect
 from tests.redis_server import RedisServer
 
 MODEL = "bench"
+REQUEST = GenerationRequest((TextPrompt(""),))
 #: How many jobs one call of the writer appends to, like a worker's slots.
 SLOTS = 32
 
@@ -64,8 +66,7 @@ class Writer:
         """Creates and claims this many jobs."""
         await self._store.register(self._lease)
         for _ in range(count):
-            body: dict[str, object] = {"messages": []}
-            await self._store.create(NewJob(new_job_id(), MODEL, PUBLIC, body, cancel_after_s=600))
+            await self._store.create(NewJob(new_job_id(), MODEL, PUBLIC, REQUEST, cancel_after_s=600))
             job = await self._store.claim(self._lease, secrets.token_hex(8))
             assert isinstance(job, Job)
             self._jobs.append(job)
@@ -86,9 +87,7 @@ class Writer:
         self._position += num_tokens
 
     async def _append(self, group: list[Job], position: int) -> None:
-        answers = await self._store.append(
-            self._lease.worker_instance, [_token(job, position) for job in group]
-        )
+        answers = await self._store.append([_token(job, position) for job in group])
         assert all(answer.kind == "end" for answer in answers)
 
 
@@ -220,7 +219,7 @@ def main() -> None:
 
 
 def _chat_path(job_id: str) -> str:
-    return f"/v1/chat/completions/{job_id.replace(JOB_PREFIX, CHAT_PREFIX)}/events"
+    return f"/v1/chat/completions/{completion_id(job_id)}/events"
 
 
 if __name__ == "__main__":

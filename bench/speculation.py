@@ -104,8 +104,10 @@ def requests(work: Work, num_rows: int, first: int, options: argparse.Namespace)
     """One request per row, starting with prompt `first`."""
     return [
         ResolvedRequest(
-            work.prompts[(first + row) % len(work.prompts)],
-            SamplingParams(options.tokens, row, temperature=work.temperature, top_p=work.top_p),
+            (work.prompts[(first + row) % len(work.prompts)],),
+            SamplingParams(
+                max_tokens=options.tokens, seed=row, temperature=work.temperature, top_p=work.top_p
+            ),
             (options.stop,),
             "bench",
         )
@@ -122,7 +124,9 @@ def run(engine: Engine, batch: list[ResolvedRequest]) -> Run:
     while engine.has_work:
         outputs = engine.step()
         for output in outputs:
-            answers[output.request_id] += [token for choice in output.choices for token in choice.token_ids]
+            answers[output.request_id] += [
+                token for choice in output.choices for token in choice.token_ids or ()
+            ]
         has_ended = any(output.is_last for output in outputs)
         if not num_before and all(answers.values()) and not has_ended:
             num_before, clock, cpu = engine.stats.generated_tokens, time.perf_counter(), time.process_time()

@@ -1,4 +1,4 @@
-"""Runs the engine alone in its own process. Reads rounds as JSON lines from stdin and prints their results."""
+"""Runs the engine alone in its own process. Reads rounds of stored requests as JSON lines, prints their results."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
+from shared.domain.request import GenerationRequest
 from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
@@ -16,16 +16,16 @@ from workers.engine.loading.loader import load_model
 from workers.requests.resolver import Resolver
 
 
-def run_round(engine: Engine, resolver: Resolver, bodies: list[dict[str, Any]]) -> dict[str, float]:
+def run_round(engine: Engine, resolver: Resolver, bodies: list[str]) -> dict[str, float]:
     """Runs all requests at once. Returns the number of tokens, and the seconds to the first and the last one."""
-    requests = [resolver.resolve(body, n=1) for body in bodies]
+    requests = [resolver.resolve(request) for request in map(GenerationRequest.decode, bodies)]
     started = time.perf_counter()
     for index, request in enumerate(requests):
         engine.add(str(index), request)
     first, tokens = 0.0, 0
     while engine.has_work:
         outputs = engine.step()
-        tokens += sum(len(choice.token_ids) for output in outputs for choice in output.choices)
+        tokens += sum(len(choice.texts) for output in outputs for choice in output.choices)
         if tokens and not first:
             first = time.perf_counter() - started
     return {"tokens": tokens, "seconds": time.perf_counter() - started, "first_s": first}

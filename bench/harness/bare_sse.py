@@ -14,8 +14,11 @@ import uvicorn
 from redis.asyncio import Redis
 
 from shared.store import keys
+from shared.store.job_store import JobStore, Reader
 from shared.store.redis_client import connect
 
+#: The channel on which the scripts publish for this server.
+REPLICA = "bare"
 _HEADERS = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
 
 
@@ -24,11 +27,13 @@ class BareServer:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._store = JobStore(redis)
         self._readers: dict[str, asyncio.Queue[dict[str, Any]]] = {}
         self._listener: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if self._listener is None:
+            await self._store.register_replica(REPLICA)
             self._listener = asyncio.create_task(self._listen())
         await receive()
         if scope["path"] == "/metrics":
@@ -39,6 +44,7 @@ class BareServer:
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         job_id = scope["path"][1:]
         self._readers[job_id] = queue
+        await self._store.join(job_id, Reader(REPLICA, 1))
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         while True:
             event = await queue.get()
@@ -50,12 +56,12 @@ class BareServer:
 
     async def _listen(self) -> None:
         pubsub = self._redis.pubsub()
-        await pubsub.psubscribe(keys.CHANNELS)
+        await pubsub.subscribe(keys.channel(REPLICA))
         while True:
             message = await pubsub.get_message(timeout=5)
-            if message is None or message["type"] != "pmessage":
+            if message is None or message["type"] != "message":
                 continue
-            for job_id, _, _, event in json.loads(message["data"]):
+            for job_id, _, _, _, event in json.loads(message["data"]):
                 if job_id in self._readers and event["type"] not in ("queued", "started"):
                     self._readers[job_id].put_nowait(event)
 

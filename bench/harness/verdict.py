@@ -37,6 +37,7 @@ def compare(way: str, alone: Answers, answers: Answers, proof: str) -> Verdict:
     for number, found in answers.items():
         wanted = alone[number].since(found.start)
         assert found.logprobs is not None and wanted.logprobs is not None
+        assert found.token_ids is not None and wanted.token_ids is not None
         tokens += len(wanted.token_ids)
         different_tokens += _differences(found.token_ids, wanted.token_ids)
         different_logprobs += _differences(found.logprobs, wanted.logprobs)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from shared.domain.events import ChoiceOutput
-from shared.domain.job import ResolvedRequest
+from msgspec.structs import replace
+
+from shared.domain.output import ChoiceOutput
 from shared.domain.sampling import SamplingParams
 from workers.engine.engine import Engine
 from workers.engine.output import EngineOutput
+from workers.engine.requests.resolved_request import ResolvedRequest
 
 _PARAMS: tuple[dict[str, Any], ...] = (
     {"temperature": 0.0},
@@ -44,6 +46,7 @@ class Known:
 
 def _begun(choice: ChoiceOutput, end: int) -> ChoiceOutput:
     is_whole = end == choice.end
+    assert choice.token_ids is not None
     return replace(
         choice,
         token_ids=choice.token_ids[:end],
@@ -73,7 +76,7 @@ def _request(chance: random.Random, shared: list[int], vocab_size: int) -> Resol
         stop=chance.choice(((), ("count", "7 "))),
         **chance.choice(_PARAMS),
     )
-    return ResolvedRequest(tuple(prompt), sampling, chance.choice(((), (2, 30))), "revision")
+    return ResolvedRequest((tuple(prompt),), sampling, chance.choice(((), (2, 30))), "revision")
 
 
 def _alone(engine: Engine, request: ResolvedRequest, owner: str | None) -> Known:

@@ -7,12 +7,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from shared.domain.events import ChoiceOutput
-from shared.domain.job import ResolvedRequest
+from shared.domain.output import ChoiceOutput
 from shared.domain.sampling import SamplingParams
 from tests.soak.pool import Known, join
 from workers.engine.engine import Engine
 from workers.engine.output import EngineOutput
+from workers.engine.requests.resolved_request import ResolvedRequest
 
 #: Maximum number of requests in the engine at once: more than it has slots.
 _MOST = 48
@@ -89,7 +89,7 @@ def most_at_once(engine: Engine) -> int:
     sampling = SamplingParams(max_tokens=2 * _FILLING_STEPS, seed=0)
     names = [f"slot {number}" for number in range(_MOST)]
     for name in names:
-        engine.add(name, ResolvedRequest((5,), sampling, (), "revision"))
+        engine.add(name, ResolvedRequest(((5,),), sampling, (), "revision"))
     running = 0
     for _ in range(_FILLING_STEPS):
         engine.step()

@@ -195,7 +195,7 @@ async def test_wake_ups_too_many_and_wake_ups_lost(cluster: Cluster) -> None:
     async def has_wake_ups() -> bool:
         return bool(await cluster.client.llen(queue) > 2)
 
-    await eventually(has_bells, 10, "waiting wake-ups")
+    await eventually(has_wake_ups, 10, "waiting wake-ups")
     wake_up = await cluster.client.lindex(queue, 0)
     await cluster.client.lpush(queue, *[str(wake_up)] * 10)
     await cluster.client.delete(queue)

@@ -12,10 +12,10 @@ import sys
 # What a worker imports only when it starts: so it is there when the fork_server forks.
 import redis.asyncio.connection  # noqa: F401
 
-from shared.domain.events import ChoiceOutput
-from shared.domain.job import ResolvedRequest
+from shared.domain.output import ChoiceOutput
 from tests import scripted_worker
 from tests.scripted_backend import ScriptedEngine
+from workers.engine.requests.resolved_request import ResolvedRequest
 
 #: Whoever generates an answer with this seed dies.
 POISON = 666

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from shared.domain.events import CancelReason
+from shared.domain.job import CancelReason
 from tests.acceptance.faults.verdict.history import Ask, Final, Heard, History, Kind
 from tests.acceptance.faults.verdict.reference import Reference
 

@@ -56,8 +56,8 @@ def _final(job: Job, entries: list[Entry]) -> Final:
                 is_joined = is_joined and choice.start == positions[choice.index]
                 positions[choice.index] = choice.end
                 texts[choice.index] += choice.texts
-                token_ids[choice.index] += choice.token_ids
-                finishes[choice.index] = choice.finish or finishes[choice.index]
+                token_ids[choice.index] += choice.token_ids or ()
+                finishes[choice.index] = choice.finish.reason if choice.finish else finishes[choice.index]
         is_joined = is_joined and entry.end == tuple(positions)
     return Final(
         job_id=job.id,
@@ -67,7 +67,7 @@ def _final(job: Job, entries: list[Entry]) -> Final:
         texts=tuple(map(tuple, texts)),
         finishes=tuple(finishes),
         is_joined=is_joined,
-        completion_tokens=sum(job.end),
+        completion_tokens=job.used.completion,
         attempts=job.attempts,
         reason=job.reason,
         token_ids=tuple(map(tuple, token_ids)),
