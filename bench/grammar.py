@@ -79,9 +79,9 @@ Compile = Callable[[str], Callable[[], Walk]]
 
 
 class _LLGuidance:
-    def __init__(self, begun: Any) -> None:
-        self.mask = begun.compute_bitmask
-        self.take = begun.consume_token
+    def __init__(self, matcher: Any) -> None:
+        self.mask = matcher.compute_bitmask
+        self.take = matcher.consume_token
 
 
 def llguidance(tokenizer: Any, size: int) -> Compile:
@@ -95,9 +95,9 @@ def llguidance(tokenizer: Any, size: int) -> Compile:
 
 
 class _XGrammar:
-    def __init__(self, begun: Any, mask: Any) -> None:
-        self.mask = lambda: begun.fill_next_token_bitmask(mask, 0)
-        self.take = begun.accept_token
+    def __init__(self, matcher: Any, mask: Any) -> None:
+        self.mask = lambda: matcher.fill_next_token_bitmask(mask, 0)
+        self.take = matcher.accept_token
 
 
 def xgrammar(tokenizer: Any, size: int) -> Compile:

@@ -1,4 +1,4 @@
-"""Runs the engine alone in its own process. Reads rounds of stored requests as JSON lines, prints their results."""
+"""Runs the engine alone in its own process. Reads rounds of stored requests as JSON lines and prints the results."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def _cell_notes(cells: Sequence[Cell], planned: Mapping[int, int]) -> Iterator[s
         kinds = "; ".join(f"at {cell.streams}: {cell.errors} of {cell.requests}" for cell in failed)
         yield f"requests that failed, {kinds}"
     if short := sum(cell.short for cell in cells):
-        yield f"{short} answers were shorter than asked for"
+        yield f"{short} answers were shorter than requested"
     tokens, pieces = sum(cell.tokens for cell in cells), sum(cell.pieces for cell in cells)
     if tokens and pieces < _MERGED * tokens:
         yield f"{tokens / pieces:.2f} tokens a piece of text: its gaps are times between pieces"

@@ -1,4 +1,4 @@
-"""The bare loop as a process: batch after batch, and what is said when it ends."""
+"""The bare loop as a process: batch after batch, and the error when the process has ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make bench-engine`'s command: it starts Baton, measures it and writes the page."""
+"""The command of `make bench-engine` starts Baton, measures it and writes the page."""
 
 from __future__ import annotations
 

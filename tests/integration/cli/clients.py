@@ -1,4 +1,4 @@
-"""What tests of the client commands need: API replicas, a worker that writes what it is told, commands."""
+"""Helpers for tests of the client commands: API replicas, a scripted worker, and commands."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RESOLVED = ResolvedRequest((5, 6), SamplingParams(8, 1), (0,), "rev")
 
 
 class Replica(ApiProcess):
-    """One API process, started at once."""
+    """One API process. It is started at once."""
 
     def __init__(self, redis_url: str) -> None:
         super().__init__(redis_url, MODEL)
@@ -33,11 +33,11 @@ class Replica(ApiProcess):
 
 
 class ScriptedWorker:
-    """Takes one job after the other and writes what it is told to."""
+    """A worker that takes one job after another and writes scripted output."""
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
-        # Another one in each test: it gives no sign, and replicas that outlive a test count from the first.
+        # A new name in each test: the worker sends no heartbeat, and a replica that outlives a test remembers it.
         self.worker_instance = f"w.{secrets.token_hex(4)}"
         self._lease = Lease(self.worker_instance, "worker-1", MODEL, socket.gethostname(), 1, "cpu", 4, "rev")
         self._job: Job | None = None
@@ -72,7 +72,7 @@ class ScriptedWorker:
 
 @dataclass
 class Done:
-    """What a command left."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -87,7 +87,7 @@ class Command:
 
     @classmethod
     async def start(cls, home: Path, *arguments: str, given: str | bytes = b"") -> Command:
-        """`given` stands on its standard input."""
+        """`given` is its standard input."""
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "cli.main", *arguments),
@@ -102,7 +102,7 @@ class Command:
         return cls(process)
 
     async def read(self, text: str) -> None:
-        """Wait until exactly this was printed."""
+        """Waits until exactly this text was printed."""
         assert self._process.stdout is not None
         async with asyncio.timeout(WAIT_S):
             assert (await self._process.stdout.readexactly(len(text))).decode() == text

@@ -1,4 +1,4 @@
-"""Two real API replicas, a scripted worker, and the command line in front of them."""
+"""Two real API replicas, a scripted worker, and the command line."""
 
 from __future__ import annotations
 

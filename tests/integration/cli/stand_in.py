@@ -1,4 +1,4 @@
-"""A cheap process in the place of a part of Baton: `python -m tests.integration.cli.stand_in <role> …`.
+"""A light process that replaces one of Baton's: `python -m tests.integration.cli.stand_in <role> …`.
 
 On SIGTERM it adds its role to the file STAND_IN_ORDER names, and ends. On SIGUSR1 it ends as a drained
 worker does, on SIGUSR2 likewise, but slowly.
@@ -31,7 +31,7 @@ class Healthy(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *args: object) -> None:
-        """Nothing."""
+        """Do not log requests."""
 
 
 async def register(url: str, name: str) -> None:

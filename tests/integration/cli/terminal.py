@@ -1,4 +1,4 @@
-"""Terminal: a command at a pseudo-terminal, and a person in front of it."""
+"""Runs a command in a pseudo-terminal and types into it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CTRL_C, CTRL_D, UP, ENTER = "\x03", "\x04", "\x1b[A", "\r"
 
 
 class Terminal:
-    """80 columns, and all that was ever shown, without what moves the cursor."""
+    """80 columns wide. Keeps everything that was shown, without cursor movements."""
 
     def __init__(self, master: int, process: asyncio.subprocess.Process) -> None:
         self._master = master
@@ -49,7 +49,7 @@ class Terminal:
                 "PROMPT_TOOLKIT_NO_CPR": "1",
             },
             start_new_session=True,
-            # So that Ctrl-C is a signal to the command, as at a person's terminal.
+            # So that Ctrl-C sends a signal to the command, as in a real terminal.
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(slave)
@@ -59,7 +59,7 @@ class Terminal:
         os.write(self._master, text.encode())
 
     async def expect(self, text: str) -> None:
-        """Wait until this is shown, behind what was expected last."""
+        """Waits until this text appears after the previously expected one."""
         deadline = time.monotonic() + WAIT_S
         while (found := self._text.find(text, self._seen)) < 0:
             assert self._process.returncode is None and time.monotonic() < deadline, self._shown
@@ -73,7 +73,7 @@ class Terminal:
         return status
 
     async def end(self) -> None:
-        """Whatever the test left."""
+        """Removes what the test left behind."""
         if self._process.returncode is None:
             self._process.kill()
             await self._process.wait()

@@ -1,4 +1,4 @@
-"""`baton bench` against two real API replicas: it counts what the worker said, and tells failures by kind."""
+"""`baton bench` against two real API replicas: it counts the worker's tokens, and reports errors by kind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def replicas(redis_server: RedisServer, store: JobStore) -> Iterator[tuple[ApiSe
 
 
 async def bench(directory: Path, *arguments: str) -> tuple[int, str, str]:
-    """Exit code, output and errors of the command."""
+    """The command's exit code, stdout and stderr."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cli.main", "bench", *arguments),
         env={**os.environ, "BATON_HOME": str(directory), "ONE_API_KEY": "k1"},
@@ -59,7 +59,7 @@ async def test_tokens_are_counted_as_the_worker_said_them(
     async with FakeWorker(store, says(TEXTS)) as worker:
         code, out, errors = await bench(tmp_path, *targets, *options)
         assert (code, errors) == (0, ""), out
-        # Two warm-ups for each, and two rounds of eight at both levels.
+        # Two warm-ups per target, and two rounds of eight requests at both levels.
         assert worker.num_claims == 2 * (2 + 2 * 2 * 8)
     figures = json.loads((tmp_path / "figures").read_text())
     assert [target["model"] for target in figures["targets"]] == [MODEL, MODEL]

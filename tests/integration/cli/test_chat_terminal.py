@@ -19,7 +19,7 @@ Sit = Callable[..., Awaitable[Terminal]]
 
 @pytest.fixture
 async def sit(tmp_path: Path, replicas: tuple[Replica, Replica]) -> AsyncIterator[Sit]:
-    """`await sit(…)` starts `baton chat …` and waits until it can be typed to."""
+    """`await sit(…)` starts `baton chat …` and waits for its prompt."""
     terminals: list[Terminal] = []
 
     async def start(*arguments: str) -> Terminal:
@@ -77,7 +77,7 @@ async def test_ctrl_c_stops_the_answer_and_a_second_one_leaves(
     await terminal.expect(PROMPT)
     found = await store.get(job.id)
     assert found is not None and (found.status, found.reason) == ("cancelled", "client")
-    # The session goes on, and knows how far the answer came.
+    # The session continues, and keeps the part of the answer that had arrived.
     terminal.type("go on" + ENTER)
     job = await worker.take()
     assert [message["content"] for message in job.body["messages"]] == ["count", "One", "go on"]

@@ -1,4 +1,4 @@
-"""One child: its log, and its end when it does not want to."""
+"""A child process: its log, and how it is stopped when it ignores SIGTERM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client commands against two real API replicas, with a worker that writes what the test tells it to."""
+"""The client commands against two real API replicas, with a scripted worker."""
 
 from __future__ import annotations
 

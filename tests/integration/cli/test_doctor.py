@@ -27,7 +27,7 @@ def doctor(home: Path, *arguments: str, **settings: str) -> subprocess.Completed
 
 
 def levels(found: list[dict[str, Any]]) -> dict[str, str]:
-    """The worst of each check."""
+    """The worst level of each check."""
     order = ("ok", "warn", "fail")
     worst: dict[str, str] = {}
     for finding in found:

@@ -1,4 +1,4 @@
-"""The Redis of `baton up`, with the options that it is given."""
+"""The options of the Redis of `baton up`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ends_with_parent process ends with whoever holds the parent_death."""
+"""A process that was started with `ends_with_parent` dies with its parent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`baton submit` and `baton watch`: where the request comes from, and what a script gets."""
+"""`baton submit` and `baton watch`: sources of the request, and output for scripts."""
 
 from __future__ import annotations
 

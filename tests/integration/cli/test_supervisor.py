@@ -20,7 +20,7 @@ ROLES: tuple[Role, ...] = ("redis", "api", "worker", "flower")
 
 
 class Start:
-    """A start of one child a role, each of which is ready when the test says so."""
+    """Starts one child per role. The test decides when each of them is ready."""
 
     def __init__(self, home: Path, lock: int) -> None:
         (home / "run").mkdir()
@@ -55,7 +55,7 @@ class Start:
         return {child.plan.role for child in self.supervisor.children if child.pid is not None}
 
     async def runs(self, *roles: Role) -> None:
-        """Wait until these run, and were asked several times whether they are ready; none else may run."""
+        """Waits until these run and were probed several times. No other child may run."""
         async with asyncio.timeout(WAIT_S):
             while self.running != set(roles):
                 await asyncio.sleep(0.01)

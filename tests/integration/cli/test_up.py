@@ -33,7 +33,7 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 
 
 class Up:
-    """One home, and the `baton up` that runs on it."""
+    """A home, and the `baton up` that runs in it."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -66,7 +66,7 @@ class Up:
         return self.states()
 
     def left_over(self) -> list[str]:
-        """Processes of this home that still run."""
+        """The processes of this home that still run."""
         return [process.name() for process in psutil.process_iter() if self._is_mine(process)]
 
     def _is_mine(self, process: psutil.Process) -> bool:
@@ -76,7 +76,7 @@ class Up:
             return False
 
     def end(self) -> None:
-        """Whatever a failed test left."""
+        """Kills what a failed test left behind."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
@@ -130,7 +130,7 @@ def test_a_drained_worker_stays_away_until_it_is_wanted(up: Up) -> None:
     assert "restarting" not in up.output.read_text()
     (shown,) = [part for part in baton_json(up, "ps", "--json") if part["id"] == "worker-1"]
     assert (shown["state"], shown["pid"]) == ("drained", None)
-    # The others are still looked after.
+    # The other workers are still restarted.
     psutil.Process(before["api-1"]).kill()
     wait_until(lambda: _is_another(up, "api-1", before["api-1"]), "another api-1")
     assert up.states()["worker-1"].state == "drained"
@@ -214,7 +214,7 @@ def test_a_part_that_keeps_dying_at_the_start_is_given_up(up: Up) -> None:
 
 
 def baton(up: Up, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A client command on this home."""
+    """Runs a client command in this home."""
     return subprocess.run(
         [sys.executable, "-m", "cli.main", *arguments],
         env={"PATH": "/usr/bin:/bin", "BATON_HOME": str(up.home)},

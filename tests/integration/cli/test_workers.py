@@ -1,4 +1,4 @@
-"""`baton workers`, and the completion of ids, over the API and over Redis."""
+"""`baton workers` and the completion of ids, through the API and through Redis."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.redis_server import RedisServer
 def reaching(
     request: pytest.FixtureRequest, replicas: tuple[Replica, Replica], redis_server: RedisServer
 ) -> list[str]:
-    """The options that say where the workers are to be found."""
+    """The options that select the API or Redis."""
     return ["--url", replicas[0].url] if request.param == "api" else ["--redis-url", redis_server.url]
 
 
@@ -42,7 +42,7 @@ async def test_a_worker_is_listed_and_told_to_drain(
     assert [found.is_draining for found in await store.workers()] == [True]
     table = (await done(tmp_path, "workers", *reaching)).out
     assert "draining" in table and "\x1b" not in table
-    # Options before the subcommand count as well.
+    # Options before the subcommand work as well.
     told = await done(tmp_path, "workers", *reaching, "drain", worker.worker_instance, "--json")
     assert json.loads(told.out)["status"] == "draining"
 
@@ -84,7 +84,7 @@ def test_without_a_server_nothing_is_completed(tmp_path: Path) -> None:
 
 
 def completed(home: Path, replica: Replica | None, words: str) -> list[str]:
-    """What bash proposes for the last word, through the script that `--show-completion` gives it."""
+    """What bash proposes for the last word, with the script from `--show-completion`."""
     port = replica.url.rpartition(":")[2] if replica else "1"
     number = len(words.split(" "))
     script = f"""

@@ -1,4 +1,4 @@
-"""`baton up` from the lock on, with a real Redis and stand-ins for all else.
+"""`baton up` after the lock was taken, with a real Redis and stand-ins for everything else.
 
 `python -m tests.integration.cli.up_with_stand_ins <home> <api port> <flower port> [<first worker's command>]`
 """

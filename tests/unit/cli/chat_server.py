@@ -1,4 +1,4 @@
-"""ChatServer: an API that answers each chat with the texts it is given, in the process of the test."""
+"""An API in the test's process that answers chats with given texts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JOB = "job_" + "a" * 24
 
 
 class ChatServer:
-    """Whoever asks for more answers than there are gets an error."""
+    """Returns an error once all answers are used."""
 
     def __init__(self, *answers: str) -> None:
         self._answers = list(answers)

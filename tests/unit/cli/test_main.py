@@ -14,14 +14,14 @@ from cli.main import main, make_app
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command of the tree, with the words that call it."""
+    """Yields every command with its path."""
     yield path, command
     for name, below in getattr(command, "commands", {}).items():
         yield from commands(below, (*path, name))
 
 
 def parse(command: Any, words: list[str]) -> tuple[str, ...]:
-    """Which command a line calls; fails when it would be refused."""
+    """The path of the command that a line runs. Fails if the line would be rejected."""
     context = command.make_context(command.name, list(words))
     rest = [*context._protected_args, *context.args]
     if not (rest and hasattr(command, "commands")):

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bench.harness.verdict import compare
-from shared.domain.events import Candidate, ChoiceOutput, TokenLogprobs
+from shared.domain.output import Candidate, ChoiceOutput, TokenLogprobs
 
 
 def _answer(*token_ids: int, start: int = 0) -> ChoiceOutput:

@@ -1,4 +1,4 @@
-"""What several tests of the peers use."""
+"""Fixtures for the tests of bench.peers."""
 
 from __future__ import annotations
 

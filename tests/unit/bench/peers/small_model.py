@@ -1,4 +1,4 @@
-"""The random model, small."""
+"""A small random model."""
 
 from __future__ import annotations
 

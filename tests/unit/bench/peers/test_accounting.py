@@ -1,4 +1,4 @@
-"""Whose CPU time and memory is counted."""
+"""Which processes' CPU time and memory are counted."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_usage_tells_the_tree_from_all_others() -> None:
     used = Usage(tree_s=3.0, own_s=2.5, machine_s=14.0).since(before)
     assert used == Usage(2.0, 0.5, 4.0)
     assert used.others_s == pytest.approx(1.5)
-    # Ticks are counted at different moments.
+    # Ticks are counted at different times.
     assert Usage(2.0, 1.0, 2.9).others_s == 0
 
 

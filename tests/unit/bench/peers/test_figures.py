@@ -1,4 +1,4 @@
-"""What a cell tells of samples."""
+"""What a cell reports about samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lineup: who is measured with some weights, how each is started, and who is missing."""
+"""Which contestants are measured for given weights, how they are started, and which are missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WEIGHTS = Weights("w", "W", Path("/w"), {"BF16": Path("/w.gguf"), "Q8_0": Path("
 
 
 class Envs(VirtualEnvs):
-    """All there, but for one."""
+    """All environments exist except one."""
 
     def __init__(self, missing: str | None = None) -> None:
         super().__init__(Path("/envs"), None)

@@ -1,4 +1,4 @@
-"""ProcessGroup: nothing of a server is left when it was stopped."""
+"""After a server was stopped, none of its processes is left."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_all_processes_end_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     group.stop()
     assert group.has_ended and log.read_text().startswith("on stderr")
     assert group.pid not in {one.pid for one in running_processes()}
-    # Its parent is gone, so that it may stay for a moment, and as a zombie until init has collected it.
+    # Its parent has ended, so it may stay for a moment, and as a zombie until init reaps it.
     deadline = time.monotonic() + 60
     while _state(int(child)) != "Z" and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""The bound: by reading with one stream, by arithmetic with many."""
+"""The bound: memory bandwidth with one stream, arithmetic with many."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def test_cost_leaves_out_the_embedding_and_counts_keys_and_values(small_model: P
 def test_one_stream_is_bound_by_reading_and_many_by_arithmetic() -> None:
     cost = Cost(body=50_000_000, head=0, kv_bytes=0)
     assert cost.tokens_per_s(RATES, 1, 0, 1001) == pytest.approx(1000.0, rel=0.002)
-    # 0.1 GFLOP a token; the prompt of as many tokens as the answer doubles the work.
+    # 0.1 GFLOP per token; a prompt as long as the answer doubles the work.
     assert cost.tokens_per_s(RATES, 64, 0, 1001) == pytest.approx(10_000, rel=0.002)
     assert cost.tokens_per_s(RATES, 64, 1001, 1001) == pytest.approx(5_000, rel=0.002)
 
 
 def test_keys_and_values_are_read_beside() -> None:
-    # 1 MB a token and 100 tokens: as much as the weights.
+    # 1 MB per token and 100 tokens: as much as the weights.
     cost = Cost(body=50_000_000, head=0, kv_bytes=1_000_000)
     assert cost.tokens_per_s(RATES, 1, 50, 100) == pytest.approx(500.0, rel=0.02)
 

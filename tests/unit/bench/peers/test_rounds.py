@@ -1,4 +1,4 @@
-"""Rounds: who is measured when, with which chats, and what becomes of one that fails."""
+"""The order of measurements, their chats, and what happens to a contestant that fails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PLAN = Plan(streams=(1, 4), runs=3, output_tokens=6, waves=2, limit_s=9.0, budge
 
 
 class Scripted:
-    """A process that does nothing; answers at once, and fails in the round that it is told."""
+    """An idle process. It answers at once, and fails in a given round."""
 
     version = "1.0"
 
@@ -46,7 +46,7 @@ class Scripted:
         self._starts += 1
         if self._starts - 1 == self._fails_at:
             raise PeerUnavailable("it fell over")
-        # A pipe of which we hold the other end: the process waits as long as we want.
+        # The test holds the other end of the pipe, so the process waits for it.
         self._group = ProcessGroup(
             [sys.executable, "-c", _WAIT], {}, self._directory / "log", stdin=-1, stdout=-1
         )
@@ -90,7 +90,7 @@ def test_all_get_the_same_chats_of_which_none_comes_twice(prompts: Prompts, tmp_
     contestants = [Scripted(name, [], tmp_path) for name in "ab"]
     Rounds(contestants, prompts, PLAN).run()
     assert contestants[0].asked == contestants[1].asked
-    # For each of two levels in three rounds a short answer for each stream, then what is measured.
+    # For each of two levels in three rounds: a short answer per stream, then the measurement.
     assert [(len(chats), tokens, streams) for chats, tokens, streams, _ in contestants[0].asked] == [
         (1, 8, 1), (3, 6, 1), (4, 8, 4), (8, 6, 4)
     ] * 3  # fmt: skip
@@ -114,7 +114,7 @@ def test_the_slowest_has_no_more_rounds_when_they_would_not_be_in_time(
     prompts: Prompts, tmp_path: Path
 ) -> None:
     def clock() -> Iterator[float]:
-        """Begun, and what is left; then before and after each record: 10, 50 and 30 s."""
+        """The start and the remaining time, then the times before and after each record: 10, 50 and 30 s."""
         yield from (0, 0, 0, 10, 10, 60, 60, 90)
         yield from (90, 90, 120, 120, 130)
         yield from (130, 130, 140, 140, 170)

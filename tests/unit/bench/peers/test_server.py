@@ -1,4 +1,4 @@
-"""Server: what it asks, and how a start is timed or given up."""
+"""The requests of Server, and how it times or gives up a start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ScriptedServer: answers each request with the bytes that a script says, with pauses between them."""
+"""A server that answers each request with scripted bytes and pauses."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def event(value: dict[str, Any]) -> bytes:
 
 
 def text(words: str) -> bytes:
-    """A chunk of a chat with this text."""
+    """A chat chunk with this text."""
     return chunk(event({"choices": [{"index": 0, "delta": {"content": words}}]}))
 
 
 def usage(completion: int, prompt: int = 9) -> bytes:
-    """The last chunk of a chat that tells its usage."""
+    """The last chunk of a chat, which reports its usage."""
     counts = {"completion_tokens": completion, "prompt_tokens": prompt}
     return chunk(event({"choices": [], "usage": counts}))
 
 
 def whole(status: str, body: bytes) -> bytes:
-    """An answer in one piece."""
+    """A complete response."""
     return b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status.encode(), len(body), body)
 
 
 @dataclass
 class ScriptedServer:
-    """`script` makes the answer of request number n; an empty one closes the connection."""
+    """`script` returns the response to request number n. An empty one closes the connection."""
 
     script: Callable[[int], Sequence[Step]]
     url: str = ""
@@ -93,7 +93,7 @@ async def _head(reader: asyncio.StreamReader) -> str:
 
 @asynccontextmanager
 async def serving(script: Callable[[int], Sequence[Step]]) -> AsyncIterator[ScriptedServer]:
-    """A server on a free port, for as long as the block runs."""
+    """Runs a server on a free port."""
     scripted = ScriptedServer(script)
     async with await asyncio.start_server(scripted.handle, "127.0.0.1", 0) as server:
         scripted.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""The command line of `baton bench`: what is refused at once, and what is written at the end."""
+"""The command line of `baton bench`: which options are rejected, and what is written at the end."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_nobody_there_is_unreachable() -> None:
 
 
 async def run(server: ScriptedServer, *options: str) -> Any:
-    """The command in a thread; the server answers in this one."""
+    """Runs the command in a thread, while the server runs in this one."""
     targets = [f"{name}={server.url}#{name}-model" for name in ("first", "second")]
     arguments = ["bench", *(part for each in targets for part in ("--target", each)), *options]
     return await asyncio.to_thread(

@@ -1,4 +1,4 @@
-"""All targets get the same chats, in turn the first; warm-ups are not counted."""
+"""All targets get the same chats and take turns in going first. Warm-ups are not counted."""
 
 from __future__ import annotations
 

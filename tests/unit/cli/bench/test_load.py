@@ -1,4 +1,4 @@
-"""When requests are sent: as many at once as asked for, or at drawn times whatever the server does."""
+"""When requests are sent: at a fixed concurrency, or at drawn times whatever the server does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cli.bench.sample import Sample
 
 
 class Recorder:
-    """A server that takes some time and tells what it saw."""
+    """A server that takes some time and records its requests."""
 
     def __init__(self, takes_s: float) -> None:
         self._takes_s = takes_s
@@ -46,7 +46,7 @@ async def test_a_closed_loop_ends_with_its_time() -> None:
 
 
 async def test_arrivals_do_not_wait_for_answers() -> None:
-    # Nobody is answered before all of them are there.
+    # No request is answered before all have arrived.
     all_there = asyncio.Barrier(20)
 
     async def send(number: int, due: float) -> Sample:
@@ -60,7 +60,7 @@ async def test_arrivals_do_not_wait_for_answers() -> None:
 
 
 async def due_times(seed: int, stall_s: float = 0) -> list[float]:
-    """From the first on; the whole client stands still after it."""
+    """Starts with the first request; then the whole client stalls."""
     due_times: list[float] = []
 
     async def send(number: int, due: float) -> Sample:
@@ -79,7 +79,7 @@ async def test_arrivals_are_drawn_and_the_same_for_the_same_seed() -> None:
 
 
 async def test_arrivals_that_come_late_keep_the_time_at_which_they_were_due() -> None:
-    # A sender that waits for itself would have shifted all later ones behind the stall.
+    # A sender with coordinated omission would have moved all later requests behind the stall.
     assert await due_times(3, stall_s=0.05) == await due_times(3)
 
 

@@ -1,4 +1,4 @@
-"""The picture, and what is said when it cannot be drawn."""
+"""The plot, and the error if it cannot be drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table and what stands below it."""
+"""The table and the notes below it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sample holds of an answer: chunks and their order in time, usage, and what went wrong."""
+"""What a sample records: chunk times, usage and errors."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_events_are_found_however_the_bytes_are_cut() -> None:
 async def test_a_finish_reason_stands_in_for_a_done_that_the_server_does_not_send() -> None:
     end = chunk(event({"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}))
     assert (await sample_of(CHUNKED, text("a"), end, LAST_CHUNK)).error is None
-    # It tells nothing of an answer whose connection broke.
+    # It reports nothing about an answer whose connection broke.
     assert (await sample_of(CHUNKED, text("a"), end)).error == "cut"
 
 

@@ -1,4 +1,4 @@
-"""Figures out of samples with known times."""
+"""Summaries of samples with known times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Targets: what their options mean, and whose key is sent where."""
+"""The --target option, and which API key is sent to which server."""
 
 from __future__ import annotations
 

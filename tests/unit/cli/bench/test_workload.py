@@ -1,4 +1,4 @@
-"""Chats are the same for the same number, differ from their first word on, and are as long as asked for."""
+"""Equal numbers give equal chats; others differ from the first word on. Lengths are as requested."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_what_is_no_conversation_is_refused(tmp_path: Path, text: str) -> None:
     conversation = Conversation(ChatServer().client, {}, None)
     with pytest.raises(CommandError, match="is not a saved conversation"):
         conversation.load(path)
-    with pytest.raises(CommandError, match="cannot read .*other: No such file"):
+    with pytest.raises(CommandError, match=r"cannot read .*other: No such file"):
         conversation.load(tmp_path / "other")
     with pytest.raises(CommandError, match="cannot write"):
         conversation.save(tmp_path / "none" / "chat.json")

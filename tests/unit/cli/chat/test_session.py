@@ -12,7 +12,7 @@ from tests.unit.cli.chat_server import ChatServer
 
 
 def run(server: ChatServer, *lines: str | type[BaseException], keep: Path | None = None) -> Conversation:
-    """A session of these lines; an exception is what the terminal raises."""
+    """Runs a session with these lines. An exception in the list is raised by the terminal."""
     waiting: Iterator[str | type[BaseException]] = iter(lines)
 
     def read() -> str:

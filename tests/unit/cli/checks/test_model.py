@@ -19,7 +19,7 @@ def whole_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model(whole_model: Path, tmp_path: Path) -> Path:
-    """One to be damaged."""
+    """A model for a test to damage."""
     return Path(shutil.copytree(whole_model, tmp_path / "tiny"))
 
 

@@ -25,7 +25,7 @@ def page(cursor: str, *events: str, done: bool = False) -> Handler:
 
 
 class Servers:
-    """Two replicas that give the answers of one list in turn."""
+    """Two replicas that take turns in returning the responses of one list."""
 
     def __init__(self, *answers: Handler) -> None:
         self._answers = iter(answers)

@@ -27,7 +27,7 @@ def decode(pieces: list[bytes]) -> list[SseEvent]:
 
 
 def test_a_whole_stream() -> None:
-    # The lone carriage return at the very end could be half of a line end, so one more byte settles it.
+    # The final carriage return could be the first half of a line end; one more byte decides it.
     assert decode([STREAM, b":"]) == EVENTS
 
 

@@ -16,7 +16,7 @@ Handler = Callable[[httpx.Request], httpx.Response]
 
 
 class Broken(httpx.SyncByteStream):
-    """A body that ends with its connection."""
+    """A body that ends when its connection breaks."""
 
     def __init__(self, *pieces: bytes) -> None:
         self._pieces = pieces
@@ -40,7 +40,7 @@ def error(status: int) -> Handler:
 
 
 class Servers:
-    """Two replicas that give the answers of one list in turn."""
+    """Two replicas that take turns in returning the responses of one list."""
 
     def __init__(self, *answers: Handler) -> None:
         self._answers = iter(answers)

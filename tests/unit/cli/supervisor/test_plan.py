@@ -25,7 +25,7 @@ def plans(devices: tuple[str, ...], **variables: str) -> dict[str, ChildPlan]:
 
 
 def own(plan: ChildPlan) -> Mapping[str, Any]:
-    """What this part gets besides what all get."""
+    """The environment that only this process gets."""
     return {name: value for name, value in plan.environ.items() if ENVIRON.get(name) != value}
 
 

@@ -70,7 +70,7 @@ BOUNDS: dict[str, tuple[list[Any], list[Any], dict[str, Any]]] = {
 
 
 def rows(part: str) -> set[str]:
-    """Parameters that the page names in the table of one part."""
+    """The parameters in the table of one section of the page."""
     text = page().split(f"\n## {part}\n")[1].split("\n## ")[0]
     return set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
 

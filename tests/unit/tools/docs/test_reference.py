@@ -1,4 +1,4 @@
-"""What docs/ says of settings and commands is what the code says."""
+"""The generated pages in docs/ match the settings and commands in the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Aims: ratios of a round, and what is said of their median."""
+"""Ratios within a round, and the verdict on their median."""
 
 from __future__ import annotations
 

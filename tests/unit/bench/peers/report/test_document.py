@@ -1,4 +1,4 @@
-"""Parts of a page that a command writes."""
+"""Updating parts of a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of results."""
+"""The plot of the results."""
 
 from __future__ import annotations
 

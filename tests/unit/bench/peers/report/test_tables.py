@@ -1,4 +1,4 @@
-"""The tables: spreads, ratios of the same round, and what is said of single rows."""
+"""The tables: spreads, ratios within a round, and notes about single rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.unit.bench.peers.results import cell, results
 
 
 def rows(text: str, first: str) -> list[list[str]]:
-    """Cells of all rows that begin with this word."""
+    """The cells of all rows that start with this word."""
     lines = (line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith(f"| {first}"))
     return list(lines)
 
@@ -49,7 +49,7 @@ def test_failures_and_what_is_missing_are_told() -> None:
     ]
     text = render(results(*cells, vLLM="pip failed"), "baton")
     assert "- rival: requests that failed, at 8: {'timeout': 2} of 8" in text
-    assert "- rival: 3 answers were shorter than asked for" in text
+    assert "- rival: 3 answers were shorter than requested" in text
     assert "- slow: too slow for all chats: 5 of 8 at 8 streams" in text
     assert "- pairs: 2.00 tokens a piece of text" in text
     assert "- vLLM is missing, or has fewer rounds: pip failed" in text

@@ -1,4 +1,4 @@
-"""Environments are made once for the same pins; a failure says what pip said."""
+"""An environment is created once for the same pins. A failure includes pip's output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.peers.rivals.virtual_env import VirtualEnvs
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
-    """What was run instead of venv and pip; pins come from `tmp_path`."""
+    """The commands that were run instead of venv and pip. Pins are read from `tmp_path`."""
     run: list[list[str]] = []
 
     def record(command: list[str], environ: object = None) -> None:

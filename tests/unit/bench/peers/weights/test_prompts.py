@@ -1,4 +1,4 @@
-"""Prompts: their length by the model's own template."""
+"""The length of prompts after the model's template is applied."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The random model makes as many whole words as it is asked for."""
+"""The random model generates exactly the requested number of whole words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_no_token_but_a_whole_word_is_ever_likely(small_model: Path) -> None:
     is_word = torch.tensor(
         [token[0] == "Ġ" and token[1:].isascii() and token[1:].isalpha() for token in tokens]
     )
-    # So that it is not drawn at any temperature, and not by eight bits instead of sixteen.
+    # Low enough that it is never sampled, at any temperature and with 8-bit weights.
     assert (logits[:, ~is_word].amax(-1) < logits[:, is_word].amin(-1) - 50).all()
     assert len(set(logits.argmax(-1).tolist())) > 10
 
