@@ -164,6 +164,12 @@ class ChoiceOutput(_Record, frozen=True):
     def end(self) -> int:
         return self.start + len(self.texts)
 
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The token ids, of a backend that has them."""
+        assert self.token_ids is not None
+        return self.token_ids
+
     def ops(self) -> Iterator[tuple[int, Head, Op]]:
         """Each operation with its unit's position and the state before it. Units without text have none."""
         head = self.head

@@ -1,4 +1,4 @@
-"""LoneWorker: what a worker does with bodies, without queues."""
+"""LoneWorker: what a worker does with requests, without queues."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from api.dialects.openai_chat.schema import read_chat
-from shared.domain.events import ChoiceOutput
-from shared.domain.job import ResolvedRequest
+from shared.domain.output import ChoiceOutput
 from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig, Speculation
 from workers.engine.engine import Engine
 from workers.engine.loading.loader import load_model
+from workers.engine.requests.resolved_request import ResolvedRequest
 from workers.requests.resolver import Resolver
 from workers.runtime.transcript import Transcript
 
@@ -39,13 +39,13 @@ class LoneWorker:
         return cls(resolver, make_engine(loaded, config))
 
     def resolve(self, fields: dict[str, Any]) -> ResolvedRequest:
-        body = read_chat({"model": "tiny", "messages": PROMPT, **fields}).to_body()
-        return self.resolver.resolve(body, n=body["n"])
+        chat = read_chat({"model": "tiny", "messages": PROMPT, **fields})
+        return self.resolver.resolve(chat.request())
 
     def add(self, name: str, request: ResolvedRequest, released: Iterable[ChoiceOutput] = ()) -> None:
         """Go on behind what was released, as a worker does that has read the job's stream."""
         self.released[name] = list(released)
-        so_far = folded(self.released[name], request.sampling.n).so_far()
+        so_far = folded(self.released[name], request.num_choices).so_far()
         self.engine.add(name, request, so_far)
 
     def run(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from shared.cluster.wake_up_sender import WakeUpSender
+from shared.domain.request import ChatMessage, ChatPrompt, GenerationRequest, SamplingOptions
 from shared.domain.wake_up import WakeUp
 from shared.store.job_store import JobStore
 from tests.int8 import is_int8_served
@@ -23,7 +24,10 @@ from workers.requests.resolver import Resolver
 
 #: Where the CPU has it.
 QUANT: Quant = "int8" if is_int8_served() else "none"
-_BODY = {"messages": [{"role": "user", "content": "Hi"}], "temperature": 0, "max_tokens": 12, "seed": 1}
+_REQUEST = GenerationRequest(
+    (ChatPrompt((ChatMessage("user", "Hi"),)),),
+    sampling=SamplingOptions(temperature=0, max_tokens=12, seed=1),
+)
 
 
 def expected(path: Path) -> str:
@@ -31,7 +35,7 @@ def expected(path: Path) -> str:
     config = EngineConfig(str(path), dtype="float32", quant=QUANT, threads=1, max_slots=2)
     loaded = load_model(config)
     engine = make_engine(loaded, config)
-    engine.add("r", Resolver.from_directory(path, loaded.revision).resolve(_BODY, n=1))
+    engine.add("r", Resolver.from_directory(path, loaded.revision).resolve(_REQUEST))
     texts: list[str] = []
     while engine.has_work:
         texts += [choice.text for output in engine.step() for choice in output.choices]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 
+from shared.cluster.reaper import Reaper
 from shared.cluster.wake_up_sender import WakeUpSender
 from shared.domain.lease import Lease
-from shared.domain.worker_report import WorkerReport
 from shared.store.job_store import JobStore
 from tests.integration.workers.harness import MODEL, Jobs
 from tests.scripted_backend import scripted_backend
@@ -17,39 +14,31 @@ from workers.runtime.claimer import Claimer
 from workers.runtime.heartbeat import Heartbeat
 from workers.runtime.lease import LeaseKeeper
 from workers.runtime.running_job import RunningJobs
+from workers.runtime.strays import Strays
 from workers.runtime.task_set import TaskSet
 from workers.runtime.telemetry import Telemetry
+from workers.runtime.vitals import Vitals
 
 
 class Beating:
     """A worker's heartbeat, without the worker: nothing claims here but the test."""
 
-    def __init__(self, store: JobStore, sender: WakeUpSender, resolver: ThreadPoolExecutor) -> None:
-        backend = scripted_backend(slots=4)
-        jobs = RunningJobs(backend, Telemetry(), slots=4)
+    def __init__(self, store: JobStore, sender: WakeUpSender) -> None:
+        backend, telemetry = scripted_backend(slots=4), Telemetry()
+        jobs = RunningJobs(backend, telemetry, slots=4)
         lease = Lease("", "w", MODEL, "host", 1, "cpu", 4, "scripted-1")
         self.lease = LeaseKeeper(store, lease, jobs)
         task_set = TaskSet(lambda _: None)
-        self.claimer = Claimer(
-            store, self.lease, jobs, backend, resolver, resolver, task_set, on_begun=lambda: None
-        )
-        self.heartbeat = Heartbeat(
-            store,
-            self.lease,
-            jobs,
-            self.claimer,
-            backend,
-            sender,
-            stats=dict,
-            report=lambda: WorkerReport({}),
-            on_drain=lambda: None,
-        )
+        self.claimer = Claimer(store, self.lease, jobs, backend, task_set)
+        reaper = Reaper(store, sender, lease_s=3)
+        vitals = Vitals(jobs, self.claimer, backend, telemetry, reaper)
+        strays = Strays(store, sender, jobs, self.claimer, model=MODEL)
+        self.heartbeat = Heartbeat(store, self.lease, jobs, vitals, strays, lambda: None)
 
 
 @pytest.fixture
-def beating(store: JobStore, sender: WakeUpSender) -> Iterator[Beating]:
-    with ThreadPoolExecutor(1) as resolver:
-        yield Beating(store, sender, resolver)
+def beating(store: JobStore, sender: WakeUpSender) -> Beating:
+    return Beating(store, sender)
 
 
 async def test_a_stray_is_given_back_when_it_was_named_twice(

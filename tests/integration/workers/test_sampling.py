@@ -34,7 +34,7 @@ def test_an_answer_is_the_same_wherever_another_worker_goes_on(
     request = worker.resolve(asked[name])
     worker.add("whole", request)
     worker.run()
-    whole, released = worker.answer("whole", request.sampling.n), list(worker.released["whole"])
+    whole, released = worker.answer("whole", request.num_choices), list(worker.released["whole"])
     assert all(choice.finish is not None for choice in whole)
     # Each continuation has those at other cuts for neighbours.
     cuts = [str(cut) for cut in range(len(released) + 1)]
@@ -42,4 +42,4 @@ def test_an_answer_is_the_same_wherever_another_worker_goes_on(
         worker.add(cut, request, released[: int(cut)])
     worker.run()
     for cut in cuts:
-        assert worker.answer(cut, request.sampling.n) == whole, cut
+        assert worker.answer(cut, request.num_choices) == whole, cut

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from shared.domain.events import ChoiceOutput
-from shared.domain.job import ResolvedRequest
+from shared.domain.output import ChoiceOutput
 from shared.domain.sampling import SamplingParams
 from tests.features import NAMES, PLAIN, features
 from tests.integration.workers.lone_worker import LoneWorker
@@ -18,6 +17,7 @@ from tests.tiny_chat_model import make_tiny_chat_model
 from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig
 from workers.engine.loading.loader import load_model
+from workers.engine.requests.resolved_request import ResolvedRequest
 from workers.engine.scheduling.drafter import Drafter
 
 #: Continuations that share the batch: so few that there is room for guesses.
@@ -72,7 +72,7 @@ def whole(worker: LoneWorker, request: ResolvedRequest) -> tuple[ChoiceOutput, .
     """The answer of each choice."""
     worker.add("whole", request)
     worker.run()
-    return worker.answer("whole", request.sampling.n)
+    return worker.answer("whole", request.num_choices)
 
 
 def resumed(worker: LoneWorker, request: ResolvedRequest) -> dict[str, tuple[ChoiceOutput, ...]]:
@@ -83,7 +83,7 @@ def resumed(worker: LoneWorker, request: ResolvedRequest) -> dict[str, tuple[Cho
         worker.add(name, request, so_far)
         if number % NUM_TOGETHER == 0 or number == len(cuts):
             worker.run()
-    return {name: worker.answer(name, request.sampling.n) for name in cuts}
+    return {name: worker.answer(name, request.num_choices) for name in cuts}
 
 
 @pytest.mark.parametrize("likelihood", [1.0, 0.7, 0.0], ids=["always right", "often right", "never right"])
@@ -97,14 +97,14 @@ def test_an_answer_is_the_same_whoever_guesses_it(
 ) -> None:
     guessing, _ = workers
     request, answer, chance = asked[name], expected[name], random.Random(name)
-    known = [[*request.prompt_token_ids, *choice.token_ids] for choice in answer]
+    known = [[*request.prompts[0], *choice.ids] for choice in answer]
     guessing.engine._intake._make_drafter = lambda: Foreseer(known, likelihood, chance)
     before = guessing.engine.stats
     assert whole(guessing, request) == answer
     after = guessing.engine.stats
     drafted = after.drafted_tokens - before.drafted_tokens
     accepted = after.accepted_tokens - before.accepted_tokens
-    assert drafted > 0 or max(len(choice.token_ids) for choice in answer) < 4
+    assert drafted > 0 or max(len(choice.ids) for choice in answer) < 4
     if likelihood == 1.0 and request.sampling.n == 1:  # choices may begin alike
         assert accepted == drafted
     for cut, found in resumed(guessing, request).items():
@@ -131,7 +131,7 @@ def test_nobody_guesses_where_it_is_switched_off_or_may_change_an_answer(tmp_pat
     off = make_engine(loaded, replace(config, speculation="off"))
     inexact = make_engine(replace(loaded, is_exact=False), config)
     for engine, guesses in ((make_engine(loaded, config), True), (off, False), (inexact, False)):
-        engine.add("r", ResolvedRequest((5, 5, 5, 5), sampling, (), "revision"))
+        engine.add("r", ResolvedRequest(((5, 5, 5, 5),), sampling, (), "revision"))
         while engine.has_work:
             engine.step()
         assert bool(engine.stats.drafted_tokens) is guesses

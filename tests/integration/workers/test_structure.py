@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from shared.domain.events import ChoiceOutput
+from shared.domain.output import ChoiceOutput, Finish
 from shared.errors import RequestError
 from tests.features import END, ONE, PERSON
 from tests.integration.workers.lone_worker import LoneWorker
@@ -117,7 +117,7 @@ def test_every_text_is_what_was_asked_for_alone_and_beside_others(worker: LoneWo
     assert found.pop("plain") == alone
     for way, choices in found.items():
         for choice in choices:
-            assert choice.finish == "stop", (way, choice.text)
+            assert choice.finish is not None and choice.finish.reason == "stop", (way, choice.text)
             ASKED[name][1](choice.text)
     texts = {choice.text for choices in found.values() for choice in choices}
     assert len(texts) >= 3
@@ -129,24 +129,24 @@ def test_every_text_is_what_was_asked_for_alone_and_beside_others(worker: LoneWo
 def test_a_stop_string_cuts_the_text(worker: LoneWorker) -> None:
     fields = {"structured_outputs": {"regex": "(abc|xyz){5}"}, "stop": ["z"], "seed": 2}
     (choice,) = answers(worker, one={**fields, "max_tokens": 60})["one"]
-    assert choice.finish == "stop" and re.fullmatch("(abc)*xy", choice.text)
+    assert choice.finish == Finish("stop", "z") and re.fullmatch("(abc)*xy", choice.text)
 
 
 def test_a_stop_token_ends_the_text_where_it_may_come(worker: LoneWorker) -> None:
     fields = {"structured_outputs": {"regex": "[ -~]{50}"}, "stop_token_ids": [ONE]}
     biased = {**fields, "logit_bias": {str(ONE): 100}, "max_tokens": 60}
     (choice,) = answers(worker, one=biased)["one"]
-    assert choice.finish == "stop" and len(choice.token_ids) == 1 and choice.text == ""
+    assert (choice.finish, choice.text, choice.end) == (Finish("stop", ONE), "", 1)
 
 
 def test_a_text_that_is_too_long_is_cut_at_the_limit(worker: LoneWorker) -> None:
     (choice,) = answers(worker, one={"structured_outputs": {"regex": "a{100}"}, "max_tokens": 5})["one"]
-    assert (choice.finish, choice.text) == ("length", "aaaaa")
+    assert (choice.finish, choice.text) == (Finish("length"), "aaaaa")
 
 
 def test_the_last_token_of_the_limit_may_complete_the_text(worker: LoneWorker) -> None:
     (choice,) = answers(worker, one={"structured_outputs": {"regex": "a{5}"}, "max_tokens": 5})["one"]
-    assert (choice.finish, choice.text) == ("stop", "aaaaa")
+    assert (choice.finish, choice.text) == (Finish("stop"), "aaaaa")
 
 
 def test_a_grammar_that_the_model_cannot_write_fails_alone(worker: LoneWorker) -> None:

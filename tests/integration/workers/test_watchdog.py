@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 from redis.asyncio import Redis
 
@@ -25,14 +22,12 @@ from workers.runtime.watchdog import MAX_IDLE_LOOKS, Watchdog, WorkerIdle
 class Idle:
     """A worker whose claimer does nothing but what the test does."""
 
-    def __init__(self, store: JobStore, sender: WakeUpSender, resolver: ThreadPoolExecutor) -> None:
+    def __init__(self, store: JobStore, sender: WakeUpSender) -> None:
         backend = scripted_backend(slots=1)
         self.jobs = RunningJobs(backend, Telemetry(), slots=1)
         self.lease = LeaseKeeper(store, Lease("", "w", MODEL, "host", 1, "cpu", 1, "scripted-1"), self.jobs)
         task_set = TaskSet(lambda _: None)
-        self.claimer = Claimer(
-            store, self.lease, self.jobs, backend, resolver, resolver, task_set, on_begun=lambda: None
-        )
+        self.claimer = Claimer(store, self.lease, self.jobs, backend, task_set)
         self.watchdog = Watchdog(store, sender, self.jobs, self.claimer, model=MODEL)
 
     async def look(self, times: int) -> None:
@@ -51,9 +46,8 @@ class Idle:
 
 
 @pytest.fixture
-def idle(store: JobStore, sender: WakeUpSender) -> Iterator[Idle]:
-    with ThreadPoolExecutor(1) as resolver:
-        yield Idle(store, sender, resolver)
+def idle(store: JobStore, sender: WakeUpSender) -> Idle:
+    return Idle(store, sender)
 
 
 async def test_a_worker_that_holds_a_wake_up_and_claims_nothing_ends(jobs: Jobs, idle: Idle) -> None:

@@ -558,7 +558,9 @@ async def test_a_claim_that_never_returns_ends_the_worker(
     monkeypatch.setattr(store, "claim", lambda *_, **__: asyncio.Event().wait())
     died = asyncio.get_running_loop().create_future()
     backend = scripted_backend(slots=4)
-    worker = make_worker(store, sender, OTHER, backend, lease_s=3, on_death=died.set_result, on_drain=lambda: None)
+    worker = make_worker(
+        store, sender, OTHER, backend, lease_s=3, on_death=died.set_result, on_drain=lambda: None
+    )
     job_id = await jobs.create()
     running = asyncio.create_task(worker.run())
     CelerySide().wake_up(job_id, worker)

@@ -59,7 +59,7 @@ class SequenceFactory:
         if released is not None and released.finish is not None:
             return
         output = self._make_output(request, choice)
-        sequence = self._sequence(request_id, request, choice, (released.token_ids or ()) if released else ())
+        sequence = self._sequence(request_id, request, choice, released.ids if released else ())
         if released is not None:
             end = output.replay(released, is_complete=sequence.is_complete)
             if end is not None:

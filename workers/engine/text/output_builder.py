@@ -124,8 +124,7 @@ class OutputBuilder:
         `is_complete`: nothing may follow these tokens by the request's grammar.
         """
         assert self._num_tokens == 0 and so_far.start == 0
-        assert so_far.token_ids is not None, "not released by an engine"
-        for position, token_id in enumerate(so_far.token_ids, 1):
+        for position, token_id in enumerate(so_far.ids, 1):
             self._take(token_id, is_complete=is_complete and position == so_far.end)
             if self._finish:
                 break

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import NoReturn
 
 import pytest
 
-from shared.domain.events import ChoiceOutput
-from shared.domain.job import ResolvedRequest
+from shared.domain.output import ChoiceOutput, Finish
+from shared.domain.request import ChatMessage, ChatPrompt, GenerationRequest, SamplingOptions
+from shared.domain.usage import Usage
 from shared.errors import invalid_request
 from tests.scripted_backend import ScriptedEngine, ScriptedOutput, scripted_resolve, scripted_token
 from workers.backends.backend import StepOutput
 from workers.backends.local import LocalBackend
+from workers.engine.requests.resolved_request import ResolvedRequest
 
 WAIT_S = 5
 
@@ -27,23 +29,25 @@ class Driven:
 
 
 def request(length: int) -> ResolvedRequest:
-    body = {"messages": [{"role": "user", "content": f"count to {length}"}], "seed": 1}
-    return scripted_resolve(body, n=1)
+    prompt = ChatPrompt((ChatMessage("user", f"count to {length}"),))
+    return scripted_resolve(GenerationRequest((prompt,), sampling=SamplingOptions(seed=1)))
 
 
 @pytest.fixture
-def driven() -> Iterator[Driven]:
+async def driven() -> AsyncIterator[Driven]:
     driven = Driven(ScriptedEngine(slots=4))
     yield driven
-    driven.backend.stop()
+    await driven.backend.stop()
 
 
 def test_each_step_hands_out_what_it_made(driven: Driven) -> None:
     driven.backend.add("a", request(2))
     found = [driven.outputs.get(timeout=WAIT_S) for _ in range(2)]
     token = scripted_token(1, 0, 0)
-    assert found[0] == [ScriptedOutput("a", (ChoiceOutput(0, 0, (token,), (f"{token} ",)),))]
-    assert found[1][0].choices[0].finish == "stop"
+    first = ChoiceOutput(0, 0, (token,), (f"{token} ",))
+    assert found[0] == [ScriptedOutput("a", (first,), Usage(prompt=3, completion=1))]
+    assert found[1][0].choices[0].finish == Finish("stop")
+    assert found[1][0].used == Usage(completion=1)
 
 
 def test_what_is_behind_is_not_drawn_again(driven: Driven) -> None:
@@ -64,11 +68,11 @@ def test_what_is_aborted_comes_out_no_more(driven: Driven) -> None:
     assert found == ["b"]
 
 
-def test_after_stop_nothing_comes() -> None:
+async def test_after_stop_nothing_comes() -> None:
     driven = Driven(ScriptedEngine(slots=4))
     driven.backend.add("a", request(100_000))
     driven.outputs.get(timeout=WAIT_S)
-    driven.backend.stop()
+    await driven.backend.stop()
     while not driven.outputs.empty():
         driven.outputs.get()
     driven.backend.add("b", request(1))
@@ -76,7 +80,7 @@ def test_after_stop_nothing_comes() -> None:
         driven.outputs.get(timeout=0.05)
 
 
-def test_a_request_that_the_engine_refuses_comes_out_as_an_error() -> None:
+async def test_a_request_that_the_engine_refuses_comes_out_as_an_error() -> None:
     class Refusing(ScriptedEngine):
         def add(
             self,
@@ -97,7 +101,7 @@ def test_a_request_that_the_engine_refuses_comes_out_as_an_error() -> None:
     assert (output.request_id, output.error.code) == ("bad", "context_length_exceeded")
     driven.backend.add("good", request(1))
     assert driven.outputs.get(timeout=WAIT_S)[0].request_id == "good"
-    driven.backend.stop()
+    await driven.backend.stop()
 
 
 def test_an_exception_in_a_step_is_its_death() -> None:
@@ -110,7 +114,7 @@ def test_an_exception_in_a_step_is_its_death() -> None:
     assert isinstance(driven.deaths.get(timeout=WAIT_S), MemoryError)
 
 
-def test_a_step_that_does_not_end_shows_as_a_stall() -> None:
+async def test_a_step_that_does_not_end_shows_as_a_stall() -> None:
     begun, go_on = queue.SimpleQueue[None](), queue.SimpleQueue[None]()
 
     class Stuck(ScriptedEngine):
@@ -127,16 +131,16 @@ def test_a_step_that_does_not_end_shows_as_a_stall() -> None:
     assert 0 < first < driven.backend.stalled_s
     go_on.put(None)
     driven.outputs.get(timeout=WAIT_S)
-    driven.backend.stop()
+    await driven.backend.stop()
     assert driven.backend.stats.tokens == 1
 
 
-def test_stats_tell_of_the_shared_batch(driven: Driven) -> None:
+async def test_stats_tell_of_the_shared_batch(driven: Driven) -> None:
     driven.backend.add("a", request(50_000))
     driven.backend.add("b", request(50_000))
     while len(driven.outputs.get(timeout=WAIT_S)) < 2:
         pass
-    driven.backend.stop()
+    await driven.backend.stop()
     stats = driven.backend.stats
     assert (stats.batch_max, stats.running) == (2, 2)
     assert 1 < stats.batch_mean <= 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,19 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from shared.domain.constraint import Constraint
 from shared.domain.prompt_logprobs import MAX_PROMPT_CANDIDATES
+from shared.domain.request import (
+    ChatMessage,
+    ChatPrompt,
+    GenerationRequest,
+    SamplingOptions,
+    TextPrompt,
+    TokenPrompt,
+)
 from shared.domain.sampling import SamplingParams
 from shared.errors import BatonError, ErrorInfo, RequestError
 from workers.requests.generation_defaults import Defaults
@@ -96,14 +103,33 @@ def make_resolver(kind: str = "chatml", *, max_model_len: int = 1000, **rest: An
     return Resolver(make_tokenizer(kind), model_revision="revision", max_model_len=max_model_len, **rest)
 
 
-def chat(*contents: Any, **fields: Any) -> dict[str, Any]:
+CHAT_FIELDS = {"add_generation_prompt", "continue_final_message", "reasoning_effort", "template_variables"}
+
+
+def chat(
+    *contents: str, n: int = 1, constraint: Constraint | None = None, **fields: Any
+) -> GenerationRequest:
+    """A conversation that a user begins."""
     roles = ("user", "assistant")
-    return {"messages": [{"role": roles[i % 2], "content": c} for i, c in enumerate(contents)], **fields}
+    messages = tuple(ChatMessage(roles[i % 2], content) for i, content in enumerate(contents))
+    own = {name: fields.pop(name) for name in CHAT_FIELDS & fields.keys()}
+    return GenerationRequest((ChatPrompt(messages, **own),), n, SamplingOptions(**fields), constraint)
 
 
-def refusal(resolver: Resolver, body: dict[str, Any]) -> ErrorInfo:
+def texts(*prompts: str, **fields: Any) -> GenerationRequest:
+    """Texts to be continued as they stand."""
+    return GenerationRequest(tuple(map(TextPrompt, prompts)), sampling=SamplingOptions(**fields))
+
+
+def messages_of(request: GenerationRequest) -> list[dict[str, Any]]:
+    (prompt,) = request.prompts
+    assert isinstance(prompt, ChatPrompt)
+    return [{"role": message.role, "content": message.content} for message in prompt.messages]
+
+
+def refusal(resolver: Resolver, request: GenerationRequest) -> ErrorInfo:
     with pytest.raises(RequestError) as raised:
-        resolver.resolve(body, n=1)
+        resolver.resolve(request)
     return raised.value.info
 
 
@@ -112,10 +138,10 @@ TOKENIZERS = {kind: make_tokenizer(kind) for kind in TEMPLATES}
 RESOLVERS = {kind: make_resolver(kind, max_model_len=10**6) for kind in TEMPLATES}
 
 
-def reference(kind: str, body: dict[str, Any], **end: bool) -> list[int]:
+def reference(kind: str, request: GenerationRequest, **end: bool) -> list[int]:
     """What transformers makes of it."""
     tokens: list[int] = TOKENIZERS[kind].apply_chat_template(
-        body["messages"], return_dict=False, **(end or {"add_generation_prompt": True})
+        messages_of(request), return_dict=False, **(end or {"add_generation_prompt": True})
     )
     return tokens
 
@@ -128,7 +154,7 @@ def templated(template: str) -> Resolver:
 
 
 def text_of(token_ids: tuple[int, ...]) -> str:
-    text = TOKENIZERS["chatml"].decode(token_ids)
+    text = TOKENIZERS["chatml"].decode(list(token_ids))
     assert isinstance(text, str)
     return text
 
@@ -142,25 +168,26 @@ def num_special(kind: str, token_ids: tuple[int, ...]) -> int:
 @given(contents=st.lists(st.text(st.characters(codec="utf-8"), max_size=15), min_size=1, max_size=3))
 def test_a_prompt_is_what_transformers_renders(kind: str, contents: list[str]) -> None:
     body = chat(*contents)
-    assert list(RESOLVERS[kind].resolve(body, n=1).prompt_token_ids) == reference(kind, body)
+    assert list(RESOLVERS[kind].resolve(body).prompts[0]) == reference(kind, body)
 
 
 @pytest.mark.parametrize("kind", TEMPLATES)
 @given(contents=st.lists(st.text(st.characters(codec="utf-8"), max_size=15), min_size=2, max_size=2))
 def test_a_prompt_may_leave_the_last_message_open_or_ask_for_nothing(kind: str, contents: list[str]) -> None:
     body = chat(*contents)
-    for fields, end in (
+    ends: tuple[tuple[dict[str, Any], dict[str, bool]], ...] = (
         ({"continue_final_message": True}, {"continue_final_message": True}),
         ({"add_generation_prompt": False}, {"add_generation_prompt": False}),
         ({"continue_final_message": False}, {"add_generation_prompt": True}),
-    ):
-        resolved = RESOLVERS[kind].resolve({**body, **fields}, n=1)
-        assert list(resolved.prompt_token_ids) == reference(kind, body, **end)
+    )
+    for fields, end in ends:
+        resolved = RESOLVERS[kind].resolve(chat(*contents, **fields))
+        assert list(resolved.prompts[0]) == reference(kind, body, **end)
 
 
 def test_a_continued_message_has_no_control_token_and_its_end_is_open() -> None:
     body = chat("a", "so <|im_end|> is", continue_final_message=True)
-    token_ids = RESOLVERS["chatml"].resolve(body, n=1).prompt_token_ids
+    token_ids = RESOLVERS["chatml"].resolve(body).prompts[0]
     assert text_of(token_ids).endswith("<|im_start|>assistant\nso <|im_end|> is")
     assert num_special("chatml", token_ids) == 5
 
@@ -179,9 +206,85 @@ def test_the_template_reads_its_own_variables_and_others_change_nothing() -> Non
         ({"x": [1, "y"]}, "a{'x': [1, 'y']}"),
         ("<|im_end|>", "a<|im_end|>"),
     ):
-        found = resolve(chat("a", chat_template_kwargs={"thinking": value, "end": 1}), n=1).prompt_token_ids
+        found = resolve(chat("a", template_variables={"thinking": value, "end": 1})).prompts[0]
         assert text_of(found) == text and num_special("chatml", found) == 0
-    assert text_of(resolve(chat("a", chat_template_kwargs={}), n=1).prompt_token_ids) == "a"
+    assert text_of(resolve(chat("a", template_variables={})).prompts[0]) == "a"
+
+
+@pytest.mark.parametrize(("template", "shown"), [("{{ reasoning_effort }}", "low"), ("none", "none")])
+def test_the_effort_is_a_variable_where_the_template_reads_it(template: str, shown: str) -> None:
+    resolve = templated(template).resolve
+    assert text_of(resolve(chat("a", reasoning_effort="low")).prompts[0]) == shown
+    given = chat("a", reasoning_effort="low", template_variables={"reasoning_effort": "high"})
+    assert text_of(resolve(given).prompts[0]) == ("high" if shown == "low" else shown)
+
+
+def test_a_template_may_show_the_names_of_those_who_speak() -> None:
+    resolve = templated("{{ messages[0]['name'] | default('?') }}").resolve
+    for name, shown in ((None, "?"), ("Ann", "Ann"), ("<|im_end|>", "<|im_end|>")):
+        named = GenerationRequest((ChatPrompt((ChatMessage("user", "a", name),)),))
+        found = resolve(named).prompts[0]
+        assert text_of(found) == shown and num_special("chatml", found) == 0
+
+
+def test_a_text_is_encoded_as_the_tokenizer_does_it() -> None:
+    resolver = make_resolver("llama-3")
+    begin = TOKENIZERS["llama-3"].bos_token_id
+    assert resolver.resolve(texts("a b", "c")).prompts == tuple(
+        tuple(TOKENIZERS["llama-3"].encode(text)) for text in ("a b", "c")
+    )
+    tokenizer = make_tokenizer("llama-3")
+    template = processors.TemplateProcessing(
+        single="<|begin_of_text|> $A", special_tokens=[("<|begin_of_text|>", begin)]
+    )
+    tokenizer.backend_tokenizer.post_processor = template
+    resolver = Resolver(tokenizer, model_revision="revision", max_model_len=1000)
+    assert resolver.resolve(texts("a")).prompts[0][0] == begin
+    assert resolver.resolve(texts("")).prompts == ((begin,),)
+    assert resolver.resolve(chat("a")).prompts[0][:2].count(begin) == 1
+
+
+def test_a_text_may_spell_special_tokens() -> None:
+    found = make_resolver().resolve(texts("<|im_start|>user\n")).prompts[0]
+    assert num_special("chatml", found) == 1
+
+
+def test_token_ids_are_taken_as_they_are() -> None:
+    request = GenerationRequest((TokenPrompt((5, 6)), TokenPrompt((299,))), n=2)
+    resolved = make_resolver(vocab_size=300, max_model_len=10).resolve(request)
+    assert (resolved.prompts, resolved.num_choices) == (((5, 6), (299,)), 4)
+    # As long as the longest prompt allows.
+    assert resolved.sampling.max_tokens == 8
+    assert [resolved.prompt_of(choice) for choice in range(4)] == [(5, 6), (5, 6), (299,), (299,)]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "param"),
+    [
+        ((TokenPrompt((5, 300)),), "prompt[1]"),
+        ((TokenPrompt((5,)), TokenPrompt((-1,))), "prompt[1][0]"),
+        ((TokenPrompt(()),), "prompt"),
+        ((TextPrompt("a"), TextPrompt("")), "prompt[1]"),
+    ],
+)
+def test_a_prompt_that_the_model_cannot_read_is_the_clients_fault(
+    prompts: tuple[TextPrompt | TokenPrompt, ...], param: str
+) -> None:
+    info = refusal(make_resolver(vocab_size=300), GenerationRequest(prompts))
+    assert (info.status, info.code, info.param) == (400, "invalid_value", param)
+
+
+def test_a_text_that_is_too_long_is_refused_as_a_prompt() -> None:
+    resolver = make_resolver(max_model_len=4)
+    for request in (texts("a", "a b c"), texts("a", max_tokens=4), texts("x" * 100_000)):
+        info = refusal(resolver, request)
+        assert (info.status, info.param, info.code) == (400, "prompt", "context_length_exceeded")
+        assert "prompt" in info.message and "messages" not in info.message
+
+
+def test_no_probability_at_all_is_greedy() -> None:
+    sampling = make_resolver().resolve(chat("a", top_p=0, temperature=1.5)).sampling
+    assert (sampling.temperature, sampling.top_p, sampling.is_greedy) == (0, 1, True)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +292,7 @@ def test_the_template_reads_its_own_variables_and_others_change_nothing() -> Non
     ["messages", "tools", "chat_template", "tokenize", "add_generation_prompt", "conversation", "self"],
 )
 def test_what_is_no_variable_of_the_template_is_refused(name: str) -> None:
-    info = refusal(make_resolver(), chat("a", chat_template_kwargs={name: True}))
+    info = refusal(make_resolver(), chat("a", template_variables={name: True}))
     assert (info.status, info.param) == (400, f"chat_template_kwargs.{name}")
 
 
@@ -197,14 +300,14 @@ def test_what_is_no_variable_of_the_template_is_refused(name: str) -> None:
     "template", ["{{ x.y.z }}", "{{ 1 / x }}", "{{ x + 'a' }}", "{{ range(x) }}", "{{ x | int % 0 }}"]
 )
 def test_a_template_that_fails_for_its_variables_is_the_clients_fault(template: str) -> None:
-    info = refusal(templated(template), chat("a", chat_template_kwargs={"x": 0, "range": 1}))
+    info = refusal(templated(template), chat("a", template_variables={"x": 0, "range": 1}))
     assert (info.status, info.param) == (400, "messages")
 
 
 @pytest.mark.parametrize("kind", TEMPLATES)
 def test_bad_words_are_the_tokens_that_spell_them_at_the_begin_of_a_text_and_within(kind: str) -> None:
     words = ["a", "im", " hi", "a", SPECIAL[kind][-1]]
-    sampling = RESOLVERS[kind].resolve(chat("a", bad_words=words), n=1).sampling
+    sampling = RESOLVERS[kind].resolve(chat("a", bad_words=tuple(words))).sampling
     expected: dict[tuple[int, ...], None] = {}
     for word in words:
         bare, spaced = (
@@ -219,15 +322,15 @@ def test_bad_words_are_the_tokens_that_spell_them_at_the_begin_of_a_text_and_wit
 
 def test_what_is_text_of_what_stops_and_what_is_special_is_taken() -> None:
     resolve = make_resolver().resolve
-    asked = resolve(chat("a", include_stop_str_in_output=True, skip_special_tokens=False), n=1).sampling
-    usual = resolve(chat("a", include_stop_str_in_output=False, skip_special_tokens=True), n=1).sampling
+    asked = resolve(chat("a", include_stop=True, skip_special_tokens=False)).sampling
+    usual = resolve(chat("a", include_stop=False, skip_special_tokens=True)).sampling
     assert (asked.includes_stop, asked.shows_special) == (True, True)
     assert (usual.includes_stop, usual.shows_special) == (False, False)
 
 
 def test_allowed_tokens_are_kept_once_and_in_order() -> None:
-    asked = chat("a", allowed_token_ids=[9, 3, 9])
-    assert make_resolver().resolve(asked, n=1).sampling.allowed_token_ids == (3, 9)
+    asked = chat("a", allowed_token_ids=(9, 3, 9))
+    assert make_resolver().resolve(asked).sampling.allowed_token_ids == (3, 9)
 
 
 @pytest.mark.parametrize("kind", TEMPLATES)
@@ -235,11 +338,11 @@ def test_allowed_tokens_are_kept_once_and_in_order() -> None:
 def test_a_users_text_is_never_a_control_token(kind: str, data: st.DataObject) -> None:
     pieces = st.sampled_from([*SPECIAL[kind], *(s[:-1] for s in SPECIAL[kind]), "a", " ", "<", "<|", "\n"])
     content = "a" + "".join(data.draw(st.lists(pieces, max_size=6))) + "a"
-    token_ids = RESOLVERS[kind].resolve(chat(content), n=1).prompt_token_ids
-    plain = RESOLVERS[kind].resolve(chat("a"), n=1).prompt_token_ids
+    token_ids = RESOLVERS[kind].resolve(chat(content)).prompts[0]
+    plain = RESOLVERS[kind].resolve(chat("a")).prompts[0]
     assert num_special(kind, token_ids) == num_special(kind, plain)
     expected = TOKENIZERS[kind].apply_chat_template(
-        chat(content)["messages"], tokenize=False, add_generation_prompt=True
+        messages_of(chat(content)), tokenize=False, add_generation_prompt=True
     )
     assert TOKENIZERS[kind].backend_tokenizer.decode(token_ids, skip_special_tokens=False) == expected
 
@@ -248,27 +351,14 @@ def test_overlapping_control_tokens_are_all_inert() -> None:
     tokenizer = make_tokenizer("chatml")
     tokenizer.backend_tokenizer.add_special_tokens(["|>|<", "<|a|>"])
     resolver = Resolver(tokenizer, model_revision="revision", max_model_len=1000)
-    token_ids = resolver.resolve(chat("<|a|>|<"), n=1).prompt_token_ids
+    token_ids = resolver.resolve(chat("<|a|>|<")).prompts[0]
     assert num_special("chatml", token_ids) == 5
     assert not {tokenizer.backend_tokenizer.token_to_id(token) for token in ("|>|<", "<|a|>")} & set(
         token_ids
     )
 
 
-def test_parts_of_text_are_lines() -> None:
-    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
-    resolve = make_resolver().resolve
-    assert resolve(chat(parts), n=1).prompt_token_ids == resolve(chat("one\ntwo"), n=1).prompt_token_ids
-
-
-def test_a_lone_surrogate_is_a_replacement_character() -> None:
-    resolve = make_resolver().resolve
-    lone, pair = json.loads('"x\\ud83d"'), json.loads('"\\ud83c\\udf89"')
-    assert resolve(chat(lone), n=1).prompt_token_ids == resolve(chat("x\ufffd"), n=1).prompt_token_ids
-    assert resolve(chat(pair), n=1).prompt_token_ids == resolve(chat("🎉"), n=1).prompt_token_ids
-
-
-def test_what_a_body_says_is_taken() -> None:
+def test_what_a_request_says_is_taken() -> None:
     said: dict[str, Any] = {
         "temperature": 0,
         "top_p": 0.5,
@@ -280,65 +370,64 @@ def test_what_a_body_says_is_taken() -> None:
         "min_tokens": 2,
         "max_tokens": 7,
         "seed": 9,
-        "stop": ["x", "yz"],
+        "stop": ("x", "yz"),
     }
-    body = chat("a", **said, logit_bias={"20": -1.5, "3": 100}, logprobs=True, top_logprobs=4)
+    body = chat("a", **said, logit_bias={20: -1.5, 3: 100}, logprobs=4, n=3)
     recommended = Defaults(0.3, 0.2, 5, 0.5, 1.1, 3)
-    resolved = make_resolver(defaults=recommended).resolve(body, n=3)
-    assert resolved.sampling == SamplingParams(
-        **{**said, "stop": ("x", "yz")}, logit_bias=((3, 100), (20, -1.5)), logprobs=4, n=3
-    )
+    resolved = make_resolver(defaults=recommended).resolve(body)
+    assert resolved.sampling == SamplingParams(**said, logit_bias=((3, 100), (20, -1.5)), logprobs=4, n=3)
     assert resolved.model_revision == "revision"
 
 
-def test_what_a_body_does_not_say_is_filled_in() -> None:
+def test_what_a_request_does_not_say_is_filled_in() -> None:
     resolver = make_resolver(max_model_len=1000)
-    one, two = (resolver.resolve(chat("a"), n=1) for _ in range(2))
-    room = 1000 - len(one.prompt_token_ids)
-    assert one.sampling == SamplingParams(room, one.sampling.seed)
+    one, two = (resolver.resolve(chat("a")) for _ in range(2))
+    room = 1000 - len(one.prompts[0])
+    assert one.sampling == SamplingParams(max_tokens=room, seed=one.sampling.seed)
     assert one.sampling.seed != two.sampling.seed
     assert 0 <= one.sampling.seed < 2**63
 
 
 def test_what_the_authors_recommend_is_the_default() -> None:
     recommended = Defaults(0.0, 0.9, 20, 0.05, 1.2, max_tokens=30)
-    sampling = make_resolver(defaults=recommended).resolve(chat("a", seed=1), n=1).sampling
-    assert sampling == SamplingParams(30, 1, 0.0, 0.9, 20, 0.05, 1.2)
-    narrow = make_resolver(
-        max_model_len=len(RESOLVERS["chatml"].resolve(chat("a"), n=1).prompt_token_ids) + 5
+    sampling = make_resolver(defaults=recommended).resolve(chat("a", seed=1)).sampling
+    assert sampling == SamplingParams(
+        max_tokens=30, seed=1, temperature=0.0, top_p=0.9, top_k=20, min_p=0.05, repetition_penalty=1.2
     )
-    assert narrow.resolve(chat("a"), n=1).sampling.max_tokens == 5
+    narrow = make_resolver(max_model_len=len(RESOLVERS["chatml"].resolve(chat("a")).prompts[0]) + 5)
+    assert narrow.resolve(chat("a")).sampling.max_tokens == 5
 
 
 @pytest.mark.parametrize(("top_k", "expected"), [(-1, None), (0, None), (1, 1), (5, 5), (10**9, None)])
 def test_a_top_k_that_leaves_everything_is_none(top_k: int, expected: int | None) -> None:
-    assert make_resolver().resolve(chat("a", top_k=top_k), n=1).sampling.top_k == expected
+    assert make_resolver().resolve(chat("a", top_k=top_k)).sampling.top_k == expected
 
 
 def test_logprobs_need_no_alternatives() -> None:
     resolve = make_resolver().resolve
-    told = [chat("a"), chat("a", logprobs=False), chat("a", logprobs=True)]
-    assert [resolve(body, n=1).sampling.logprobs for body in told] == [None, None, 0]
+    told = [chat("a"), chat("a", logprobs=0), chat("a", logprobs=2)]
+    assert [resolve(request).sampling.logprobs for request in told] == [None, 0, 2]
 
 
 def test_stop_tokens_are_the_models_and_the_clients() -> None:
     resolver = make_resolver()
-    (eos,) = resolver.resolve(chat("a"), n=1).stop_token_ids
-    both = chat("a", stop_token_ids=[9, eos, 4, 9])
-    assert resolver.resolve(both, n=1).stop_token_ids == (4, 9, eos)
-    assert resolver.resolve({**both, "ignore_eos": True}, n=1).stop_token_ids == (4, 9, eos)
-    assert resolver.resolve(chat("a", ignore_eos=True), n=1).stop_token_ids == ()
-    assert resolver.resolve(chat("a", ignore_eos=True, stop_token_ids=[3]), n=1).stop_token_ids == (3,)
+    (eos,) = resolver.resolve(chat("a")).stop_token_ids
+    for ignore_eos in (False, True):
+        both = resolver.resolve(chat("a", stop_token_ids=(9, eos, 4, 9), ignore_eos=ignore_eos))
+        assert (both.stop_token_ids, both.named_stop_token_ids) == ((4, 9, eos), (4, 9, eos))
+    assert resolver.resolve(chat("a", ignore_eos=True)).stop_token_ids == ()
+    named = resolver.resolve(chat("a", stop_token_ids=(3,)))
+    assert (named.stop_token_ids, named.named_stop_token_ids) == ((3, eos), (3,))
 
 
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"stop_token_ids": [0, 300]}, "stop_token_ids[1]"),
-        ({"logit_bias": {"5": 1, "300": 1}}, "logit_bias.300"),
-        ({"logit_bias": {"1000000000": -100}}, "logit_bias.1000000000"),
-        ({"allowed_token_ids": [299, 300]}, "allowed_token_ids[1]"),
-        ({"bad_words": ["a", " \n"]}, "bad_words[1]"),
+        ({"stop_token_ids": (0, 300)}, "stop_token_ids[1]"),
+        ({"logit_bias": {5: 1, 300: 1}}, "logit_bias.300"),
+        ({"logit_bias": {1_000_000_000: -100}}, "logit_bias.1000000000"),
+        ({"allowed_token_ids": (299, 300)}, "allowed_token_ids[1]"),
+        ({"bad_words": ("a", " \n")}, "bad_words[1]"),
         ({"min_tokens": 8, "max_tokens": 7}, "min_tokens"),
         ({"min_tokens": 1000}, "min_tokens"),
     ],
@@ -351,35 +440,35 @@ def test_what_only_the_model_knows_is_the_clients_fault(fields: dict[str, Any], 
 
 def test_a_prompt_may_have_so_many_logprobs_as_one_event_holds() -> None:
     resolver = make_resolver(max_model_len=10_000)
-    num = len(resolver.resolve(chat("a"), n=1).prompt_token_ids)
+    num = len(resolver.resolve(chat("a")).prompts[0])
     longest = "a" * (1 + MAX_PROMPT_CANDIDATES // 21 - num)
-    assert resolver.resolve(chat(longest, prompt_logprobs=20), n=1).sampling.prompt_logprobs == 20
+    assert resolver.resolve(chat(longest, prompt_logprobs=20)).sampling.prompt_logprobs == 20
     info = refusal(resolver, chat(longest + "a", prompt_logprobs=20))
     assert (info.status, info.code, info.param) == (400, "invalid_value", "prompt_logprobs")
-    assert resolver.resolve(chat(longest + "a", prompt_logprobs=0), n=1).sampling.prompt_logprobs == 0
-    assert resolver.resolve(chat("a"), n=1).sampling.prompt_logprobs is None
+    assert resolver.resolve(chat(longest + "a", prompt_logprobs=0)).sampling.prompt_logprobs == 0
+    assert resolver.resolve(chat("a")).sampling.prompt_logprobs is None
 
 
 def test_bad_words_have_so_many_tokens_together() -> None:
     words = [chr(ord("A") + i % 26) * (i // 26 + 1) for i in range(40)]
-    assert make_resolver().resolve(chat("a", bad_words=words), n=1).sampling.bad_words
-    info = refusal(make_resolver(), chat("a", bad_words=[f"{i:03}" + "abc" * 5 for i in range(60)]))
+    assert make_resolver().resolve(chat("a", bad_words=tuple(words))).sampling.bad_words
+    info = refusal(make_resolver(), chat("a", bad_words=tuple(f"{i:03}" + "abc" * 5 for i in range(60))))
     assert (info.status, info.code, info.param) == (400, "invalid_value", "bad_words")
     assert "1080 tokens in all" in info.message
 
 
 def test_a_bad_word_beyond_the_models_vocabulary_is_refused() -> None:
-    info = refusal(make_resolver(vocab_size=256), chat("a", bad_words=["a", "<|"]))
+    info = refusal(make_resolver(vocab_size=256), chat("a", bad_words=("a", "<|")))
     assert (info.status, info.code, info.param) == (400, "invalid_value", "bad_words[1]")
 
 
 def test_the_last_token_of_the_vocabulary_is_one() -> None:
-    body = chat("a", stop_token_ids=[299], logit_bias={"299": 1})
-    assert 299 in make_resolver(vocab_size=300).resolve(body, n=1).stop_token_ids
+    body = chat("a", stop_token_ids=(299,), logit_bias={299: 1})
+    assert 299 in make_resolver(vocab_size=300).resolve(body).stop_token_ids
 
 
 def test_a_prompt_that_fills_the_context_is_refused() -> None:
-    num = len(make_resolver().resolve(chat("a"), n=1).prompt_token_ids)
+    num = len(make_resolver().resolve(chat("a")).prompts[0])
     assert refusal(make_resolver(max_model_len=num), chat("a")) == ErrorInfo(
         f"This model's maximum context length is {num} tokens. However, your messages resulted in "
         f"{num} tokens. Please reduce the length of the messages.",
@@ -388,7 +477,7 @@ def test_a_prompt_that_fills_the_context_is_refused() -> None:
         "context_length_exceeded",
         400,
     )
-    assert make_resolver(max_model_len=num + 1).resolve(chat("a"), n=1).sampling.max_tokens == 1
+    assert make_resolver(max_model_len=num + 1).resolve(chat("a")).sampling.max_tokens == 1
 
 
 def test_a_prompt_of_millions_of_characters_is_refused_without_the_tokenizer() -> None:
@@ -398,16 +487,18 @@ def test_a_prompt_of_millions_of_characters_is_refused_without_the_tokenizer() -
 
 
 def test_a_token_limit_that_does_not_fit_is_refused() -> None:
-    num = len(make_resolver().resolve(chat("a"), n=1).prompt_token_ids)
+    num = len(make_resolver().resolve(chat("a")).prompts[0])
     resolver = make_resolver(max_model_len=num + 10)
-    assert resolver.resolve(chat("a", max_tokens=10), n=1).sampling.max_tokens == 10
+    assert resolver.resolve(chat("a", max_tokens=10)).sampling.max_tokens == 10
     info = refusal(resolver, chat("a", max_tokens=11))
     assert (info.status, info.param, info.code) == (400, "messages", "context_length_exceeded")
     assert f"you requested {num + 11} tokens ({num} in the messages, 11 in the completion)" in info.message
 
 
 def test_messages_that_the_template_refuses_are_the_clients_fault() -> None:
-    info = refusal(make_resolver("mistral"), {"messages": [{"role": "assistant", "content": "a"}]})
+    info = refusal(
+        make_resolver("mistral"), GenerationRequest((ChatPrompt((ChatMessage("assistant", "a"),)),))
+    )
     assert info == ErrorInfo(
         "The model's chat template refuses these messages: roles must alternate user/assistant",
         "invalid_request_error",
@@ -423,7 +514,7 @@ def test_messages_that_the_template_refuses_are_the_clients_fault() -> None:
 )
 def test_the_end_of_a_text_and_of_a_turn_stop(kind: str, expected: list[str]) -> None:
     tokenizer = TOKENIZERS[kind]
-    ids = RESOLVERS[kind].resolve(chat("a"), n=1).stop_token_ids
+    ids = RESOLVERS[kind].resolve(chat("a")).stop_token_ids
     assert sorted(ids) == sorted(tokenizer.convert_tokens_to_ids(expected))
 
 
@@ -446,30 +537,30 @@ def test_a_models_directory_gives_length_defaults_and_stop_tokens(tmp_path: Path
     generation = {"eos_token_id": [1, 2], "temperature": 0.6, "top_p": 0.9}
     path = write_model(tmp_path, generation, max_position_embeddings=500, eos_token_id=3)
     eos = TOKENIZERS["chatml"].eos_token_id
-    resolved = Resolver.from_directory(path, "revision").resolve(chat("a"), n=1)
+    resolved = Resolver.from_directory(path, "revision").resolve(chat("a"))
     assert resolved.stop_token_ids == (1, 2, eos)
     assert (resolved.sampling.temperature, resolved.sampling.top_p) == (0.6, 0.9)
-    assert resolved.sampling.max_tokens == 500 - len(resolved.prompt_token_ids)
-    shorter = Resolver.from_directory(path, "revision", 300).resolve(chat("a"), n=1)
-    assert shorter.sampling.max_tokens == 300 - len(resolved.prompt_token_ids)
+    assert resolved.sampling.max_tokens == 500 - len(resolved.prompts[0])
+    shorter = Resolver.from_directory(path, "revision", 300).resolve(chat("a"))
+    assert shorter.sampling.max_tokens == 300 - len(resolved.prompts[0])
 
 
 def test_a_constraint_is_handed_on() -> None:
     constraint = Constraint("regex", "a+", "structured_outputs.regex")
-    asked = chat("a", constraint=dataclasses.asdict(constraint))
-    assert make_resolver().resolve(asked, n=1).sampling.constraint == constraint
-    assert make_resolver().resolve(chat("a"), n=1).sampling.constraint is None
+    asked = chat("a", constraint=constraint)
+    assert make_resolver().resolve(asked).sampling.constraint == constraint
+    assert make_resolver().resolve(chat("a")).sampling.constraint is None
 
 
 def test_ends_that_the_model_cannot_draw_stop_nothing(tmp_path: Path) -> None:
     path = write_model(tmp_path, {"eos_token_id": [1, -1, 400]}, max_position_embeddings=500, vocab_size=400)
     eos = TOKENIZERS["chatml"].eos_token_id
-    assert Resolver.from_directory(path, "revision").resolve(chat("a"), n=1).stop_token_ids == (1, eos)
+    assert Resolver.from_directory(path, "revision").resolve(chat("a")).stop_token_ids == (1, eos)
 
 
 def test_a_models_directory_needs_no_generation_config(tmp_path: Path) -> None:
     path = write_model(tmp_path, None, max_position_embeddings=500, eos_token_id=3)
-    resolved = Resolver.from_directory(path, "revision").resolve(chat("a"), n=1)
+    resolved = Resolver.from_directory(path, "revision").resolve(chat("a"))
     assert resolved.stop_token_ids == (3, TOKENIZERS["chatml"].eos_token_id)
     assert (resolved.sampling.temperature, resolved.sampling.top_p) == (1.0, 1.0)
 
@@ -477,8 +568,8 @@ def test_a_models_directory_needs_no_generation_config(tmp_path: Path) -> None:
 def test_a_models_directory_gives_the_vocabulary(tmp_path: Path) -> None:
     path = write_model(tmp_path, None, max_position_embeddings=500, vocab_size=1000)
     resolver = Resolver.from_directory(path, "revision")
-    assert 999 in resolver.resolve(chat("a", stop_token_ids=[999]), n=1).stop_token_ids
-    assert refusal(resolver, chat("a", stop_token_ids=[1000])).param == "stop_token_ids[0]"
+    assert 999 in resolver.resolve(chat("a", stop_token_ids=(999,))).stop_token_ids
+    assert refusal(resolver, chat("a", stop_token_ids=(1000,))).param == "stop_token_ids[0]"
 
 
 def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:

@@ -4,18 +4,22 @@ import itertools
 import math
 from typing import Any
 
-from shared.domain.events import ChoiceOutput, Completed, Failed, Incomplete, Output
-from shared.domain.job import Job, ResolvedRequest
+from shared.domain.events import Completed, Failed, Incomplete, Output
+from shared.domain.job import Job
+from shared.domain.output import ChoiceOutput, Finish, Head
+from shared.domain.result import MAX_STORED_BYTES, ChoiceResult, Item, Result
 from shared.domain.sampling import SamplingParams
+from shared.domain.usage import Usage
 from shared.errors import ErrorInfo
 from shared.store.append import Append
 from tests.scripted_backend import ScriptedOutput, scripted_backend
 from workers.celery_app.pending_task import Delivery, PendingTask
+from workers.engine.requests.resolved_request import ResolvedRequest
 from workers.runtime.running_job import RunningJob, RunningJobs
 from workers.runtime.telemetry import Telemetry
 from workers.runtime.transcript import Transcript
 
-RESOLVED = ResolvedRequest((1, 2, 3), SamplingParams(8, 1), (), "rev")
+RESOLVED = ResolvedRequest(((1, 2, 3),), SamplingParams(max_tokens=8, seed=1), (), "rev")
 
 
 def a_job(*, n: int = 1, resolved: ResolvedRequest | None = None, end: tuple[int, ...] | None = None) -> Job:
@@ -24,7 +28,6 @@ def a_job(*, n: int = 1, resolved: ResolvedRequest | None = None, end: tuple[int
         endpoint="/v1/chat/completions",
         model="m",
         owner="o",
-        body={},
         n=n,
         priority="normal",
         on_disconnect="continue",
@@ -35,7 +38,7 @@ def a_job(*, n: int = 1, resolved: ResolvedRequest | None = None, end: tuple[int
         attempts=1,
         deaths=0,
         end=end or (0,) * n,
-        resolved=resolved,
+        raw_resolved=None if resolved is None else resolved.encode(),
     )
 
 
@@ -46,13 +49,19 @@ def begun(*, n: int = 1) -> RunningJob:
     return running
 
 
-def drawn(*choices: tuple[int, int, int, Any]) -> ScriptedOutput:
-    """(choice, start, number of tokens, finish) each."""
+def drawn(*choices: tuple[int, int, int, str | None]) -> ScriptedOutput:
+    """(choice, start, number of tokens, reason of the finish) each."""
     outputs = [
-        ChoiceOutput(index, start, tuple(range(start, start + num)), ("t",) * num, finish)
-        for index, start, num, finish in choices
+        ChoiceOutput(
+            index,
+            start,
+            tuple(range(start, start + num)),
+            ("t",) * num,
+            None if reason is None else Finish(reason),
+        )
+        for index, start, num, reason in choices
     ]
-    return ScriptedOutput("h", tuple(outputs))
+    return ScriptedOutput("h", tuple(outputs), Usage(0, sum(len(output.texts) for output in outputs)))
 
 
 def test_before_the_stream_is_known_there_is_no_news() -> None:
@@ -78,7 +87,7 @@ def test_a_failure_does_not_wait() -> None:
     running = begun()
     running.take(drawn((0, 0, 1, None)))
     running.confirm(running.append())
-    running.take(ScriptedOutput("h", (), ErrorInfo("no")))
+    running.take(ScriptedOutput("h", (), error=ErrorInfo("no")))
     assert running.due_at(0.03) == -math.inf
 
 
@@ -99,7 +108,9 @@ def test_output_goes_from_what_was_confirmed_to_what_is_there() -> None:
     running.confirm(first)
     second = running.append()
     assert (second.start, second.end) == ((2,), (3,))
-    assert second.output == Output((ChoiceOutput(0, 2, (2,), ("t",)),))
+    head = Head(kind="text", chars=2)
+    assert second.output == Output((ChoiceOutput(0, 2, (2,), ("t",), head=head),))
+    assert (first.used, second.used) == (Usage(0, 2), Usage(0, 3))
 
 
 def test_an_end_without_tokens_waits_for_an_append_that_moves_the_positions() -> None:
@@ -112,7 +123,7 @@ def test_an_end_without_tokens_waits_for_an_append_that_moves_the_positions() ->
     running.take(drawn((1, 1, 1, None)))
     output = running.append().output
     assert output is not None
-    assert [(choice.index, choice.finish) for choice in output.choices] == [(0, "stop"), (1, None)]
+    assert [(choice.index, choice.finish) for choice in output.choices] == [(0, Finish("stop")), (1, None)]
 
 
 def test_the_terminal_event_goes_with_the_last_output() -> None:
@@ -121,7 +132,7 @@ def test_the_terminal_event_goes_with_the_last_output() -> None:
     assert running.terminal is None
     running.take(drawn((1, 1, 1, "length")))
     append = running.append()
-    assert (append.terminal, append.end) == (Incomplete(prompt_tokens=3), (1, 2))
+    assert (append.terminal, append.end) == (Incomplete(), (1, 2))
     assert running.status == "incomplete"
 
 
@@ -129,9 +140,9 @@ def test_a_failure_ends_it_behind_what_is_there() -> None:
     running = begun()
     info = ErrorInfo("no", code="c")
     running.take(drawn((0, 0, 1, None)))
-    running.take(ScriptedOutput("h", (), info))
+    running.take(ScriptedOutput("h", (), error=info))
     append = running.append()
-    assert append.terminal == Failed(info, prompt_tokens=3)
+    assert append.terminal == Failed(info)
     assert append.end == (1,)
 
 
@@ -140,7 +151,33 @@ def test_a_finished_stream_lacks_only_its_terminal_event() -> None:
     running.begin(Transcript.of([], 1))
     running.transcript.take(drawn((0, 0, 1, "stop")).choices)
     running.released = running.transcript.progress
-    assert running.append() == Append("job_x", "h", (1,), (1,), terminal=Completed(prompt_tokens=3))
+    assert running.append() == Append("job_x", "h", (1,), (1,), terminal=Completed())
+
+
+def test_the_result_is_stored_once_before_the_end_and_again_in_doubt() -> None:
+    running = begun()
+    running.take(drawn((0, 0, 1, None)))
+    assert running.unstored_result() is None
+    running.take(drawn((0, 1, 1, "content_filter")))
+    stored = running.unstored_result()
+    assert stored is not None and Result.decode(stored) == Result(
+        [ChoiceResult([Item("text", "tt")], position=2, finish=Finish("content_filter"), token_ids=[0, 1])],
+        Usage(0, 2),
+    )
+    assert running.unstored_result() is None
+    running.doubt()
+    assert running.unstored_result() == stored
+
+
+def test_a_job_that_fails_and_one_that_is_too_large_store_no_result() -> None:
+    failed = begun()
+    failed.take(drawn((0, 0, 1, "stop")))
+    failed.error = ErrorInfo("no")
+    assert failed.unstored_result() is None
+    large = begun()
+    text = "x" * MAX_STORED_BYTES
+    large.take(ScriptedOutput("h", (ChoiceOutput(0, 0, (1,), (text,), Finish("stop")),)))
+    assert large.unstored_result() is None
 
 
 class Told:

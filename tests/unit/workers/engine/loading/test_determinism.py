@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from shared.domain.events import ChoiceOutput
-from shared.domain.job import ResolvedRequest
+from shared.domain.output import ChoiceOutput
 from shared.domain.sampling import SamplingParams
 from tests.models import SUPPORTED, byte_tokenizer, tiny_model
 from workers.engine.attention import slots as attention
@@ -17,6 +16,7 @@ from workers.engine.linear.onednn import OneDnnLinear, can_pack
 from workers.engine.loading.determinism import DeterminismTrial
 from workers.engine.loading.loader import prepare_model
 from workers.engine.model.runner import ModelRunner
+from workers.engine.requests.resolved_request import ResolvedRequest
 from workers.engine.sampling.sampler import Sampler
 from workers.engine.scheduling.kv_budget import KVBudget
 from workers.engine.scheduling.plan import Plan
@@ -140,7 +140,9 @@ def make_engine(model: Any, *, chunk: int) -> Engine:
 def requested(seed: int) -> ResolvedRequest:
     chance = random.Random(seed)
     prompt = tuple(chance.randrange(256) for _ in range(chance.randrange(70, 110)))
-    return ResolvedRequest(prompt, SamplingParams(LENGTH, seed, temperature=float(seed % 2)), (), "r")
+    return ResolvedRequest(
+        (prompt,), SamplingParams(max_tokens=LENGTH, seed=seed, temperature=float(seed % 2)), (), "r"
+    )
 
 
 def answers(
@@ -181,11 +183,11 @@ def test_an_exact_model_draws_the_same_tokens_in_any_batch_and_after_any_resume(
         name: answers(make_engine(model, chunk=128), {name: (request, ())})[name]
         for name, request in requests.items()
     }
-    assert all(len(answer.token_ids) == LENGTH for answer in alone.values())
+    assert all(len(answer.ids) == LENGTH for answer in alone.values())
     together = {name: (request, ()) for name, request in requests.items()}
     assert answers(make_engine(model, chunk=5), together, every=7) == alone
     broken = {
-        f"{name} at {cut}": (requests[name], (ChoiceOutput(0, 0, one.token_ids[:cut], one.texts[:cut]),))
+        f"{name} at {cut}": (requests[name], (ChoiceOutput(0, 0, one.ids[:cut], one.texts[:cut]),))
         for cut in (1, 20, 40)
         for name, one in alone.items()
     }

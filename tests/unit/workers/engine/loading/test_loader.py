@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from shared.domain.job import ResolvedRequest
 from shared.domain.sampling import SamplingParams
 from shared.errors import BatonError
 from tests.int8 import needs_int8
@@ -27,6 +26,7 @@ from workers.engine.loading.loader import (
 )
 from workers.engine.loading.model_files import ModelFiles, ModelLoadError
 from workers.engine.loading.threads import available_cores, default_threads, use_threads
+from workers.engine.requests.resolved_request import ResolvedRequest
 from workers.native.ops import compute_threads, has_int8_products, has_products, share_with_helpers
 
 
@@ -46,7 +46,7 @@ def test_loaded_model_generates(directory: Path) -> None:
     assert done == total > 10
     engine = make_engine(loaded, config)
     sampling = SamplingParams(max_tokens=5, seed=0, temperature=0)
-    engine.add("r", ResolvedRequest((1, 2, 3), sampling, loaded.stop_token_ids, loaded.revision))
+    engine.add("r", ResolvedRequest(((1, 2, 3),), sampling, loaded.stop_token_ids, loaded.revision))
     while engine.has_work:
         last = engine.step()
     assert last[0].is_last and last[0].error is None

@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from shared.domain.events import Candidate, ChoiceOutput, TokenLogprobs
-from shared.domain.job import ResolvedRequest
+from shared.domain.output import Candidate, ChoiceOutput, Finish, TokenLogprobs
 from shared.domain.prompt_logprobs import PromptLogprobs, PromptToken
 from shared.domain.sampling import SamplingParams
+from workers.engine.requests.resolved_request import ResolvedRequest
 from workers.engine.sampling.logprobs import Scores
 from workers.engine.text.detokenizer import TokenBytes
 from workers.engine.text.output_builder import OutputBuilder
 
+STOP, LENGTH = Finish("stop"), Finish("length")
 _NOTHING = ChoiceOutput(0, 0, (), ())
 _HALF_CHARACTERS = ["ðŁ", "İī", "æ", "Ĺ", "¥"]
 _PIECES = ["a", "b", "ab", "ba", "aab", "c", "Ġ", "cab", *_HALF_CHARACTERS]
@@ -50,11 +51,12 @@ def builder(
     min_tokens: int = 0,
     logprobs: int | None = None,
     stop_token_ids: tuple[int, ...] = (_EOS,),
+    named_stop_token_ids: tuple[int, ...] = (),
     includes_stop: bool = False,
     shows_special: bool = False,
 ) -> OutputBuilder:
     sampling = SamplingParams(
-        max_tokens,
+        max_tokens=max_tokens,
         seed=0,
         stop=stop,
         min_tokens=min_tokens,
@@ -62,7 +64,10 @@ def builder(
         includes_stop=includes_stop,
         shows_special=shows_special,
     )
-    return OutputBuilder(token_bytes(), ResolvedRequest((1,), sampling, stop_token_ids, "revision"), 0)
+    request = ResolvedRequest(
+        ((1,),), sampling, stop_token_ids, "revision", named_stop_token_ids=named_stop_token_ids
+    )
+    return OutputBuilder(token_bytes(), request, 0)
 
 
 def run(output: OutputBuilder, token_ids: list[int], scores: Scores | None = None) -> list[ChoiceOutput]:
@@ -98,15 +103,13 @@ def test_half_a_character_is_held_back_until_it_is_whole() -> None:
 def test_half_a_character_at_the_end_is_shown_as_fffd() -> None:
     output = builder(max_tokens=2)
     assert joined(run(output, [*ids("a"), _PARTY])) == ChoiceOutput(
-        0, 0, (*ids("a"), _PARTY), ("a", "\ufffd"), "length"
+        0, 0, (*ids("a"), _PARTY), ("a", "\ufffd"), LENGTH
     )
-    assert joined(run(builder(), [_PARTY, _EOS])) == ChoiceOutput(
-        0, 0, (_PARTY, _EOS), ("\ufffd", ""), "stop"
-    )
+    assert joined(run(builder(), [_PARTY, _EOS])) == ChoiceOutput(0, 0, (_PARTY, _EOS), ("\ufffd", ""), STOP)
 
 
 def test_a_stop_token_counts_and_has_no_text() -> None:
-    assert run(builder(max_tokens=1), [_EOS]) == [ChoiceOutput(0, 0, (_EOS,), ("",), "stop")]
+    assert run(builder(max_tokens=1), [_EOS]) == [ChoiceOutput(0, 0, (_EOS,), ("",), STOP)]
 
 
 def test_another_special_token_counts_has_no_text_and_ends_nothing() -> None:
@@ -115,7 +118,7 @@ def test_another_special_token_counts_has_no_text_and_ends_nothing() -> None:
 
 def test_the_token_limit_ends_a_choice() -> None:
     assert joined(run(builder(max_tokens=2), ids("a", "b", "c"))) == ChoiceOutput(
-        0, 0, tuple(ids("a", "b")), ("a", "b"), "length"
+        0, 0, tuple(ids("a", "b")), ("a", "b"), LENGTH
     )
 
 
@@ -127,74 +130,76 @@ def test_what_may_begin_a_stop_string_is_held_back() -> None:
 
 def test_a_stop_string_cuts_the_text_before_it_and_keeps_its_tokens() -> None:
     assert joined(run(builder(stop=("bc",)), ids("a", "ab", "cab"))) == ChoiceOutput(
-        0, 0, tuple(ids("a", "ab", "cab")), ("a", "a", ""), "stop"
+        0, 0, tuple(ids("a", "ab", "cab")), ("a", "a", ""), Finish("stop", "bc")
     )
 
 
 def test_what_was_held_back_is_shown_when_the_choice_ends_otherwise() -> None:
-    expected = ChoiceOutput(0, 0, (*ids("a", "b"), _EOS), ("a", "b", ""), "stop")
+    expected = ChoiceOutput(0, 0, (*ids("a", "b"), _EOS), ("a", "b", ""), STOP)
     assert joined(run(builder(stop=("bac",)), [*ids("a", "b"), _EOS])) == expected
 
 
 def test_a_stop_string_outdoes_the_token_limit() -> None:
     assert joined(run(builder(stop=("b",), max_tokens=2), ids("a", "b"))) == ChoiceOutput(
-        0, 0, tuple(ids("a", "b")), ("a", ""), "stop"
+        0, 0, tuple(ids("a", "b")), ("a", ""), Finish("stop", "b")
     )
 
 
 def test_a_stop_string_may_consist_of_what_was_no_text() -> None:
     assert joined(run(builder(stop=("\ufffd",), max_tokens=2), [*ids("a"), _PARTY])) == ChoiceOutput(
-        0, 0, (*ids("a"), _PARTY), ("a", ""), "stop"
+        0, 0, (*ids("a"), _PARTY), ("a", ""), Finish("stop", "\ufffd")
     )
 
 
 def test_replay_finds_that_the_choice_was_over() -> None:
-    over = ChoiceOutput(0, 2, (), (), "length")
+    over = ChoiceOutput(0, 2, (), (), LENGTH)
     assert builder(max_tokens=2).replay(ChoiceOutput(0, 0, tuple(ids("a", "b")), ("a", "b"))) == over
-    assert builder().replay(ChoiceOutput(0, 0, (_EOS,), ("",))) == ChoiceOutput(0, 1, (), (), "stop")
+    assert builder().replay(ChoiceOutput(0, 0, (_EOS,), ("",))) == ChoiceOutput(0, 1, (), (), STOP)
     assert builder().replay(ChoiceOutput(0, 0, tuple(ids("a")), ("a",))) is None
 
 
 def test_a_text_that_nothing_may_follow_ends_the_choice() -> None:
     output = builder(max_tokens=2, min_tokens=2, stop=("ba",))
-    assert output.push(one("b"), is_complete=True) == ChoiceOutput(0, 0, tuple(ids("b")), ("b",), "stop")
+    assert output.push(one("b"), is_complete=True) == ChoiceOutput(0, 0, tuple(ids("b")), ("b",), STOP)
     output = builder(max_tokens=2)
     output.push(one("a"))
-    assert output.push(one("b"), is_complete=True) == ChoiceOutput(0, 1, tuple(ids("b")), ("b",), "stop")
+    assert output.push(one("b"), is_complete=True) == ChoiceOutput(0, 1, tuple(ids("b")), ("b",), STOP)
 
 
 def test_replay_finds_that_nothing_may_follow() -> None:
     so_far = ChoiceOutput(0, 0, tuple(ids("a", "b")), ("a", "b"))
-    assert builder().replay(so_far, is_complete=True) == ChoiceOutput(0, 2, (), (), "stop")
-    assert builder(stop=("bc",)).replay(so_far, is_complete=True) == ChoiceOutput(0, 2, (), (), "stop")
+    assert builder().replay(so_far, is_complete=True) == ChoiceOutput(0, 2, (), (), STOP)
+    assert builder(stop=("bc",)).replay(so_far, is_complete=True) == ChoiceOutput(0, 2, (), (), STOP)
 
 
 def test_other_tokens_after_a_resume_change_nothing_that_was_shown() -> None:
     """A machine that is not exact may go on otherwise: `b` was shown because an `a` followed that is lost."""
     output = builder(stop=("bc",))
     assert output.replay(ChoiceOutput(0, 0, tuple(ids("a", "b")), ("a", "b"))) is None
-    assert output.push(one("cab")) == ChoiceOutput(0, 2, tuple(ids("cab")), ("",), "stop")
+    assert output.push(one("cab")) == ChoiceOutput(0, 2, tuple(ids("cab")), ("",), Finish("stop", "bc"))
 
 
 def test_a_users_stop_token_ends_a_choice_and_its_text_is_not_shown() -> None:
     output = builder(stop_token_ids=(one("cab"), _EOS))
-    assert joined(run(output, ids("a", "cab"))) == ChoiceOutput(
-        0, 0, tuple(ids("a", "cab")), ("a", ""), "stop"
-    )
+    assert joined(run(output, ids("a", "cab"))) == ChoiceOutput(0, 0, tuple(ids("a", "cab")), ("a", ""), STOP)
+
+
+def test_the_finish_says_which_stop_token_of_the_clients_ended_the_choice() -> None:
+    for token_id, matched in ((one("cab"), one("cab")), (_EOS, None)):
+        output = builder(stop_token_ids=(one("cab"), _EOS), named_stop_token_ids=(one("cab"),))
+        assert joined(run(output, [*ids("a"), token_id])).finish == Finish("stop", matched)
 
 
 def test_a_stop_token_that_ignore_eos_leaves_out_ends_nothing() -> None:
     output = builder(stop_token_ids=(), max_tokens=2)
-    assert joined(run(output, [_EOS, *ids("a")])) == ChoiceOutput(
-        0, 0, (_EOS, *ids("a")), ("", "a"), "length"
-    )
+    assert joined(run(output, [_EOS, *ids("a")])) == ChoiceOutput(0, 0, (_EOS, *ids("a")), ("", "a"), LENGTH)
 
 
 def test_before_min_tokens_neither_a_stop_token_nor_a_stop_string_ends_a_choice() -> None:
     tokens = [one("cab"), _EOS, *ids("b", "c", "a", "b")]
     output = builder(stop=("b", "ca"), min_tokens=3)
     assert joined(run(output, tokens)) == ChoiceOutput(
-        0, 0, tuple(tokens[:5]), ("cab", "", "b", "", ""), "stop"
+        0, 0, tuple(tokens[:5]), ("cab", "", "b", "", ""), Finish("stop", "ca")
     )
     assert joined(run(builder(min_tokens=1), [_EOS, _EOS, *ids("a")])).token_ids == (_EOS, _EOS)
 
@@ -202,12 +207,12 @@ def test_before_min_tokens_neither_a_stop_token_nor_a_stop_string_ends_a_choice(
 def test_a_stop_string_that_begins_before_min_tokens_may_end_after_it() -> None:
     output = builder(stop=("bac",), min_tokens=2)
     assert run(output, ids("a", "ba")) == [ChoiceOutput(0, 0, tuple(ids("a")), ("a",))]
-    assert output.push(one("c")) == ChoiceOutput(0, 1, tuple(ids("ba", "c")), ("", ""), "stop")
+    assert output.push(one("c")) == ChoiceOutput(0, 1, tuple(ids("ba", "c")), ("", ""), Finish("stop", "bac"))
 
 
 def test_the_token_limit_ends_a_choice_before_min_tokens() -> None:
     assert joined(run(builder(stop=("b",), max_tokens=2, min_tokens=9), ids("a", "b"))) == ChoiceOutput(
-        0, 0, tuple(ids("a", "b")), ("a", "b"), "length"
+        0, 0, tuple(ids("a", "b")), ("a", "b"), LENGTH
     )
 
 
@@ -216,7 +221,12 @@ def test_a_stop_string_that_is_included_holds_nothing_back_and_ends_the_text() -
     assert run(output, ids("a", "b"))[1] == ChoiceOutput(0, 1, tuple(ids("b")), ("b",), logprobs=())
     ended = output.push(one("a")), output.push(one("cab"), Scores(-1.0, ()))
     assert ended[1] == ChoiceOutput(
-        0, 3, tuple(ids("cab")), ("c",), "stop", (TokenLogprobs(candidate(one("cab"), b"cab", -1.0), ()),)
+        0,
+        3,
+        tuple(ids("cab")),
+        ("c",),
+        Finish("stop", "bac"),
+        (TokenLogprobs(candidate(one("cab"), b"cab", -1.0), ()),),
     )
 
 
@@ -227,7 +237,9 @@ def test_a_stop_token_that_is_included_shows_its_text_unless_it_is_special() -> 
     output = builder(stop_token_ids=stops, includes_stop=True)
     assert joined(run(output, [*ids("a"), _PARTY, _EOS])).texts == ("a", "", "\ufffd")
     output = builder(stop_token_ids=stops, includes_stop=True, stop=("ca",))
-    assert joined(run(output, ids("cab"))) == ChoiceOutput(0, 0, tuple(ids("cab")), ("ca",), "stop")
+    assert joined(run(output, ids("cab"))) == ChoiceOutput(
+        0, 0, tuple(ids("cab")), ("ca",), Finish("stop", "ca")
+    )
 
 
 def test_special_tokens_are_shown_where_the_request_wants_them_but_for_one_that_stops() -> None:
@@ -295,7 +307,7 @@ def test_a_resume_at_any_point_of_release_gives_the_same_tokens_texts_and_end(
     whole = joined(outputs)
     for end in range((outputs[-1].start if whole.finish else whole.end) + 1):
         told = None if whole.logprobs is None else whole.logprobs[:end]
-        so_far = ChoiceOutput(0, 0, whole.token_ids[:end], whole.texts[:end], logprobs=told)
+        so_far = ChoiceOutput(0, 0, whole.ids[:end], whole.texts[:end], logprobs=told)
         output = fresh()
         assert output.replay(so_far) is None
         rest = run(output, token_ids[end:], scores)
@@ -317,10 +329,11 @@ def test_a_stop_string_ends_a_choice_where_a_token_after_min_tokens_completes_it
         if any(plain.text[:at].endswith(words) for at in range(ends[num - 1] + 1, ends[num] + 1))
     ]
     if completing:
-        assert (whole.end, whole.finish) == (completing[0], "stop")
+        assert whole.end == completing[0] and whole.finish is not None
+        assert whole.finish.reason == "stop" and whole.finish.matched in words
     else:
         assert whole.finish == plain.finish
-        assert plain.text.startswith(whole.text) and whole.token_ids == plain.token_ids[: whole.end]
+        assert plain.text.startswith(whole.text) and whole.token_ids == plain.ids[: whole.end]
 
 
 @given(_TOKENS, _STOPS, st.integers(1, 20))
@@ -347,7 +360,7 @@ def test_what_stops_a_choice_is_all_that_including_it_adds(
         return
     assert (included.token_ids, included.finish) == (without.token_ids, without.finish)
     assert included.text.startswith(without.text)
-    if (added := included.text.removeprefix(without.text)) and without.token_ids[-1] != _EOS:
+    if (added := included.text.removeprefix(without.text)) and without.ids[-1] != _EOS:
         assert added in stop
 
 
@@ -358,12 +371,12 @@ def test_releases_follow_each_other_and_only_the_last_has_a_finish(
     outputs = run(builder(stop=stop, max_tokens=15), token_ids)
     assert [output.start for output in outputs[1:]] == [output.end for output in outputs[:-1]]
     assert all(output.finish is None for output in outputs[:-1])
-    assert all(len(output.token_ids) == len(output.texts) > 0 for output in outputs)
+    assert all(len(output.ids) == len(output.texts) > 0 for output in outputs)
 
 
 def telling_builder(index: int = 0) -> OutputBuilder:
-    sampling = SamplingParams(100, seed=0, n=2, prompt_logprobs=1)
-    return OutputBuilder(token_bytes(), ResolvedRequest((1, 2, 3), sampling, (_EOS,), "revision"), index)
+    sampling = SamplingParams(max_tokens=100, seed=0, n=2, prompt_logprobs=1)
+    return OutputBuilder(token_bytes(), ResolvedRequest(((1, 2, 3),), sampling, (_EOS,), "revision"), index)
 
 
 A_B = [PromptToken(one("b"), -1.0, 2, ((one("ab"), -0.5),)), PromptToken(_EOS, -3.0, 9, ((one("a"), -0.5),))]

@@ -8,19 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.engine.text.stop_strings import StopStringMatcher
+from workers.engine.text.stop_strings import StopMatch, StopStringMatcher
 
 #: Few letters, so that matches, near matches and overlaps are common.
 _TEXT = st.text("ab", max_size=30)
 _STOPS = st.lists(st.text("ab", min_size=1, max_size=5), max_size=4).map(tuple)
 
 
-def _first_match(text: str, stops: tuple[str, ...]) -> int | None:
+def _first_match(text: str, stops: tuple[str, ...]) -> StopMatch | None:
     """The definition, written out."""
     for end in range(1, len(text) + 1):
         found = [stop for stop in stops if text[:end].endswith(stop)]
         if found:
-            return end - len(max(found, key=len))
+            longest = max(found, key=len)
+            return StopMatch(end - len(longest), longest)
     return None
 
 
@@ -51,7 +52,7 @@ def test_with_includes_stop_the_text_ends_after_the_stop_string_and_nothing_is_h
     if found == [None]:
         found.append(matcher.push(text[cut:]))
     ends = [end for end in range(1, len(text) + 1) if text[:end].endswith(stops)]
-    assert found[-1] == (ends[0] if ends else None)
+    assert (found[-1] and found[-1].end) == (ends[0] if ends else None)
     assert matcher.num_held == 0
 
 
@@ -68,7 +69,9 @@ def test_with_includes_stop_the_text_ends_after_the_stop_string_and_nothing_is_h
 def test_the_first_complete_and_longest_overlapping_stop_string_wins(
     text: str, stops: tuple[str, ...], expected: int | None
 ) -> None:
-    assert StopStringMatcher(stops).push(text) == expected
+    found = StopStringMatcher(stops).push(text)
+    assert (found and found.end) == expected
+    assert found is None or text[found.end :].startswith(found.stop)
 
 
 def test_time_is_linear_in_the_length_of_a_stop_string() -> None:
@@ -87,9 +90,10 @@ def test_a_piece_that_may_not_end_the_text_can_only_begin_a_match(
     assert matcher.num_held == _num_held(skipped, stops)
     whole = skipped + text
     ends = [
-        (end, -len(s))
+        (end, -len(s), s)
         for end in range(len(skipped) + 1, len(whole) + 1)
         for s in stops
         if s == whole[max(0, end - len(s)) : end]
     ]
-    assert matcher.push(text) == (sum(min(ends)) if ends else None)
+    first = min(ends, default=None)
+    assert matcher.push(text) == (None if first is None else StopMatch(first[0] + first[1], first[2]))
