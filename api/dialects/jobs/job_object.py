@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from api.dialects.openai_chat.chunks import JobInfo, completion, texts_of, usage_of
-from api.errors import error_of
+from api.dialects.base import Dialect, JobInfo
+from api.dialects.usage import usage_json
+from api.errors import error_of_status
 from api.jobs.queue_position import QueuePosition
-from api.streaming.cursor import Cursor
-from api.streaming.updates import EndEvent, Update, advance
-from shared.domain.events import Entry
 from shared.domain.job import Job
+from shared.domain.result import Result
 
 
-def updates_of(job: Job, entries: Sequence[Entry]) -> list[Update]:
-    """All that a reader of the whole stream learns."""
-    cursor, news = Cursor.start(job.id, job.n), list[Update]()
-    for entry in entries:
-        news += advance(cursor, entry) or []
-        cursor = news[-1].cursor if news else cursor
-    return news
-
-
-def job_summary(job: Job, place: QueuePosition | None) -> dict[str, Any]:
-    """A job without what has to be read from its stream (null in lists)."""
-    end = None if job.completed_at is None else int(job.completed_at)
+def job_summary(job: Job, position: QueuePosition | None) -> dict[str, Any]:
+    """A job without its output, as lists show it."""
+    error = job.error or error_of_status(job.status, job.reason)
     return {
         "id": job.id,
         "object": "job",
@@ -36,40 +25,66 @@ def job_summary(job: Job, place: QueuePosition | None) -> dict[str, Any]:
         "worker": job.worker,
         "priority": job.priority,
         "on_disconnect": job.on_disconnect,
-        "queue_position": None if place is None else place.position,
-        "eta_seconds": None if place is None else place.eta_seconds,
+        "queue_position": None if position is None else position.position,
+        "eta_seconds": None if position is None else position.eta_seconds,
         "attempts": job.attempts,
         "retry_of": job.retry_of,
         "created_at": int(job.created_at),
         "started_at": None if job.started_at is None else int(job.started_at),
-        "completed_at": end,
+        "completed_at": None if job.completed_at is None else int(job.completed_at),
         "urls": _urls(job.id),
         "metadata": job.metadata,
+        "positions": list(job.end),
         "output_so_far": None,
         "timing": _timing(job),
-        "usage": _usage(job),
+        "usage": usage_json(job.used),
         "result": None,
-        "error": None if job.error is None else job.error.to_json(),
+        "error": None if error is None else error.to_json(),
     }
 
 
-def job_object(job: Job, place: QueuePosition | None, entries: Sequence[Entry]) -> dict[str, Any]:
-    """A job with its output: so far while it runs, as the endpoint's own object when it is complete."""
-    news = updates_of(job, entries)
-    texts, finish = texts_of(job.n, news)
-    output = [
-        {"index": index, "text": texts[index], "tokens": tokens, "finish_reason": finish[index]}
-        for index, tokens in enumerate(news[-1].cursor.positions if news else (0,) * job.n)
-    ]
-    shown = job_summary(job, place) | {"output_so_far": output}
-    end = news[-1].event if news else None
-    if isinstance(end, EndEvent):
-        error = error_of(end)
-        shown["usage"] = usage_of(end, news[-1].completion_tokens)
-        shown["error"] = None if error is None else error.to_json()
-        if error is None:
-            shown["result"] = completion(JobInfo(job.id, job.model, int(job.created_at), job.n), news)
+_FIELDS = (
+    "id", "object", "endpoint", "status", "reason", "model", "worker", "priority", "on_disconnect", "queue_position",
+    "eta_seconds", "attempts", "retry_of", "created_at", "started_at", "completed_at", "urls", "metadata", "positions",
+    "output_so_far", "timing", "usage", "result", "error",
+)  # fmt: skip
+
+
+def unreadable_job(job_id: str) -> dict[str, Any]:
+    """A job whose record this version cannot read. It can be deleted."""
+    known = {"id": job_id, "object": "job", "status": "unreadable", "urls": _urls(job_id)}
+    return {name: known.get(name) for name in _FIELDS}
+
+
+def job_object(
+    job: Job,
+    position: QueuePosition | None,
+    dialect: Dialect | None,
+    result: Result | None,
+    *,
+    shows_output: bool,
+) -> dict[str, Any]:
+    """A job with its result, once it has one. `result`: what the job has released, where it was read."""
+    shown = job_summary(job, position)
+    if result is None:
+        return shown
+    if job.status in ("completed", "incomplete") and dialect is not None:
+        shown["result"] = dialect.whole(JobInfo.of(job), job.view, result)
+    if shows_output:
+        shown["output_so_far"] = _output(result)
     return shown
+
+
+def _output(result: Result) -> list[dict[str, Any]]:
+    return [
+        {
+            "index": index,
+            "text": choice.text,
+            "tokens": choice.position,
+            "finish_reason": None if choice.finish is None else choice.finish.reason,
+        }
+        for index, choice in enumerate(result.choices)
+    ]
 
 
 def _urls(job_id: str) -> dict[str, str]:
@@ -79,13 +94,7 @@ def _urls(job_id: str) -> dict[str, str]:
 
 def _timing(job: Job) -> dict[str, float | None]:
     """Seconds that it waited and that it ran."""
-    waited = None if job.started_at is None else round(job.started_at - job.created_at, 3)
-    begun = job.started_at
-    ran = None if begun is None or job.completed_at is None else round(job.completed_at - begun, 3)
+    started = job.started_at
+    waited = None if started is None else round(started - job.created_at, 3)
+    ran = None if started is None or job.completed_at is None else round(job.completed_at - started, 3)
     return {"queued_s": waited, "running_s": ran}
-
-
-def _usage(job: Job) -> dict[str, int]:
-    tokens = sum(job.end)
-    prompt = job.prompt_tokens
-    return {"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": prompt + tokens}

@@ -1,9 +1,8 @@
-"""Sampling: how the tokens of a request are drawn, as clients say it.
+"""Sampling: how the tokens of a request are drawn, in a client's words.
 
-OpenAI's names (https://platform.openai.com/docs/api-reference/chat/create), and vLLM's beside them, where the
-official clients put what their `extra_body` holds
-(https://docs.vllm.ai/en/stable/serving/openai_compatible_server.html). The descriptions are shown in
-docs/compatibility.md and /openapi.json.
+OpenAI's names (https://platform.openai.com/docs/api-reference/chat/create) and vLLM's
+(https://docs.vllm.ai/en/stable/serving/openai_compatible_server.html), which the official clients send through
+`extra_body`. The descriptions appear in docs/compatibility.md and /openapi.json.
 """
 
 from __future__ import annotations
@@ -14,9 +13,10 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
 from api.http.validation import FieldFault, Schema
+from shared.domain.request import SamplingOptions
 
 MAX_CHOICES = 16
-#: Tokens that the choices of one request may have together, where `max_tokens` is given.
+#: Maximum of `n` times `max_tokens`.
 MAX_OUTPUT_TOKENS = 2**18
 _MAX_BIASES = 1024
 _MAX_STOP_TOKENS = 128
@@ -24,7 +24,7 @@ _MAX_ALLOWED = 16_384
 _MAX_BAD_WORDS = 128
 _INT32 = 2**31
 _INT64 = 2**63
-#: Largest seed: 63 bits, as SamplingParams has them.
+#: Seeds have 63 bits.
 _SEED_BITS = 63
 _TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,9}")
 
@@ -49,72 +49,79 @@ class VllmSampling(Schema):
     """vLLM's names."""
 
     top_k: Annotated[int, Field(ge=-1, lt=_INT32)] | None = Field(
-        None, description="Only the so many likeliest tokens; 0 and -1: all."
+        None, description="Sample from the `top_k` most likely tokens. 0 and -1: from all."
     )
     min_p: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="Only tokens at least this share as likely as the likeliest."
+        None, description="Minimum probability of a token, relative to the most likely one."
     )
     repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = Field(
-        None, description="Above 1: tokens of the prompt and of the answer become less likely."
+        None, description="Values above 1 make tokens of the prompt and of the answer less likely."
     )
     min_tokens: Annotated[int, Field(ge=0, lt=_INT32)] | None = Field(
-        None, description="Nothing ends the answer before; at most `max_tokens`."
+        None, description="Minimum number of tokens before anything ends the answer; at most `max_tokens`."
     )
     stop_token_ids: Annotated[list[TokenId], Field(max_length=_MAX_STOP_TOKENS)] | None = Field(
-        None, description="End the answer, beside the model's own; each must be in its vocabulary."
+        None, description="Tokens that end the answer, in addition to the model's own."
     )
     ignore_eos: bool | None = Field(
-        None, description="The model's own end tokens do not end the answer; `stop_token_ids` still do."
+        None, description="Do not end at the model's own end tokens. `stop_token_ids` still apply."
     )
     prompt_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
-        None, description="Log probabilities of the prompt, so many likeliest beside each; without `stream`."
+        None,
+        description="Log probabilities of the prompt, with this many alternatives for each token; not with `stream`.",
     )
     include_stop_str_in_output: bool | None = Field(
-        None, description="The text ends behind the stop string or token that ends it, not before."
+        None, description="Include the stop string or stop token that ended the answer in its text."
     )
-    skip_special_tokens: bool | None = Field(
-        None, description="False: special tokens are shown as they are written."
-    )
+    skip_special_tokens: bool | None = Field(None, description="False: show special tokens in the text.")
     allowed_token_ids: Annotated[list[TokenId], Field(min_length=1, max_length=_MAX_ALLOWED)] | None = Field(
-        None, description="No other token is drawn, not even one that ends the answer."
+        None, description="The only tokens that may be generated, including those that end the answer."
     )
     bad_words: Annotated[list[_BadWord], Field(max_length=_MAX_BAD_WORDS)] | None = Field(
-        None, description="No token is drawn that completes one of them; see below."
+        None, description="Words that must not be generated; see below."
     )
 
 
 class Sampling(VllmSampling):
     """OpenAI's names."""
 
-    max_tokens: _Limit = Field(None, description="Prompt and answer must fit into the context.")
-    max_completion_tokens: _Limit = Field(None, description="The newer name of `max_tokens`; goes before it.")
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(None, description="0: greedy.")
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="The least set of tokens that reaches this probability."
+    max_tokens: _Limit = Field(
+        None,
+        description="Maximum number of tokens of the answer. Prompt and answer must fit into the context.",
+    )
+    max_completion_tokens: _Limit = Field(
+        None, description="The newer name of `max_tokens`; used if both are given."
+    )
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
+        None, description="Sampling temperature. 0: greedy."
+    )
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None,
+        description="Nucleus sampling: the smallest set of tokens with this total probability. 0: greedy.",
     )
     seed: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | None = Field(
         None, description="The same request with the same seed has the same answer."
     )
     stop: Annotated[_StopStrings, BeforeValidator(_as_list, str | _StopStrings)] | None = Field(
-        None, description="The text ends before the first of them."
+        None, description="Strings that end the answer. Its text ends before them."
     )
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = Field(
-        None, description="Taken from the logit of each token that the answer holds."
+        None, description="Subtracted from the logit of each token that the answer contains."
     )
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = Field(
-        None, description="The same, for each time that the answer holds it."
+        None, description="Subtracted for each time that the answer contains the token."
     )
     logit_bias: _Biases | None = Field(
-        None, description="Token id (decimal, in the model's vocabulary) to what is added to its logit."
+        None, description="Maps token ids (decimal) to values that are added to their logits."
     )
     logprobs: bool | None = Field(
-        None, description="Tell each token's log probability under the model alone."
+        None, description="Return the log probability of each token, before temperature, penalties and bias."
     )
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
-        None, description="So many likeliest tokens beside each; needs `logprobs`."
+        None, description="Number of most likely tokens to return at each position; needs `logprobs`."
     )
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] = Field(
-        1, description=f"Choices. `n` times `max_tokens` may be {MAX_OUTPUT_TOKENS}."
+        1, description=f"Number of choices. `n` times `max_tokens` is limited to {MAX_OUTPUT_TOKENS}."
     )
 
     @field_validator("logit_bias")
@@ -122,7 +129,7 @@ class Sampling(VllmSampling):
     def _names_tokens(cls, biases: dict[str, float] | None) -> dict[str, float] | None:
         for token_id in biases or ():
             if not _TOKEN_ID.fullmatch(token_id):
-                raise FieldFault(f"logit_bias.{token_id}", "a name must be a token id in decimal digits")
+                raise FieldFault(f"logit_bias.{token_id}", "names must be token ids in decimal digits")
         return biases
 
     @model_validator(mode="after")
@@ -138,14 +145,31 @@ class Sampling(VllmSampling):
 
     @property
     def token_limit(self) -> int | None:
-        """Tokens of each choice, at most."""
+        """Maximum number of tokens of each choice."""
         return self.max_completion_tokens or self.max_tokens
 
-    def sampling_body(self) -> dict[str, Any]:
-        """What is stored in the job of it: what was given, each thing under one name."""
-        body = {
-            name: getattr(self, name) for name in Sampling.model_fields if name != "max_completion_tokens"
-        }
-        body["max_tokens"] = self.token_limit
-        body["seed"] = None if self.seed is None else self.seed % 2**_SEED_BITS
-        return {name: value for name, value in body.items() if value is not None}
+    def sampling(self) -> SamplingOptions:
+        """The options. What means the same is the same in them."""
+        is_greedy = self.top_p == 0
+        return SamplingOptions(
+            temperature=0.0 if is_greedy else self.temperature,
+            top_p=None if is_greedy else self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty or 0.0,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            seed=None if self.seed is None else self.seed % 2**_SEED_BITS,
+            max_tokens=self.token_limit,
+            min_tokens=self.min_tokens or 0,
+            stop=tuple(self.stop or ()),
+            stop_token_ids=tuple(self.stop_token_ids or ()),
+            ignore_eos=bool(self.ignore_eos),
+            include_stop=bool(self.include_stop_str_in_output),
+            skip_special_tokens=self.skip_special_tokens is not False,
+            logit_bias={int(token_id): bias for token_id, bias in (self.logit_bias or {}).items()},
+            allowed_token_ids=tuple(self.allowed_token_ids or ()),
+            bad_words=tuple(self.bad_words or ()),
+            logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+            prompt_logprobs=self.prompt_logprobs,
+        )

@@ -1,19 +1,19 @@
-"""Structure: what the text of an answer has to be, as clients say it.
+"""Structure: what the text of an answer has to be, in a client's words.
 
 OpenAI's `response_format` (https://platform.openai.com/docs/guides/structured-outputs) and vLLM's
-`structured_outputs` (https://docs.vllm.ai/en/stable/features/structured_outputs.html). Whether a schema or a
-grammar is one, only the worker's grammar library knows; here it is measured and handed on as text.
+`structured_outputs` (https://docs.vllm.ai/en/stable/features/structured_outputs.html). Only the worker's grammar
+library can tell whether a schema or a grammar is valid; here its length is checked and it is passed on as text.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from api.dialects.openai_chat.unsupported import UNSUPPORTED_IN_STRUCTURED_OUTPUTS, drop_noop_fields
+from api.dialects.openai_chat.unsupported import UNSUPPORTED_IN_STRUCTURED_OUTPUTS
+from api.dialects.unsupported import drop_noop_fields
 from api.http.strict_json import parse_object
 from api.http.validation import FieldFault, Schema
 from shared.domain.constraint import Constraint, ConstraintKind
@@ -34,7 +34,7 @@ def _read_text(given: Any) -> Any:
     try:
         return parse_object(given.encode())
     except RequestError as error:
-        raise ValueError("it is no JSON object") from error
+        raise ValueError("it is not a JSON object") from error
 
 
 _SchemaOrText = Annotated[dict[str, Any], BeforeValidator(_read_text, str | dict[str, Any])]
@@ -47,24 +47,26 @@ class NamedSchema(Schema):
         description="Letters, digits, `_` and `-`."
     )
     description: Annotated[str, StringConstraints(max_length=1024)] | None = Field(
-        None, description="For people: the model does not see it."
+        None, description="Not shown to the model."
     )
     schema_: dict[str, Any] | None = Field(
-        None, alias="schema", description=f"At most {MAX_TEXT} characters; without it, any object."
+        None, alias="schema", description=f"At most {MAX_TEXT} characters. Default: any object."
     )
-    strict: bool | None = Field(None, description="Every schema is kept to strictly.")
+    strict: bool | None = Field(None, description="No effect: every schema is enforced.")
 
 
 class ResponseFormat(Schema):
-    """OpenAI's form."""
+    """OpenAI's format."""
 
-    type: Literal["text", "json_object", "json_schema"] = Field(description="What the answer is.")
-    json_schema: NamedSchema | None = Field(None, description="With `json_schema`, and only with it.")
+    type: Literal["text", "json_object", "json_schema"] = Field(description="Type of the answer.")
+    json_schema: NamedSchema | None = Field(
+        None, description="Only with the type `json_schema`, which needs it."
+    )
 
     @model_validator(mode="after")
     def _has_its_schema(self) -> ResponseFormat:
         if (self.type == "json_schema") != (self.json_schema is not None):
-            why = "it belongs to the type 'json_schema', and that one needs it"
+            why = "it is required with the type 'json_schema' and not allowed with others"
             raise FieldFault("response_format.json_schema", why)
         return self
 
@@ -78,13 +80,15 @@ class ResponseFormat(Schema):
 
 
 class StructuredOutputs(Schema):
-    """vLLM's form: one of them."""
+    """vLLM's format; exactly one member is given."""
 
-    json_: _SchemaOrText | None = Field(None, alias="json", description="A JSON schema, or its text.")
-    regex: _Text | None = Field(None, description="A regular expression that the whole text matches.")
-    choice: _Choices | None = Field(None, description="The text is one of them.")
+    json_: _SchemaOrText | None = Field(
+        None, alias="json", description="A JSON schema, as an object or as text."
+    )
+    regex: _Text | None = Field(None, description="A regular expression that the whole text must match.")
+    choice: _Choices | None = Field(None, description="The text must be one of these.")
     grammar: _Text | None = Field(
-        None, description="A context-free grammar in Lark's form, or in GBNF (`root ::= …`)."
+        None, description="A context-free grammar, in Lark's format or in GBNF (`root ::= …`)."
     )
     json_object: Literal[True] | None = Field(None, description="Any JSON object.")
 
@@ -113,29 +117,29 @@ class Structure(Schema):
     """Both; a request has one of them."""
 
     response_format: ResponseFormat | None = Field(
-        None, description="`json_schema`: the answer matches the schema; `json_object`: it is a JSON object."
+        None,
+        description="`json_schema`: the answer must match the schema; `json_object`: it must be a JSON object.",
     )
     structured_outputs: StructuredOutputs | None = Field(
         None, description="One of `json`, `regex`, `choice`, `grammar`, `json_object`."
     )
 
     @model_validator(mode="after")
-    def _can_be_told(self) -> Structure:
+    def _fits_together_as_one(self) -> Structure:
         is_formatted = self.response_format is not None and self.response_format.type != "text"
         if is_formatted and self.structured_outputs is not None:
-            raise FieldFault("structured_outputs", "'response_format' is given as well")
-        self.structure_body()
+            raise FieldFault("structured_outputs", "it excludes 'response_format'")
+        self.constraint()
         return self
 
-    def structure_body(self) -> dict[str, Any]:
-        """What is stored in the job of it: a Constraint's fields."""
+    def constraint(self) -> Constraint | None:
+        """None: any text."""
         asked = self.structured_outputs or self.response_format
-        constraint = None if asked is None else asked.constraint()
-        return {} if constraint is None else {"constraint": asdict(constraint)}
+        return None if asked is None else asked.constraint()
 
 
 def drop_noop_structure(fields: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """`structured_outputs` without what is null, or asks for what happens anyway. Raises RequestError."""
+    """`structured_outputs` without null and default values. Raises RequestError."""
     return drop_noop_fields(fields, StructuredOutputs, UNSUPPORTED_IN_STRUCTURED_OUTPUTS, prefix)
 
 
