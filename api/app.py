@@ -1,4 +1,4 @@
-"""create_app: puts one replica's app together."""
+"""create_app: assembles one replica's app."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from api.dialects.openai_chat.dialect import OpenAIChat
+from api.dialects.registry import Dialects
 from api.errors import install_error_handlers
 from api.http.access_log import AccessLogMiddleware
 from api.http.auth import Keys
 from api.http.body_limit import BodyLimitMiddleware
+from api.http.origins import Origins, add_cors
 from api.http.request_context import RequestContextMiddleware
 from api.http.stream_limiter import StreamLimiter
 from api.lifespan import OpenServices, open_services
@@ -18,9 +21,14 @@ from api.metrics.registry import Metrics
 from api.routes import chat, health, job_events, jobs, metrics, models, workers
 from api.settings import ApiSettings
 
+#: The dialects of the API.
+DIALECTS = Dialects([OpenAIChat()])
 
-def create_app(settings: ApiSettings, services: OpenServices = open_services) -> FastAPI:
-    """The ASGI app. What it works with is opened for its lifespan by `services`."""
+
+def create_app(
+    settings: ApiSettings, services: OpenServices = open_services, dialects: Dialects = DIALECTS
+) -> FastAPI:
+    """The ASGI app. `services` opens what it works with, for its lifespan."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -30,7 +38,9 @@ def create_app(settings: ApiSettings, services: OpenServices = open_services) ->
 
     app = FastAPI(title="Baton", version="0.1.0", lifespan=lifespan, redoc_url=None, redirect_slashes=False)
     app.state.settings = settings
-    app.state.keys = Keys(settings.api_keys)
+    app.state.dialects = dialects
+    app.state.keys = Keys(settings.api_keys, settings.admin_keys)
+    app.state.origins = Origins(settings.cors_origins)
     app.state.readers = StreamLimiter(settings.max_readers)
     app.state.metrics = Metrics()
     install_error_handlers(app)
@@ -39,5 +49,6 @@ def create_app(settings: ApiSettings, services: OpenServices = open_services) ->
     # The last one added is the outermost.
     app.add_middleware(BodyLimitMiddleware, limit=settings.body_limit, receipt_s=settings.receipt_s)
     app.add_middleware(RequestContextMiddleware)
+    add_cors(app, app.state.origins)
     app.add_middleware(AccessLogMiddleware, metrics=app.state.metrics)
     return app

@@ -1,9 +1,10 @@
-"""Errors: what goes wrong while a request is served, and the OpenAI form in which its client learns of it."""
+"""Errors: what goes wrong while a request is served, and the responses that tell the client."""
 
 from __future__ import annotations
 
 import logging
 from http import HTTPStatus
+from typing import Any, Protocol
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -14,31 +15,30 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from api.http.request_record import ERROR_CODE
-from shared.domain.events import Cancelled, CancelReason, Completed, Expired, Failed, Incomplete
+from shared.domain.events import Cancelled, Completed, Expired, Failed, Incomplete
 from shared.errors import DecodeError, ErrorInfo, KeyReused, RequestError, StoreUnavailable, TooManyJobs
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which a client may try again what was answered with 429 or 503.
+#: Seconds after which a client may repeat a request that got 429 or 503.
 RETRY_AFTER_S = 2
-#: Those that a route may have.
+#: Methods that a route may have.
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 class ClientGone(RequestError):
-    """Raised when the client closed its connection: nobody reads the answer."""
+    """Raised when the client closed its connection."""
 
     def __init__(self) -> None:
-        super().__init__(ErrorInfo("The client went away.", "invalid_request_error", status=499))
+        super().__init__(ErrorInfo("The client disconnected.", "invalid_request_error", status=499))
 
 
 class ShuttingDown(RequestError):
-    """Raised when this replica has to stop; the job goes on, another replica has it."""
+    """Raised when this replica stops. The job runs on and can be read from another replica."""
 
     def __init__(self) -> None:
-        super().__init__(
-            ErrorInfo("This replica is stopping; the job goes on.", code="shutting_down", status=503)
-        )
+        message = "This replica is stopping. The job runs on: reconnect to continue reading it."
+        super().__init__(ErrorInfo(message, code="shutting_down", status=503))
 
 
 class StreamExpired(RequestError):
@@ -55,7 +55,7 @@ class StreamExpired(RequestError):
 
 
 class StreamCorrupt(RequestError):
-    """Raised when a job's stream, read as a whole, does not fit together."""
+    """Raised when events are missing in a job's stream."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(ErrorInfo(f"The events of {job_id} are damaged.", code="stream_corrupt"))
@@ -69,11 +69,14 @@ class EventUnreadable(RequestError):
         super().__init__(ErrorInfo(message, code="event_unreadable", status=503))
 
 
-_CANCELLED: dict[CancelReason, ErrorInfo] = {
+_CANCELLED: dict[str, ErrorInfo] = {
     "client": ErrorInfo("The job was cancelled.", "invalid_request_error", code="job_cancelled", status=409),
     "deadline": ErrorInfo("The job did not end in time.", code="deadline_exceeded", status=504),
     "reader_gone": ErrorInfo(
-        "The job was cancelled: nobody read it.", "invalid_request_error", code="reader_gone", status=409
+        "The job was cancelled because nobody read it.",
+        "invalid_request_error",
+        code="reader_gone",
+        status=409,
     ),
 }
 _EXPIRED = ErrorInfo("The job was not started in time.", code="job_expired", status=504)
@@ -82,57 +85,86 @@ NO_WORKER = "no_worker"
 
 
 def error_of(end: Completed | Incomplete | Failed | Cancelled | Expired) -> ErrorInfo | None:
-    """What a job's end means for one who waits for the answer; None when the answer is whole."""
+    """What a job's end means to a client that waits for the answer; None when the answer is whole."""
     match end:
         case Failed(error):
             return error
         case Cancelled(reason):
-            return _CANCELLED[reason]
+            return _CANCELLED.get(reason, _CANCELLED["client"])
         case Expired():
             return _EXPIRED
         case Completed() | Incomplete():
             return None
 
 
+def error_of_status(status: str, reason: str | None) -> ErrorInfo | None:
+    """The same by a job's record, for all but `failed`."""
+    if status == "cancelled":
+        return error_of(Cancelled(reason or ""))
+    return _EXPIRED if status == "expired" else None
+
+
 def error_response(info: ErrorInfo, headers: dict[str, str] | None = None) -> Response:
-    """`{"error": …}` with its status."""
+    """An error with its status, in the format of the API that was called."""
     headers = dict(headers or {})
     if info.status in (429, 503):
         headers.setdefault("retry-after", str(RETRY_AFTER_S))
     return _ErrorResponse(info, headers)
 
 
-class _ErrorResponse(JSONResponse):
-    """Tells logs and metrics its code as well."""
+class _ErrorResponse(Response):
+    """Formats the error once it is known which path was called, and passes its code to logs and metrics."""
 
     def __init__(self, info: ErrorInfo, headers: dict[str, str]) -> None:
-        super().__init__({"error": info.to_json()}, info.status, headers)
-        self._code = info.code or info.type
+        super().__init__(status_code=info.status)
+        self._info = info
+        self._given = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope.setdefault("state", {})[ERROR_CODE] = self._code
-        await super().__call__(scope, receive, send)
+        info = self._info
+        scope.setdefault("state", {})[ERROR_CODE] = info.code or info.type
+        dialect = _dialect_of(scope)
+        body = {"error": info.to_json()} if dialect is None else dialect.error(info)
+        await JSONResponse(body, info.status, self._given)(scope, receive, send)
 
 
-UNAVAILABLE = ErrorInfo("The job store does not answer.", code="store_unavailable", status=503)
+class _FormatsErrors(Protocol):
+    """A dialect, as far as it is needed here."""
+
+    def error(self, info: ErrorInfo) -> dict[str, Any]: ...
+
+
+def _dialect_of(scope: Scope) -> _FormatsErrors | None:
+    dialects = getattr(getattr(scope.get("app"), "state", None), "dialects", None)
+    found: _FormatsErrors | None = None if dialects is None else dialects.of_path(scope["path"])
+    return found
+
+
+UNAVAILABLE = ErrorInfo("Redis does not answer. Try again.", code="store_unavailable", status=503)
 _KEY_REUSED = ErrorInfo(
-    "This Idempotency-Key came with another request before.",
+    "This Idempotency-Key was used for a different request.",
     "invalid_request_error",
     "Idempotency-Key",
     "idempotency_key_reused",
     409,
 )
 _TOO_MANY_JOBS = ErrorInfo(
-    "This key has as many jobs open as this server allows.",
+    "This API key has as many open jobs as this server allows. Try again when some have ended.",
     "invalid_request_error",
     code="rate_limit_exceeded",
     status=429,
 )
-INTERNAL = ErrorInfo("The server failed to handle the request.", code="internal_error")
+_UNREADABLE = ErrorInfo(
+    "This replica cannot read the stored job, which another version of Baton may have written. Try again to reach"
+    " another replica.",
+    code="job_unreadable",
+    status=503,
+)
+INTERNAL = ErrorInfo("The server failed to process the request.", code="internal_error")
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Turn every exception that a route may raise into an answer in OpenAI's form."""
+    """Turn every exception that a route may raise into an error response."""
     app.add_exception_handler(RequestError, _request_error)
     app.add_exception_handler(StoreUnavailable, _store_unavailable)
     app.add_exception_handler(KeyReused, _key_reused)
@@ -164,12 +196,12 @@ async def _too_many_jobs(_: Request, error: Exception) -> Response:
 
 async def _decode_error(_: Request, error: Exception) -> Response:
     logger.error("%s", error)
-    return error_response(INTERNAL)
+    return error_response(_UNREADABLE)
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    # Not `request.url`, which is put together with whatever the Host header says.
+    # Not `request.url`, which contains the Host header as it was sent.
     path, headers = request.scope["path"][:200], dict(error.headers or {})
     if error.status_code == HTTPStatus.NOT_FOUND:
         message = f"Invalid URL ({request.method} {path})"
@@ -192,7 +224,7 @@ def _is_allowed(request: Request, method: str) -> bool:
 
 
 async def _validation_error(_: Request, error: Exception) -> Response:
-    """FastAPI's own checks of path and query; bodies are read by api/schemas."""
+    """FastAPI's own checks of path and query; dialects check bodies."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     info = ErrorInfo(

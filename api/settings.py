@@ -21,6 +21,9 @@ class ApiSettings:
     host: str = "127.0.0.1"
     port: int = 8000
     api_keys: tuple[str, ...] = ()
+    admin_keys: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    strict_parameters: bool = False
     ping_s: float = 15.0
     first_output_wait_s: float = 10.0
     body_limit: int = 4_194_304
@@ -41,7 +44,8 @@ class ApiSettings:
         if not redis_url:
             raise SettingsError("BATON_REDIS_URL is not set; `baton up` sets it to its own Redis")
         host, api_keys = environment.read(settings.HOST), environment.read(settings.API_KEYS)
-        if not api_keys and not settings.is_loopback(host):
+        admin_keys = environment.read(settings.ADMIN_KEYS)
+        if not api_keys and not admin_keys and not settings.is_loopback(host):
             raise SettingsError(f"BATON_API_KEYS is empty, which BATON_HOST={host} does not allow")
         return cls(
             redis_url=redis_url,
@@ -50,6 +54,9 @@ class ApiSettings:
             host=host,
             port=environment.read(settings.PORT),
             api_keys=api_keys,
+            admin_keys=admin_keys,
+            cors_origins=environment.read(settings.CORS_ORIGINS),
+            strict_parameters=environment.read(settings.STRICT_PARAMETERS),
             ping_s=environment.read(settings.PING_S),
             first_output_wait_s=environment.read(settings.FIRST_OUTPUT_WAIT_S),
             body_limit=environment.read(settings.BODY_LIMIT),

@@ -69,6 +69,19 @@ def _list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _keys(text: str) -> tuple[str, ...]:
+    keys = _list(text)
+    if not all(key.isascii() and key.isprintable() for key in keys):
+        raise ValueError("keys must consist of printable ASCII characters")
+    return keys
+
+
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text == "true"
+
+
 def _devices(text: str) -> tuple[str, ...]:
     devices = tuple(map(read_device, _list(text)))
     if not devices:
@@ -169,8 +182,28 @@ API_REPLICAS = Variable("BATON_API_REPLICAS", "1", _count, "Number of API proces
 API_KEYS = Variable(
     "BATON_API_KEYS",
     "",
+    _keys,
+    "Accepted API keys, separated by commas. API keys or admin keys are required unless BATON_HOST is a loopback"
+    " address.",
+)
+ADMIN_KEYS = Variable(
+    "BATON_ADMIN_KEYS",
+    "",
+    _keys,
+    "API keys that may also drain workers, use other keys' jobs and set the priority high.",
+)
+CORS_ORIGINS = Variable(
+    "BATON_CORS_ORIGINS",
+    "",
     _list,
-    "Accepted API keys, separated by commas. Required unless BATON_HOST is a loopback address.",
+    "Origins of web pages that may use the API, as in https://app.example.com, separated by commas; * allows all."
+    " Pages from loopback addresses always may.",
+)
+STRICT_PARAMETERS = Variable(
+    "BATON_STRICT_PARAMETERS",
+    "false",
+    _flag,
+    "true: refuse requests with unknown parameters. false: ignore and report them.",
 )
 PING_S = Variable("BATON_PING_S", "15", _positive, "Seconds between pings on an idle stream.")
 FIRST_OUTPUT_WAIT_S = Variable(
@@ -240,9 +273,9 @@ FAILPOINT = Variable(
 VARIABLES: tuple[Variable[Any], ...] = (
     HOST, PORT, FLOWER_PORT, HOME, REDIS_URL, BROKER_URL, APPENDFSYNC, MODEL, MODEL_NAME, DEVICES, DTYPE,
     QUANT, NATIVE, SPECULATION, THREADS, MAX_SLOTS, MAX_MODEL_LEN, MAX_KV_TOKENS, API_REPLICAS, API_KEYS,
-    PING_S, FIRST_OUTPUT_WAIT_S, BODY_LIMIT, RECEIPT_S, MAX_READERS, MAX_OPEN_JOBS, READER_GRACE_S,
-    RETENTION_S, LEASE_S, DRAIN_S, LOG_LEVEL, LOG_FORMAT, WORKER_NAME, WORKER_DEVICE, FLOWER_BASIC_AUTH,
-    FAILPOINT,
+    ADMIN_KEYS, CORS_ORIGINS, STRICT_PARAMETERS, PING_S, FIRST_OUTPUT_WAIT_S, BODY_LIMIT, RECEIPT_S, MAX_READERS,
+    MAX_OPEN_JOBS, READER_GRACE_S, RETENTION_S, LEASE_S, DRAIN_S, LOG_LEVEL, LOG_FORMAT, WORKER_NAME,
+    WORKER_DEVICE, FLOWER_BASIC_AUTH, FAILPOINT,
 )  # fmt: skip
 
 _PLACEHOLDERS = ("changeme", "change-me", "<", "your-")

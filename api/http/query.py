@@ -1,16 +1,26 @@
-"""Query: numbers and words of a query string."""
+"""Query: parameters of a query string."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TypeVar
 
+from starlette.datastructures import QueryParams
+
+from api.http.validation import unknown_parameter
 from shared.errors import RequestError, invalid_value
 
 #: Longest `?wait=`, in seconds.
 MAX_WAIT_S = 300
 
 Word = TypeVar("Word", bound=str)
+
+
+def refuse_unknown(query: QueryParams, known: Iterable[str]) -> None:
+    """Raises RequestError (400) for a parameter that the route does not have."""
+    for name in query:
+        if name not in known:
+            raise unknown_parameter(name)
 
 
 def read_seconds(name: str, text: str | None, *, most: float) -> float:
@@ -31,6 +41,11 @@ def read_count(name: str, text: str | None, *, default: int, most: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= most):
         raise _invalid(name, f"an integer from 1 to {most}")
     return int(text)
+
+
+def read_flag(name: str, text: str | None) -> bool:
+    """False when it is not given. Raises RequestError (400)."""
+    return read_word(name, text, ("true", "false")) == "true"
 
 
 def read_word(name: str, text: str | None, words: Iterable[Word]) -> Word | None:

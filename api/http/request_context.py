@@ -1,4 +1,4 @@
-"""RequestContextMiddleware: names each request and lets no exception out."""
+"""RequestContextMiddleware: gives each request an id and turns unhandled exceptions into a 500."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import secrets
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import INTERNAL, error_response
+from api.http import ignored_parameters
 from shared.runtime.logs import REQUEST_ID
 
 logger = logging.getLogger(__name__)
 
-#: A client's own request id is kept if it can do no harm in a header or a log.
+#: A client's own request id is kept if it is harmless in headers and logs.
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
 class RequestContextMiddleware:
-    """Pure ASGI. Sets `x-request-id` on every answer, and `x-job-id` where a route named a job."""
+    """Pure ASGI. Sets `x-request-id` on every response, and the headers that routes ask for by the request's state."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -53,5 +54,7 @@ class _Answer:
                 headers.append((b"x-job-id", self._state["job_id"].encode()))
             if self._state.get("is_replay"):
                 headers.append((b"idempotent-replayed", b"true"))
+            if ignored := self._state.get("ignored_parameters"):
+                headers.append((ignored_parameters.HEADER.encode(), ignored.encode()))
             message = {**message, "headers": headers}
         await self._send(message)

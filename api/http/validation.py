@@ -1,9 +1,10 @@
-"""Validation: pydantic's findings as OpenAI's errors."""
+"""Validation: reads JSON objects by pydantic schemas, with faults as OpenAI's errors."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -49,14 +50,19 @@ class FieldFault(ValueError):
 
 
 class Schema(BaseModel):
-    """A request's object. No value is converted, no unknown field passes."""
+    """A request's object. No value is converted; unknown fields are refused here and dropped by `validate`."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def validate(model: type[Model], fields: dict[str, Any], *, prefix: str = "") -> Model:
-    """Read `fields` as `model`. Raises RequestError (400) that names the first fault."""
-    _refuse_unknown(model, fields, prefix)
+def validate(
+    model: type[Model], fields: dict[str, Any], *, prefix: str = "", ignored: list[str] | None = None
+) -> Model:
+    """Read `fields` as `model`. Raises RequestError (400) that names the first fault.
+
+    With `ignored`, unknown fields are dropped, also those of objects within, and their paths are added to the list.
+    """
+    fields = _known(model, fields, prefix, ignored)
     _refuse_long(model, fields, prefix)
     try:
         return model.model_validate(fields)
@@ -64,12 +70,54 @@ def validate(model: type[Model], fields: dict[str, Any], *, prefix: str = "") ->
         raise _request_error(error.errors(include_url=False)[0], prefix) from error
 
 
-def _refuse_unknown(model: type[Model], fields: dict[str, Any], prefix: str) -> None:
-    """The first one, before pydantic would make an error of each of tens of thousands."""
-    for name in fields:
+def unknown_parameter(param: str) -> RequestError:
+    """400 for a field that is not known."""
+    param = _shown(param)
+    return invalid_request(f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
+
+
+def _known(
+    model: type[Schema], fields: dict[str, Any], prefix: str, ignored: list[str] | None
+) -> dict[str, Any]:
+    """The fields without unknown ones, before pydantic would make an error of each of tens of thousands."""
+    known: dict[str, Any] = {}
+    nested = _nested(model)
+    for name, value in fields.items():
         if name not in names_of(model):
-            param = _shown(prefix + name)
-            raise invalid_request(f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
+            if ignored is None:
+                raise unknown_parameter(prefix + name)
+            ignored.append(prefix + name)
+        elif name not in nested:
+            known[name] = value
+        elif isinstance(value, list):
+            known[name] = [
+                _known(nested[name], each, f"{prefix}{name}[{index}].", ignored)
+                if isinstance(each, dict)
+                else each
+                for index, each in enumerate(value)
+            ]
+        else:
+            known[name] = (
+                _known(nested[name], value, f"{prefix}{name}.", ignored) if isinstance(value, dict) else value
+            )
+    return known
+
+
+@functools.cache
+def _nested(model: type[Schema]) -> dict[str, type[Schema]]:
+    """The fields that are objects with a schema of their own, or arrays of such."""
+    nested = {}
+    for name, field in model.model_fields.items():
+        for part in _parts(field.annotation):
+            if isinstance(part, type) and issubclass(part, Schema):
+                nested[field.alias or name] = part
+    return nested
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for part in get_args(annotation):
+        yield from _parts(part)
 
 
 def _refuse_long(model: type[Model], fields: dict[str, Any], prefix: str) -> None:

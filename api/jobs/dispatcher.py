@@ -1,4 +1,4 @@
-"""Dispatcher: makes a request into a job that is followed and queued, with a wake-up sent."""
+"""Dispatcher: stores a new job, sends its wake-up and subscribes to it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Protocol
 
-from api.dialects.openai_chat.chunks import JobInfo
+from api.dialects.base import JobInfo
 from api.streaming.cursor import Cursor
 from api.streaming.relay import Relay
 from api.streaming.subscription import Subscription
@@ -19,8 +19,8 @@ from shared.store.job_store import JobStore, Reader
 logger = logging.getLogger(__name__)
 
 
-class SendsWakeUps(Protocol):
-    """`shared.cluster.wake_up_sender.WakeUpSender`, as far as it is needed here."""
+class WakeUps(Protocol):
+    """Sends wake-ups: `shared.cluster.wake_up_sender.WakeUpSender`."""
 
     async def send(self, wake_ups: list[WakeUp]) -> None: ...
 
@@ -28,15 +28,15 @@ class SendsWakeUps(Protocol):
 class Dispatcher:
     """Accepts jobs."""
 
-    def __init__(self, store: JobStore, sender: SendsWakeUps, relay: Relay, *, max_open_jobs: int) -> None:
+    def __init__(self, store: JobStore, sender: WakeUps, relay: Relay, *, max_open_jobs: int) -> None:
         self._store = store
         self._sender = sender
         self._relay = relay
         self._max_open_jobs = max_open_jobs
-        self._ringing: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[None]] = set()
 
     async def accept(self, job: NewJob, *, reader: Reader | None = None) -> Accepted:
-        """Write the job and ring for it; or answer the one that its key made before.
+        """Store the job and send its wake-up; or return the job that its key made before.
 
         Raises StoreUnavailable, after which the job may have been written, KeyReused and TooManyJobs.
         """
@@ -45,26 +45,27 @@ class Dispatcher:
         failpoint("created")
         if accepted.is_replay:
             return accepted
-        # Off the request's way, and never waited for: the reaper rings again for a wake-up that is lost.
-        task = asyncio.create_task(self._ring(WakeUp(job.id, job.model)))
-        self._ringing.add(task)
-        task.add_done_callback(self._ringing.discard)
+        # The request does not wait for it: the reaper sends another wake-up for one that is lost.
+        task = asyncio.create_task(self._send(WakeUp(job.id, job.model)))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
         return accepted
 
     async def accept_and_follow(self, job: NewJob) -> tuple[Subscription, JobInfo]:
-        """The same for a job without a key, heard of from the first event on. Raises StoreUnavailable."""
+        """The same for a job without a key, with a subscription from its first event on. Raises StoreUnavailable."""
         assert job.key is None
-        # Followed first, then written: nothing can be missed and nothing need be read.
-        subscription = self._relay.follow(job.id, Cursor.start(job.id, job.n)._replace(marker=1))
+        # Subscribed first, then stored: nothing can be missed and nothing has to be read.
+        n = job.request.num_choices
+        subscription = self._relay.follow(job.id, Cursor.start(job.id, n)._replace(marker=1))
         try:
             with self._relay.creating(subscription):
                 accepted = await self.accept(job, reader=subscription.reader)
         except BaseException:
             subscription.close()
             raise
-        return subscription, JobInfo(job.id, job.model, int(accepted.created_at), job.n)
+        return subscription, JobInfo(job.id, job.endpoint, job.model, int(accepted.created_at), n)
 
-    async def _ring(self, wake_up: WakeUp) -> None:
+    async def _send(self, wake_up: WakeUp) -> None:
         try:
             await self._sender.send([wake_up])
             failpoint("wake_up_sent")

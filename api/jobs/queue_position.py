@@ -1,4 +1,4 @@
-"""QueuePosition: where a waiting job stands."""
+"""QueuePosition: where a job stands in its model's queue."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 
 class QueuePosition(NamedTuple):
-    """A job's place in its model's queue, as of now. Never stored."""
+    """A job's position in its model's queue, as of now. It is not stored."""
 
-    #: How many jobs come first.
+    #: How many jobs come before it.
     position: int
-    #: About how long until a worker takes it; None when nothing was measured lately or no worker lives.
+    #: Estimated seconds until a worker takes it; None without recent measurements or without a worker.
     eta_seconds: int | None

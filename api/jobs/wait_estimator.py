@@ -1,4 +1,4 @@
-"""WaitEstimator: how many jobs come before those that wait, and about how long they will wait."""
+"""WaitEstimator: how many jobs come before waiting ones, and about how long these will wait."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FRESH_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class _Outlook:
-    """What decides how fast a model's queue moves."""
+    """What determines how fast a model's queue moves."""
 
     pace: Throughput
     slots: int
@@ -25,24 +25,24 @@ class _Outlook:
 
 
 class WaitEstimator:
-    """Looks ahead for the jobs of all models."""
+    """Estimates for the jobs of all models."""
 
     def __init__(self, reader: JobReader, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._reader = reader
         self._clock = clock
         self._outlooks: dict[str, _Outlook] = {}
 
-    async def places(self, jobs: Sequence[tuple[str, str]]) -> list[QueuePosition | None]:
-        """For each (model, job id) its place; None for one that does not wait. Raises StoreUnavailable."""
+    async def queue_positions(self, jobs: Sequence[tuple[str, str]]) -> list[QueuePosition | None]:
+        """For each (model, job id) its position; None for a job that does not wait. Raises StoreUnavailable."""
         if not jobs:
             return []
         positions = await self._reader.queue_positions(jobs)
         found: list[QueuePosition | None] = []
         for (model, _), position in zip(jobs, positions, strict=True):
-            found.append(None if position is None else await self._place(model, position))
+            found.append(None if position is None else await self._estimate(model, position))
         return found
 
-    async def _place(self, model: str, position: int) -> QueuePosition:
+    async def _estimate(self, model: str, position: int) -> QueuePosition:
         outlook = self._outlooks.get(model)
         if outlook is None or self._clock() - outlook.seen_at > _FRESH_S:
             outlook = self._outlooks[model] = await self._look(model)

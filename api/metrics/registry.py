@@ -20,9 +20,16 @@ from api.metrics.collectors import add
 from api.metrics.stream_timer import StreamTimer
 from shared.domain.histogram import LONG_S, SHORT_S, Histogram
 
-#: What a label may be; anything else that a client sends counts as `other`.
+#: Values of labels. Anything else that a client sends counts as `other`.
 _METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"})
 _MAX_CODES = 100
+#: Fields of other servers that clients are known to send. They are counted by name, all others as `other`.
+_IGNORED = frozenset({
+    "api_key", "best_of", "cache_prompt", "drop_params", "dynatemp_range", "enable_thinking", "extra_body",
+    "extra_headers", "format", "id_slot", "keep_alive", "max_new_tokens", "mirostat", "n_predict", "n_probs",
+    "num_ctx", "num_predict", "options", "plugins", "provider", "reasoning", "repeat_last_n", "repeat_penalty",
+    "route", "samplers", "tfs_z", "think", "thinking", "timings_per_token", "top_a", "transforms", "typical_p",
+})  # fmt: skip
 
 
 class Metrics:
@@ -42,6 +49,10 @@ class Metrics:
         self._refusals = Counter(
             "baton_refusals", "Answers that are errors, by their code.", ["code"], registry=self._registry
         )
+        self._ignored = Counter(
+            "baton_ignored_parameters", "Unknown fields of requests, which were ignored.",
+            ["name"], registry=self._registry,
+        )  # fmt: skip
         self._streams = Counter(
             "baton_streams", "Streams that ended; complete: with all that there was.",
             ["outcome"], registry=self._registry,
@@ -55,6 +66,12 @@ class Metrics:
         self._relay_lag = Histogram(SHORT_S)
 
     # Requests
+
+    def ignored(self, paths: Iterable[str]) -> None:
+        """A request has these unknown fields."""
+        for path in paths:
+            name = path.removeprefix("body.")
+            self._ignored.labels(name if name in _IGNORED else "other").inc()
 
     def begun(self, record: RequestRecord) -> None:
         """An answer begins."""

@@ -1,22 +1,15 @@
-"""StreamTimer: how soon and how evenly the client of one stream gets its output."""
+"""StreamTimer: measures the time to first token and between tokens of one stream."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from api.streaming.updates import Update
-from shared.domain.events import ChoiceOutput
 from shared.domain.histogram import Histogram
 
 
-def has_tokens(news: Sequence[Update]) -> bool:
-    """Whether there are tokens among these."""
-    return any(isinstance(one.event, ChoiceOutput) and one.event.token_ids for one in news)
-
-
 class StreamTimer:
-    """Is told what is sent; tokens that go out together count as one."""
+    """`sent` is called after each write of output. Tokens that go out together count as one."""
 
     def __init__(
         self,

@@ -7,12 +7,16 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from api.dependencies import READS, Owner, ServicesDep, SettingsDep, find_job
-from api.dialects.jobs.event_view import JobEventView
+from api.dependencies import READS, ExchangeDep, known_query
+from api.dialects.base import JobInfo
+from api.dialects.jobs.encoder import items_json
 from api.http.query import MAX_WAIT_S, read_count, read_seconds
-from api.lifespan import Services
-from api.streaming.resume import event_id, expired_if_ours, job_info_of, read_cursor, resume
-from api.streaming.sse_response import SseResponse, watch_client
+from api.jobs.answer import answer_events
+from api.jobs.exchange import Exchange
+from api.jobs.finder import find_job
+from api.streaming.client_watch import watch_client
+from api.streaming.resume import event_id, expired_if_ours, read_cursor, resume
+from api.streaming.stored_output import StoredOutput
 from api.streaming.updates import Update
 from api.streaming.wait import until_page
 from shared.domain.job import Job
@@ -21,52 +25,44 @@ from shared.errors import RequestError
 router = APIRouter()
 
 
-@router.get("/v1/jobs/{job_id}/events", dependencies=[READS])
-async def job_events(
-    request: Request,
-    job_id: str,
-    owner: Owner,
-    services: ServicesDep,
-    settings: SettingsDep,
-) -> Response:
+@router.get(
+    "/v1/jobs/{job_id}/events", dependencies=[READS, known_query("after", "starting_after", "limit", "wait")]
+)
+async def job_events(request: Request, job_id: str, exchange: ExchangeDep) -> Response:
     """The job's events from `Last-Event-ID` or `?after=` on: as SSE, or as JSON for polling."""
     text = event_id(request, "after", "starting_after")
     try:
-        job = await find_job(request, services, owner, job_id)
+        job = (await find_job(exchange, job_id)).job
     except RequestError as error:
         raise expired_if_ours(text, job_id, error) from error
     if _wants_json(request.headers.get("accept", "")):
-        return JSONResponse(await _poll(request, services, job, text))
-    cursor = read_cursor(text, job)
-    subscription, last = await resume(services.relay, job, cursor)
-    if last.is_terminal and cursor.ending == "over":
-        subscription.close()
-        return Response(status_code=204)
-    watch_client(subscription, request.receive)
-    services.position_feed.add(subscription, job.model)
-    return SseResponse(subscription, JobEventView(job_info_of(job)), settings.ping_s, first=[], headers={})
+        return JSONResponse(await _poll(exchange, job, text))
+    return await answer_events(exchange, exchange.jobs, job, text, shows_queue=True)
 
 
-async def _poll(request: Request, services: Services, job: Job, text: str | None) -> dict[str, Any]:
+async def _poll(exchange: Exchange, job: Job, text: str | None) -> dict[str, Any]:
     """`{events, cursor, done}`; with `?wait=` at least one event, unless the time is up.
 
-    While the job waits for a worker the last event tells its place.
+    While the job waits for a worker the last event has its position in the queue.
     """
-    limit = read_count("limit", request.query_params.get("limit"), default=1000, most=10_000)
-    wait_s = read_seconds("wait", request.query_params.get("wait"), most=MAX_WAIT_S)
-    cursor = read_cursor(text, job)
-    subscription, last = await resume(services.relay, job, cursor)
+    query = exchange.request.query_params
+    limit = read_count("limit", query.get("limit"), default=1000, most=10_000)
+    wait_s = read_seconds("wait", query.get("wait"), most=MAX_WAIT_S)
+    start = cursor = read_cursor(text, job)
+    subscription, last = await resume(exchange.services.relay, job, cursor)
     try:
         is_over = last.is_terminal and cursor.ending == "over"
-        watch_client(subscription, request.receive)
-        news = [] if is_over else await until_page(subscription, wait_s, limit)
+        watch_client(subscription, exchange.request.receive)
+        updates = [] if is_over else await until_page(subscription, wait_s, limit)
     finally:
-        subscription.close()
-    cursor = news[-1].cursor if news else cursor
-    if subscription.is_waiting and len(news) < limit:
-        places = await services.wait_estimator.queue_positions([(job.model, job.id)])
-        news += [Update(place, cursor, sum(cursor.positions)) for place in places if place is not None]
-    events = JobEventView(job_info_of(job)).items(news)
+        subscription.close("polled")
+    cursor = updates[-1].cursor if updates else cursor
+    if subscription.is_waiting and len(updates) < limit:
+        positions = await exchange.services.wait_estimator.queue_positions([(job.model, job.id)])
+        updates += [Update(position, cursor) for position in positions if position is not None]
+    items = StoredOutput(exchange.services.store, job.id, job.n)
+    encoder = exchange.jobs.encoder(JobInfo.of(job), job.view, start, items)
+    events = items_json(await encoder.encode(updates))
     return {"events": events, "cursor": cursor.encode(), "done": is_over or cursor.ending == "over"}
 
 

@@ -1,36 +1,30 @@
-"""/v1/jobs: requests that outlive their connection."""
+"""/v1/jobs: requests that do not need an open connection."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from api.dependencies import (
-    Owner,
-    ServicesDep,
-    SettingsDep,
-    StreamLimiterDep,
-    find_job,
-    read_json,
-    read_nothing,
-)
-from api.dialects.jobs.job_object import job_object, job_summary
-from api.dialects.jobs.schema import JobRequest, read_job
-from api.dialects.openai_chat.schema import ChatRequest
-from api.http.idempotency import PARAMETER, comparable_body, mark_replay, read_key
+from api.dependencies import ExchangeDep, StreamLimiterDep, known_query, read_json, read_nothing
+from api.dialects.jobs.dialect import ParsedJob
+from api.dialects.jobs.job_object import job_summary, unreadable_job
+from api.dialects.jobs.schema import JobRequest
+from api.http.idempotency import PARAMETER, mark_replay, read_key
 from api.http.openapi import request_body
-from api.http.query import MAX_WAIT_S, read_count, read_seconds, read_word
+from api.http.query import MAX_WAIT_S, read_count, read_flag, read_seconds, read_word
+from api.jobs.exchange import Exchange
+from api.jobs.finder import FoundJob, find_job, require_owner, result_of
+from api.jobs.listing import invalid_after, page_of_jobs
+from api.jobs.on_disconnect import from_word
 from api.jobs.queue_position import QueuePosition
-from api.lifespan import Services
-from api.settings import ApiSettings
+from api.streaming.client_watch import watch_client
 from api.streaming.resume import read_cursor, resume
-from api.streaming.sse_response import watch_client
 from api.streaming.wait import until_end_within
-from shared.domain.job import TERMINAL_STATUSES, Job, JobStatus, NewJob, is_job_id, new_job_id
+from shared.domain.job import TERMINAL_STATUSES, Job, NewJob, Priority, is_job_id, new_job_id
 from shared.domain.request_key import RequestKey
-from shared.errors import RequestError, invalid_request, invalid_value
+from shared.errors import DecodeError, invalid_request
 from shared.runtime.failpoint import failpoint
 
 router = APIRouter()
@@ -40,190 +34,183 @@ _EXAMPLE = {
     "priority": "low",
     "expires_after": 3600,
 }
-
-_STATUSES: frozenset[JobStatus] = TERMINAL_STATUSES | {"queued", "in_progress"}
-#: Jobs that one call of the list looks at, at most; `has_more` says that there are others.
-_MAX_SCANNED = 1000
-#: Those of one status are looked for among so many at once.
-_SCANNED_AT_ONCE = 100
+_STATUSES = TERMINAL_STATUSES | {"queued", "in_progress"}
 
 
 @router.post(
     "/v1/jobs",
     status_code=202,
+    dependencies=[known_query()],
     openapi_extra={**request_body(JobRequest, _EXAMPLE), "parameters": [PARAMETER]},
 )
-async def create_job(
-    request: Request, owner: Owner, services: ServicesDep, settings: SettingsDep
-) -> Response:
+async def create_job(request: Request, exchange: ExchangeDep) -> Response:
     """Accept a job: 202 with the job's object."""
-    asked, chat = read_job(await read_json(request))
-    await services.models.require(chat.model)
-    asked_for = {**comparable_body(asked), "body": comparable_body(chat)}
-    key = read_key(request, owner, asked_for)
-    return await _accept(request, services, _new_job(asked, chat, owner, settings, key))
+    fields = await read_json(request)
+    asked = exchange.jobs.parse(fields)
+    exchange.report_ignored(asked.parsed)
+    _require_priority(exchange, asked.job.priority)
+    await exchange.services.models.require(asked.parsed.model)
+    return await _accept(
+        exchange, _new_job(exchange, asked, read_key(request, exchange.principal.id, fields))
+    )
 
 
-@router.get("/v1/jobs")
-async def list_jobs(request: Request, owner: Owner, services: ServicesDep) -> dict[str, Any]:
-    """The owner's jobs, newest first, without their output."""
+@router.get("/v1/jobs", dependencies=[known_query("status", "limit", "after")])
+async def list_jobs(request: Request, exchange: ExchangeDep) -> dict[str, Any]:
+    """The caller's jobs, newest first, without their output."""
     query = request.query_params
     status = read_word("status", query.get("status"), _STATUSES)
     limit = read_count("limit", query.get("limit"), default=20, most=100)
     after = query.get("after") or None
     if after is not None and not is_job_id(after):
-        raise _invalid_after()
-    jobs, last_id, has_more = await _page(services, owner, status, after, limit)
-    places = await services.wait_estimator.queue_positions([(job.model, job.id) for job in jobs])
-    data = [job_summary(job, place) for job, place in zip(jobs, places, strict=True)]
+        raise invalid_after()
+    page = await page_of_jobs(exchange.services.store, exchange.principal.id, status, after, limit)
+    readable = [(job.model, job.id) for job in page.jobs if isinstance(job, Job)]
+    positions = iter(await exchange.services.wait_estimator.queue_positions(readable))
+    data = [
+        job_summary(job, next(positions)) if isinstance(job, Job) else unreadable_job(job.id)
+        for job in page.jobs
+    ]
     first_id = data[0]["id"] if data else None
-    return {"object": "list", "data": data, "first_id": first_id, "last_id": last_id, "has_more": has_more}
+    return {
+        "object": "list", "data": data, "first_id": first_id, "last_id": page.last_id, "has_more": page.has_more
+    }  # fmt: skip
 
 
-@router.get("/v1/jobs/{job_id}")
+@router.get("/v1/jobs/{job_id}", dependencies=[known_query("wait", "output")])
 async def get_job(
-    request: Request, job_id: str, owner: Owner, services: ServicesDep, readers: StreamLimiterDep
+    request: Request, job_id: str, exchange: ExchangeDep, readers: StreamLimiterDep
 ) -> dict[str, Any]:
-    """The job; with `?wait=` when it is over or the time is up."""
+    """The job. With `?wait=`: once it is over or the time is up; with `?output=true`: with its output so far."""
     wait_s = read_seconds("wait", request.query_params.get("wait"), most=MAX_WAIT_S)
-    job = await find_job(request, services, owner, job_id)
-    if wait_s and not job.is_terminal:
-        with readers.admitted(owner):
-            await _wait_for_end(request, services, job, wait_s)
-        job = await find_job(request, services, owner, job_id)
-    return await _show(services, job)
+    shows_output = read_flag("output", request.query_params.get("output"))
+    try:
+        found = await find_job(exchange, job_id)
+        if wait_s and not found.job.is_terminal:
+            with readers.admitted(exchange.principal.id):
+                await _wait_for_end(exchange, found.job, wait_s)
+            found = await find_job(exchange, job_id)
+    except DecodeError:
+        return unreadable_job(job_id)
+    return await _show(exchange, found, shows_output=shows_output)
 
 
-@router.post("/v1/jobs/{job_id}/cancel", openapi_extra={"parameters": [PARAMETER]})
-async def cancel_job(request: Request, job_id: str, owner: Owner, services: ServicesDep) -> dict[str, Any]:
-    """End the job, if it is not over. Called again: the same answer."""
+@router.post(
+    "/v1/jobs/{job_id}/cancel", dependencies=[known_query()], openapi_extra={"parameters": [PARAMETER]}
+)
+async def cancel_job(request: Request, job_id: str, exchange: ExchangeDep) -> dict[str, Any]:
+    """End the job, if it is not over. Repeated, it has the same response."""
     await read_nothing(request)
-    key = read_key(request, owner, None)
-    await find_job(request, services, owner, job_id)
+    store, key = exchange.services.store, read_key(request, exchange.principal.id, {})
+    await require_owner(exchange, job_id)
     if key is not None:
-        request.state.is_replay = await services.store.bind(key, job_id)
+        request.state.is_replay = await store.bind(key, job_id)
     failpoint("cancelling")
-    await services.store.cancel(job_id, "client")
+    await store.cancel(job_id, "client")
     failpoint("cancelled")
-    return await _show(services, await find_job(request, services, owner, job_id))
+    try:
+        return await _show(exchange, await find_job(exchange, job_id))
+    except DecodeError:
+        return unreadable_job(job_id)
 
 
-@router.post("/v1/jobs/{job_id}/retry", status_code=202, openapi_extra={"parameters": [PARAMETER]})
-async def retry_job(
-    request: Request, job_id: str, owner: Owner, services: ServicesDep, settings: SettingsDep
-) -> Response:
-    """A new job with the request of one that is over: 202 with its object. It goes on without readers."""
+@router.post(
+    "/v1/jobs/{job_id}/retry",
+    status_code=202,
+    dependencies=[known_query()],
+    openapi_extra={"parameters": [PARAMETER]},
+)
+async def retry_job(request: Request, job_id: str, exchange: ExchangeDep) -> Response:
+    """A new job with the request of one that is over: 202 with its object. It runs on without readers."""
     await read_nothing(request)
-    key = read_key(request, owner, None)
-    old = await find_job(request, services, owner, job_id)
+    key = read_key(request, exchange.principal.id, {})
+    old = (await find_job(exchange, job_id)).job
     if not old.is_terminal:
-        message = f"The job is {old.status}; only one that is over can be retried."
+        message = f"The job is {old.status}. Only a job that is over can be retried."
         raise invalid_request(message, code="job_not_over", status=409)
+    _require_priority(exchange, old.priority)
     failpoint("retrying")
-    return await _accept(request, services, _repeated(old, settings, key))
+    return await _accept(exchange, _repeated(exchange, old, key))
 
 
-@router.delete("/v1/jobs/{job_id}")
-async def delete_job(request: Request, job_id: str, owner: Owner, services: ServicesDep) -> dict[str, Any]:
-    """End the job, if it is not over, and forget it with all that it put out."""
-    await find_job(request, services, owner, job_id)
-    await services.store.cancel(job_id, "client")
+@router.delete("/v1/jobs/{job_id}", dependencies=[known_query()])
+async def delete_job(job_id: str, exchange: ExchangeDep) -> dict[str, Any]:
+    """End the job, if it is not over, and remove it with its output."""
+    await require_owner(exchange, job_id)
+    await exchange.services.store.cancel(job_id, "client")
     failpoint("deleting")
-    await services.store.forget(job_id)
+    await exchange.services.store.forget(job_id)
     failpoint("deleted")
     return {"id": job_id, "object": "job.deleted", "deleted": True}
 
 
-def _new_job(
-    asked: JobRequest, chat: ChatRequest, owner: str, settings: ApiSettings, key: RequestKey | None
-) -> NewJob:
+def _require_priority(exchange: Exchange, priority: str) -> None:
+    if priority == "high":
+        exchange.principal.require("admin", "The priority 'high'")
+
+
+def _new_job(exchange: Exchange, asked: ParsedJob, key: RequestKey | None) -> NewJob:
+    job, parsed = asked.job, asked.parsed
     return NewJob(
         id=new_job_id(),
-        model=chat.model,
-        owner=owner,
-        body=chat.to_body(),
-        n=chat.n,
-        endpoint=asked.endpoint,
-        priority=asked.priority,
-        on_disconnect=asked.on_disconnect,
-        metadata=asked.metadata or chat.metadata or {},
-        expires_after_s=asked.expires_after,
-        cancel_after_s=asked.cancel_after,
-        reader_grace_s=settings.reader_grace_s,
-        retention_s=settings.retention_s,
+        model=parsed.model,
+        owner=exchange.principal.id,
+        request=parsed.request,
+        endpoint=job.endpoint,
+        view=parsed.view,
+        priority=job.priority,
+        on_disconnect=from_word(job.on_disconnect),
+        metadata=job.metadata or parsed.metadata,
+        expires_after_s=job.expires_after,
+        cancel_after_s=job.cancel_after,
+        reader_grace_s=exchange.settings.reader_grace_s,
+        retention_s=exchange.settings.retention_s,
         key=key,
     )
 
 
-def _repeated(old: Job, settings: ApiSettings, key: RequestKey | None) -> NewJob:
+def _repeated(exchange: Exchange, old: Job, key: RequestKey | None) -> NewJob:
     return NewJob(
         id=new_job_id(),
         model=old.model,
         owner=old.owner,
-        body=old.body,
-        n=old.n,
+        request=old.request,
         endpoint=old.endpoint,
-        priority=old.priority,
+        view=old.view,
+        priority=cast(Priority, old.priority),
         metadata=old.metadata,
         expires_after_s=old.expires_after_s,
         cancel_after_s=old.cancel_after_s,
-        retention_s=settings.retention_s,
+        retention_s=exchange.settings.retention_s,
         retry_of=old.id,
         key=key,
     )
 
 
-async def _accept(request: Request, services: Services, new: NewJob) -> Response:
-    accepted = await services.dispatcher.accept(new)
-    mark_replay(request, accepted)
-    shown = await _show(services, await find_job(request, services, new.owner, accepted.job_id))
+async def _accept(exchange: Exchange, new: NewJob) -> Response:
+    accepted = await exchange.services.dispatcher.accept(new)
+    mark_replay(exchange.request, accepted)
+    shown = await _show(exchange, await find_job(exchange, accepted.job_id))
     return JSONResponse(shown, 202, {"location": shown["urls"]["get"]})
 
 
-async def _place(services: Services, job: Job) -> QueuePosition | None:
+async def _show(exchange: Exchange, found: FoundJob, *, shows_output: bool = False) -> dict[str, Any]:
+    """The job's object. Its output is read only where it is shown."""
+    job = found.job
+    has_result = job.status in ("completed", "incomplete")
+    result = await result_of(exchange, found) if has_result or shows_output else None
+    return exchange.jobs.object(job, await _position(exchange, job), result, shows_output=shows_output)
+
+
+async def _position(exchange: Exchange, job: Job) -> QueuePosition | None:
     waiting = [(job.model, job.id)] if job.status == "queued" else []
-    return next(iter(await services.wait_estimator.queue_positions(waiting)), None)
+    return next(iter(await exchange.services.wait_estimator.queue_positions(waiting)), None)
 
 
-async def _show(services: Services, job: Job) -> dict[str, Any]:
-    entries = await services.store.entries(job.id) if any(job.end) or job.is_terminal else []
-    return job_object(job, await _place(services, job), entries)
-
-
-async def _wait_for_end(request: Request, services: Services, job: Job, wait_s: float) -> None:
-    subscription, _ = await resume(services.relay, job, read_cursor(None, job))
+async def _wait_for_end(exchange: Exchange, job: Job, wait_s: float) -> None:
+    subscription, _ = await resume(exchange.services.relay, job, read_cursor(None, job))
     try:
-        watch_client(subscription, request.receive)
+        watch_client(subscription, exchange.request.receive)
         await until_end_within(subscription, wait_s)
     finally:
-        subscription.close()
-
-
-async def _page(
-    services: Services, owner: str, status: JobStatus | None, after: str | None, limit: int
-) -> tuple[list[Job], str | None, bool]:
-    """Jobs of this status, the last id that was looked at, and whether there are others."""
-    found: list[Job] = []
-    num_scanned = 0
-    while num_scanned < _MAX_SCANNED:
-        # One more than are wanted tells whether there are others; where few fit, many are looked at.
-        at_once = limit if status is None else _SCANNED_AT_ONCE
-        ids = await services.store.list_ids(owner, before=after, limit=at_once + 1)
-        if ids is None:
-            raise _invalid_after()
-        looked_at = ids[:at_once]
-        for job_id, job in zip(looked_at, await services.store.get_many(looked_at), strict=True):
-            if len(found) == limit:
-                return found, after, True
-            after = job_id
-            if job is not None and (status is None or job.status == status):
-                found.append(job)
-        has_more = len(ids) > at_once
-        if len(found) == limit or not has_more:
-            return found, after, has_more
-        num_scanned += at_once
-    return found, after, True
-
-
-def _invalid_after() -> RequestError:
-    return invalid_value("after", "no such job")
+        subscription.close("polled")

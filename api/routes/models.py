@@ -1,4 +1,4 @@
-"""/v1/models: what can be asked for."""
+"""/v1/models: the models that requests can name."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from api.dependencies import Owner, ServicesDep
+from api.dependencies import PrincipalDep, ServicesDep
 
 router = APIRouter()
 
 
 @router.get("/v1/models")
-async def list_models(_: Owner, services: ServicesDep) -> dict[str, Any]:
-    """The configured model and all that a worker has ever registered."""
+async def list_models(_: PrincipalDep, services: ServicesDep) -> dict[str, Any]:
+    """The configured model and every model that a worker has registered."""
     return {"object": "list", "data": [_model(name) for name in await services.models.all()]}
 
 
 @router.get("/v1/models/{model:path}")
-async def get_model(model: str, _: Owner, services: ServicesDep) -> dict[str, Any]:
+async def get_model(model: str, _: PrincipalDep, services: ServicesDep) -> dict[str, Any]:
     """One of them."""
     await services.models.require(model)
     return _model(model)

@@ -57,9 +57,14 @@ class Cursor(NamedTuple):
 
     def encode(self) -> str:
         """As it stands in `id:`: letters, digits and points."""
-        choices = ".".join([f"{position}{_STAGE_LETTERS[stage]}" for position, stage in self.choices])
-        sent = f".s{self.num_sent}" if self.num_sent else ""
-        return f"1.{self.check}.{self.marker}.{_ENDING_LETTERS[self.ending]}.{choices}{sent}"
+        check, marker, choices, ending, num_sent = self
+        if len(choices) == 1:  # once for each token and client
+            position, stage = choices[0]
+            shown = f"{position}{_STAGE_LETTERS[stage]}"
+        else:
+            shown = ".".join([f"{position}{_STAGE_LETTERS[stage]}" for position, stage in choices])
+        sent = f".s{num_sent}" if num_sent else ""
+        return f"1.{check}.{marker}.{_ENDING_LETTERS[ending]}.{shown}{sent}"
 
     @classmethod
     def decode(cls, text: str, job_id: str, n: int | None = None) -> Cursor:
@@ -86,7 +91,7 @@ class Cursor(NamedTuple):
         choices = self.choices
         if len(choices) == 1:
             return choices[0].stage != "nothing"
-        return all([choice.stage != "nothing" for choice in choices])
+        return all(choice.stage != "nothing" for choice in choices)
 
     def begun(self) -> Cursor:
         """The same point, once output has begun."""

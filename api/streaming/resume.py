@@ -1,4 +1,4 @@
-"""Resuming: from which event a reader goes on, and joining the job's stream there."""
+"""Resuming: from which event a reader continues, and joining the job's stream there."""
 
 from __future__ import annotations
 
@@ -6,18 +6,13 @@ from collections.abc import Sequence
 
 from fastapi import Request
 
-from api.dialects.openai_chat.chunks import JobInfo
-from api.errors import StreamExpired
+from api.errors import EventUnreadable, StreamExpired
 from api.streaming.cursor import Cursor, InvalidCursor
 from api.streaming.relay import Relay
 from api.streaming.subscription import Subscription
 from shared.domain.events import Entry
 from shared.domain.job import Job
-from shared.errors import RequestError, invalid_request
-
-
-def job_info_of(job: Job) -> JobInfo:
-    return JobInfo(job.id, job.model, int(job.created_at), job.n)
+from shared.errors import DecodeError, RequestError, invalid_request
 
 
 def event_id(request: Request, *names: str) -> str | None:
@@ -37,7 +32,7 @@ def read_cursor(text: str | None, job: Job) -> Cursor:
 
 
 def expired_if_ours(text: str | None, job_id: str, error: RequestError) -> RequestError:
-    """410 instead of 404 for one who shows an event id of a job that is gone: he has read it once."""
+    """410 instead of 404 for a client that has an event id of the job, so it has read a job that is gone now."""
     try:
         if text is not None and error.info.status == 404:
             Cursor.decode(text, job_id)
@@ -48,10 +43,10 @@ def expired_if_ours(text: str | None, job_id: str, error: RequestError) -> Reque
 
 
 async def resume(relay: Relay, job: Job, cursor: Cursor) -> tuple[Subscription, Entry]:
-    """Follow the job from the cursor on. Answers the stream's last entry too, as of now.
+    """Follow the job from the cursor on. Returns the stream's last entry too.
 
-    A cursor ahead of a job that lives waits for it (Redis may have lost the end of its file).
-    Raises RequestError (400) when it is ahead of one that is over, StreamExpired, StoreUnavailable.
+    A cursor ahead of an unfinished job waits for it, as Redis may have lost the end of its file. Raises RequestError
+    (400) for a cursor ahead of a finished one, StreamExpired, EventUnreadable, StoreUnavailable.
     """
     if cursor.ending == "over" and not job.is_terminal:
         cursor = cursor._replace(ending="open")
@@ -60,6 +55,9 @@ async def resume(relay: Relay, job: Job, cursor: Cursor) -> tuple[Subscription, 
         last = await relay.catch_up(subscription)
         if last.is_terminal and is_ahead(cursor.positions, last.end):
             raise invalid_event_id("it lies behind the end of this job's events")
+    except DecodeError as error:
+        subscription.close()
+        raise EventUnreadable(job.id) from error
     except BaseException:
         subscription.close()
         raise

@@ -1,15 +1,16 @@
 """Server-sent events, to the byte (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 
-Stock OpenAI clients crash on a block without data once `id:` lines are on: so every blank line that is
-sent ends a block with data, a ping is a comment line inside the next block, and `retry:` rides in the
-first block.
+Stock OpenAI clients crash on a block without data once they have seen an `id:` line. So each blank line that is sent
+ends a block with data, a ping is a comment line within the next block, and `retry:` is a line of the first block.
 """
 
 from __future__ import annotations
 
+from api.dialects.base import Block
+
 #: Keeps the connection alive; no blank line follows it.
 PING = b": ping\n"
-#: How soon a browser comes back, in the first block of a stream.
+#: How soon an EventSource reconnects, in the first block of a stream that it can reconnect to.
 RETRY = b"retry: 1000\n"
 
 HEADERS = {
@@ -19,7 +20,8 @@ HEADERS = {
 }
 
 
-def block(data: str, event_id: str, event: str | None = None) -> str:
-    """One event. `data` is one line (JSON escapes line ends), `event_id` an encoded cursor."""
-    name = "" if event is None else f"event: {event}\n"
-    return f"id: {event_id}\n{name}data: {data}\n\n"
+def frame(block: Block) -> bytes:
+    """One event. Its data is one line, because JSON escapes line ends."""
+    if block.event is None:
+        return f"id: {block.id}\ndata: {block.data}\n\n".encode()
+    return f"id: {block.id}\nevent: {block.event}\ndata: {block.data}\n\n".encode()

@@ -7,67 +7,70 @@ from collections.abc import Callable
 
 from api.streaming.subscription import Subscription
 from api.streaming.updates import Update
-from shared.domain.events import ChoiceOutput
+from shared.domain.output import ChoiceOutput
 
-#: How long the stream may take to be read on.
+#: Seconds that the relay may take to read more of the stream.
 _READ_S = 5.0
 
 
-def is_output_or_end(news: Update) -> bool:
-    return isinstance(news.event, ChoiceOutput) or news.is_end
+def is_output_or_end(update: Update) -> bool:
+    return isinstance(update.event, ChoiceOutput) or update.is_end
+
+
+class _Alarm:
+    """Wakes a subscription when the time is up."""
+
+    def __init__(self, subscription: Subscription, wait_s: float) -> None:
+        self.is_over = False
+        self._subscription = subscription
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self._ring)
+
+    def _ring(self) -> None:
+        self.is_over = True
+        self._subscription.wake()
+
+    def __enter__(self) -> _Alarm:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
 
 
 async def _collect(
     subscription: Subscription, wait_s: float, is_enough: Callable[[Update], bool]
 ) -> list[Update]:
-    is_late = False
-
-    def give_up() -> None:
-        nonlocal is_late
-        is_late = True
-        subscription.wake()
-
-    timer = asyncio.get_running_loop().call_later(wait_s, give_up)
     fresh = subscription.take_ready()
-    news = list(fresh)
-    try:
-        while not is_late and not any(map(is_enough, fresh)):
+    updates = list(fresh)
+    with _Alarm(subscription, wait_s) as alarm:
+        while not alarm.is_over and not any(map(is_enough, fresh)):
             fresh = await subscription.take()
-            news += fresh
-        return news
-    finally:
-        timer.cancel()
+            updates += fresh
+    return updates
 
 
 async def until_output(subscription: Subscription, wait_s: float) -> list[Update]:
-    """Update up to the first output or the end, or all that came in `wait_s`."""
+    """Updates up to the first output or the end, or all that came in `wait_s`."""
     return await _collect(subscription, wait_s, is_output_or_end)
 
 
 async def until_any(subscription: Subscription, wait_s: float) -> list[Update]:
-    """The next news, whatever they are; nothing when none came in `wait_s`."""
+    """The next updates of any kind; none when none came in `wait_s`."""
     return await _collect(subscription, wait_s, lambda _: True)
 
 
 async def until_page(subscription: Subscription, wait_s: float, limit: int) -> list[Update]:
-    """At most `limit` of the next news; fewer only where there are no more yet. Nothing when none came in
-    `wait_s`."""
+    """At most `limit` of the next updates; fewer only where there are no more yet. None when none came in `wait_s`."""
     more = await until_any(subscription, wait_s)
-    news = list(more)
-    while more and subscription.is_behind and len(news) < limit:
+    updates = list(more)
+    while more and subscription.is_behind and len(updates) < limit:
         more = await until_any(subscription, _READ_S)
-        news += more
-    return news[:limit]
+        updates += more
+    return updates[:limit]
 
 
-async def until_end_within(subscription: Subscription, wait_s: float) -> list[Update]:
-    """Update up to the end, or all that came in `wait_s`."""
-    return await _collect(subscription, wait_s, lambda news: news.is_end)
-
-
-async def until_end(subscription: Subscription, before: list[Update]) -> list[Update]:
-    """Update up to the end, after those that came before."""
-    news = list(before)
-    while not (news and news[-1].is_end):
-        news += await subscription.take()
-    return news
+async def until_end_within(subscription: Subscription, wait_s: float) -> None:
+    """Wait for the end, for `wait_s` at most."""
+    updates = subscription.take_ready()
+    with _Alarm(subscription, wait_s) as alarm:
+        while not alarm.is_over and not any(update.is_end for update in updates):
+            updates = await subscription.take()

@@ -1,4 +1,4 @@
-"""RequestKey: what a client called a request (`Idempotency-Key`), so that it can be repeated safely."""
+"""RequestKey: a client's name of a request (`Idempotency-Key`), so that the request can be repeated safely."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """A key as it is stored: neither the client's text nor the request is told by it."""
+    """A key as it is stored. It reveals neither the client's text nor the request."""
 
-    #: Owner and hash of the client's text: two owners' keys never meet.
+    #: Owner and hash of the client's text: two owners' keys are never the same.
     name: str
-    #: Hash of what was asked. The same key with another fingerprint is refused.
+    #: Hash of endpoint and request. The same key with another fingerprint is refused.
     fingerprint: str
 
     @classmethod
     def of(cls, text: str, owner: str, endpoint: str, request: Any) -> RequestKey:
-        """The key `text` for `request` (validated JSON) at `endpoint`."""
+        """The key `text` for `request`, a JSON value as it was sent, at `endpoint`."""
         asked = json.dumps([endpoint, request], sort_keys=True, separators=(",", ":"))
         return cls(f"{owner}:{_digest(text)}", _digest(asked))
 
 
 def _digest(text: str) -> str:
-    # 128 bits: nobody finds two texts that share them by chance.
+    # 128 bits: no two texts share them by chance.
     return hashlib.sha256(text.encode()).hexdigest()[:32]

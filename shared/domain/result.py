@@ -101,13 +101,18 @@ def _take(choice: ChoiceResult, output: ChoiceOutput) -> None:
     if output.marks:
         _take_ops(choice, output)
     elif text := "".join(output.texts):
-        _add(choice, output.head.kind or "text", text, output.start, is_new=output.head.kind is None)
+        begin = output.start + next(offset for offset, each in enumerate(output.texts) if each)
+        _add(choice, output.head.kind or "text", text, begin, is_new=output.head.kind is None)
     choice.position = output.end
     choice.finish = output.finish
     if output.logprobs is not None:
-        choice.logprobs = [*(choice.logprobs or ()), *output.logprobs]
+        if choice.logprobs is None:
+            choice.logprobs = []
+        choice.logprobs += output.logprobs
     if output.token_ids is not None:
-        choice.token_ids = [*(choice.token_ids or ()), *output.token_ids]
+        if choice.token_ids is None:
+            choice.token_ids = []
+        choice.token_ids += output.token_ids
     choice.prompt_logprobs = choice.prompt_logprobs or output.prompt_logprobs
 
 

@@ -21,6 +21,7 @@ cursors = st.builds(
     st.integers(0, 10**9),
     st.lists(choices, min_size=1, max_size=8).map(tuple),
     st.sampled_from(["open", "usage", "over"]),
+    st.integers(0, 99),
 )
 
 
@@ -66,6 +67,10 @@ def test_what_passes_is_what_was_encoded(cursor: Cursor, place: int, other: str)
         "1.AbCdEfGh.0.z.0n",
         "1.XXXXXXXX.0.o.0n",
         "1.AbCdEfGh.0.o.99999999999b",
+        "1.AbCdEfGh.0.o.5b.s0",
+        "1.AbCdEfGh.0.o.5b.s01",
+        "1.AbCdEfGh.0.o.5b.s100",
+        "1.AbCdEfGh.0.o.5b.s",
         "1.AbCdEfGh.0.o" + ".0n" * 100,
         "x" * 10_000,
     ],
@@ -73,6 +78,18 @@ def test_what_passes_is_what_was_encoded(cursor: Cursor, place: int, other: str)
 def test_garbage_is_refused(text: str) -> None:
     with pytest.raises(InvalidCursor):
         Cursor.decode(text, JOB_ID)
+
+
+def test_output_begins_for_all_choices_at_once() -> None:
+    cursor = Cursor.decode("1.AbCdEfGh.2.o.3f.0n.0b", JOB_ID)
+    assert not cursor.has_begun and cursor.begun().has_begun
+    assert cursor.begun().encode() == "1.AbCdEfGh.2.o.3f.0b.0b"
+
+
+def test_what_was_sent_of_a_unit_is_forgotten_behind_it() -> None:
+    cursor = Cursor.decode("1.AbCdEfGh.2.o.3b.s5", JOB_ID)
+    assert (cursor.num_sent, cursor._replace(marker=4).encode()) == (5, "1.AbCdEfGh.4.o.3b.s5")
+    assert cursor.with_choice(0, ChoiceCursor(4, "begun")).num_sent == 0
 
 
 def test_another_number_of_choices_is_refused() -> None:

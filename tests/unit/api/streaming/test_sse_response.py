@@ -1,4 +1,4 @@
-"""A stream's bytes: pings inside blocks, `retry:` in the first one, never a clean end before the end."""
+"""A stream's bytes: pings inside blocks, `retry:` where it belongs, never a clean end before the end."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from api.dialects.openai_chat.stream_view import ChatStreamView
+from api.dialects.openai_chat.encoder import ChatEncoder
 from api.errors import ClientGone, ShuttingDown, StreamExpired
-from api.streaming import sse_response as event_stream
+from api.streaming import sse_sink
+from api.streaming.client_watch import watch_client
 from api.streaming.cursor import Cursor
-from api.streaming.sse_response import ABORT, SseResponse, watch_client
+from api.streaming.sse_response import ABORT, SseResponse
 from api.streaming.subscription import Subscription
 from shared.domain.events import Completed, Entry, Output, Queued, Started
 from shared.errors import RequestError
+from shared.store.job_store import Reader
 from tests.unit.api.streams import JOB_ID, job_info, output
 
+READER = Reader("replica", 1)
 BEGIN = [
     Entry("1-0", (0,), Queued()),
     Entry("2-0", (0,), Started("w")),
@@ -26,24 +29,24 @@ BEGIN = [
 ]
 END = [
     Entry("2-2", (2,), Output((output(0, 1, "b", finish="stop"),))),
-    Entry("2-3", (2,), Completed(7)),
+    Entry("2-3", (2,), Completed()),
 ]
 
 
 class Client:
     """Reads a stream."""
 
-    def __init__(self, ping_s: float = 60) -> None:
+    def __init__(self, ping_s: float = 60, *, retries: bool = False) -> None:
         start = Cursor.start(JOB_ID, 1)
-        self.subscription = Subscription(JOB_ID, start)
+        self.subscription = Subscription(JOB_ID, start, READER)
         self.bodies: list[bytes] = []
         self.started: Message | None = None
         self.is_complete = False
         self.is_cut = False
         self.closed: list[int] = []
         self.subscription.on_close(lambda: self.closed.append(1))
-        view = ChatStreamView(job_info(), start, include_usage=False)
-        self.stream = SseResponse(self.subscription, view, ping_s, first=[], headers={"x-a": "b"})
+        encoder = ChatEncoder(job_info(), start, usage_in="nothing")
+        self.stream = SseResponse(self.subscription, encoder, ping_s, first=[], retries=retries)
 
     async def read(self) -> None:
         extensions = {ABORT: {"call": self._cut}}
@@ -70,7 +73,7 @@ class Client:
 
 
 async def test_everything_pending_goes_out_in_one_body() -> None:
-    client = Client()
+    client = Client(retries=True)
     client.subscription.join([*BEGIN, *END])
     await client.read()
     assert client.started == {
@@ -80,7 +83,6 @@ async def test_everything_pending_goes_out_in_one_body() -> None:
             (b"content-type", b"text/event-stream"),
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),
-            (b"x-a", b"b"),
         ],
     }
     assert len(client.bodies) == 1 and client.is_complete
@@ -89,8 +91,15 @@ async def test_everything_pending_goes_out_in_one_body() -> None:
     assert client.closed == [1]
 
 
+async def test_a_stream_that_nobody_can_reconnect_to_says_no_time_for_it() -> None:
+    client = Client()
+    client.subscription.join([*BEGIN, *END])
+    await client.read()
+    assert b"retry" not in client.bodies[0]
+
+
 async def test_pings_are_lines_without_a_blank_line() -> None:
-    client = Client(ping_s=0.01)
+    client = Client(ping_s=0.01, retries=True)
     reading = asyncio.create_task(client.read())
     await client.until(lambda: len(client.bodies) >= 2)
     for entry in BEGIN:
@@ -126,7 +135,7 @@ async def test_a_stream_that_expired_ends_with_an_error() -> None:
 
 
 async def test_a_client_that_leaves_ends_the_following() -> None:
-    subscription = Subscription(JOB_ID, Cursor.start(JOB_ID, 1))
+    subscription = Subscription(JOB_ID, Cursor.start(JOB_ID, 1), READER)
     messages: list[Message] = [{"type": "http.request"}, {"type": "http.disconnect"}]
 
     async def receive() -> Message:
@@ -169,8 +178,8 @@ async def test_a_stream_that_is_stuck_in_a_write_is_cut_when_its_following_ends(
 
 
 async def test_a_client_that_takes_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_stream, "_STALL_S", 0.05)
-    monkeypatch.setattr(event_stream, "_LATE_S", 0.01)
+    monkeypatch.setattr(sse_sink, "_STALL_S", 0.05)
+    monkeypatch.setattr(sse_sink, "_LATE_S", 0.01)
     client = StuckClient(ping_s=0.02)
     client.subscription.join(BEGIN)
     await asyncio.wait_for(client.read(), 5)
@@ -178,7 +187,7 @@ async def test_a_client_that_takes_nothing_is_cut(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_a_client_that_is_slow_to_take_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_stream, "_STALL_S", 2)
+    monkeypatch.setattr(sse_sink, "_STALL_S", 2)
     client = StuckClient(ping_s=0.01)
     client.subscription.join(BEGIN)
     reading = asyncio.create_task(client.read())

@@ -18,7 +18,7 @@ from shared.domain.events import (
     Resumed,
     Started,
 )
-from shared.domain.output import ChoiceOutput
+from shared.domain.output import ChoiceOutput, Head
 from shared.domain.usage import Usage
 from shared.errors import ErrorInfo
 from tests.unit.api.streams import JOB_ID, Answers, answers, output, read_all, tell
@@ -40,7 +40,7 @@ def test_tokens_move_the_cursor() -> None:
 
 def test_tokens_that_are_known_are_cut_off() -> None:
     entry = Entry("2-1", (3,), Output((output(0, 0, "a", "b", "c"),)), USED)
-    assert advance(at(2), entry) == [Update(output(0, 2, "c"), at(3), USED)]
+    assert advance(at(2), entry) == [Update(output(0, 2, "c", head=Head(0, "text", chars=2)), at(3), USED)]
     assert advance(at(3), entry) == []
     assert advance(at(9), entry) == []
 
@@ -98,7 +98,7 @@ def test_redis_that_lost_its_tail_is_repaired_by_position() -> None:
         Entry("4-1", (5,), Output((output(0, 1, "b", "c", "d", "e"),))),
     ]
     assert [one.event for one in read_all(rolled_back, at(3)) if one.cursor.marker == 4][-1] == output(
-        0, 3, "d", "e"
+        0, 3, "d", "e", head=Head(0, "text", 0, 1, 2)
     )
 
 
@@ -114,5 +114,5 @@ def test_a_cut_anywhere_goes_on_in_any_other_telling(
             one.event for one in news if isinstance(one.event, ChoiceOutput) and one.event.index == index
         ]
         assert [text for part in parts for text in part.texts] == list(tokens)
-        assert [part.finish for part in parts if part.finish] == [told.finish[index]]
+        assert [part.finish.reason for part in parts if part.finish] == [told.finish[index]]
     assert [one.is_end for one in news].count(True) == 1

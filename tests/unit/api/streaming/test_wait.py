@@ -6,17 +6,18 @@ import asyncio
 
 from api.streaming.cursor import Cursor
 from api.streaming.subscription import Subscription
-from api.streaming.wait import until_any, until_end, until_end_within, until_output, until_page
+from api.streaming.wait import until_any, until_end_within, until_output, until_page
 from shared.domain.events import Completed, Entry, Output, Queued, Started
+from shared.store.job_store import Reader
 from tests.unit.api.streams import JOB_ID, output
 
 BEGIN = [Entry("1-0", (0,), Queued()), Entry("2-0", (0,), Started("w"))]
 OUTPUT = Entry("2-1", (1,), Output((output(0, 0, "a", finish="stop"),)))
-END = Entry("2-2", (1,), Completed(7))
+END = Entry("2-2", (1,), Completed())
 
 
 def subscription() -> Subscription:
-    return Subscription(JOB_ID, Cursor.start(JOB_ID, 1))
+    return Subscription(JOB_ID, Cursor.start(JOB_ID, 1), Reader("replica", 1))
 
 
 async def test_output_is_waited_for() -> None:
@@ -45,12 +46,13 @@ async def test_what_is_there_needs_no_wait() -> None:
 async def test_the_end_is_waited_for() -> None:
     reader = subscription()
     reader.join(BEGIN)
-    assert len(await until_end_within(reader, 0.01)) == 2
-    waiting = asyncio.create_task(until_end(reader, []))
+    await until_end_within(reader, 0.01)
+    waiting = asyncio.create_task(until_end_within(reader, 10))
     for entry in (OUTPUT, END):
         await asyncio.sleep(0)
+        assert not waiting.done()
         reader.offer(entry)
-    assert [one.is_end for one in await waiting] == [False, True]
+    await waiting
 
 
 async def test_a_page_is_as_long_as_was_asked_for_if_there_is_so_much() -> None:

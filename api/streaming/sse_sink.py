@@ -1,0 +1,81 @@
+"""SseSink: writes events as the body of an ASGI response, with pings. It cuts a client that reads nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from starlette.types import Send
+
+from api.dialects.base import Block
+from api.streaming import sse
+
+#: A write that a client does not read for this long ends its connection.
+_STALL_S = 30.0
+#: How late that may be noticed.
+_LATE_S = 1.0
+
+
+class SseSink:
+    """Implements `api.streaming.pump.Sink`. All events of a call go out in one write."""
+
+    def __init__(
+        self,
+        send: Send,
+        ping_s: float,
+        *,
+        wake: Callable[[], object],
+        abort: Callable[[], object] | None,
+        retries: bool,
+    ) -> None:
+        """`wake` makes the pump call `write`. `abort` cuts the connection, where the server can do so. `retries`: an
+        EventSource can reconnect to this stream."""
+        self._send = send
+        self._ping_s = ping_s
+        self._wake = wake
+        self._abort = abort
+        self._head = sse.RETRY if retries else b""
+        self._loop = asyncio.get_running_loop()
+        self._sent_at = self._loop.time()
+        self._is_sending = False
+        self._timer = self._loop.call_later(ping_s, self._beat)
+
+    async def write(self, blocks: Sequence[Block], *, is_last: bool) -> None:
+        """Write events, or a ping if one is due."""
+        if blocks:
+            body = self._head + b"".join([sse.frame(block) for block in blocks])
+            self._head = b""
+        elif is_last:
+            body = b""
+        elif self._loop.time() - self._sent_at >= self._ping_s:
+            body = sse.PING
+        else:
+            return
+        del blocks
+        self._sent_at, self._is_sending = self._loop.time(), True
+        try:
+            await self._send({"type": "http.response.body", "body": body, "more_body": not is_last})
+        finally:
+            self._is_sending = False
+
+    def cut_if_stuck(self) -> None:
+        """Cut the connection if a write is waiting for the client."""
+        if self._is_sending and self._abort is not None:
+            self._abort()
+
+    def close(self) -> None:
+        """Send no more pings."""
+        self._timer.cancel()
+
+    def _beat(self) -> None:
+        """Wakes the pump when nothing was sent for the ping time, and cuts a client that reads nothing."""
+        quiet_s = self._loop.time() - self._sent_at
+        if quiet_s > _STALL_S:
+            self.cut_if_stuck()
+        rest_s = self._ping_s - quiet_s
+        if rest_s <= 0:
+            self._wake()
+            rest_s = self._ping_s
+        if self._is_sending:
+            rest_s = min(rest_s, max(_STALL_S - quiet_s, 0) + _LATE_S)
+        self._timer = self._loop.call_later(rest_s, self._beat)
