@@ -89,6 +89,8 @@ class Transcript:
         self._choices = [_Choice() for _ in range(num_choices)]
         #: Units per choice.
         self.positions = (0,) * num_choices
+        #: Whether every choice has ended.
+        self.is_finished = False
         #: Tokens used so far.
         self.used = Usage()
 
@@ -107,10 +109,6 @@ class Transcript:
         return tuple([choice.finish for choice in self._choices])
 
     @property
-    def is_finished(self) -> bool:
-        return None not in self.finishes
-
-    @property
     def progress(self) -> Progress:
         """How far it has come. Goes through all of it."""
         return Progress.none(len(self._choices)).after(self.so_far())
@@ -119,6 +117,8 @@ class Transcript:
         """Add what directly follows, and the tokens that it took. Heads are not read: they follow from the rest."""
         for output in choices:
             self._choices[output.index].take(output)
+            if output.finish is not None:
+                self.is_finished = None not in self.finishes
         self.positions = tuple([len(choice.texts) for choice in self._choices])
         if used is not None:
             self.used = self.used.plus(used)
