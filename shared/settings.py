@@ -227,7 +227,7 @@ MAX_OPEN_JOBS = Variable(
 )
 READER_GRACE_S = Variable(
     "BATON_READER_GRACE_S",
-    "15",
+    "300",
     _positive,
     "Seconds that a job without readers stays paused before it is cancelled.",
 )

@@ -37,14 +37,14 @@ def drop_noop_fields(
     for name, value in fields.items():
         if name in unsupported:
             if value is not None and not any(_is_same(value, idle) for idle in unsupported[name].idle):
-                raise _refusal(prefix + name)
+                raise _refusal(prefix + name, unsupported[name].note)
         elif value is not None or name not in names_of(schema):
             kept[name] = value
     return kept
 
 
-def _refusal(param: str) -> RequestError:
-    message = f"Unsupported parameter: '{param}' is not supported by this server."
+def _refusal(param: str, note: str) -> RequestError:
+    message = f"Unsupported parameter: '{param}' is not supported by this server. {note}".rstrip()
     return invalid_request(message, param=param, code="unsupported_parameter")
 
 

@@ -11,17 +11,16 @@ from typing import Any
 import msgspec
 
 from api.dialects.openai_chat.message import Message
-from api.dialects.openai_chat.prompting import PromptOptions
+from api.dialects.openai_chat.prompting import VllmPromptOptions
 from api.dialects.openai_chat.sampling import VllmSampling
-from api.dialects.openai_chat.schema import ChatRequest, StreamOptions, WithoutEffect
+from api.dialects.openai_chat.schema import ChatRequest, StreamOptions, VllmWithoutEffect, WithoutEffect
 from api.dialects.openai_chat.structured_outputs import NamedSchema, ResponseFormat, StructuredOutputs
 from api.dialects.openai_chat.unsupported import (
     UNSUPPORTED,
     UNSUPPORTED_IN_MESSAGE,
-    UNSUPPORTED_IN_STREAM_OPTIONS,
     UNSUPPORTED_IN_STRUCTURED_OUTPUTS,
-    Refused,
 )
+from api.dialects.unsupported import Refused
 from api.http.openapi import json_schema
 from shared.domain.prompt_logprobs import MAX_PROMPT_CANDIDATES
 from shared.domain.sampling import SamplingParams
@@ -39,11 +38,15 @@ this page from `api/dialects`.
 
 - A parameter that is `null` counts as not given. Values are not converted: `"5"`, `5.0` and `true` are not
   integers, and `true` is not a number. `1` is accepted where a number such as `1.0` is expected.
-- A parameter that is not listed is rejected with 400 `unknown_parameter`.
+- A parameter that is not listed is ignored. The response header `x-ignored-parameters` names up to 20 of them, with
+  `[]` for array indices; `+3` at its end counts those that are not named. `BATON_STRICT_PARAMETERS=true` rejects them
+  with 400 `unknown_parameter`.
+- A parameter that is listed as not supported is rejected, because the answer would be another one without it.
 - An invalid request gets a 400 in OpenAI's format. `param` names the field, as in `stop[2]`,
   `logit_bias.50256`, or `body.stop[2]` for a job.
 - The worker checks token ids and the context length, because it knows the model. Chats get HTTP 400; for jobs
   the same error appears in `error`.
+- An `Idempotency-Key` stands for the endpoint and the body as it was sent, without `stream` and `stream_options`.
 - The same request with the same `seed` gives the same answer: alone or in a batch, streamed or not, resumed or
   not. This holds as long as the model's files are the same and the worker's start-up check reports `exact`.
 """
@@ -105,7 +108,7 @@ def page() -> str:
         "These get a 400 `unsupported_parameter`, except for values that request what happens anyway.\n",
         _refusals(UNSUPPORTED),
         "## In `stream_options`\n",
-        *_part(StreamOptions, UNSUPPORTED_IN_STREAM_OPTIONS),
+        _fields(StreamOptions),
         "## In `response_format`\n",
         _fields(ResponseFormat),
         "## In `response_format.json_schema`\n",
@@ -114,7 +117,8 @@ def page() -> str:
         *_part(StructuredOutputs, UNSUPPORTED_IN_STRUCTURED_OUTPUTS),
         _STRUCTURE,
         "## In a message\n",
-        *_part(Message, UNSUPPORTED_IN_MESSAGE),
+        _fields(Message),
+        _refusals(UNSUPPORTED_IN_MESSAGE),
         _LOGPROBS,
     ]
     return "\n".join(parts)
@@ -161,8 +165,9 @@ def _refusals(fields: Mapping[str, Refused]) -> str:
 
 def origin(name: str) -> str:
     """The API that the parameter comes from."""
-    others = ("spaces_between_special_tokens", "structured_outputs")
-    return "vLLM" if name in {*VllmSampling.model_fields, *PromptOptions.model_fields, *others} else "OpenAI"
+    schemas = (VllmSampling, VllmPromptOptions, VllmWithoutEffect)
+    names = {name for schema in schemas for name in schema.model_fields}
+    return "vLLM" if name in {*names, "structured_outputs"} else "OpenAI"
 
 
 def _default(name: str, found: dict[str, Any]) -> str:
@@ -187,7 +192,7 @@ def _kind(found: dict[str, Any]) -> str:
         return _code(json.dumps(found["const"]))
     if "enum" in found:
         return ", ".join(_code(json.dumps(each)) for each in found["enum"])
-    kind = str(found["type"])
+    kind = str(found.get("type", "any value"))
     if kind in ("integer", "number"):
         return f"{kind} {_bounds(found)}".strip()
     if kind == "string":

@@ -32,6 +32,9 @@ def test_a_model_is_named_by_its_last_part() -> None:
         ({"BATON_PING_S": "-1"}, "BATON_PING_S"),
         ({"BATON_HOST": "0.0.0.0"}, "BATON_API_KEYS"),
         ({"BATON_PROT": "1"}, "BATON_PROT"),
+        ({"BATON_API_KEYS": "schlüssel"}, "BATON_API_KEYS"),
+        ({"BATON_ADMIN_KEYS": "a\tb"}, "BATON_ADMIN_KEYS"),
+        ({"BATON_STRICT_PARAMETERS": "yes"}, "BATON_STRICT_PARAMETERS"),
     ],
 )
 def test_what_cannot_be_used_is_named(variables: dict[str, str], name: str) -> None:
@@ -41,4 +44,10 @@ def test_what_cannot_be_used_is_named(variables: dict[str, str], name: str) -> N
 
 def test_a_public_address_needs_keys() -> None:
     assert settings(BATON_HOST="0.0.0.0", BATON_API_KEYS="a, b").api_keys == ("a", "b")
+    assert settings(BATON_HOST="0.0.0.0", BATON_ADMIN_KEYS="a").admin_keys == ("a",)
     assert settings(BATON_HOST="::1").host == "::1"
+
+
+def test_parameters_and_origins() -> None:
+    assert not settings().strict_parameters and settings(BATON_STRICT_PARAMETERS="true").strict_parameters
+    assert settings(BATON_CORS_ORIGINS="https://a.example, *").cors_origins == ("https://a.example", "*")

@@ -10,7 +10,6 @@ import pytest
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
-from api.dependencies import name_job
 from api.errors import install_error_handlers
 from api.http.access_log import AccessLogMiddleware
 from api.http.request_context import RequestContextMiddleware
@@ -31,7 +30,7 @@ def app() -> FastAPI:
             raise invalid_request(f"not {SECRET}", code="no_such_thing")
         if thing == "worse":
             raise ValueError(SECRET)
-        name_job(request, "job_1")
+        request.state.job_id = "job_1"
         return StreamingResponse(iter([b"a", b"b"]), media_type="text/event-stream")
 
     app.add_middleware(RequestContextMiddleware)

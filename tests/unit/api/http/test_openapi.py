@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
-from api.app import create_app
-from api.dialects.jobs.schema import JobRequest, read_job
+from api.app import DIALECTS, create_app
+from api.dialects.jobs.dialect import Jobs
+from api.dialects.jobs.schema import JobRequest
+from api.dialects.openai_chat.message import Message
 from api.dialects.openai_chat.schema import ChatRequest, read_chat
 from api.http.openapi import json_schema
 from api.settings import ApiSettings
@@ -27,8 +29,8 @@ def test_a_jobs_body_is_shown_with_an_example() -> None:
     post = app.openapi()["paths"]["/v1/jobs"]["post"]
     content = post["requestBody"]["content"]["application/json"]
     assert set(content["schema"]["properties"]) == set(JobRequest.model_fields)
-    asked, chat = read_job(content["example"])
-    assert (asked.priority, chat.model) == ("low", "SmolLM2-135M-Instruct")
+    asked = Jobs(DIALECTS).parse(content["example"])
+    assert (asked.job.priority, asked.parsed.model) == ("low", "SmolLM2-135M-Instruct")
     assert "202" in post["responses"] and "200" not in post["responses"]
 
 
@@ -44,7 +46,7 @@ def test_a_schema_stands_alone() -> None:
     assert set(schema["properties"]) == set(ChatRequest.model_fields)
     assert schema["required"] == ["model", "messages"] and schema["additionalProperties"] is False
     message = schema["properties"]["messages"]["items"]
-    assert set(message["properties"]) == {"role", "content"}
+    assert set(message["properties"]) == set(Message.model_fields)
     text, parts = message["properties"]["content"]["anyOf"]
     assert text == {"type": "string"} and set(parts["items"]["properties"]) == {"type", "text"}
     assert schema["properties"]["stop"]["anyOf"][0] == {"type": "string"}

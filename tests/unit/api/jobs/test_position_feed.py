@@ -7,6 +7,7 @@ from api.jobs.queue_position import QueuePosition
 from api.streaming.cursor import Cursor
 from api.streaming.subscription import Subscription
 from shared.domain.events import Entry, Queued, Requeued, Started
+from shared.store.job_store import Reader
 from tests.unit.api.jobs.test_wait_estimator import Setting
 from tests.unit.api.streams import JOB_ID
 
@@ -22,7 +23,7 @@ class Watched:
         self.setting = Setting()
         self.queue = self.setting.reader.queues["m"] = ["a", JOB_ID]
         self.watch = PositionFeed(self.setting.wait_estimator)
-        self.subscription = Subscription(JOB_ID, Cursor.start(JOB_ID, 1))
+        self.subscription = Subscription(JOB_ID, Cursor.start(JOB_ID, 1), Reader("r", 1))
         self.subscription.join(entries)
         self.subscription.take_ready()
         self.watch.add(self.subscription, "m")

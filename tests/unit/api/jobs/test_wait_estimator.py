@@ -52,7 +52,11 @@ async def test_places_in_the_order_that_was_asked() -> None:
     setting = Setting()
     jobs = [("m", "c"), ("m", "gone"), ("m", "a")]
     # Two slots that each take two seconds for a job: one job a second.
-    assert await setting.wait_estimator.queue_positions(jobs) == [QueuePosition(2, 3), None, QueuePosition(0, 1)]
+    assert await setting.wait_estimator.queue_positions(jobs) == [
+        QueuePosition(2, 3),
+        None,
+        QueuePosition(0, 1),
+    ]
     assert await setting.wait_estimator.queue_positions([]) == []
 
 
@@ -75,7 +79,8 @@ async def test_who_does_not_wait_costs_no_look() -> None:
 async def test_free_slots_shorten_the_wait() -> None:
     setting = Setting()
     setting.reader.living = [worker(slots=4, jobs=2)]
-    assert await setting.wait_estimator.queue_positions([("m", "a"), ("m", "c")]) == [QueuePosition(0, 0), QueuePosition(2, 1)]
+    found = await setting.wait_estimator.queue_positions([("m", "a"), ("m", "c")])
+    assert found == [QueuePosition(0, 0), QueuePosition(2, 1)]
 
 
 async def test_without_workers_or_measure_nobody_knows() -> None:

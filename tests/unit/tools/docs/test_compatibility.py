@@ -17,7 +17,6 @@ from api.dialects.openai_chat.structured_outputs import NamedSchema, ResponseFor
 from api.dialects.openai_chat.unsupported import (
     UNSUPPORTED,
     UNSUPPORTED_IN_MESSAGE,
-    UNSUPPORTED_IN_STREAM_OPTIONS,
     UNSUPPORTED_IN_STRUCTURED_OUTPUTS,
 )
 from api.http.validation import names_of
@@ -50,7 +49,8 @@ BOUNDS: dict[str, tuple[list[Any], list[Any], dict[str, Any]]] = {
     "max_tokens": ([1, 2**31 - 1], [0, 2**31], {}),
     "max_completion_tokens": ([1, 2**31 - 1], [0, 2**31], {}),
     "temperature": ([0, 2], [-0.1, 2.1], {}),
-    "top_p": ([0.01, 1], [0, 1.1], {}),
+    "top_p": ([0, 1], [-0.1, 1.1], {}),
+    "reasoning_effort": (["none", "max"], ["", "huge"], {}),
     "seed": ([-(2**63), 2**63 - 1], [-(2**63) - 1, 2**63], {}),
     "stop": (["a", ["a" * 1024] * 4, []], ["", ["a"] * 5, ["a" * 1025]], {}),
     "presence_penalty": ([-2, 2], [-2.1, 2.1], {}),
@@ -84,8 +84,7 @@ def test_every_parameter_has_its_place() -> None:
     assert rows("Accepted without effect") == set(WithoutEffect.model_fields)
     assert rows("Rejected by name") == set(UNSUPPORTED)
     assert rows("In a message") == set(Message.model_fields) | set(UNSUPPORTED_IN_MESSAGE)
-    options = set(StreamOptions.model_fields) | set(UNSUPPORTED_IN_STREAM_OPTIONS)
-    assert rows("In `stream_options`") == options
+    assert rows("In `stream_options`") == set(StreamOptions.model_fields)
     outputs = names_of(StructuredOutputs) | set(UNSUPPORTED_IN_STRUCTURED_OUTPUTS)
     assert rows("In `structured_outputs`") == outputs
     assert rows("In `response_format`") == names_of(ResponseFormat)
@@ -97,7 +96,7 @@ def test_every_parameter_of_the_official_client_is_known() -> None:
     names = set(official.CompletionCreateParamsBase.__annotations__) | {"stream"}
     assert names <= set(ChatRequest.model_fields) | set(UNSUPPORTED)
     options = set(ChatCompletionStreamOptionsParam.__annotations__)
-    assert options <= set(StreamOptions.model_fields) | set(UNSUPPORTED_IN_STREAM_OPTIONS)
+    assert options <= set(StreamOptions.model_fields)
 
 
 @pytest.mark.parametrize("name", BOUNDS)

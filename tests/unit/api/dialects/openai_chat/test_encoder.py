@@ -14,7 +14,7 @@ from api.dialects.openai_chat.encoder import ChatEncoder, UsageIn
 from api.dialects.openai_chat.ids import call_id
 from api.streaming.cursor import Cursor
 from shared.domain.events import Cancelled, Completed, Entry, Failed, Output, Queued, Requeued, Started
-from shared.domain.output import Args, Close, Head, Open, Reasoning, Refusal
+from shared.domain.output import Args, Close, Head, Op, Open, Reasoning, Refusal
 from shared.domain.output import Text as PlainText
 from shared.domain.result import Result
 from shared.domain.usage import Usage
@@ -123,7 +123,7 @@ def test_each_kind_of_plain_text_has_its_field() -> None:
 
 
 def test_operations_of_some_units_are_one_delta() -> None:
-    marks = {
+    marks: dict[int, tuple[Op, ...]] = {
         0: (Reasoning("hm"), PlainText("so"), Refusal("no")),
         2: (Close(), Open("f"), Args("{")),
         4: (Close(), Open("g", "call_g")),

@@ -1,4 +1,4 @@
-"""A chat is read strictly: each fault is named, and what is kept is what the worker reads."""
+"""A chat is read strictly: each fault is named, and what is asked for is in the request."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from typing import Any
 
 import pytest
 
-from api.dialects.openai_chat.schema import WithoutEffect, read_chat
-from api.dialects.openai_chat.unsupported import (
-    UNSUPPORTED,
-    UNSUPPORTED_IN_MESSAGE,
-    UNSUPPORTED_IN_STREAM_OPTIONS,
-)
+from api.dialects.base import Parsed
+from api.dialects.openai_chat.dialect import OpenAIChat
+from api.dialects.openai_chat.message import MessageWithoutEffect
+from api.dialects.openai_chat.schema import WithoutEffect
+from api.dialects.openai_chat.unsupported import UNSUPPORTED, UNSUPPORTED_IN_MESSAGE
+from shared.domain.request import ChatMessage, ChatPrompt, GenerationRequest, SamplingOptions
 from shared.errors import RequestError
 
 HELLO = [{"role": "user", "content": "hi"}]
+PROMPT = ChatPrompt((ChatMessage("user", "hi"),))
 
 
-def read(**fields: Any) -> dict[str, Any]:
-    return read_chat({"model": "m", "messages": HELLO, **fields}).to_body()
+def read(**fields: Any) -> Parsed:
+    return OpenAIChat().parse({"model": "m", "messages": HELLO, **fields})
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,12 @@ def read(**fields: Any) -> dict[str, Any]:
             "messages[0].tool_calls",
             "unsupported_parameter",
         ),
-        ({"messages": [{"role": "user", "content": "x", "foo": 1}]}, "messages[0].foo", "unknown_parameter"),
+        ({"messages": [{**HELLO[0], "name": 5}]}, "messages[0].name", "invalid_type"),
+        (
+            {"messages": [{**HELLO[0], "reasoning_content": 5}]},
+            "messages[0].reasoning_content",
+            "invalid_type",
+        ),
         ({"model": None}, "model", "missing_required_parameter"),
         ({"model": 5}, "model", "invalid_type"),
         ({"model": ""}, "model", "empty_string"),
@@ -58,7 +64,7 @@ def read(**fields: Any) -> dict[str, Any]:
         ({"temperature": 1e308}, "temperature", "decimal_above_max_value"),
         ({"temperature": "1"}, "temperature", "invalid_type"),
         ({"temperature": True}, "temperature", "invalid_type"),
-        ({"top_p": 0}, "top_p", "decimal_below_min_value"),
+        ({"top_p": -0.1}, "top_p", "decimal_below_min_value"),
         ({"top_p": 1.1}, "top_p", "decimal_above_max_value"),
         ({"n": 0}, "n", "integer_below_min_value"),
         ({"n": 1_000_000_000}, "n", "integer_above_max_value"),
@@ -70,11 +76,18 @@ def read(**fields: Any) -> dict[str, Any]:
         ({"stop": 5}, "stop", "invalid_type"),
         ({"stream": 1}, "stream", "invalid_type"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
-        ({"stream": True, "stream_options": {"foo": 1}}, "stream_options.foo", "unknown_parameter"),
+        (
+            {"stream": True, "stream_options": {"continuous_usage_stats": 1}},
+            "stream_options.continuous_usage_stats",
+            "invalid_type",
+        ),
         ({"metadata": {"a": 1}}, "metadata.a", "invalid_type"),
         ({"metadata": {"a": "x" * 513}}, "metadata.a", "string_above_max_length"),
         ({"metadata": {str(k): "" for k in range(17)}}, "metadata", "object_above_max_length"),
-        ({"foo": 1}, "foo", "unknown_parameter"),
+        ({"reasoning_effort": "huge"}, "reasoning_effort", "invalid_value"),
+        ({"verbosity": "huge"}, "verbosity", "invalid_value"),
+        ({"web_search_options": {}}, "web_search_options", "unsupported_parameter"),
+        ({"tools": [{}]}, "tools", "unsupported_parameter"),
         ({"chat_template": "x"}, "chat_template", "unsupported_parameter"),
         ({"chat_template_kwargs": []}, "chat_template_kwargs", "invalid_type"),
         ({"continue_final_message": 1}, "continue_final_message", "invalid_type"),
@@ -176,51 +189,102 @@ def test_values_that_ask_for_what_happens_anyway_are_taken(name: str, value: Any
     assert read(**{name: value}) == read()
 
 
-@pytest.mark.parametrize("name", UNSUPPORTED_IN_STREAM_OPTIONS)
-def test_a_stream_option_that_is_not_honoured_is_refused_by_name(name: str) -> None:
-    with pytest.raises(RequestError) as caught:
-        read(stream=True, stream_options={name: True})
-    found = (caught.value.info.param, caught.value.info.code)
-    assert found == (f"stream_options.{name}", "unsupported_parameter")
-    assert read(stream=True, stream_options={name: False, "include_usage": None}) == read()
-
-
 @pytest.mark.parametrize("name", UNSUPPORTED_IN_MESSAGE)
 def test_a_field_of_a_message_that_is_not_honoured_is_refused_by_name(name: str) -> None:
     with pytest.raises(RequestError) as caught:
         read(messages=[{**HELLO[0], name: "x"}])
     found = (caught.value.info.param, caught.value.info.code)
     assert found == (f"messages[0].{name}", "unsupported_parameter")
-    assert read(messages=[{**HELLO[0], name: None}]) == read()
+    for idle in (None, *UNSUPPORTED_IN_MESSAGE[name].idle):
+        assert read(messages=[{**HELLO[0], name: idle}]) == read()
 
 
 def test_a_boolean_is_no_number() -> None:
-    assert read(length_penalty=1.0) == read()
-    for fields in ({"length_penalty": True}, {"echo": 0}):
+    assert read(routed_experts_prompt_start=0.0) == read()
+    for fields in ({"routed_experts_prompt_start": False}, {"echo": 0}):
         with pytest.raises(RequestError):
             read(**fields)
 
 
+#: A value of each field without effect.
+WITHOUT_EFFECT: dict[str, Any] = {
+    "length_penalty": 0.5,
+    "media_io_kwargs": {"video": {}},
+    "mm_processor_kwargs": {},
+    "parallel_tool_calls": False,
+    "prediction": {"type": "content", "content": "x"},
+    "priority": -5,
+    "prompt_cache_options": {},
+    "spaces_between_special_tokens": True,
+    "store": True,
+    "stream_interval": 10,
+    "truncation_side": "left",
+    "verbosity": "low",
+}
+
+
 @pytest.mark.parametrize("name", sorted(WithoutEffect.model_fields))
-def test_what_has_no_effect_is_not_kept(name: str) -> None:
-    value: Any = True if name in ("store", "spaces_between_special_tokens") else "x"
-    assert read(**{name: value}) == read()
+def test_what_has_no_effect_is_accepted_and_not_kept(name: str) -> None:
+    assert read(**{name: WITHOUT_EFFECT.get(name, "x")}) == read()
     with pytest.raises(RequestError):
-        read(**{name: 5})
+        read(**{name: [5]})
+
+
+@pytest.mark.parametrize("name", sorted(MessageWithoutEffect.model_fields))
+def test_what_clients_send_back_of_an_answer_is_accepted_and_not_kept(name: str) -> None:
+    assert read(messages=[{**HELLO[0], name: [{}] if name == "annotations" else "x"}]) == read()
+
+
+def test_fields_that_nobody_knows_are_ignored_and_named() -> None:
+    found = read(
+        foo=1,
+        messages=[
+            {"role": "user", "content": [{"type": "text", "text": "hi", "cache_control": {}}], "id": 1},
+        ],
+        stream=True,
+        stream_options={"include_usage": True, "bar": 1},
+        response_format={"type": "json_schema", "json_schema": {"name": "x", "scheme": {}}, "y": 1},
+    )
+    assert set(found.ignored) == {
+        "foo",
+        "messages[0].content[0].cache_control",
+        "messages[0].id",
+        "stream_options.bar",
+        "response_format.json_schema.scheme",
+        "response_format.y",
+    }
+    assert found.request.prompts == (PROMPT,)
+
+
+def test_what_a_schema_or_a_variable_holds_is_not_a_field() -> None:
+    schema = {"type": "object", "properties": {"foo": {"type": "string"}}}
+    asked = {
+        "structured_outputs": {"json": schema},
+        "chat_template_kwargs": {"foo": 1},
+        "metadata": {"foo": ""},
+    }
+    assert read(**asked).ignored == ()
 
 
 def test_a_fault_in_a_job_names_its_place() -> None:
     with pytest.raises(RequestError) as caught:
-        read_chat({"model": "m", "messages": HELLO, "logit_bias": {"AI": 1}}, prefix="body.")
+        OpenAIChat().parse({"model": "m", "messages": HELLO, "logit_bias": {"AI": 1}}, prefix="body.")
     assert caught.value.info.param == "body.logit_bias.AI"
+    asked = {"model": "m", "messages": [{**HELLO[0], "foo": 1}]}
+    assert OpenAIChat().parse(asked, prefix="body.").ignored == ("body.messages[0].foo",)
 
 
-def test_what_is_kept() -> None:
-    asked = read(
+def test_what_is_asked_for() -> None:
+    found = read(
         messages=[
             {"role": "developer", "content": "be brief"},
-            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}],
+                "name": "ann",
+            },
         ],
+        max_tokens=4,
         max_completion_tokens=5,
         temperature=1,
         top_p=0.5,
@@ -228,7 +292,7 @@ def test_what_is_kept() -> None:
         stop="x",
         n=2,
         stream=True,
-        stream_options={"include_usage": True},
+        stream_options={"include_usage": True, "continuous_usage_stats": False, "include_obfuscation": True},
         user="u",
         store=False,
         top_k=-1,
@@ -245,33 +309,54 @@ def test_what_is_kept() -> None:
         bad_words=[" x"],
         logit_bias={"7": -100, "0": 1.5},
         logprobs=True,
-        top_logprobs=0,
+        top_logprobs=3,
         metadata={"a": "b"},
     )
-    assert asked == {
-        "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "a\nb"}],
-        "n": 2,
-        "max_tokens": 5,
-        "temperature": 1.0,
-        "top_p": 0.5,
-        "seed": 2**63 - 1,
-        "stop": ["x"],
-        "top_k": -1,
-        "min_p": 0.0,
-        "repetition_penalty": 1.0,
-        "presence_penalty": -2.0,
-        "frequency_penalty": 2.0,
-        "min_tokens": 5,
-        "stop_token_ids": [3, 1],
-        "ignore_eos": True,
-        "include_stop_str_in_output": True,
-        "skip_special_tokens": False,
-        "allowed_token_ids": [7, 3],
-        "bad_words": [" x"],
-        "logit_bias": {"7": -100.0, "0": 1.5},
-        "logprobs": True,
-        "top_logprobs": 0,
-        "stream_options": {"include_usage": True},
-    }
-    assert read() == {"messages": HELLO, "n": 1}
-    assert read(prompt_logprobs=0) == {"messages": HELLO, "n": 1, "prompt_logprobs": 0}
+    prompt = ChatPrompt((ChatMessage("system", "be brief"), ChatMessage("user", "a\nb", "ann")))
+    sampling = SamplingOptions(
+        max_tokens=5,
+        temperature=1.0,
+        top_p=0.5,
+        seed=2**63 - 1,
+        stop=("x",),
+        top_k=-1,
+        min_p=0.0,
+        repetition_penalty=1.0,
+        presence_penalty=-2.0,
+        frequency_penalty=2.0,
+        min_tokens=5,
+        stop_token_ids=(3, 1),
+        ignore_eos=True,
+        include_stop=True,
+        skip_special_tokens=False,
+        logit_bias={7: -100.0, 0: 1.5},
+        allowed_token_ids=(7, 3),
+        bad_words=(" x",),
+        logprobs=3,
+    )
+    expected = Parsed(
+        "m", GenerationRequest((prompt,), 2, sampling), {"include_usage": True}, {"a": "b"}, is_streamed=True
+    )
+    assert found == expected
+    assert GenerationRequest.decode(found.request.encode()) == found.request
+    assert read() == Parsed("m", GenerationRequest((PROMPT,)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"top_p": 0, "temperature": 1.5}, SamplingOptions(temperature=0.0)),
+        ({"logprobs": True}, SamplingOptions(logprobs=0)),
+        ({"logprobs": False, "top_logprobs": 0}, SamplingOptions()),
+        ({"prompt_logprobs": 0}, SamplingOptions(prompt_logprobs=0)),
+        ({"stop": [], "logit_bias": {}, "skip_special_tokens": True}, SamplingOptions()),
+    ],
+)
+def test_what_means_the_same_is_the_same(fields: dict[str, Any], expected: SamplingOptions) -> None:
+    assert read(**fields).request.sampling == expected
+
+
+def test_the_usage_of_a_stream_is_an_option_of_its_view() -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    assert read(stream=True, stream_options=options).view == options
+    assert read(stream=True, stream_options={"include_usage": None}).view == {}

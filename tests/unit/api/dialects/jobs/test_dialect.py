@@ -1,4 +1,4 @@
-"""A job is read strictly, its body as the chat that it is."""
+"""A job is read strictly, its body as its endpoint's dialect reads it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from typing import Any
 
 import pytest
 
-from api.dialects.jobs.schema import read_job
+from api.app import DIALECTS
+from api.dialects.jobs.dialect import Jobs, ParsedJob
+from api.dialects.jobs.schema import JobRequest
+from api.dialects.openai_chat.dialect import OpenAIChat
 from shared.errors import RequestError
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 JOB: dict[str, Any] = {"endpoint": "/v1/chat/completions", "body": CHAT}
+JOBS = Jobs(DIALECTS)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +25,7 @@ JOB: dict[str, Any] = {"endpoint": "/v1/chat/completions", "body": CHAT}
         ({"body": []}, "body", "invalid_type"),
         ({"body": {**CHAT, "messages": []}}, "body.messages", "empty_array"),
         ({"body": {**CHAT, "n": "2"}}, "body.n", "invalid_type"),
-        ({"body": {**CHAT, "tools": []}}, "body.tools", "unsupported_parameter"),
+        ({"body": {**CHAT, "tools": [{}]}}, "body.tools", "unsupported_parameter"),
         ({"priority": "urgent!"}, "priority", "invalid_value"),
         ({"on_disconnect": "x"}, "on_disconnect", "invalid_value"),
         ({"expires_after": -1}, "expires_after", "decimal_below_min_value"),
@@ -34,10 +38,17 @@ JOB: dict[str, Any] = {"endpoint": "/v1/chat/completions", "body": CHAT}
 )
 def test_each_fault_is_named(fields: dict[str, Any], param: str, code: str) -> None:
     with pytest.raises(RequestError) as caught:
-        read_job({**JOB, **fields})
+        JOBS.parse({**JOB, **fields})
     assert (caught.value.info.param, caught.value.info.code) == (param, code)
 
 
+def test_a_chats_body_belongs_under_body() -> None:
+    with pytest.raises(RequestError, match="Put it under 'body'") as caught:
+        JOBS.parse(CHAT)
+    assert caught.value.info.param == "body"
+
+
 def test_what_is_asked_for() -> None:
-    job, chat = read_job({**JOB, "priority": "high", "expires_after": 5, "webhook": None})
-    assert (job.priority, job.on_disconnect, job.expires_after, chat.model) == ("high", "continue", 5.0, "m")
+    asked = {"priority": "high", "expires_after": 5, "on_disconnect": "cancel", "webhook": None}
+    expected = JobRequest(**JOB, priority="high", expires_after=5.0, on_disconnect="cancel")
+    assert JOBS.parse({**JOB, **asked}) == ParsedJob(expected, OpenAIChat().parse(CHAT))
