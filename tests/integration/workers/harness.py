@@ -7,12 +7,17 @@ import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
+from redis.asyncio import Redis
+
 from shared.cluster.wake_up_sender import WakeUpSender
 from shared.domain.constraint import Constraint
 from shared.domain.events import Entry, Event, Output
 from shared.domain.job import Job, NewJob, Priority, new_job_id
 from shared.domain.lease import Lease
+from shared.domain.output import Head
 from shared.domain.request import ChatMessage, ChatPrompt, GenerationRequest, SamplingOptions
+from shared.domain.result import Result
+from shared.store import keys
 from shared.store.job_store import JobStore
 from tests.scripted_backend import ScriptedEngine, scripted_resolve
 from workers.backends.backend import Backend
@@ -96,6 +101,44 @@ class Jobs:
         """Text per choice. Fails when a token is missing, or there twice."""
         entries = await self.entries(job_id)
         return [choice.text for choice in Transcript.of(entries, len(entries[0].end)).so_far()]
+
+    async def result(self, job_id: str) -> Result:
+        """What the worker stored at the job's end."""
+        found = await self._store.get_with_result(job_id)
+        assert found is not None and found[1] is not None
+        return found[1]
+
+    async def read_again(self, job_id: str) -> Result:
+        """The same from the stream's entries. Fails when one does not begin in the state that those before leave."""
+        entries = await self.entries(job_id)
+        heads, read = [Head() for _ in entries[0].end], Result.empty(len(entries[0].end))
+        for entry in entries:
+            read.used = entry.used
+            for choice in entry.event.choices if isinstance(entry.event, Output) else ():
+                assert choice.head == heads[choice.index]
+                heads[choice.index] = choice.head_after
+                read.take([choice])
+        return read
+
+
+#: As an older append-only file has it: the last third is not there, and the last id is that of what is.
+_LOSE_TAIL = """
+local entries = redis.call('XRANGE', KEYS[1], '-', '+')
+local kept = math.ceil(#entries * 2 / 3)
+for i = kept + 1, #entries do redis.call('XDEL', KEYS[1], entries[i][1]) end
+redis.call('XSETID', KEYS[1], entries[kept][1])
+"""
+
+
+async def lose_tail(redis: Redis, job_id: str) -> None:
+    """Redis starts anew with an older file."""
+    await redis.eval(_LOSE_TAIL, 1, keys.events(job_id))
+
+
+async def reap(store: JobStore) -> None:
+    """Take the jobs of the only worker away, as reapers do once it was killed."""
+    (worker,) = await store.workers()
+    await store.release(worker.worker_instance, "worker_died", died=True)
 
 
 class CelerySide:

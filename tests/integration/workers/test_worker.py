@@ -29,7 +29,7 @@ from shared.domain.usage import Usage
 from shared.errors import ErrorInfo, invalid_request
 from shared.store import keys
 from shared.store.job_store import JobStore
-from tests.integration.workers.harness import MODEL, WAIT_S, CelerySide, Harness, Jobs, eventually
+from tests.integration.workers.harness import MODEL, WAIT_S, CelerySide, Harness, Jobs, eventually, lose_tail
 from tests.integration.workers.lossy_store import LossyStore
 from tests.scripted_backend import (
     CONTEXT_LENGTH,
@@ -438,15 +438,6 @@ async def test_the_lost_answer_to_the_last_append_ends_the_job_once(
     assert await jobs.life(job_id) == [Queued(), Started("w1"), Completed()]
 
 
-#: As an older append-only file has it: the last third is not there, and the last id is that of what is.
-_LOSE_TAIL = """
-local entries = redis.call('XRANGE', KEYS[1], '-', '+')
-local kept = math.ceil(#entries * 2 / 3)
-for i = kept + 1, #entries do redis.call('XDEL', KEYS[1], entries[i][1]) end
-redis.call('XSETID', KEYS[1], entries[kept][1])
-"""
-
-
 async def test_a_stream_that_lost_its_tail_gets_it_again(
     store: JobStore, redis_client: Redis, sender: WakeUpSender, jobs: Jobs
 ) -> None:
@@ -454,7 +445,7 @@ async def test_a_stream_that_lost_its_tail_gets_it_again(
     async with Harness(store, sender) as harness:
         harness.send(job_id)
         await jobs.reached(job_id, 30)
-        await redis_client.eval(_LOSE_TAIL, 1, keys.events(job_id))
+        await lose_tail(redis_client, job_id)
         await jobs.ended(job_id)
     assert await jobs.texts(job_id) == [scripted_text(1, 0, 400)]
 
