@@ -146,6 +146,48 @@ async def test_what_breaks_while_reading_a_request_fails_that_job(
     assert event.error == ErrorInfo("The worker cannot read this request.", code="internal_error")
 
 
+@pytest.mark.parametrize("losses", [0, 1, 3])
+async def test_the_result_is_stored_before_the_end(
+    sender: WakeUpSender, jobs: Jobs, lossy: LossyStore, losses: int
+) -> None:
+    job_id = await jobs.create(6, n=2)
+    lossy.losses["keep_result"] = losses
+    async with Harness(lossy, sender) as harness:
+        harness.send(job_id)
+        await jobs.ended(job_id)
+    result = await jobs.result(job_id)
+    assert [choice.text for choice in result.choices] == [scripted_text(1, choice, 6) for choice in range(2)]
+    assert result.used == Usage(prompt=3, completion=12)
+    assert result == await jobs.read_again(job_id)
+    assert lossy.calls["keep_result"] == 1 + losses
+
+
+async def test_a_cancelled_job_has_no_result(store: JobStore, sender: WakeUpSender, jobs: Jobs) -> None:
+    job_id = await jobs.create(3000)
+    async with Harness(store, sender) as harness:
+        harness.send(job_id)
+        await jobs.reached(job_id, 3)
+        await store.cancel(job_id, "client")
+    found = await store.get_with_result(job_id)
+    assert found is not None and found[1] is None and found[0].used.completion == sum(found[0].end)
+
+
+async def test_what_is_stored_of_a_request_and_cannot_be_read_fails_that_job(
+    store: JobStore, redis_client: Redis, sender: WakeUpSender, jobs: Jobs
+) -> None:
+    first, second, good = await jobs.create(), await jobs.create(), await jobs.create()
+    await redis_client.hset(keys.job_request(first), "request", '{"prompts": 7}')
+    await redis_client.hset(keys.job_request(second), "resolved", '{"from": "another backend"}')
+    async with Harness(store, sender) as harness:
+        for job_id in (first, second, good):
+            harness.send(job_id)
+        assert (await jobs.ended(good)).status == "completed"
+        for job_id in (first, second):
+            await jobs.ended(job_id)
+            event = (await jobs.life(job_id))[-1]
+            assert isinstance(event, Failed) and event.error.code == "unreadable_job"
+
+
 async def test_a_job_that_had_a_worker_before_is_continued(
     store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:

@@ -166,12 +166,14 @@ class Scheduler:
         return tuple(admitted)
 
     def _is_prefilled_by_sibling(self, sequence: Sequence) -> bool:
-        """Whether another choice of the same request is prefilling. If so, this one waits and copies the
+        """Whether another choice of the same prompt is prefilling. If so, this one waits and copies the
         prefix."""
         if self._prefixes is None or sequence.prefix_root is None or sequence.sampling.n == 1:
             return False
         return any(
-            other.request_id == sequence.request_id and other.num_computed < other.num_prompt_tokens
+            other.request_id == sequence.request_id
+            and other.prompt_index == sequence.prompt_index
+            and other.num_computed < other.num_prompt_tokens
             for other in self._running.values()
         )
 

@@ -45,6 +45,11 @@ class Sequence:
     num_cached: int | None = None
 
     @property
+    def prompt_index(self) -> int:
+        """Which prompt of its request it continues."""
+        return self.choice // self.sampling.n
+
+    @property
     def num_tokens(self) -> int:
         return len(self.token_ids)
 

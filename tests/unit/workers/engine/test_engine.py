@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from shared.domain.output import ChoiceOutput, Finish
 from shared.domain.prompt_logprobs import PromptLogprobs, PromptToken
 from shared.domain.sampling import SamplingParams
+from shared.domain.usage import Usage
 from shared.errors import ErrorInfo, RequestError
 from tests.models import byte_tokenizer, generate, tiny_model
 from tests.unit.workers.engine.sampling_reference import adjusted_logits
@@ -576,6 +577,80 @@ def test_choices_of_one_request_read_its_prompt_once(model: PreTrainedModel) -> 
     assert engine.stats.running == 2  # the first choice, and who came after the others
     assert choices_of(run(engine), "r") == choices_of(run(plain), "r")
     assert engine.stats.prompt_tokens == 200 + 2 * (200 - 192) + 5
+
+
+def batch(*prompts: tuple[int, ...], **changed: Any) -> ResolvedRequest:
+    """A request with several prompts."""
+    return replace(request(prompts[0], **changed), prompts=prompts)
+
+
+def test_choices_continue_their_own_prompts(model: PreTrainedModel) -> None:
+    prompts = prompt(1), prompt(2, 70), prompt(3, 30)
+    engine = remembering(model)
+    engine.add("r", batch(*prompts, n=2), owner="ann")
+    found = choices_of(run(engine), "r")
+    expected = [drawn(make_engine(model), "r", request(one)) for one in prompts]
+    assert [found[choice].ids for choice in range(6)] == [one.ids for one in expected for _ in range(2)]
+    # Each prompt is read once: the second choices copy its spans.
+    assert engine.stats.prompt_tokens == (9 + 9) + (70 + 70 - 64) + (30 + 30)
+
+
+def test_a_batch_goes_on_with_the_same_tokens_wherever_it_was_cut(model: PreTrainedModel) -> None:
+    wanted = batch(prompt(1), prompt(2, 20), n=2, temperature=1.0)
+    engine = make_engine(model)
+    engine.add("r", wanted)
+    whole = choices_of(run(engine), "r")
+    assert len({choice.ids for choice in whole.values()}) == 4
+    for cut in range(12):
+        so_far = tuple(
+            ChoiceOutput(index, 0, whole[index].ids[:num], whole[index].texts[:num])
+            for index, num in ((1, cut), (2, 3))
+            if num
+        )
+        engine = make_engine(model)
+        engine.add("r", wanted, so_far)
+        rest = choices_of(run(engine), "r")
+        assert rest[1].ids == whole[1].ids[cut:] and rest[2].ids == whole[2].ids[3:]
+        assert (rest[0], rest[3]) == (whole[0], whole[3])
+
+
+def test_each_prompt_of_a_batch_is_told_by_its_first_choice(model: PreTrainedModel) -> None:
+    engine = make_engine(model)
+    engine.add("r", batch(prompt(1, 30), prompt(2, 20), n=2, prompt_logprobs=1))
+    found = choices_of(run(engine), "r")
+    told = [found[choice].prompt_logprobs for choice in range(4)]
+    assert told[1] is None and told[3] is None
+    assert [told[0], told[2]] == [
+        alone(make_engine(model), request(one, prompt_logprobs=1)) for one in (prompt(1, 30), prompt(2, 20))
+    ]
+
+
+def used_by(outputs: Iterable[EngineOutput]) -> Usage:
+    total = Usage()
+    for output in outputs:
+        total = total.plus(output.used)
+    return total
+
+
+def test_usage_counts_each_prompt_once_and_what_was_cached_of_it(model: PreTrainedModel) -> None:
+    engine = remembering(model)
+    wanted = batch(prompt(1, 100), prompt(2, 150), n=2, max_tokens=5)
+    for cached in (0, 64 + 128):
+        engine.add("r", wanted, owner="ann")
+        outputs = run(engine)
+        assert used_by(outputs) == Usage(prompt=250, completion=20, cached=cached)
+        assert outputs[0].used.prompt == 250
+
+
+def test_usage_does_not_count_again_what_was_released(model: PreTrainedModel) -> None:
+    wanted = batch(prompt(1, 100), prompt(2, 150), max_tokens=5)
+    engine = remembering(model)
+    engine.add("r", wanted, owner="ann")
+    whole = choices_of(run(engine), "r")
+    so_far = (ChoiceOutput(0, 0, whole[0].ids[:2], whole[0].texts[:2]),)
+    engine.add("r", wanted, so_far, owner="ann")
+    # The first prompt was counted with its first token, what was cached of the second one is not known yet.
+    assert used_by(run(engine)) == Usage(prompt=0, completion=8, cached=128)
 
 
 def told_of(outputs: Iterable[EngineOutput], request_id: str) -> PromptLogprobs:
