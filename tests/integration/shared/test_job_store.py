@@ -259,7 +259,7 @@ async def test_a_stream_that_is_gone_stays_gone(store: JobStore, redis_client: R
     assert not await redis_client.exists(keys.events(job.id))
 
 
-async def test_another_holder_may_not_write(store: JobStore) -> None:
+async def test_another_claim_may_not_write(store: JobStore) -> None:
     job = await running(store)
     await store.requeue(job.id, "h1", "drain")
     await store.register(OTHER)
@@ -282,7 +282,7 @@ async def test_the_end_is_written_with_the_last_output_and_once(store: JobStore,
     assert await redis_client.zrange(keys.DEADLINES, 0, -1) == [f"retention:{job.id}"]
 
 
-async def test_cancelling_fences_the_holder(store: JobStore) -> None:
+async def test_cancelling_ends_the_claim(store: JobStore) -> None:
     job = await running(store)
     await store.append([Append(job.id, "h1", (0,), (1,), USED, words("a"), RESOLVED)])
     for _ in range(2):
@@ -502,7 +502,7 @@ async def low_and_high(store: JobStore, *, tokens: int) -> tuple[Job, str]:
     return low, high.id
 
 
-async def test_a_claim_instead_of_a_low_job_parks_it_once(store: JobStore) -> None:
+async def test_a_claim_instead_of_a_low_job_preempts_it_once(store: JobStore) -> None:
     low, high = await low_and_high(store, tokens=32)
     before = str(await store._redis.hget(keys.job(low.id), "score"))
     for _ in range(2):
@@ -523,7 +523,7 @@ async def test_a_claim_instead_of_a_low_job_parks_it_once(store: JobStore) -> No
     "case",
     ["too few tokens", "another claim_token", "preempted too often", "not low", "nobody waits", "just came"],
 )
-async def test_a_job_that_may_not_be_parked_stays(store: JobStore, case: str) -> None:
+async def test_a_job_that_may_not_be_preempted_stays(store: JobStore, case: str) -> None:
     low, high = await low_and_high(store, tokens=31 if case == "too few tokens" else 32)
     if case == "preempted too often":
         await store._redis.hset(keys.job(low.id), "num_preemptions", 3)

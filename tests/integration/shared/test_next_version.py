@@ -44,7 +44,7 @@ class NextVersion:
         self._store = store
 
     async def set(self, name: str, /, **fields: str | int) -> None:
-        await self._redis.hset(name, mapping={**fields})
+        await self._redis.hset(name, items=[part for pair in fields.items() for part in pair])
 
     async def job(self, **fields: str | int) -> str:
         """A queued job with these fields instead of, or beside, those that this version writes."""

@@ -1,4 +1,4 @@
-"""The scripts under every order of events that hypothesis thinks of: workers, reapers and readers as the
+"""The scripts under every order of events that hypothesis thinks of: workers, reapers, replicas and readers as the
 protocol has them, lost and late calls, and a Redis that forgets what it wrote last.
 
 `make machine EXAMPLES=2000` draws other runs than the suite, and more; SHRINK=1 shortens what fails.
@@ -7,7 +7,6 @@ protocol has them, lost and late calls, and a Redis that forgets what it wrote l
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Awaitable, Iterable
 from contextlib import suppress
@@ -19,11 +18,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from redis.asyncio import Redis
 
-from api.streaming import subscription as subscription
+from api.streaming import subscription
+from api.streaming.readership import Departure
 from shared.cluster.reaper import Reaper
 from shared.cluster.wake_up_sender import WakeUpSender
-from shared.domain.events import CancelReason
-from shared.domain.job import Priority
+from shared.domain.events import Cancelled
+from shared.domain.job import Accepted, CancelReason, NewJob, OnDisconnect, Priority
 from shared.domain.request_key import RequestKey
 from shared.domain.wake_up import WakeUp
 from shared.errors import KeyReused, StoreUnavailable
@@ -32,7 +32,7 @@ from shared.store.job_store import JobStore
 from shared.store.redis_client import connect
 from tests.integration.shared.machine.faulty_store import Fault, FaultyStore
 from tests.integration.shared.machine.plan import MODEL, REVISION, Deadlined, Plan
-from tests.integration.shared.machine.readers import Replica
+from tests.integration.shared.machine.readers import Client, Replica, told
 from tests.integration.shared.machine.redis_copy import RedisCopy
 from tests.integration.shared.machine.state import State
 from tests.integration.shared.machine.worker import MachineWorker
@@ -50,7 +50,7 @@ pairs = st.integers(0, 1)
 
 
 class _WakeUps(WakeUpSender):
-    """Bells that nobody hears: workers here claim by themselves."""
+    """Wake-ups that wake nobody: workers here claim by themselves."""
 
     def __init__(self) -> None:
         self.sent: list[WakeUp] = []
@@ -63,7 +63,7 @@ class _WakeUps(WakeUpSender):
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Two workers, two reapers and a replica with readers, on one Redis."""
+    """Two workers, two reapers and two replicas with readers, on one Redis."""
 
     url: str
 
@@ -77,14 +77,14 @@ class StoreMachine(RuleBasedStateMachine):
         self.plans: dict[str, Plan] = {}
         self.workers = [MachineWorker(name, self.store, self.plans) for name in ("a", "b")]
         self.reapers = [Reaper(self.store, _WakeUps(), lease_s=3, clock=lambda: self.now) for _ in range(2)]
-        self.replica = Replica(self.truth, lambda: self.now, self.wait)
+        self.replicas = [Replica(name, self.store, lambda: self.now, self.wait) for name in ("r1", "r2")]
         self.heard = self.redis.pubsub()
         self.copies: list[RedisCopy] = []
         #: What Redis held after the last step; None before the first, and when it was rolled back.
         self.before: State | None = None
         self.dead: list[str] = []
         self.loop.run_until_complete(self.raw.flushall())
-        self.loop.run_until_complete(self.heard.psubscribe(keys.CHANNELS))
+        self.loop.run_until_complete(self.heard.psubscribe(keys.channel("*")))
 
     def do(self, act: Awaitable[object], fault: Fault = "none") -> None:
         """Act under a fault; who gets no answer goes on as the protocol says."""
@@ -96,28 +96,45 @@ class StoreMachine(RuleBasedStateMachine):
     # Clients
 
     @initialize(
-        lengths=st.lists(st.integers(1, 5), max_size=4), steps=st.integers(0, 2), is_upgraded=st.booleans()
+        lengths=st.lists(st.integers(1, 5), max_size=4),
+        steps=st.integers(0, 2),
+        is_upgraded=st.booleans(),
+        num_pauses=st.integers(0, 4),
+        can_continue=st.booleans(),
     )
-    def begin(self, lengths: list[int], steps: int, is_upgraded: bool) -> None:
+    def begin(
+        self, lengths: list[int], steps: int, is_upgraded: bool, num_pauses: int, can_continue: bool
+    ) -> None:
         """Some jobs, begun by the first worker: a run of thirty steps seldom gets that far by itself."""
+        if is_upgraded:
+            self.upgrade((0,), REVISION, can_continue=can_continue)
         for length in lengths:
-            plan = Plan(len(self.plans), (length,))
+            plan = Plan(len(self.plans), (length,), on_disconnect="pause" if length % 2 else "continue")
             self.plans[plan.job_id] = plan
-            self.do(self._create(plan, "", 0, "none"))
+            self.do(self._create(plan, plan.number % 2, "", 0, "none"))
         for _ in range(steps):
-            self.do(self.workers[0].claim())
-            self.do(self.workers[0].publish())
-            self.workers[0].generate(1)
+            self._run_first_worker()
+        for number in range(num_pauses):
+            self.abandon(number // 2, number % 2, "none")
+            self._run_first_worker()
         if is_upgraded:
             self.upgrade((0, 1), "next")
+
+    def _run_first_worker(self) -> None:
+        self.do(self.workers[0].claim())
+        self.do(self.workers[0].publish())
+        self.workers[0].generate(1)
+        self.do(self.workers[0].publish())
 
     @rule(
         lengths=st.lists(st.integers(0, 5), min_size=1, max_size=2),
         priority=st.sampled_from(["high", "normal", "low"]),
-        deadlined=st.sampled_from([*["nothing"] * 5, "expires", "cancel", "reader"]),
+        deadlined=st.sampled_from([*["nothing"] * 5, "expires", "cancel"]),
+        on_disconnect=st.sampled_from(["continue", "pause", "pause", "abort"]),
         is_short_lived=st.booleans(),
         key=st.sampled_from(["", "", "k1", "k2"]),
         asked=pairs,
+        reader=st.sampled_from([None, 0, 1]),
         fault=faults,
     )
     def create(
@@ -125,33 +142,44 @@ class StoreMachine(RuleBasedStateMachine):
         lengths: list[int],
         priority: Priority,
         deadlined: Deadlined,
+        on_disconnect: OnDisconnect,
         is_short_lived: bool,
         key: str,
         asked: int,
+        reader: int | None,
         fault: Fault,
     ) -> None:
         if len(self.plans) < 8:
-            plan = Plan(len(self.plans), tuple(lengths), priority, deadlined, is_short_lived)
+            plan = Plan(len(self.plans), tuple(lengths), priority, deadlined, on_disconnect, is_short_lived)
             self.plans[plan.job_id] = plan
-            self.do(self._create(plan, key, asked, fault))
+            self.do(self._create(plan, reader, key, asked, fault))
 
-    async def _create(self, plan: Plan, text: str, asked: int, fault: Fault) -> None:
+    async def _create(self, plan: Plan, reader: int | None, text: str, asked: int, fault: Fault) -> None:
+        """By a client of the replica `reader` that reads the job from then on, or of none."""
         key = RequestKey.of(text, "owner", "/v1/jobs", {"asked": asked}) if text else None
-        held = await self.redis.get(keys.idempotency(key.name)) if key else None
-        new = replace(plan.new_job(), key=key)
-        for _ in range(2):
-            self.store.fault, fault = fault, "none"
-            try:
-                accepted = await self.store.create(new)
-                break
-            except KeyReused:
-                assert held is not None and key is not None and held.split()[1] != key.fingerprint
-                return
-            except StoreUnavailable:
-                continue
-        assert accepted.job_id == (held.split()[0] if held else plan.job_id)
-        assert accepted.is_replay == (held is not None)
-        await self.replica.join(self.plans[accepted.job_id])
+        known = await self.redis.get(keys.idempotency(key.name)) if key else None
+        client = Client(plan)
+        try:
+            if reader is None:
+                accepted = await self._create_unread(replace(plan.new_job(), key=key), fault)
+            else:
+                accepted = await client.create(self.replicas[reader], key, fault)
+        except KeyReused:
+            assert known is not None and key is not None and known.split()[1] != key.fingerprint
+            return
+        assert accepted.job_id == (known.split()[0] if known else plan.job_id)
+        assert accepted.is_replay == (known is not None)
+        if reader is not None and accepted.is_replay:
+            await self.replicas[reader].join(self.plans[accepted.job_id])
+        elif reader is not None:
+            self.replicas[reader].clients.append(client)
+
+    async def _create_unread(self, new: NewJob, fault: Fault) -> Accepted:
+        self.store.fault = fault
+        try:
+            return await self.store.create(new)
+        except StoreUnavailable:
+            return await self.store.create(new)
 
     @rule(job=numbers, reason=st.sampled_from(["client", "deadline", "reader_gone"]), fault=faults)
     def cancel(self, job: int, reason: CancelReason, fault: Fault) -> None:
@@ -173,38 +201,81 @@ class StoreMachine(RuleBasedStateMachine):
         for old in self._pick(job) if len(self.plans) < 8 else []:
             plan = Plan(len(self.plans), old.lengths, retry_of=old.job_id)
             self.plans[plan.job_id] = plan
-            self.do(self._create(plan, "", 0, fault))
+            self.do(self._create(plan, None, "", 0, fault))
 
     def _pick(self, number: int) -> list[Plan]:
         plans = list(self.plans.values())
         return [plans[number % len(plans)]] if plans else []
 
-    # Readers
+    # Replicas and readers
 
-    @rule(job=numbers)
-    def follow(self, job: int) -> None:
-        for plan in self._pick(job) if len(self.replica.readers) < 8 else []:
-            self.do(self.replica.join(plan))
+    @rule(job=numbers, replica=pairs, fault=faults)
+    def follow(self, job: int, replica: int, fault: Fault) -> None:
+        for plan in self._pick(job) if len(self._clients()) < 8 else []:
+            self.do(self.replicas[replica].join(plan), fault)
+            self._is_not_paused(self.replicas[replica].clients[-1])
 
-    @rule(number=st.integers(1, 4))
-    def hear(self, number: int) -> None:
-        self.do(self.replica.hear(number))
-
-    @rule(number=st.integers(1, 4))
-    def lose_messages(self, number: int) -> None:
-        for _ in range(min(number, len(self.replica.under_way))):
-            self.replica.under_way.popleft()
-
-    @rule(act=st.sampled_from(["reconnect", "notice_silence", "renew"]))
-    def look_after_readers(self, act: str) -> None:
-        self.do(getattr(self.replica, act)())
-
-    @rule(reader=numbers)
-    def come_back(self, reader: int) -> None:
-        if self.replica.readers:
-            found = self.replica.readers[reader % len(self.replica.readers)]
+    @rule(client=numbers, replica=pairs, fault=faults)
+    def come_back(self, client: int, replica: int, fault: Fault) -> None:
+        for old, found in self._pick_client(client):
             if not found.is_over:
-                self.do(found.connect())
+                found.disconnect("ended")
+                self.replicas[replica].take_over(found, old)
+                self.do(found.connect(self.replicas[replica]), fault)
+                self._is_not_paused(found)
+
+    def _is_not_paused(self, client: Client) -> None:
+        """Whoever has joined a job has un-paused it."""
+        state = self.loop.run_until_complete(State.of(self.redis))
+        assert not client.is_connected or client.is_over or not state.is_paused(client.plan.job_id)
+
+    @rule(client=numbers, departure=st.sampled_from(["left", "left", "polled", "ended"]), fault=faults)
+    def leave(self, client: int, departure: Departure, fault: Fault) -> None:
+        for replica, found in self._pick_client(client):
+            replica.leave(found, departure)
+            self.do(replica.flush(), fault)
+
+    @rule(job=numbers, reads_again=st.sampled_from([None, 0, 1]), fault=faults)
+    def abandon(self, job: int, reads_again: int | None, fault: Fault) -> None:
+        """Every client of a job disconnects; maybe another one comes."""
+        for plan in self._pick(job):
+            for replica, client in self._clients():
+                if client.plan is plan:
+                    replica.leave(client, "left")
+            for replica in self.replicas:
+                self.do(replica.flush(), fault)
+            if reads_again is not None:
+                self.do(self.replicas[reads_again].join(plan), fault)
+                self._is_not_paused(self.replicas[reads_again].clients[-1])
+
+    @rule(number=st.integers(1, 4), replica=pairs)
+    def hear(self, number: int, replica: int) -> None:
+        self.do(self.replicas[replica].hear(number))
+
+    @rule(number=st.integers(1, 4), replica=pairs)
+    def lose_messages(self, number: int, replica: int) -> None:
+        under_way = self.replicas[replica].under_way
+        for _ in range(min(number, len(under_way))):
+            under_way.popleft()
+
+    @rule(
+        act=st.sampled_from(["reconnect", "notice_silence", "beat", "beat", "flush", "flush", "flush"]),
+        replica=pairs,
+        fault=faults,
+    )
+    def look_after_readers(self, act: str, replica: int, fault: Fault) -> None:
+        self.do(getattr(self.replicas[replica], act)(), fault)
+
+    @rule(replica=pairs)
+    def kill_replica(self, replica: int) -> None:
+        self.replicas[replica].die()
+
+    def _clients(self) -> list[tuple[Replica, Client]]:
+        return [(replica, client) for replica in self.replicas for client in replica.clients]
+
+    def _pick_client(self, number: int) -> list[tuple[Replica, Client]]:
+        clients = self._clients()
+        return [clients[number % len(clients)]] if clients else []
 
     # Workers
 
@@ -239,8 +310,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.do(self.workers[worker].beat(), fault)
 
     @rule(worker=pairs, fault=faults)
-    def park(self, worker: int, fault: Fault) -> None:
-        self.do(self.workers[worker].park(), fault)
+    def preempt(self, worker: int, fault: Fault) -> None:
+        self.do(self.workers[worker].preempt(), fault)
 
     @rule(worker=pairs, fault=faults)
     def drain(self, worker: int, fault: Fault) -> None:
@@ -251,11 +322,15 @@ class StoreMachine(RuleBasedStateMachine):
         self.dead.append(self.workers[worker].worker_instance)
         self.workers[worker].die()
 
-    @rule(which=st.sampled_from([(0,), (1,), (0, 1)]), revision=st.sampled_from([REVISION, "next"]))
-    def upgrade(self, which: tuple[int, ...], revision: str) -> None:
+    @rule(
+        which=st.sampled_from([(0,), (1,), (0, 1)]),
+        revision=st.sampled_from([REVISION, "next"]),
+        can_continue=st.booleans(),
+    )
+    def upgrade(self, which: tuple[int, ...], revision: str, can_continue: bool = True) -> None:
         for worker in which:
             self.dead.append(self.workers[worker].worker_instance)
-            self.workers[worker].upgrade(revision)
+            self.workers[worker].upgrade(revision, can_continue=can_continue)
 
     @rule(fault=faults)
     def supervise(self, fault: Fault) -> None:
@@ -291,8 +366,9 @@ class StoreMachine(RuleBasedStateMachine):
             del self.copies[number % len(self.copies) + 1 :]
             self.do(self.copies[-1].restore(self.raw))
             # They were told rightly that their jobs were gone, which may be there again now.
-            self.replica.dismiss_gone()
-            self.do(self.replica.reconnect())
+            for replica in self.replicas:
+                replica.dismiss_gone()
+                self.do(replica.reconnect())
             self.before = None
 
     # What must hold
@@ -301,22 +377,28 @@ class StoreMachine(RuleBasedStateMachine):
     def holds(self) -> None:
         state = self.loop.run_until_complete(State.of(self.redis))
         state.check(self.plans)
+        published = self.loop.run_until_complete(self._collect())
         if self.before is not None:
-            state.check_follows(self.before, self.plans, self.loop.run_until_complete(self._collect()))
+            state.check_follows(self.before, self.plans, published)
         self.before = state
-        self.replica.read()
+        for replica in self.replicas:
+            replica.read()
 
-    async def _collect(self) -> set[tuple[str, str]]:
-        """What was published since: stream ids, by job."""
+    async def _collect(self) -> dict[str, set[tuple[str, str]]]:
+        """What was published since: jobs and stream ids, by the replica that is told."""
         await self.redis.publish(keys.channel("machine"), "[]")
-        told: set[tuple[str, str]] = set()
+        found: dict[str, set[tuple[str, str]]] = {}
         while True:
             message = await self.heard.get_message(ignore_subscribe_messages=True, timeout=5)
-            if message is not None and message["data"] == "[]":
-                return told
-            if message is not None:
-                told |= {(job_id, stream_id) for job_id, stream_id, *_ in json.loads(message["data"])}
-                self.replica.under_way.append(message["data"])
+            if message is None:
+                continue
+            name = message["channel"].removeprefix(keys.channel(""))
+            if name == "machine":
+                return found
+            found.setdefault(name, set()).update(told(message["data"]))
+            for replica in self.replicas:
+                if replica.name == name:
+                    replica.under_way.append(message["data"])
 
     def teardown(self) -> None:
         try:
@@ -327,6 +409,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _calm_down(self) -> None:
         """Without faults every job ends, and every reader is told."""
+        self._settle_readers()
+        read = {client.plan.job_id for _, client in self._clients() if not client.is_over}
+        ended = {job_id for job_id in read if self._is_abandoned(job_id)}
         for _ in range(_CALM_ROUNDS):
             for worker in self.workers:
                 self.do(worker.beat())
@@ -338,14 +423,39 @@ class StoreMachine(RuleBasedStateMachine):
                 break
         assert self._now().zset(keys.ACTIVE) == {}, "a job never ends"
         assert self._now().zset(keys.queued(MODEL)) == {}
+        for job_id in read - ended:
+            assert not self._is_abandoned(job_id), "a job ended for want of readers that it had"
         for _ in range(_CALM_ROUNDS):
-            self.do(self.replica.notice_silence())
-            self.replica.read()
-            if all(reader.is_over for reader in self.replica.readers):
+            for replica in self.replicas:
+                self.do(replica.notice_silence())
+                replica.read()
+            if all(client.is_over for _, client in self._clients()):
                 break
-        for reader in self.replica.readers:
-            assert reader.is_over, "a reader hangs"
-            assert not reader.is_gone or reader.plan.job_id not in self._now().job_ids
+        for _, client in self._clients():
+            assert client.is_over, "a reader hangs"
+            assert not client.is_gone or client.plan.job_id not in self._now().job_ids
+
+    def _settle_readers(self) -> None:
+        """Clients come back and the replicas' heartbeats mend what went wrong: then no job that is read is paused."""
+        for replica, client in self._clients():
+            if not client.is_over and not client.is_connected:
+                self.do(client.connect(replica))
+        for _ in range(3):
+            self._look_after_replicas()
+        self.holds()
+        for replica in self.replicas:
+            for job_id in replica.reads:
+                assert job_id not in self._now().job_ids or not self._now().is_paused(job_id)
+        self.holds()
+
+    def _look_after_replicas(self) -> None:
+        for replica in self.replicas:
+            self.do(replica.beat())
+            self.do(replica.flush())
+
+    def _is_abandoned(self, job_id: str) -> bool:
+        entries = self._now().streams.get(job_id, [])
+        return bool(entries) and entries[-1].event == Cancelled("reader_gone")
 
     def _now(self) -> State:
         assert self.before is not None
@@ -353,12 +463,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     def reap_all(self) -> None:
         self.wait(2)
+        self._look_after_replicas()
         for reaper in self.reapers:
             self.do(reaper.tick())
         self.holds()
 
     async def _close(self) -> None:
-        self.replica.close()
+        for replica in self.replicas:
+            replica.close()
         await self.heard.aclose()  # type: ignore[no-untyped-call]
         await self.redis.aclose()
         await self.raw.aclose()

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from shared.domain.events import ChoiceOutput
-from shared.domain.job import NewJob, Priority, ResolvedRequest
-from shared.domain.sampling import SamplingParams
+from shared.domain.job import NewJob, OnDisconnect, Priority
+from shared.domain.output import ChoiceOutput, Finish
+from shared.domain.request import GenerationRequest, TextPrompt
+from shared.domain.usage import Usage
 from workers.runtime.transcript import Transcript
 
 MODEL = "org/model"
 OWNER = "owner"
 REVISION = "rev"
-PROMPT = (5, 6, 7)
+NUM_PROMPT_TOKENS = 3
 
-Deadlined = Literal["nothing", "expires", "cancel", "reader"]
+Deadlined = Literal["nothing", "expires", "cancel"]
+
+
+@dataclass(frozen=True)
+class PlanResolved:
+    """A resolved request: only the revision of the model matters here."""
+
+    model_revision: str
+
+    def encode(self) -> str:
+        return self.model_revision
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,7 @@ class Plan:
     lengths: tuple[int, ...]
     priority: Priority = "normal"
     deadlined: Deadlined = "nothing"
+    on_disconnect: OnDisconnect = "continue"
     #: Forgotten by the next reaper that sees it over.
     is_short_lived: bool = False
     retry_of: str | None = None
@@ -36,29 +48,25 @@ class Plan:
     def job_id(self) -> str:
         return f"job_{self.number:024d}"
 
-    @property
-    def body(self) -> dict[str, Any]:
-        return {"number": self.number}
-
-    @property
-    def resolved(self) -> ResolvedRequest:
-        return ResolvedRequest(PROMPT, SamplingParams(max_tokens=8, seed=self.number), (), REVISION)
-
     def new_job(self) -> NewJob:
         return NewJob(
             self.job_id,
             MODEL,
             OWNER,
-            self.body,
-            n=len(self.lengths),
+            GenerationRequest((TextPrompt(str(self.number)),), n=len(self.lengths)),
             priority=self.priority,
-            on_disconnect="cancel" if self.deadlined == "reader" else "continue",
+            on_disconnect=self.on_disconnect,
             expires_after_s=0.0 if self.deadlined == "expires" else None,
             cancel_after_s=0.0 if self.deadlined == "cancel" else None,
             reader_grace_s=0.0,
             retention_s=0.0 if self.is_short_lived else 86_400.0,
             retry_of=self.retry_of,
         )
+
+    @property
+    def used(self) -> Usage:
+        """What the whole answer takes."""
+        return Usage(NUM_PROMPT_TOKENS, sum(self.lengths))
 
     def token(self, choice: int, position: int) -> int:
         return zlib.crc32(f"{self.number} {choice} {position}".encode()) % 50_000
@@ -69,16 +77,15 @@ class Plan:
 
     def step(self, transcript: Transcript, drawn: int) -> tuple[ChoiceOutput, ...]:
         """What comes next when each open choice draws up to so many tokens."""
-        progress = transcript.progress
-        found = enumerate(zip(*progress, self.lengths, strict=True))
+        found = enumerate(zip(transcript.positions, transcript.finishes, self.lengths, strict=True))
         return tuple(
             self._output(index, start, min(start + drawn, length))
-            for index, (start, is_finished, length) in found
-            if not is_finished
+            for index, (start, finish, length) in found
+            if finish is None
         )
 
     def _output(self, index: int, start: int, end: int) -> ChoiceOutput:
         length = self.lengths[index]
         ids = tuple(self.token(index, position) for position in range(start, end))
-        finish = None if end < length else ("length" if length > 3 else "stop")
-        return ChoiceOutput(index, start, ids, tuple(f" {token}" for token in ids), finish)  # type: ignore[arg-type]
+        finish = None if end < length else Finish("length" if length > 3 else "stop")
+        return ChoiceOutput(index, start, ids, tuple(f" {token}" for token in ids), finish)

@@ -9,10 +9,13 @@ from redis.asyncio import Redis
 
 from shared.domain.events import Entry, Output, Queued, Requeued, decode_entry
 from shared.domain.job import TERMINAL_STATUSES
+from shared.domain.result import Result
 from shared.store import keys
 from shared.store.queue_score import PRIORITY_SPAN
-from tests.integration.shared.machine.plan import MODEL, OWNER, Plan
+from tests.integration.shared.machine.plan import MODEL, NUM_PROMPT_TOKENS, OWNER, Plan
 
+#: Pauses that keep a job's place in its queue.
+_FREE_PAUSES = 3
 _READ = {"hash": "hgetall", "string": "get", "set": "smembers", "stream": "xrange"}
 
 
@@ -59,11 +62,26 @@ class State:
     def claim_token(self, job_id: str) -> str:
         return self.job(job_id)["claim_token"] if keys.job(job_id) in self.keys else ""
 
+    def readers(self, job_id: str) -> dict[str, str]:
+        """The replicas that read a job, with the numbers of their joins."""
+        if keys.job(job_id) not in self.keys:
+            return {}
+        entries = self.job(job_id).get("readers", "").split()
+        found = dict(entry.rsplit(":", 1) for entry in entries)
+        assert len(found) == len(entries), "a replica reads a job twice"
+        return found
+
+    def is_paused(self, job_id: str) -> bool:
+        return bool(self.job(job_id).get("paused_ms"))
+
     def check(self, plans: dict[str, Plan]) -> None:
         """Fails where something contradicts something else."""
         for job_id in self.job_ids:
             _check_stream(self.streams[job_id], plans[job_id])
             self._check_record(job_id)
+            self._check_pause(job_id)
+            self._check_result(job_id, plans[job_id])
+        self._check_readers()
         self._check_indexes()
         self._check_keys()
 
@@ -81,6 +99,45 @@ class State:
             == (record["status"] == "in_progress")
         )
 
+    def _check_pause(self, job_id: str) -> None:
+        record = self.job(job_id)
+        if self.is_paused(job_id):
+            assert record["status"] == "queued" and record["on_disconnect"] == "pause"
+            assert not self.readers(job_id), "a job that is read is paused"
+            assert int(record["num_pauses"]) > 0
+
+    def _check_result(self, job_id: str, plan: Plan) -> None:
+        """Only a claim that ends the job stores its output, and all of it."""
+        raw = self.keys.get(keys.job_result(job_id))
+        assert raw is None or self.job(job_id)["status"] not in ("cancelled", "failed", "expired")
+        if raw is not None:
+            choices = Result.decode(raw).choices
+            assert [choice.token_ids for choice in choices] == [
+                plan.tokens(index) for index in range(len(plan.lengths))
+            ]
+
+    def _check_readers(self) -> None:
+        """Jobs and replicas name each other; only replicas with a lease read."""
+        by_job = {
+            (job_id, replica, seq) for job_id in self.job_ids for replica, seq in self.readers(job_id).items()
+        }
+        by_replica = {
+            (job_id, name.split(":")[2], seq)
+            for name, jobs in self.keys.items()
+            if name.startswith("baton:replica:") and name.endswith(":jobs")
+            for job_id, seq in jobs.items()
+        }
+        assert by_job == by_replica
+        assert {replica for _, replica, _ in by_job} <= self.replicas
+        for job_id in self.job_ids:
+            assert self.job(job_id)["status"] not in TERMINAL_STATUSES or not self.readers(job_id)
+
+    @property
+    def replicas(self) -> set[str]:
+        """Those with a lease."""
+        found: set[str] = self.keys.get(keys.REPLICAS, set())
+        return found
+
     def _check_indexes(self) -> None:
         """Each index holds what the records say, and nothing else."""
         records = {job_id: self.job(job_id) for job_id in self.job_ids}
@@ -88,10 +145,17 @@ class State:
         assert set(self.zset(keys.ACTIVE)) == is_open
         assert self.keys.get(keys.OPEN, {}) == ({OWNER: str(len(is_open))} if is_open else {})
         assert set(self.zset(keys.owner_jobs(OWNER))) == set(records)
-        waiting = {i: float(record["score"]) for i, record in records.items() if record["status"] == "queued"}
+        waiting = {
+            i: float(record["score"])
+            for i, record in records.items()
+            if record["status"] == "queued" and not self.is_paused(i)
+        }
         assert self.zset(keys.queued(MODEL)) == waiting
-        by_class = sorted(waiting, key=lambda i: (_class(records[i]), self.zset(keys.ACTIVE)[i]))
-        assert list(self.zset(keys.queued(MODEL))) == by_class
+        keeps_place = [
+            i for i in self.zset(keys.queued(MODEL)) if int(records[i].get("num_pauses", 0)) <= _FREE_PAUSES
+        ]
+        accepted = self.zset(keys.ACTIVE)
+        assert keeps_place == sorted(keeps_place, key=lambda i: (_class(records[i]), accepted[i]))
         held = {
             (name.split(":")[2], job_id, word)
             for name, jobs in self.keys.items()
@@ -112,8 +176,8 @@ class State:
             kinds = {kind for kind, one in due if one == job_id}
             is_over = record["status"] in TERMINAL_STATUSES
             wanted = {"retention"} if is_over else set()
-            if not is_over and record["on_disconnect"] == "cancel":
-                wanted.add("reader")
+            if not is_over and record["on_disconnect"] == "pause" and not self.readers(job_id):
+                wanted.add("paused")
             if not is_over and "cancel_after_ms" in record:
                 wanted.add("cancel")
             if "started_ms" not in record and not is_over and "expires_after_ms" in record:
@@ -129,6 +193,8 @@ class State:
                 assert rest.partition(":")[0] in ids
             if kind == "worker":
                 assert rest.partition(":")[0] in workers
+            if kind == "replica":
+                assert rest.partition(":")[0] in self.replicas
             if kind == "idem":
                 assert rest in self.job(value.split()[0])["keys"].split()
         assert set(self.streams) == ids == {i for i in ids if keys.job_request(i) in self.keys}
@@ -138,17 +204,35 @@ class State:
             if name.startswith("baton:worker:") and name.count(":") == 2
         } == workers
 
-    def check_follows(self, before: State, plans: dict[str, Plan], told: set[tuple[str, str]]) -> None:
-        """Streams only grow, never behind an end, and relays are told so; only what is over goes."""
+    def check_follows(
+        self, before: State, plans: dict[str, Plan], told: dict[str, set[tuple[str, str]]]
+    ) -> None:
+        """Streams only grow, never behind an end, and who reads a job is told so; only what is over goes."""
         for job_id, entries in self.streams.items():
             known = len(before.streams.get(job_id, entries[:1]))
-            assert {(job_id, entry.id) for entry in entries[known:]} <= told, "not published"
+            new = {(job_id, entry.id) for entry in entries[known:]}
+            for replica in self._stayed(before, job_id):
+                assert new <= told.get(replica, set()), "not published"
+        self._check_who_is_told(before, told)
         for job_id, old in before.streams.items():
-            new = self.streams.get(job_id)
+            new_stream = self.streams.get(job_id)
             # A round of duties may end a job and forget it at once.
-            assert new is not None or old[-1].is_terminal or plans[job_id].is_short_lived
-            assert new is None or new[: len(old)] == old
-            assert new is None or not old[-1].is_terminal or new == old
+            assert new_stream is not None or old[-1].is_terminal or plans[job_id].is_short_lived
+            assert new_stream is None or new_stream[: len(old)] == old
+            assert new_stream is None or not old[-1].is_terminal or new_stream == old
+
+    def _stayed(self, before: State, job_id: str) -> set[str]:
+        """Who read a job all the time between two moments, as far as that can be told from them."""
+        was = before.readers(job_id)
+        if self.job(job_id)["status"] not in TERMINAL_STATUSES:
+            return {replica for replica, seq in self.readers(job_id).items() if was.get(replica) == seq}
+        # With its end a job loses its readers; one that aborted, or ended while paused, had lost them before.
+        return set() if self.job(job_id)["reason"] == "reader_gone" else was.keys() & self.replicas
+
+    def _check_who_is_told(self, before: State, told: dict[str, set[tuple[str, str]]]) -> None:
+        for replica, entries in told.items():
+            for job_id, _ in entries:
+                assert replica in before.readers(job_id) or replica in self.readers(job_id), "told unasked"
 
 
 def _class(record: dict[str, str]) -> float:
@@ -163,8 +247,10 @@ def _check_stream(entries: list[Entry], plan: Plan) -> None:
         if isinstance(entry.event, Output):
             for choice in entry.event.choices:
                 assert choice.start == len(told[choice.index])
-                told[choice.index] += choice.token_ids
+                told[choice.index] += choice.token_ids or ()
         assert entry.end == tuple(map(len, told))
+        assert entry.used.completion == sum(entry.end)
+        assert entry.used.prompt == NUM_PROMPT_TOKENS or not any(entry.end)
     for index, ids in enumerate(told):
         assert ids == plan.tokens(index)[: len(ids)]
     assert not any(entry.is_terminal for entry in entries[:-1])

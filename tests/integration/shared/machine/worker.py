@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from shared.domain.job import Job
 from shared.domain.lease import Lease
+from shared.domain.usage import Usage
 from shared.errors import StoreUnavailable
 from shared.store.append import Append, AppendAnswer
 from tests.integration.shared.machine.faulty_store import FaultyStore
-from tests.integration.shared.machine.plan import MODEL, REVISION, Plan
+from tests.integration.shared.machine.plan import MODEL, NUM_PROMPT_TOKENS, REVISION, Plan, PlanResolved
 from workers.runtime.running_job import RunningJob
 from workers.runtime.transcript import Transcript
 
@@ -48,9 +49,9 @@ class MachineWorker:
         """kill -9, and a new process."""
         self._begin_anew()
 
-    def upgrade(self, revision: str) -> None:
-        """kill -9, and a new process with this revision of the model."""
-        self._lease = replace(self._lease, model_revision=revision)
+    def upgrade(self, revision: str, *, can_continue: bool = True) -> None:
+        """kill -9, and a new process with this revision of the model, and maybe another backend."""
+        self._lease = replace(self._lease, model_revision=revision, can_continue=can_continue)
         self._begin_anew()
 
     async def drain(self) -> None:
@@ -96,15 +97,19 @@ class MachineWorker:
     def _take(self, job: Job, word: str) -> None:
         running = RunningJob(job, word, None)
         own = self._lease.model_revision
-        running.resolved = job.resolved or replace(self._plans[job.id].resolved, model_revision=own)
-        assert running.resolved.model_revision == own, "begun with another revision"
+        assert job.raw_resolved in (None, own), "begun with another revision"
+        running.resolved = PlanResolved(own)
         self.jobs[word] = running
 
     def generate(self, drawn: int) -> None:
         """A step of the engine for every job that was begun."""
         for running in (job for word, job in self.jobs.items() if word in self._begun):
             choices = self._plans[running.job.id].step(running.transcript, drawn)
-            running.transcript.take(choices)
+            # The prompt counts once, with the first tokens.
+            num_prompt = 0 if running.transcript.used.prompt else NUM_PROMPT_TOKENS
+            used = Usage(num_prompt, sum(len(choice.texts) for choice in choices))
+            if choices:
+                running.transcript.take(choices, used)
 
     async def publish(self) -> None:
         """Write what there is, or ask whether the jobs are still mine (workers/runtime/publisher.py)."""
@@ -112,12 +117,15 @@ class MachineWorker:
             if not running.is_sure or running.claim_token not in self._begun:
                 await self._look(running)
         due = list(self.jobs.values())
-        batch = [running.append() for running in due]
         try:
-            answers = await self._store.append(self.worker_instance, batch) if batch else []
+            for running in due:
+                if (result := running.unstored_result()) is not None:
+                    await self._store.keep_result(running.job.id, running.claim_token, result)
+            batch = [running.append() for running in due]
+            answers = await self._store.append(batch) if batch else []
         except StoreUnavailable:
             for running in due:
-                running.is_sure = False
+                running.doubt()
             raise
         for running, append, answer in zip(due, batch, answers, strict=True):
             self._settle(running, append, answer)
@@ -127,8 +135,7 @@ class MachineWorker:
         if running.claim_token not in self._begun:
             self._begun.add(running.claim_token)
             running.begin(found)
-        running.released = found.progress
-        running.is_sure = True
+        running.learn(found)
 
     def _settle(self, running: RunningJob, append: Append, answer: AppendAnswer) -> None:
         if answer.kind != "end":
@@ -136,9 +143,9 @@ class MachineWorker:
         elif answer.positions == append.end and append.terminal is None:
             running.confirm(append)
         else:
-            running.is_sure = False
+            running.doubt()
 
-    async def park(self) -> None:
+    async def preempt(self) -> None:
         """Give the first job up, with all that was released of it."""
         for word, running in list(self.jobs.items())[:1]:
             await self._store.requeue(running.job.id, word, "preempted")
