@@ -22,6 +22,7 @@ Name = Literal[
     "appending",
     "appended",
     "settled",
+    "result_kept",
     "ending",
     "ended",
     "closed",

@@ -104,10 +104,12 @@ class Publisher:
             for running in due:
                 if not running.is_sure:
                     await self._look(running)
-            for running in due:
-                if (result := running.unstored_result()) is not None:
-                    await self._store.keep_result(running.job.id, running.claim_token, result)
+            # At one moment: a job that ends while results are stored ends in the next round, with its own.
+            results = [
+                (running, result) for running in due if (result := running.unstored_result()) is not None
+            ]
             batch = [running.append() for running in due]
+            await self._keep(results)
             asked_at = time.perf_counter()
             _pass_by(batch, "appending", "ending")
             answers = await self._store.append(batch)
@@ -124,6 +126,14 @@ class Publisher:
             running.checked_at = now
             self._settle(running, append, answer)
         failpoint("settled")
+
+    async def _keep(self, results: Sequence[tuple[RunningJob, bytes]]) -> None:
+        """Store what jobs that end now have made: in calls of their own, since it may be long."""
+        if results:
+            await asyncio.gather(
+                *[self._store.keep_result(run.job.id, run.claim_token, result) for run, result in results]
+            )
+            failpoint("result_kept")
 
     async def _look(self, running: RunningJob) -> None:
         """Learn from the stream what it holds: a call may have been lost before or after it was carried out,

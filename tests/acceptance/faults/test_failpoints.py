@@ -76,6 +76,7 @@ AT_WORK = {
     "appending": "appending:7",
     "appended": "appended:1",
     "settled": "settled:7",
+    "result_kept": "result_kept",
     "ending": "ending",
     "ended": "ended",
     "closed": "closed:2",

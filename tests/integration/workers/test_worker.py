@@ -162,6 +162,27 @@ async def test_the_result_is_stored_before_the_end(
     assert lossy.calls["keep_result"] == 1 + losses
 
 
+async def test_a_job_that_ends_while_another_ones_result_is_stored_has_its_own(
+    store: JobStore, sender: WakeUpSender, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_result = store.keep_result
+
+    async def slowly(job_id: str, claim_token: str, result: bytes) -> bool:
+        await asyncio.sleep(0.2)
+        return await keep_result(job_id, claim_token, result)
+
+    monkeypatch.setattr(store, "keep_result", slowly)
+    set_pace(monkeypatch, 0.0)
+    job_ids = [await jobs.create(length) for length in (30, 20, 15, 10)]
+    async with Harness(store, sender) as harness:
+        for job_id in job_ids:
+            harness.send(job_id)
+        for job_id in job_ids:
+            await jobs.ended(job_id)
+    for job_id, length in zip(job_ids, (30, 20, 15, 10), strict=True):
+        assert (await jobs.result(job_id)).choices[0].text == scripted_text(1, 0, length)
+
+
 async def test_a_cancelled_job_has_no_result(store: JobStore, sender: WakeUpSender, jobs: Jobs) -> None:
     job_id = await jobs.create(3000)
     async with Harness(store, sender) as harness:
