@@ -23,8 +23,10 @@ from tests.acceptance.faults.verdict.history import Final, History
 _LASTING = (
     keys.MODELS,
     keys.WORKERS,
+    keys.REPLICAS,
     keys.ACCEPT_SEQ,
     "baton:worker:",
+    "baton:replica:",
     "baton:throughput:",
     "baton:_kombu.binding",
     "baton:unacked",
