@@ -7,10 +7,28 @@ from tests.mutants.guard import Guard
 _SHARED = "tests/integration/shared"
 _STORE = f"{_SHARED}/test_job_store.py"
 _REAPER, _KEYS = f"{_SHARED}/test_reaper.py", f"{_SHARED}/test_request_key.py"
+_AUDIT, _FULL, _JOIN, _LEAVE, _NEXT, _PAUSED, _PUBLISHING, _READER_DUTIES, _REPLICA, _RESULT, _STREAMS = (
+    f"{_SHARED}/test_{name}.py"
+    for name in (
+        "audit",
+        "full_memory",
+        "join",
+        "leave",
+        "next_version",
+        "paused",
+        "publishing",
+        "reaper_readers",
+        "replica_lease",
+        "stored_result",
+        "streams",
+    )
+)
 _WORKER, _HEARTBEAT, _WATCHDOG = (
     f"tests/integration/workers/test_{name}.py" for name in ("worker", "heartbeat", "watchdog")
 )
-_JOIN, _RELAY, _FOLLOWER = (f"tests/unit/api/streaming/test_{name}.py" for name in ("updates", "relay", "subscription"))
+_UPDATES, _RELAY, _SUBSCRIPTION = (
+    f"tests/unit/api/streaming/test_{name}.py" for name in ("updates", "relay", "subscription")
+)
 _LUA = "shared/store/scripts/"
 
 
@@ -49,7 +67,7 @@ GUARDS = (
         _LUA + "prelude.lua",
         "events_key(id), 'NOMKSTREAM', stream_id",
         "events_key(id), stream_id",
-        _STORE,
+        _STREAMS,
     ),
     _guard(
         "terminal once",
@@ -61,8 +79,8 @@ GUARDS = (
     _guard(
         "cancelling clears the claim_token",
         _LUA + "prelude.lua",
-        "  take_away(id, job)\n  redis.call('HSET', job_key(id), 'status', status,",
-        "  redis.call('HSET', job_key(id), 'status', status,",
+        "event, job.readers)\n  take_away(id, job)\n",
+        "event, job.readers)\n",
         _STORE,
     ),
     _guard(
@@ -72,7 +90,7 @@ GUARDS = (
         "fence = tonumber(job.fence)",
         _STORE,
     ),
-    _guard("every write is published", _LUA + "requeue.lua", "publish(STORE_SOURCE)", "", _STORE),
+    _guard("every write is published", _LUA + "requeue.lua", "publish()", "", _PUBLISHING),
     # Claiming and giving back
     _guard(
         "a claim repeated by its word",
@@ -91,8 +109,8 @@ GUARDS = (
     _guard(
         "another revision's job passed over",
         _LUA + "claim.lua",
-        "elseif job[4] and job[4] ~= revision then",
-        "elseif false then",
+        "if job[4] and job[4] ~= '' and job[4] ~= revision then",
+        "if false then",
         _STORE,
     ),
     _guard(
@@ -168,9 +186,10 @@ GUARDS = (
         _REAPER,
     ),
     _guard(
-        "signs of life although the memory is full", _LUA + "beat.lua", "write_although_full()", "", _STORE
+        "signs of life although the memory is full", _LUA + "beat.lua", "write_although_full()", "", _FULL
     ),
-    _guard("an end although the memory is full", _LUA + "cancel.lua", "write_although_full()", "", _STORE),
+    _guard("an end although the memory is full", _LUA + "cancel.lua", "write_although_full()", "", _FULL),
+    _guard("a return although the memory is full", _LUA + "join.lua", "write_although_full()", "", _FULL),
     _guard(
         "a refusal is no end of a worker",
         "shared/cluster/celery_app.py",
@@ -181,9 +200,23 @@ GUARDS = (
     _guard(
         "patience with readers",
         "shared/cluster/reaper.py",
-        "deadline.due_ms) <= _READER_PATIENCE_S:",
+        "deadline.due_ms) <= self._paused_patience_s:",
         "deadline.due_ms) < 0:",
-        _REAPER,
+        _READER_DUTIES,
+    ),
+    _guard(
+        "more patience with readers after an outage",
+        "shared/cluster/reaper.py",
+        "            self._outage_at = self._clock()\n",
+        "",
+        _READER_DUTIES,
+    ),
+    _guard(
+        "patience with a replica",
+        "shared/cluster/reaper.py",
+        "beat) > REPLICA_LEASE_S:",
+        "beat) >= 0:",
+        _READER_DUTIES,
     ),
     _guard(
         "patience with a revision",
@@ -195,37 +228,298 @@ GUARDS = (
     _guard(
         "a revision that a living worker has",
         _LUA + "audit.lua",
-        "if worker[1] == job.model and worker[2] == job.revision then return false end",
+        "if worker[1] == model and serves(worker[2], tonumber(worker[3] or 1) or 1) then return true end",
         "",
-        _STORE,
+        _AUDIT,
     ),
     _guard(
         "a revision that was there a moment ago",
         _LUA + "audit.lua",
-        "or revisions[job.revision] then",
+        "or served.revisions[job.revision] then",
         "then",
-        _STORE,
+        _AUDIT,
         _REAPER,
+    ),
+    _guard(
+        "a version that a worker reads, or has read a moment ago",
+        _LUA + "audit.lua",
+        "if not served or needs <= served.reads then return false end",
+        "if not served then return false end",
+        _AUDIT,
+    ),
+    # Readers join, leave and pause
+    _guard(
+        "the number compared in leave",
+        _LUA + "prelude.lua",
+        "if not is_registered then return end",
+        "",
+        _LEAVE,
+        _JOIN,
+    ),
+    _guard(
+        "other readers keep a job running",
+        _LUA + "prelude.lua",
+        "if #rest > 0 or is_terminal(job.status)",
+        "if is_terminal(job.status)",
+        _LEAVE,
+    ),
+    _guard(
+        "a job that continues does not pause",
+        _LUA + "prelude.lua",
+        " or job.on_disconnect == 'continue' then return end",
+        " then return end",
+        _LEAVE,
+    ),
+    _guard(
+        "a pause takes the job from its worker",
+        _LUA + "prelude.lua",
+        "    take_away(id, job)\n    redis.call('HSET', job_key(id), 'status', 'queued', 'fence', fence)\n    write(",
+        "    redis.call('HSET', job_key(id), 'status', 'queued', 'fence', fence)\n    write(",
+        _LEAVE,
+    ),
+    _guard(
+        "the fence rises at a pause",
+        _LUA + "prelude.lua",
+        "return end\n    fence = tonumber(job.fence) + 1\n",
+        "return end\n    fence = tonumber(job.fence)\n",
+        _LEAVE,
+    ),
+    _guard(
+        "a paused job leaves its queue",
+        _LUA + "prelude.lua",
+        "  else\n    redis.call('ZREM', queued_key(job.model), id)\n  end\n",
+        "  end\n",
+        _LEAVE,
+        _PAUSED,
+    ),
+    _guard(
+        "what cannot be continued does not pause",
+        _LUA + "prelude.lua",
+        "if not fence or (job.resumable == '0' and has_output(id)) then return end",
+        "if not fence then return end",
+        _LEAVE,
+    ),
+    _guard(
+        "what cannot be continued is not preempted",
+        _LUA + "claim.lua",
+        " or job.resumable == '0' then return false end",
+        " then return false end",
+        _LEAVE,
+    ),
+    _guard(
+        "only so many preemptions of a job",
+        _LUA + "claim.lua",
+        "'num_preemptions')) or 0) >= MAX_PREEMPTIONS",
+        "'num_preemptions')) or 0) >= math.huge",
+        _STORE,
+    ),
+    _guard(
+        "a pause has a deadline",
+        _LUA + "prelude.lua",
+        "  set_deadline('paused', id, now + (tonumber(job.grace_ms) or DEFAULT_GRACE_MS))\n",
+        "",
+        _LEAVE,
+    ),
+    _guard(
+        "no lease, no reader",
+        _LUA + "join.lua",
+        "if redis.call('SISMEMBER', REPLICAS, replica) == 0 then return {'unknown'} end",
+        "",
+        _JOIN,
+    ),
+    _guard(
+        "no lease, no reader from the start",
+        _LUA + "create.lua",
+        "if ARGV[14] ~= '' and redis.call('SISMEMBER', REPLICAS, ARGV[14]) == 1 then",
+        "if ARGV[14] ~= '' then",
+        _JOIN,
+    ),
+    _guard(
+        "a join un-pauses",
+        _LUA + "join.lua",
+        "redis.call('HSET', job_key(id), 'paused_ms', '')\n",
+        "",
+        _JOIN,
+    ),
+    _guard(
+        "a join brings a job back into its queue",
+        _LUA + "join.lua",
+        "redis.call('ZADD', queued_key(job.model), string.format('%.0f', score), id)\n",
+        "",
+        _JOIN,
+    ),
+    _guard(
+        "a join ends the deadline of a pause",
+        _LUA + "join.lua",
+        "redis.call('ZREM', DEADLINES, 'paused:' .. id)\n",
+        "",
+        _JOIN,
+        _PAUSED,
+    ),
+    _guard(
+        "many pauses cost a job its place",
+        _LUA + "join.lua",
+        "(tonumber(job.num_pauses) or 0) > FREE_PAUSES",
+        "false",
+        _JOIN,
+    ),
+    _guard(
+        "a replica reads a job once",
+        _LUA + "prelude.lua",
+        "if string.match(reader, '(%S+):%d+') ~= replica then",
+        "if true then",
+        _JOIN,
+    ),
+    _guard(
+        "nobody reads what is over",
+        _LUA + "prelude.lua",
+        "redis.call('HDEL', replica_jobs_key(replica), id) end\n  redis.call('HSET'",
+        "end\n  redis.call('HSET'",
+        _JOIN,
+        _LEAVE,
+    ),
+    _guard(
+        "a paused job is not claimed",
+        _LUA + "claim.lua",
+        " or (job[8] and job[8] ~= '')",
+        "",
+        _PAUSED,
+    ),
+    _guard(
+        "what is removed from a queue hides nothing behind it",
+        _LUA + "claim.lua",
+        "    return 'removed'\n",
+        "    return 'next'\n",
+        _PAUSED,
+    ),
+    _guard(
+        "the audit leaves a paused job out of its queue",
+        _LUA + "audit.lua",
+        "elseif job.status == 'queued' and job.paused_ms ~= '' then",
+        "elseif false then",
+        _PAUSED,
+    ),
+    _guard(
+        "more than one window of a queue is looked at",
+        _LUA + "claim.lua",
+        "WINDOW, WINDOWS, PATIENCE_MS, ALONE_FROM = 32, 16,",
+        "WINDOW, WINDOWS, PATIENCE_MS, ALONE_FROM = 32, 1,",
+        _STORE,
+    ),
+    _guard(
+        "a newer version's job passed over",
+        _LUA + "claim.lua",
+        "if (tonumber(job[7]) or 0) > READS then return 'next' end",
+        "",
+        _STORE,
+        _NEXT,
+    ),
+    _guard(
+        "a heartbeat without a lease is unknown",
+        _LUA + "beat_replica.lua",
+        "if redis.call('SISMEMBER', REPLICAS, replica) == 0 then return {'unknown', {}, {}} end",
+        "",
+        _REPLICA,
+    ),
+    _guard(
+        "registrations that nobody follows are named",
+        _LUA + "beat_replica.lua",
+        "if not followed[registered[i]] then",
+        "if false then",
+        _REPLICA,
+        _LEAVE,
+    ),
+    _guard(
+        "registrations by another number are named",
+        _LUA + "beat_replica.lua",
+        "if registered ~= ARGV[i + 1] or",
+        "if not registered or",
+        _REPLICA,
+    ),
+    _guard(
+        "a paused job that is followed is named",
+        _LUA + "beat_replica.lua",
+        " or (job[2] and job[2] ~= '') then missing",
+        " then missing",
+        _REPLICA,
+    ),
+    _guard(
+        "a dead replica leaves all of its jobs",
+        "shared/store/job_store.py",
+        'while await self._call("release_replica"',
+        'if await self._call("release_replica"',
+        _REPLICA,
+    ),
+    _guard(
+        "only the replicas that read are told",
+        _LUA + "prelude.lua",
+        "  if not readers or readers == '' then return end\n",
+        "  readers = 'r1:1 r2:1'\n",
+        _PUBLISHING,
+    ),
+    # Results
+    _guard(
+        "claim_token compared in keep_result",
+        _LUA + "keep_result.lua",
+        "if redis.call('HGET', job_key(ARGV[1]), 'claim_token') ~= ARGV[2] then return 'not yours' end",
+        "",
+        _RESULT,
+    ),
+    _guard(
+        "a result goes with its claim",
+        _LUA + "claim.lua",
+        "  redis.call('DEL', job_result_key(id))\n",
+        "",
+        _RESULT,
+    ),
+    _guard(
+        "a result goes where another ends the job",
+        _LUA + "prelude.lua",
+        "  if closed_by == '' then redis.call('DEL', job_result_key(id)) end\n",
+        "",
+        _RESULT,
+    ),
+    # Versions side by side
+    _guard(
+        "a status that is new is left alone",
+        _LUA + "audit.lua",
+        "elseif is_terminal(job.status) or not is_readable(job) then",
+        "elseif not is_readable(job) then",
+        _NEXT,
+    ),
+    _guard(
+        "a record that is new is left alone",
+        _LUA + "audit.lua",
+        "elseif is_terminal(job.status) or not is_readable(job) then",
+        "elseif is_terminal(job.status) then",
+        _NEXT,
+    ),
+    _guard(
+        "deadlines that are new hide no others",
+        _LUA + "survey.lua",
+        "local WINDOWS = 16",
+        "local WINDOWS = 1",
+        _NEXT,
     ),
     # The worker's side
     _guard(
         "re-send after a rollback",
         "workers/runtime/publisher.py",
-        "                running.is_sure = False\n            case",
+        "                running.doubt()\n            case",
         "                running.confirm(append)\n            case",
         _WORKER,
     ),
     _guard(
         "strays only without a claim under way",
-        "workers/runtime/heartbeat.py",
+        "workers/runtime/strays.py",
         "if self._claimer.is_claiming:",
         "if False:",
         _HEARTBEAT,
     ),
     _guard(
         "strays only when named twice",
-        "workers/runtime/heartbeat.py",
-        "in strays & self._strays:",
+        "workers/runtime/strays.py",
+        "in strays & self._named:",
         "in strays:",
         _HEARTBEAT,
     ),
@@ -261,30 +555,30 @@ GUARDS = (
     _guard(
         "the relay's positions",
         "api/streaming/updates.py",
-        "        if part.start > tokens:\n            return None\n",
+        "        if part.start > units:\n            return None\n",
         "",
-        _JOIN,
+        _UPDATES,
     ),
     _guard(
         "known tokens cut off",
         "api/streaming/updates.py",
-        "fresh = part if part.start == tokens else part.since(tokens)",
+        "fresh = part if part.start == units else part.since(units)",
         "fresh = part",
-        _JOIN,
+        _UPDATES,
     ),
     _guard(
         "a missing change of hands",
         "api/streaming/updates.py",
         "if follows > cursor.marker or any(",
         "if any(",
-        _JOIN,
+        _UPDATES,
     ),
     _guard(
         "nothing behind the end",
         "api/streaming/updates.py",
         '    if cursor.ending == "over":\n        return []\n',
         "",
-        _JOIN,
+        _UPDATES,
     ),
     _guard(
         "registered before read",
@@ -292,7 +586,7 @@ GUARDS = (
         "                self._held.append(entry)\n",
         "                pass\n",
         _RELAY,
-        _FOLLOWER,
+        _SUBSCRIPTION,
     ),
     _guard(
         "what was left in the stream is read",
@@ -300,14 +594,14 @@ GUARDS = (
         "        if self.is_behind:\n            self._on_room()\n",
         "",
         _RELAY,
-        _FOLLOWER,
+        _SUBSCRIPTION,
     ),
     _guard(
         "nothing is joined past what was left",
         "api/streaming/subscription.py",
         "            self.is_behind = True\n            return True\n        self.last_id",
         "            return True\n        self.last_id",
-        _FOLLOWER,
+        _SUBSCRIPTION,
     ),
     _guard(
         "what does not go on from an id is read by position",
@@ -315,7 +609,7 @@ GUARDS = (
         "                self.last_id = None\n",
         "",
         _RELAY,
-        _FOLLOWER,
+        _SUBSCRIPTION,
     ),
     _guard(
         "silence is looked up",
@@ -348,9 +642,9 @@ GUARDS = (
     ),
     _guard(
         "another owner's job is not found",
-        "api/dependencies.py",
-        "if job is None or job.owner != owner:",
-        "if job is None:",
+        "api/jobs/finder.py",
+        "return exchange.principal.is_admin or exchange.principal.id == owner",
+        "return True",
         "tests/integration/api/test_jobs.py",
     ),
     _guard(
