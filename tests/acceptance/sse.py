@@ -63,6 +63,7 @@ class Answer:
 
     def add(self, chunk: dict[str, Any]) -> None:
         """What one more chunk tells."""
+        assert "error" not in chunk, chunk
         for choice in chunk["choices"]:
             index = choice["index"]
             self.texts[index] = self.texts.get(index, "") + (choice["delta"].get("content") or "")
