@@ -49,7 +49,7 @@ class Engine:
         self._runner = runner
         self._scheduler = scheduler
         self._sampler = IsolatingSampler(sampler)
-        self._intake = SequenceFactory(make_output, runner.vocab_size, grammars, make_drafter)
+        self._sequences = SequenceFactory(make_output, runner.vocab_size, grammars, make_drafter)
         self._kv_budget = kv_budget
         self._grammars = grammars
         self._prefixes = prefixes
@@ -118,7 +118,7 @@ class Engine:
         assert request_id not in self._requests
         self._admission.check(request)
         try:
-            entry = self._intake.take(request_id, request, so_far)
+            entry = self._sequences.take(request_id, request, so_far)
         except (MemoryError, RequestError):
             raise
         except Exception as error:
@@ -136,7 +136,7 @@ class Engine:
         Raises RequestError as `add` does.
         """
         if (constraint := request.sampling.constraint) is not None:
-            self._intake.grammars_for(constraint).prepare(constraint)
+            self._sequences.grammars_for(constraint).prepare(constraint)
 
     def close(self) -> None:
         """Ends the process in which grammars are tried."""

@@ -10,17 +10,17 @@ from shared.domain.lease import Lease
 from shared.store.job_store import JobStore
 from workers.backends.backend import Backend
 from workers.runtime.claimer import Claimer
-from workers.runtime.heartbeat import Heartbeat
+from workers.runtime.health.heartbeat import Heartbeat
+from workers.runtime.health.step_guard import STEP_TIMEOUT_S, StepGuard
+from workers.runtime.health.strays import Strays
+from workers.runtime.health.telemetry import Telemetry
+from workers.runtime.health.vitals import Vitals
+from workers.runtime.health.watchdog import Watchdog
 from workers.runtime.lease import LeaseKeeper
 from workers.runtime.preemptor import Preemptor
 from workers.runtime.publisher import Publisher
 from workers.runtime.running_job import RunningJobs
-from workers.runtime.step_guard import STEP_TIMEOUT_S, StepGuard
-from workers.runtime.strays import Strays
 from workers.runtime.task_set import TaskSet
-from workers.runtime.telemetry import Telemetry
-from workers.runtime.vitals import Vitals
-from workers.runtime.watchdog import Watchdog
 from workers.runtime.worker import Duty, Worker
 
 

@@ -114,7 +114,7 @@ class Claimer:
                 self.unreadable.add(claim_token)
 
     def _replace(self, preempted: RunningJob, job: Job, claim_token: str) -> RunningJob:
-        """Bells are all alike: the new job's goes on waiting, for the preempted one."""
+        """Wake-ups are all alike: the new job's stays held, for the preempted one."""
         self.num_claims += 1
         wake_up = preempted.wake_up if self._jobs.get(preempted.claim_token) is preempted else None
         preempted.wake_up = None

@@ -15,8 +15,8 @@ from shared.store.append import Append, AppendAnswer
 from shared.store.job_store import JobStore
 from workers.backends.backend import StepOutput
 from workers.runtime.backoff import Backoff
+from workers.runtime.health.telemetry import Telemetry
 from workers.runtime.running_job import RunningJob, RunningJobs
-from workers.runtime.telemetry import Telemetry
 from workers.runtime.transcript import Transcript
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from shared.errors import ErrorInfo
 from shared.store.append import Append, Resolved
 from workers.backends.backend import Backend, StepOutput
 from workers.celery_app.pending_task import PendingTask
-from workers.runtime.telemetry import Telemetry
+from workers.runtime.health.telemetry import Telemetry
 from workers.runtime.transcript import Transcript
 
 logger = logging.getLogger(__name__)

@@ -16,11 +16,11 @@ from workers.backends.backend import Backend, StepOutput
 from workers.celery_app.pending_task import PendingTask
 from workers.runtime.backoff import Backoff
 from workers.runtime.claimer import BEGINNING, Claimer
+from workers.runtime.health.vitals import Vitals
 from workers.runtime.lease import LeaseKeeper
 from workers.runtime.publisher import Publisher
 from workers.runtime.running_job import RunningJob, RunningJobs
 from workers.runtime.task_set import TaskSet
-from workers.runtime.vitals import Vitals
 
 logger = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ from shared.store.job_store import JobStore
 from tests.integration.workers.harness import MODEL, Jobs
 from tests.scripted_backend import scripted_backend
 from workers.runtime.claimer import Claimer
-from workers.runtime.heartbeat import Heartbeat
+from workers.runtime.health.heartbeat import Heartbeat
+from workers.runtime.health.strays import Strays
+from workers.runtime.health.telemetry import Telemetry
+from workers.runtime.health.vitals import Vitals
 from workers.runtime.lease import LeaseKeeper
 from workers.runtime.running_job import RunningJobs
-from workers.runtime.strays import Strays
 from workers.runtime.task_set import TaskSet
-from workers.runtime.telemetry import Telemetry
-from workers.runtime.vitals import Vitals
 
 
 class Beating:

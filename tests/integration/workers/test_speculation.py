@@ -98,7 +98,7 @@ def test_an_answer_is_the_same_whoever_guesses_it(
     guessing, _ = workers
     request, answer, chance = asked[name], expected[name], random.Random(name)
     known = [[*request.prompts[0], *choice.ids] for choice in answer]
-    guessing.engine._intake._make_drafter = lambda: Foreseer(known, likelihood, chance)
+    guessing.engine._sequences._make_drafter = lambda: Foreseer(known, likelihood, chance)
     before = guessing.engine.stats
     assert whole(guessing, request) == answer
     after = guessing.engine.stats
@@ -113,7 +113,7 @@ def test_an_answer_is_the_same_whoever_guesses_it(
 
 def test_a_text_that_repeats_itself_is_drawn_in_fewer_steps(workers: tuple[LoneWorker, LoneWorker]) -> None:
     guessing, plain = workers
-    guessing.engine._intake._make_drafter = Drafter
+    guessing.engine._sequences._make_drafter = Drafter
     request = guessing.resolve({"temperature": 0, "max_tokens": 60, "logit_bias": {"20": 100}})
     before, steps_before = guessing.engine.stats, plain.engine.stats.steps
     expected = whole(plain, request)

@@ -1,4 +1,4 @@
-"""Bells' way to Redis, against real Redis."""
+"""The way of wake-ups to Redis, against real Redis."""
 
 from __future__ import annotations
 

@@ -12,11 +12,11 @@ from shared.store.job_store import JobStore
 from tests.integration.workers.harness import MODEL, CelerySide, Jobs
 from tests.scripted_backend import scripted_backend
 from workers.runtime.claimer import Claimer
+from workers.runtime.health.telemetry import Telemetry
+from workers.runtime.health.watchdog import MAX_IDLE_LOOKS, Watchdog, WorkerIdle
 from workers.runtime.lease import LeaseKeeper
 from workers.runtime.running_job import RunningJob, RunningJobs
 from workers.runtime.task_set import TaskSet
-from workers.runtime.telemetry import Telemetry
-from workers.runtime.watchdog import MAX_IDLE_LOOKS, Watchdog, WorkerIdle
 
 
 class Idle:

@@ -43,8 +43,8 @@ from workers.backends.local import LocalBackend
 from workers.engine.requests.resolved_request import ResolvedRequest
 from workers.runtime import publisher
 from workers.runtime.assembly import make_worker
-from workers.runtime.step_guard import BackendStalled
-from workers.runtime.watchdog import WorkerIdle
+from workers.runtime.health.step_guard import BackendStalled
+from workers.runtime.health.watchdog import WorkerIdle
 
 #: A seed of requests that break.
 BROKEN = 13
@@ -52,7 +52,7 @@ BROKEN = 13
 OTHER = Lease("w0.a", "w0", MODEL, "host", 1, "cpu", 4, "scripted-1")
 
 
-async def test_a_job_goes_from_the_bell_to_its_terminal_event(
+async def test_a_job_goes_from_the_wake_up_to_its_terminal_event(
     store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     job_id = await jobs.create(5)
@@ -98,7 +98,7 @@ async def test_jobs_share_the_batch_up_to_the_slots(
     assert stats["batch_mean"] > 2
 
 
-async def test_a_bell_too_many_is_acknowledged_at_once(
+async def test_a_wake_up_too_many_is_acknowledged_at_once(
     store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     job_id = await jobs.create(5)
@@ -361,7 +361,7 @@ async def test_a_drained_worker_rings_for_its_jobs_and_leaves_no_lease(
     assert await store.workers() == []
 
 
-async def test_a_bell_without_a_job_yet_is_sent_again_on_drain(
+async def test_a_wake_up_without_a_job_yet_is_sent_again_on_drain(
     store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     first, second = await jobs.create(1000), await jobs.create(1000)
@@ -427,7 +427,7 @@ async def test_a_cancelled_queued_job_never_reaches_the_backend(
     assert await jobs.life(job_id) == [Queued(), Cancelled("client")]
 
 
-async def test_terminating_a_running_bell_cancels_its_job(
+async def test_terminating_a_running_wake_up_cancels_its_job(
     store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     job_id = await jobs.create(3000)
@@ -438,7 +438,7 @@ async def test_terminating_a_running_bell_cancels_its_job(
         assert (await jobs.ended(job_id)).reason == "client"
 
 
-async def test_terminating_a_waiting_bell_only_drops_the_bell(
+async def test_terminating_a_waiting_wake_up_only_drops_it(
     store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     first, second = await jobs.create(3000), await jobs.create(5)
@@ -608,7 +608,7 @@ async def test_a_backend_that_hangs_ends_the_worker(
 async def test_a_claim_that_never_returns_ends_the_worker(
     store: JobStore, sender: WakeUpSender, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.runtime.watchdog._LOOK_S", 0.02)
+    monkeypatch.setattr("workers.runtime.health.watchdog._LOOK_S", 0.02)
     monkeypatch.setattr(store, "claim", lambda *_, **__: asyncio.Event().wait())
     died = asyncio.get_running_loop().create_future()
     backend = scripted_backend(slots=4)

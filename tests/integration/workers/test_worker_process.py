@@ -47,7 +47,7 @@ async def all_acknowledged(redis_client: Redis) -> None:
     await eventually(are)
 
 
-async def test_a_job_runs_and_its_bell_is_acknowledged(
+async def test_a_job_runs_and_its_wake_up_is_acknowledged(
     workers: Workers, store: JobStore, jobs: Jobs, sender: WakeUpSender, redis_client: Redis
 ) -> None:
     await workers.start("w1").ready(store)

@@ -61,7 +61,7 @@ class MachineWorker:
         self._begin_anew()
 
     async def beat(self) -> None:
-        """A sign of life, and what its answer asks for (workers/runtime/heartbeat.py)."""
+        """A sign of life, and what its answer asks for (workers/runtime/health/heartbeat.py)."""
         await self._register()
         known = {job.job.id: word for word, job in self.jobs.items()}
         answer = await self._store.beat(self.worker_instance, steps=0, wake_ups=0, running=known, stats={})

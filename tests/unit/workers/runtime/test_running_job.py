@@ -15,8 +15,8 @@ from shared.store.append import Append
 from tests.scripted_backend import ScriptedOutput, scripted_backend
 from workers.celery_app.pending_task import Delivery, PendingTask
 from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.runtime.health.telemetry import Telemetry
 from workers.runtime.running_job import RunningJob, RunningJobs
-from workers.runtime.telemetry import Telemetry
 from workers.runtime.transcript import Transcript
 
 RESOLVED = ResolvedRequest(((1, 2, 3),), SamplingParams(max_tokens=8, seed=1), (), "rev")
@@ -206,7 +206,7 @@ def test_slots_are_taken_by_choices() -> None:
     assert (len(jobs), jobs.num_free_slots) == (0, 4)
 
 
-def test_the_end_of_a_job_ends_its_bell() -> None:
+def test_the_end_of_a_job_ends_its_wake_up() -> None:
     jobs = RunningJobs(scripted_backend(slots=4), Telemetry(), slots=4)
     told = Told()
     running = RunningJob(a_job(), "h", told.wake_up)
@@ -218,7 +218,7 @@ def test_the_end_of_a_job_ends_its_bell() -> None:
     assert told.outcomes == [(0, "job_x completed")]
 
 
-def test_a_failed_jobs_bell_fails_with_the_code_alone() -> None:
+def test_a_failed_jobs_wake_up_fails_with_the_code_alone() -> None:
     jobs = RunningJobs(scripted_backend(slots=4), Telemetry(), slots=4)
     told = Told()
     running = RunningJob(a_job(), "h", told.wake_up)

@@ -44,7 +44,7 @@ def made(worker: FakeWorker) -> tuple[WorkerThread, queue.SimpleQueue[BaseExcept
     return WorkerThread(cast(Worker, worker), {"device": "cpu"}, on_death=deaths.put), deaths
 
 
-def test_bells_reach_the_worker_on_its_own_thread() -> None:
+def test_wake_ups_reach_the_worker_on_its_own_thread() -> None:
     worker = FakeWorker()
     thread, _ = made(worker)
     thread.start()

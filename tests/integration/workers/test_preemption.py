@@ -52,7 +52,7 @@ async def test_a_high_job_takes_the_place_of_a_low_one_that_goes_on_afterwards(
     assert (job.deaths, job.attempts, job.num_preemptions) == (0, 2, 1)
 
 
-async def test_the_low_job_that_was_accepted_last_is_parked_and_its_slot_is_free_at_once(
+async def test_the_low_job_that_was_accepted_last_is_preempted_and_its_slot_is_free_at_once(
     store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     normal = await jobs.create(4000)
@@ -72,7 +72,7 @@ async def test_the_low_job_that_was_accepted_last_is_parked_and_its_slot_is_free
         assert await store.queue_positions([(MODEL, lows[1])]) == [0]
 
 
-async def test_a_job_that_was_parked_three_times_stays(
+async def test_a_job_that_was_preempted_three_times_stays(
     store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     low = await jobs.create(1000, priority="low")
@@ -93,7 +93,7 @@ async def test_a_job_that_was_parked_three_times_stays(
     assert await jobs.texts(low) == [scripted_text(1, 0, 1000)]
 
 
-async def test_a_normal_job_parks_nothing_and_a_normal_one_is_not_parked(
+async def test_a_normal_job_preempts_nothing_and_a_normal_one_is_not_preempted(
     store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     low = await jobs.create(4000, priority="low")
@@ -115,7 +115,7 @@ async def test_a_normal_job_parks_nothing_and_a_normal_one_is_not_parked(
         ]
 
 
-async def test_a_high_job_that_is_cancelled_meanwhile_parks_nothing(
+async def test_a_high_job_that_is_cancelled_meanwhile_preempts_nothing(
     store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     low = await jobs.create(500, priority="low")
@@ -131,7 +131,7 @@ async def test_a_high_job_that_is_cancelled_meanwhile_parks_nothing(
     assert Requeued("preempted") not in await jobs.life(low)
 
 
-async def test_a_real_model_makes_the_same_text_when_it_is_parked(
+async def test_a_real_model_makes_the_same_text_when_it_is_preempted(
     store: JobStore, sender: WakeUpSender, jobs: Jobs, tmp_path: Path
 ) -> None:
     directory = make_tiny_chat_model(tmp_path / "tiny")

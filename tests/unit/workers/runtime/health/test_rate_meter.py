@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from workers.runtime.rate_meter import RateMeter
+from workers.runtime.health.rate_meter import RateMeter
 
 
 def test_it_tells_the_rise_of_the_last_seconds() -> None:

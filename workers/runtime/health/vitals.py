@@ -9,9 +9,9 @@ from shared.cluster.reaper import Reaper
 from shared.domain.worker_report import WorkerReport
 from workers.backends.backend import Backend
 from workers.runtime.claimer import Claimer
-from workers.runtime.rate_meter import RateMeter
+from workers.runtime.health.rate_meter import RateMeter
+from workers.runtime.health.telemetry import Telemetry
 from workers.runtime.running_job import RunningJobs
-from workers.runtime.telemetry import Telemetry
 
 
 class Vitals:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 from shared.errors import StoreUnavailable
 from shared.store.job_store import JobStore
+from workers.runtime.health.strays import Strays
+from workers.runtime.health.vitals import Vitals
 from workers.runtime.lease import LeaseKeeper
 from workers.runtime.running_job import RunningJobs
-from workers.runtime.strays import Strays
-from workers.runtime.vitals import Vitals
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from shared.domain.histogram import HistogramReading
 from shared.domain.worker_report import FAMILIES, WorkerReport
 from tests.unit.workers.runtime.test_running_job import a_job
 from workers.backends.backend import BackendStats
-from workers.runtime.telemetry import Telemetry
+from workers.runtime.health.telemetry import Telemetry
 
 STATS = BackendStats(
     steps=3,
