@@ -44,6 +44,7 @@ class Services:
     cluster_stats: ClusterStatsCache
     wait_estimator: WaitEstimator
     position_feed: PositionFeed
+    readership: Readership
 
 
 OpenServices = Callable[[ApiSettings, Metrics], AbstractAsyncContextManager[Services]]
@@ -74,7 +75,9 @@ async def open_services(settings: ApiSettings, metrics: Metrics) -> AsyncIterato
         )
         models = Models(store, settings.model)
         cluster_stats = ClusterStatsCache(redis, store, models.all)
-        yield Services(store, relay, dispatcher, models, reaper, cluster_stats, wait_estimator, position_feed)
+        yield Services(
+            store, relay, dispatcher, models, reaper, cluster_stats, wait_estimator, position_feed, readership
+        )
 
 
 @asynccontextmanager

@@ -61,9 +61,14 @@ async def _poll(exchange: Exchange, job: Job, text: str | None) -> dict[str, Any
         positions = await exchange.services.wait_estimator.queue_positions([(job.model, job.id)])
         updates += [Update(position, cursor) for position in positions if position is not None]
     items = StoredOutput(exchange.services.store, job.id, job.n)
-    encoder = exchange.jobs.encoder(JobInfo.of(job), job.view, start, items)
-    events = items_json(await encoder.encode(updates))
-    return {"events": events, "cursor": cursor.encode(), "done": is_over or cursor.ending == "over"}
+    blocks = await exchange.jobs.encoder(JobInfo.of(job), job.view, start, items).encode(updates)
+    if len(blocks) > limit:  # a dialect may write several events for one update
+        return {"events": items_json(blocks[:limit]), "cursor": blocks[limit - 1].id, "done": False}
+    return {
+        "events": items_json(blocks),
+        "cursor": cursor.encode(),
+        "done": is_over or cursor.ending == "over",
+    }
 
 
 def _wants_json(accept: str) -> bool:

@@ -38,14 +38,16 @@ def _replicas(redis_server: RedisServer) -> Iterator[tuple[ApiServer, ApiServer]
 
 
 @pytest.fixture
-def api(_replicas: tuple[ApiServer, ApiServer], store: JobStore) -> ApiServer:  # noqa: ARG001  # empties Redis
-    """A replica."""
+async def api(_replicas: tuple[ApiServer, ApiServer], store: JobStore) -> ApiServer:
+    """A replica. The store, which was emptied, knows it again."""
+    await store.register_replica(_replicas[0].replica)
     return _replicas[0]
 
 
 @pytest.fixture
-def other_api(_replicas: tuple[ApiServer, ApiServer], store: JobStore) -> ApiServer:  # noqa: ARG001
+async def other_api(_replicas: tuple[ApiServer, ApiServer], store: JobStore) -> ApiServer:
     """Another one."""
+    await store.register_replica(_replicas[1].replica)
     return _replicas[1]
 
 

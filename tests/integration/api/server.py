@@ -39,6 +39,11 @@ class ApiServer:
         assert isinstance(services, Services)
         return services
 
+    @property
+    def replica(self) -> str:
+        """The name under which the store knows it."""
+        return self.services.readership.replica
+
     def start(self) -> None:
         """Serve, after at most ten seconds."""
         self._thread.start()

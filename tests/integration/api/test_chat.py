@@ -8,12 +8,15 @@ import httpx
 import openai
 import pytest
 
-from api.dialects.openai_chat.chunks import prompt_logprobs_of
+from api.dialects.openai_chat.ids import call_id
+from api.dialects.openai_chat.logprobs import prompt_logprobs_json
+from shared.domain.output import Args, Open, Reasoning
+from shared.domain.request import ChatMessage, ChatPrompt, GenerationRequest, SamplingOptions
 from shared.errors import ErrorInfo
 from shared.store.job_store import JobStore
 from tests.fake_worker import ANSWER, PROMPT_TOKENS, FakeWorker, Running, hello, says
 from tests.integration.api.conftest import StartApi
-from tests.integration.api.requests import CHAT, chat, read_blocks, stream
+from tests.integration.api.requests import CHAT, chat, job, read_blocks, stream
 from tests.integration.api.server import MODEL, ApiServer
 from tests.unit.api.streams import Text
 from tests.unit.shared.domain.test_prompt_logprobs import TOLD
@@ -31,12 +34,12 @@ async def test_a_whole_chat(http: httpx.AsyncClient, store: JobStore) -> None:
     async with FakeWorker(store, hello):
         response = await http.post(CHAT, json=chat())
     body = response.json()
-    job = await store.get("job_" + body["id"].removeprefix("chatcmpl-"))
-    assert job is not None and job.status == "completed" and job.on_disconnect == "cancel"
+    stored = await store.get("job_" + body["id"].removeprefix("chatcmpl-"))
+    assert stored is not None and stored.status == "completed" and stored.on_disconnect == "pause"
     assert body == {
         "id": body["id"],
         "object": "chat.completion",
-        "created": int(job.created_at),
+        "created": int(stored.created_at),
         "model": MODEL,
         "choices": [
             {
@@ -48,7 +51,7 @@ async def test_a_whole_chat(http: httpx.AsyncClient, store: JobStore) -> None:
         ],
         "usage": USAGE,
     }
-    assert response.headers["x-job-id"] == job.id
+    assert response.headers["x-job-id"] == stored.id
     assert response.headers["x-request-id"].startswith("req_")
 
 
@@ -65,16 +68,13 @@ async def test_a_streamed_chat(http: httpx.AsyncClient, store: JobStore) -> None
     )
 
 
-async def test_the_body_that_the_worker_reads(http: httpx.AsyncClient, store: JobStore) -> None:
+async def test_the_request_that_the_worker_reads(http: httpx.AsyncClient, store: JobStore) -> None:
     async with FakeWorker(store) as worker:
         asking = asyncio.create_task(http.post(CHAT, json=chat(max_tokens=5, stop="x", metadata={"a": "b"})))
         running = await worker.claimed()
-        assert running.job.body == {
-            "messages": [{"role": "user", "content": "hi"}],
-            "n": 1,
-            "max_tokens": 5,
-            "stop": ["x"],
-        }
+        assert running.job.request == GenerationRequest(
+            (ChatPrompt((ChatMessage("user", "hi"),)),), sampling=SamplingOptions(max_tokens=5, stop=("x",))
+        )
         assert running.job.metadata == {"a": "b"}
         await running.complete("length")
         assert (await asking).json()["choices"][0]["finish_reason"] == "length"
@@ -84,19 +84,19 @@ async def test_what_is_told_of_the_prompt_is_in_the_whole_answer_alone(
     http: httpx.AsyncClient, other_http: httpx.AsyncClient, store: JobStore
 ) -> None:
     async def script(running: Running) -> None:
-        assert running.job.body["prompt_logprobs"] == 1
+        assert running.job.request.sampling.prompt_logprobs == 1
         await running.say("a", prompt_logprobs=TOLD)
         await running.say("b")
         await running.complete()
 
     async with FakeWorker(store, script):
         found = (await http.post(CHAT, json=chat(prompt_logprobs=1))).json()
-    assert found["prompt_logprobs"] == prompt_logprobs_of(TOLD)
+    assert found["prompt_logprobs"] == prompt_logprobs_json(TOLD)
     assert found["choices"][0]["message"]["content"] == "ab"
     assert (await other_http.get(f"{CHAT}/{found['id']}")).json() == found
-    job = f"/v1/jobs/job_{found['id'].removeprefix('chatcmpl-')}"
-    assert (await other_http.get(job)).json()["result"] == found
-    for url in (f"{CHAT}/{found['id']}/events", f"{job}/events"):
+    path = f"/v1/jobs/job_{found['id'].removeprefix('chatcmpl-')}"
+    assert (await other_http.get(path)).json()["result"] == found
+    for url in (f"{CHAT}/{found['id']}/events", f"{path}/events"):
         told = await other_http.get(url)
         assert told.status_code == 200 and b"rank" not in told.content
 
@@ -143,10 +143,95 @@ async def test_the_official_client_without_asyncio(api: ApiServer, store: JobSto
         assert await asyncio.to_thread(ask) == (TEXT, TEXT)
 
 
+async def calls(running: Running) -> None:
+    """Thinks, says something and calls two tools."""
+    await running.say("", ops=[Reasoning("hm")])
+    await running.say("!", ops=[Open("f")])
+    await running.say("{}", ops=[Open("g", "call_g"), Args("[")])
+    await running.say("]")
+    await running.complete("tool_calls")
+
+
+async def test_parts_have_fields_of_their_own(
+    http: httpx.AsyncClient, other_http: httpx.AsyncClient, store: JobStore
+) -> None:
+    async with FakeWorker(store, calls):
+        found = await stream(http)
+        whole = (await http.post(CHAT, json=chat())).json()
+    text, stored = Text.of(found), (await other_http.get(f"{CHAT}/{found[0].json['id']}")).json()
+    job_id = found[0].json["id"].replace("chatcmpl-", "job_")
+    first_call = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+    second_call = {"id": "call_g", "type": "function", "function": {"name": "g", "arguments": "[]"}}
+    message = {
+        "role": "assistant",
+        "content": None,
+        "refusal": None,
+        "reasoning_content": "hm!",
+        "tool_calls": [{"id": call_id(job_id, 0, 0), **first_call}, second_call],
+    }
+    assert stored["choices"][0] == {
+        "index": 0, "message": message, "logprobs": None, "finish_reason": "tool_calls"
+    }  # fmt: skip
+    assert (text.texts, text.reasoning, text.finish) == ({0: ""}, {0: "hm!"}, {0: ["tool_calls"]})
+    assert list(text.calls.values()) == message["tool_calls"]
+    assert whole["choices"][0]["message"]["tool_calls"][1] == second_call
+
+
+async def test_the_official_clients_helper_reads_parts_and_choices(api: ApiServer, store: JobStore) -> None:
+    async def second_first(running: Running) -> None:
+        await running.say("b", choice=1)
+        await running.say("", ops=[Open("f"), Args("{")])
+        await running.say("}")
+        await running.complete()
+
+    client = openai.AsyncOpenAI(base_url=f"{api.url}/v1", api_key="x", max_retries=0)
+    async with (
+        FakeWorker(store, second_first),
+        client,
+        client.chat.completions.stream(model=MODEL, messages=MESSAGES, n=2) as events,
+    ):
+        completion = await events.get_final_completion()
+    called = [
+        (call.function.name, call.function.arguments)
+        for call in completion.choices[0].message.tool_calls or []
+    ]
+    assert called == [("f", "{}")]
+    assert completion.choices[1].message.content == "b"
+
+
+async def test_usage_may_come_with_every_chunk(http: httpx.AsyncClient, store: JobStore) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    async with FakeWorker(store, says(["a", "b", "c"], gap_s=0.05)):
+        found = await stream(http, stream_options=options)
+    told = [block.json["usage"]["completion_tokens"] for block in found if block.data != "[DONE]"]
+    assert told[0] == 1 and told == sorted(told) and told[-1] == 3
+
+
+async def test_unknown_fields_are_ignored_and_named(http: httpx.AsyncClient, store: JobStore) -> None:
+    body = chat(foo=1, num_ctx=8, messages=[{"role": "user", "content": "hi", "id": 1}])
+    async with FakeWorker(store, hello):
+        response = await http.post(CHAT, json=body)
+    assert response.status_code == 200
+    assert response.headers["x-ignored-parameters"] == "messages[].id, foo, num_ctx"
+    submitted = await http.post("/v1/jobs", json=job(body))
+    assert submitted.headers["x-ignored-parameters"] == "body.messages[].id, body.foo, body.num_ctx"
+    lines = (await http.get("/metrics")).text.splitlines()
+    assert 'baton_ignored_parameters_total{name="other"} 4.0' in lines
+    assert 'baton_ignored_parameters_total{name="num_ctx"} 2.0' in lines
+
+
+async def test_unknown_fields_may_be_refused(start_api: StartApi) -> None:
+    async with httpx.AsyncClient(base_url=start_api(strict_parameters=True).url) as http:
+        response = await http.post(CHAT, json=chat(foo=1))
+    error = response.json()["error"]
+    assert (response.status_code, error["param"], error["code"]) == (400, "foo", "unknown_parameter")
+
+
 async def test_32_streams_at_once(http: httpx.AsyncClient, api: ApiServer, store: JobStore) -> None:
     async def echo(running: Running) -> None:
-        content = running.job.body["messages"][0]["content"]
-        for text in content:
+        (prompt,) = running.job.request.prompts
+        assert isinstance(prompt, ChatPrompt)
+        for text in prompt.messages[0].content:
             await running.say(text)
             await asyncio.sleep(0)
         await running.complete()
@@ -197,8 +282,8 @@ async def test_without_a_worker_a_chat_is_refused_and_cancelled(
         response = await http.post(CHAT, json=chat(stream=streamed))
     assert (response.status_code, response.json()["error"]["code"]) == (503, "no_worker")
     assert int(response.headers["retry-after"]) > 0
-    job = await store.get(response.headers["x-job-id"])
-    assert job is not None and job.status == "cancelled"
+    given_up = await store.get(response.headers["x-job-id"])
+    assert given_up is not None and given_up.status == "cancelled"
 
 
 async def test_a_busy_worker_is_waited_for_with_pings(start_api: StartApi, store: JobStore) -> None:

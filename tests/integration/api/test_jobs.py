@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import nullcontext
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
 from redis.asyncio import Redis
 
-from api.lifespan import Services
-from api.routes.jobs import _page
+from api.jobs.listing import page_of_jobs
 from shared.cluster import reaper
 from shared.domain.job import Job
 from shared.store import keys
+from shared.store.job_reader import UnreadableJob
 from shared.store.job_store import JobStore
 from tests.fake_worker import ANSWER, FakeWorker, hello
 from tests.integration.api.conftest import StartApi
@@ -57,7 +56,8 @@ async def test_a_job_is_accepted_and_waits(http: httpx.AsyncClient) -> None:
             "cancel": f"/v1/jobs/{found['id']}/cancel",
         },
         "metadata": {"a": "b"},
-        "output_so_far": [{"index": 0, "text": "", "tokens": 0, "finish_reason": None}],
+        "positions": [0],
+        "output_so_far": None,
         "timing": {"queued_s": None, "running_s": None},
         "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
         "result": None,
@@ -78,6 +78,9 @@ async def test_a_job_runs_and_ends(http: httpx.AsyncClient, store: JobStore) -> 
         await running.say("Hel", "lo")
         found = (await http.get(f"/v1/jobs/{job_id}")).json()
         assert (found["status"], found["worker"], found["attempts"]) == ("in_progress", "fake-0", 1)
+        assert (found["positions"], found["usage"]["completion_tokens"]) == ([2], 2)
+        assert found["output_so_far"] is None
+        found = (await http.get(f"/v1/jobs/{job_id}", params={"output": "true"})).json()
         assert found["output_so_far"] == [{"index": 0, "text": "Hello", "tokens": 2, "finish_reason": None}]
         waiting = asyncio.create_task(http.get(f"/v1/jobs/{job_id}", params={"wait": "10"}))
         await asyncio.sleep(0.05)
@@ -146,7 +149,7 @@ class CountingStore(JobStore):
         self.num_ids += len(ids or [])
         return ids
 
-    async def get_many(self, job_ids: Sequence[str]) -> list[Job | None]:
+    async def get_many(self, job_ids: Sequence[str]) -> list[Job | UnreadableJob | None]:
         self.num_jobs += len(job_ids)
         return await super().get_many(job_ids)
 
@@ -154,11 +157,10 @@ class CountingStore(JobStore):
 async def test_a_page_reads_no_more_jobs_than_it_shows(http: httpx.AsyncClient, redis_client: Redis) -> None:
     ids = [await submit(http) for _ in range(5)][::-1]
     store = CountingStore(redis_client)
-    services = cast(Services, SimpleNamespace(store=store))
     for after, shown, has_more in [(None, ids[:2], True), (ids[1], ids[2:4], True), (ids[3], ids[4:], False)]:
         store.num_ids = store.num_jobs = 0
-        jobs, last_id, more = await _page(services, "public", None, after, 2)
-        assert ([job.id for job in jobs], last_id, more) == (shown, shown[-1], has_more)
+        page = await page_of_jobs(store, "public", None, after, 2)
+        assert ([job.id for job in page.jobs], page.last_id, page.has_more) == (shown, shown[-1], has_more)
         assert (store.num_ids, store.num_jobs) == (len(shown) + has_more, len(shown))
 
 
@@ -171,6 +173,7 @@ async def test_a_page_reads_no_more_jobs_than_it_shows(http: httpx.AsyncClient, 
         ({"limit": "-1"}, "limit"),
         ({"after": "job_" + "a" * 24}, "after"),
         ({"after": "*"}, "after"),
+        ({"order": "asc"}, "order"),
     ],
 )
 async def test_a_bad_query_is_named(http: httpx.AsyncClient, params: dict[str, str], param: str) -> None:
@@ -233,13 +236,14 @@ async def test_a_job_that_began_in_time_does_not_expire(http: httpx.AsyncClient,
 async def test_who_reads_decides_whether_a_job_goes_on(
     start_api: StartApi, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reaper, "_READER_PATIENCE_S", 2.0)
+    monkeypatch.setattr(reaper, "_PAUSED_PATIENCE_S", 2.0)
     api = start_api(reader_grace_s=0.2)
     async with httpx.AsyncClient(base_url=api.url, timeout=20) as http:
         unread = await submit(http, on_disconnect="cancel")
         kept = await submit(http, on_disconnect="continue")
         read = await submit(http, on_disconnect="cancel")
-        chats = [await _leave(http, {"baton-on-disconnect": word}) for word in ("continue", "cancel")]
+        continues, older = {"x-on-disconnect": "continue"}, {"baton-on-disconnect": "cancel"}
+        chats = [await _leave(http, headers) for headers in (continues, older)]
         asking = asyncio.create_task(http.get(f"/v1/jobs/{read}", params={"wait": "20"}))
         async with asyncio.timeout(20):
             for job_id in (unread, chats[1]):
@@ -267,9 +271,23 @@ async def _listed(http: httpx.AsyncClient) -> set[str]:
     return {str(one["id"]) for one in (await http.get("/v1/jobs")).json()["data"]}
 
 
-async def test_a_bad_header_is_named(http: httpx.AsyncClient) -> None:
-    response = await http.post("/v1/chat/completions", json=chat(), headers={"baton-on-disconnect": "x"})
-    assert (response.status_code, response.json()["error"]["param"]) == (400, "Baton-On-Disconnect")
+@pytest.mark.parametrize(
+    ("header", "param"),
+    [("x-on-disconnect", "x-on-disconnect"), ("baton-on-disconnect", "Baton-On-Disconnect")],
+)
+async def test_a_bad_header_is_named(http: httpx.AsyncClient, header: str, param: str) -> None:
+    response = await http.post("/v1/chat/completions", json=chat(), headers={header: "x"})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+
+
+async def test_a_job_that_aborts_ends_when_its_reader_leaves(http: httpx.AsyncClient) -> None:
+    job_id = await _leave(http, {"x-on-disconnect": "abort", "baton-on-disconnect": "continue"})
+    async with asyncio.timeout(10):
+        # A GET without `wait` does not count as a reader.
+        while (found := (await http.get(f"/v1/jobs/{job_id}")).json())["status"] == "queued":
+            await asyncio.sleep(0.02)
+    assert (found["status"], found["reason"]) == ("cancelled", "reader_gone")
+    assert found["on_disconnect"] == "abort"
 
 
 async def test_a_job_that_is_over_is_retried(http: httpx.AsyncClient, store: JobStore) -> None:
@@ -285,7 +303,7 @@ async def test_a_job_that_is_over_is_retried(http: httpx.AsyncClient, store: Job
     assert (new["priority"], new["metadata"]) == ("low", {"a": "b"})
     first, second = await store.get(job_id), await store.get(new["id"])
     assert first is not None and second is not None
-    assert (second.body, second.n, second.endpoint) == (first.body, 2, first.endpoint)
+    assert (second.request, second.n, second.endpoint) == (first.request, 2, first.endpoint)
     assert (second.cancel_after_s, second.expires_after_s) == (600, 300)
     assert (await http.get(f"/v1/jobs/{job_id}")).json()["status"] == "cancelled"
     async with FakeWorker(store, hello):

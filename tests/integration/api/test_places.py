@@ -29,7 +29,7 @@ async def _measured(http: httpx.AsyncClient, store: JobStore, redis: Redis) -> J
     await store.register(LEASE)
     first = await _claimed(http, store, "h1")
     await redis.hincrby(keys.job(first.id), "started_ms", -RAN_S * 1000)
-    await store.append("w.a", [Append(first.id, "h1", (0,), (0,), terminal=Completed(1))])
+    await store.append([Append(first.id, "h1", (0,), (0,), terminal=Completed())])
     return await _claimed(http, store, "h2")
 
 

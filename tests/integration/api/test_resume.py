@@ -9,13 +9,13 @@ import httpx
 import pytest
 
 from api.streaming.cursor import Cursor
-from shared.domain.job import ResolvedRequest
 from shared.domain.sampling import SamplingParams
 from shared.store.append import Append
-from shared.store.job_store import JobStore
+from shared.store.job_store import JobStore, Served
 from tests.fake_worker import ANSWER, FakeWorker, Running, hello
 from tests.integration.api.requests import CHAT, chat, read_blocks, resume, stream, submit
-from tests.unit.api.streams import Block, Text, blocks
+from tests.unit.api.streams import Text, blocks
+from workers.engine.requests.resolved_request import ResolvedRequest
 
 TEXT = "".join(ANSWER)
 
@@ -53,21 +53,19 @@ async def test_cut_while_it_runs(
     http: httpx.AsyncClient, other_http: httpx.AsyncClient, store: JobStore
 ) -> None:
     async with FakeWorker(store) as worker:
-        asking = asyncio.create_task(_first_block(http))
-        running = await worker.claimed()
-        await running.say("a", "b")
-        first = await asking
-        await running.say("c")
-        taking_up = asyncio.create_task(resume(other_http, first.json["id"], first.id))
-        await running.say("d", "e")
+        async with http.stream("POST", CHAT, json=chat(stream=True)) as response:
+            running = await worker.claimed()
+            await running.say("a", "b")
+            found = read_blocks(response)
+            first = await anext(found)
+            await running.say("c")
+            # The other reader is there before this one leaves: the job does not pause.
+            resuming = asyncio.create_task(resume(other_http, first.json["id"], first.id))
+            await running.say("d", "e")
+            await asyncio.sleep(0.3)
         await running.complete()
-        rest = blocks((await taking_up).content)
+        rest = blocks((await resuming).content)
     assert Text.of([first, *rest]).texts == {0: "abcde"}
-
-
-async def _first_block(http: httpx.AsyncClient) -> Block:
-    async with http.stream("POST", CHAT, json=chat(stream=True)) as response:
-        return await anext(read_blocks(response))
 
 
 async def test_a_reader_is_told_that_nobody_serves_the_revision_any_more(
@@ -77,11 +75,11 @@ async def test_a_reader_is_told_that_nobody_serves_the_revision_any_more(
         asking = asyncio.create_task(stream(http))
         running = await worker.claimed()
         assert running.job.claim_token is not None
-        resolved = ResolvedRequest((1,), SamplingParams(8, 1), (), "revision")
+        resolved = ResolvedRequest(((1,),), SamplingParams(max_tokens=8, seed=1), (), "revision")
         begun = Append(running.job.id, running.job.claim_token, (0,), (0,), resolved=resolved)
-        await store.append(worker.worker_instance, [begun])
+        await store.append([begun])
         await running.say("a", "b")
-    await store.audit([running.job.id], lasting={running.job.model: ["another"]})
+    await store.audit([running.job.id], lasting={running.job.model: Served(frozenset({"another"}), 1)})
     async with asyncio.timeout(10):
         *output, error = await asking
     assert Text.of(output).texts == {0: "ab"}

@@ -12,9 +12,11 @@ import httpx
 import pytest
 
 from api.http.auth import PUBLIC
-from shared.domain.events import ChoiceOutput, Completed, FinishReason, Output
+from shared.domain.events import Completed, Output
 from shared.domain.job import Job, NewJob, new_job_id
 from shared.domain.lease import Lease
+from shared.domain.output import ChoiceOutput, Finish
+from shared.domain.request import GenerationRequest, TextPrompt
 from shared.store.append import Append
 from shared.store.job_store import JobStore
 from tests.api_process import ApiProcess
@@ -48,7 +50,9 @@ def text_of(number: int) -> str:
 async def take_job(store: JobStore) -> Job:
     """A new job, in hand."""
     await store.register(LEASE)
-    await store.create(NewJob(new_job_id(), MODEL, PUBLIC, {"messages": []}, cancel_after_s=600))
+    await store.create(
+        NewJob(new_job_id(), MODEL, PUBLIC, GenerationRequest((TextPrompt("x"),)), cancel_after_s=600)
+    )
     job = await store.claim(LEASE, secrets.token_hex(8))
     assert isinstance(job, Job)
     return job
@@ -60,11 +64,11 @@ async def write(store: JobStore, job: Job, num_tokens: int) -> None:
     for start in range(0, num_tokens, TOKENS_AT_ONCE):
         end = start + TOKENS_AT_ONCE
         texts = tuple(map(text_of, range(start, end)))
-        finish: FinishReason | None = "stop" if end == num_tokens else None
+        finish = Finish("stop") if end == num_tokens else None
         output = Output((ChoiceOutput(0, start, tuple(range(start, end)), texts, finish),))
-        over = Completed(7) if finish else None
+        over = Completed() if finish else None
         append = Append(job.id, job.claim_token, (start,), (end,), output=output, terminal=over)
-        await store.append(LEASE.worker_instance, [append])
+        await store.append([append])
 
 
 async def read(url: str, job: Job) -> str:
@@ -91,7 +95,7 @@ def stall(api: ApiProcess, job: Job, count: int) -> list[socket.socket]:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(60)
         connection.connect(("127.0.0.1", api.port))
-        connection.sendall(f"GET /v1/jobs/{job.id}/events HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        connection.sendall(f"GET /v1/jobs/{job.id}/events HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
         connections.append(connection)
     for connection in connections:
         assert connection.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 200"

@@ -191,7 +191,7 @@ async def test_a_client_that_leaves_is_noticed_by_the_api(
 ) -> None:
     body = json.dumps(chat(stream=True)).encode()
     _, writer = await asyncio.open_connection("127.0.0.1", nginx.port)
-    writer.write(b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (CHAT.encode(), len(body)))
+    writer.write(b"POST %b HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % (CHAT.encode(), len(body)))
     writer.write(body)
 
     def num_subscriptions() -> int:
@@ -268,15 +268,15 @@ async def test_no_replica_at_all_is_an_error_in_openai_form(start_nginx: StartNg
 
 @pytest.mark.parametrize("path", ["/metrics", "/metrics/", "//metrics", "/%6detrics", "/v1/../metrics?a=b"])
 async def test_metrics_are_not_for_the_outside(nginx: Nginx, path: str) -> None:
-    status, body = await raw(nginx, f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+    status, body = await raw(nginx, f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode())
     assert (status, body["error"]["message"]) == (404, "Not found.")
 
 
 @pytest.mark.parametrize(
     "begun",
     [
-        b"POST /v1/jobs HTTP/1.1\r\nhost: x\r\ncontent-le",
-        b"POST /v1/jobs HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{",
+        b"POST /v1/jobs HTTP/1.1\r\nhost: localhost\r\ncontent-le",
+        b"POST /v1/jobs HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{",
     ],
 )
 async def test_a_request_that_does_not_come_in_reaches_no_replica(
@@ -317,9 +317,9 @@ async def test_a_body_at_the_limit_arrives(http: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize(
     ("head", "status"),
     [
-        (b"GET / HTTP/1.1\r\nhost: x\r\n" + b"x-filler: 0123456789\r\n" * 4000 + b"\r\n", 431),
-        (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 414),
-        (b"GET / HTTP/1.1\r\nhost: x\r\ncontent-length: no\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nhost: localhost\r\n" + b"x-filler: 0123456789\r\n" * 4000 + b"\r\n", 431),
+        (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nhost: localhost\r\ncontent-length: no\r\n\r\n", 400),
     ],
 )
 async def test_a_head_that_cannot_be_served_is_an_error_in_openai_form(
