@@ -40,7 +40,9 @@ def new_job_id() -> str:
 def is_job_id(text: str) -> bool:
     """Whether `text` has the form of an id. No Redis key is made of anything else."""
     return (
-        text.startswith(JOB_PREFIX) and len(text) == 4 + _ID_LENGTH and all(c in _ID_ALPHABET for c in text[4:])
+        text.startswith(JOB_PREFIX)
+        and len(text) == 4 + _ID_LENGTH
+        and all(c in _ID_ALPHABET for c in text[4:])
     )
 
 

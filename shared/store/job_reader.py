@@ -126,7 +126,9 @@ class JobReader:
                 jobs.append(UnreadableJob(job_id))
         return jobs
 
-    async def _look_at(self, how: Literal["result", "whole", "brief"], job_ids: Sequence[str]) -> list[_Look | None]:
+    async def _look_at(
+        self, how: Literal["result", "whole", "brief"], job_ids: Sequence[str]
+    ) -> list[_Look | None]:
         if not job_ids:
             return []
         with unavailable_as_error():
@@ -248,7 +250,9 @@ class JobReader:
         """What there is to do duties by, with at most so many active jobs, from rank `first` on, and
         deadlines; read at one moment."""
         with unavailable_as_error():
-            found = await cast(Awaitable[list[Any]], self._survey(args=[first, limit, limit, *get_args(DeadlineKind)]))
+            found = await cast(
+                Awaitable[list[Any]], self._survey(args=[first, limit, limit, *get_args(DeadlineKind)])
+            )
         workers, models, active, due, replicas = found
         readable, unreadable = _leases((name, _dict(lease), jobs) for name, lease, jobs in sorted(workers))
         return Survey(readable, unreadable, set(models), active, _deadlines(_dict(due)), dict(replicas))
