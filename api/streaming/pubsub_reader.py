@@ -79,7 +79,7 @@ class PubSubReader:
                         self._probe.heard()
                     else:
                         yield _decode(message["data"])
-                elif message is not None and message["type"] == "subscribe":
+                elif message is not None and message["channel"] == self._channel:
                     # Also when redis-py connected anew and subscribed again by itself.
                     yield "connected"
         finally:

@@ -240,6 +240,9 @@ class Relay:
                 continue
             try:
                 await self.catch_up(subscription)
+            except StoreUnavailable:
+                self._read_later(subscription)
+                raise
             except StreamExpired as error:
                 self._stale.pop(subscription, None)
                 subscription.fail(error)

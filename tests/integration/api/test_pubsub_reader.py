@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 
 import httpx
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
@@ -18,22 +18,26 @@ from tests.fake_worker import FakeWorker
 from tests.integration.api.requests import CHAT, chat
 from tests.unit.api.streams import Text, blocks
 
+REPLICA = "replica-1"
+
 
 @pytest.fixture
 async def listener(redis_client: Redis) -> AsyncIterator[PubSubReader]:
-    yield PubSubReader(redis_client, LagProbe(redis_client, lambda _: None))
+    yield PubSubReader(redis_client, REPLICA, LagProbe(redis_client, lambda _: None))
 
 
 async def test_what_scripts_publish_is_heard(listener: PubSubReader, redis_client: Redis) -> None:
     messages = listener.messages()
     async with asyncio.timeout(5):
         assert await anext(messages) == "connected"
-        await redis_client.publish(keys.channel("x"), "not ours")
+        await redis_client.publish(keys.channel(REPLICA), "not ours")
         await redis_client.publish(
-            keys.channel("x"), json.dumps([["job_1", "2-1", "1", {"type": "expired"}]])
+            keys.channel(REPLICA), '[["job_1","2-1","1","7,1,0,0",{"type":"expired"}]]'
         )
         assert await anext(messages) == []
-        assert await anext(messages) == [Heard("job_1", "2-1", "1", {"type": "expired"})]
+        assert await anext(messages) == [
+            Heard("job_1", "2-1", "1", "7,1,0,0", msgspec.Raw(b'{"type":"expired"}'))
+        ]
     await messages.aclose()  # type: ignore[attr-defined]  # it is a generator
 
 

@@ -11,17 +11,26 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.domain.events import ChoiceOutput, Completed, Failed, Output
-from shared.domain.job import Job, ResolvedRequest
+from shared.domain.events import Completed, Failed, Output
+from shared.domain.job import Job
 from shared.domain.lease import Lease
-from shared.domain.sampling import SamplingParams
+from shared.domain.output import ChoiceOutput, Finish
+from shared.domain.request import ChatPrompt
+from shared.domain.usage import Usage
 from shared.store.append import Append
 from shared.store.job_store import JobStore
 from tests.api_process import ApiProcess
 
 WAIT_S = 20.0
 MODEL = "scripted"
-RESOLVED = ResolvedRequest((5, 6), SamplingParams(8, 1), (0,), "rev")
+PROMPT_TOKENS = 2
+
+
+def messages_of(job: Job) -> list[dict[str, str]]:
+    """The conversation that a command sent."""
+    (prompt,) = job.request.prompts
+    assert isinstance(prompt, ChatPrompt)
+    return [{"role": message.role, "content": message.content} for message in prompt.messages]
 
 
 class Replica(ApiProcess):
@@ -56,17 +65,17 @@ class ScriptedWorker:
     async def write(self, *texts: str, end: Completed | Failed | None = None) -> None:
         assert self._job is not None
         start, self._num_tokens = self._num_tokens, self._num_tokens + len(texts)
-        choice = ChoiceOutput(0, start, tuple(range(len(texts))), texts, "stop" if end else None)
+        choice = ChoiceOutput(0, start, tuple(range(len(texts))), texts, Finish("stop") if end else None)
         append = Append(
             self._job.id,
             "word",
             (start,),
             (self._num_tokens,),
+            Usage(PROMPT_TOKENS, self._num_tokens),
             output=Output((choice,)) if texts else None,
-            resolved=RESOLVED,
             terminal=end,
         )
-        (answer,) = await self._store.append(self._lease.worker_instance, [append])
+        (answer,) = await self._store.append([append])
         assert answer.kind in ("end", "closed")
 
 

@@ -11,7 +11,7 @@ import pytest
 from cli.exit_codes import ExitCode
 from shared.domain.events import Completed
 from shared.store.job_store import JobStore
-from tests.integration.cli.clients import MODEL, Replica, ScriptedWorker
+from tests.integration.cli.clients import MODEL, Replica, ScriptedWorker, messages_of
 from tests.integration.cli.terminal import CTRL_C, CTRL_D, ENTER, PROMPT, UP, Terminal
 
 Sit = Callable[..., Awaitable[Terminal]]
@@ -40,9 +40,9 @@ async def test_a_session_remembers_what_was_said_and_set(
     terminal = await sit("--temperature", "0.5", "--system", "be brief")
     terminal.type("hello" + ENTER)
     job = await worker.take()
-    assert job.body["messages"][0] == {"role": "system", "content": "be brief"}
-    assert job.body["temperature"] == 0.5
-    await worker.write("Hi", " there", end=Completed(2))
+    assert messages_of(job)[0] == {"role": "system", "content": "be brief"}
+    assert job.request.sampling.temperature == 0.5
+    await worker.write("Hi", " there", end=Completed())
     await terminal.expect("Hi there")
     await terminal.expect(PROMPT)
     for line in ("/set temperature 0.2", "/set top_p 0.9", "/system"):
@@ -50,9 +50,9 @@ async def test_a_session_remembers_what_was_said_and_set(
         await terminal.expect(PROMPT)
     terminal.type("again" + ENTER)
     job = await worker.take()
-    assert [message["content"] for message in job.body["messages"]] == ["hello", "Hi there", "again"]
-    assert (job.body["temperature"], job.body["top_p"]) == (0.2, 0.9)
-    await worker.write("Yes", end=Completed(2))
+    assert [message["content"] for message in messages_of(job)] == ["hello", "Hi there", "again"]
+    assert (job.request.sampling.temperature, job.request.sampling.top_p) == (0.2, 0.9)
+    await worker.write("Yes", end=Completed())
     await terminal.expect("Yes")
     await terminal.expect(PROMPT)
     file = tmp_path / "saved.json"
@@ -80,8 +80,8 @@ async def test_ctrl_c_stops_the_answer_and_a_second_one_leaves(
     # The session continues, and keeps the part of the answer that had arrived.
     terminal.type("go on" + ENTER)
     job = await worker.take()
-    assert [message["content"] for message in job.body["messages"]] == ["count", "One", "go on"]
-    await worker.write("Two", end=Completed(2))
+    assert [message["content"] for message in messages_of(job)] == ["count", "One", "go on"]
+    await worker.write("Two", end=Completed())
     await terminal.expect("Two")
     await terminal.expect(PROMPT)
     terminal.type(CTRL_C)
@@ -95,7 +95,7 @@ async def test_lines_and_the_conversation_outlive_the_session(sit: Sit, worker: 
     terminal = await sit()
     terminal.type("first question" + ENTER)
     await worker.take()
-    await worker.write("One", end=Completed(2))
+    await worker.write("One", end=Completed())
     await terminal.expect("One")
     await terminal.expect(PROMPT)
     terminal.type(CTRL_D)
@@ -105,8 +105,8 @@ async def test_lines_and_the_conversation_outlive_the_session(sit: Sit, worker: 
     await terminal.expect("first question")
     terminal.type(ENTER)
     job = await worker.take()
-    assert [m["content"] for m in job.body["messages"]] == ["first question", "One", "first question"]
-    await worker.write("Two", end=Completed(2))
+    assert [m["content"] for m in messages_of(job)] == ["first question", "One", "first question"]
+    await worker.write("Two", end=Completed())
     await terminal.expect("Two")
 
 
@@ -119,13 +119,13 @@ async def test_an_answer_goes_on_at_another_replica(
     await worker.write("One")
     await terminal.expect("One")
     replicas[0].kill()
-    await worker.write(", two", end=Completed(2))
+    await worker.write(", two", end=Completed())
     await terminal.expect(", two")
     await terminal.expect(PROMPT)
     terminal.type("more" + ENTER)
     job = await worker.take()
-    assert [message["content"] for message in job.body["messages"]] == ["count", "One, two", "more"]
-    await worker.write("Three", end=Completed(2))
+    assert [message["content"] for message in messages_of(job)] == ["count", "One, two", "more"]
+    await worker.write("Three", end=Completed())
     await terminal.expect("Three")
     replicas[0].start()
     replicas[0].wait_up()
@@ -135,5 +135,5 @@ async def test_what_a_model_says_does_not_move_the_cursor(sit: Sit, worker: Scri
     terminal = await sit()
     terminal.type("hello" + ENTER)
     await worker.take()
-    await worker.write("a\x1b[2Jb", end=Completed(2))
+    await worker.write("a\x1b[2Jb", end=Completed())
     await terminal.expect("a�[2Jb")

@@ -11,7 +11,7 @@ from cli.exit_codes import ExitCode
 from shared.domain.events import Completed, Failed
 from shared.errors import ErrorInfo
 from shared.store.job_store import JobStore
-from tests.integration.cli.clients import Command, Done, Replica, ScriptedWorker
+from tests.integration.cli.clients import Command, Done, Replica, ScriptedWorker, messages_of
 from tests.redis_server import RedisServer
 
 
@@ -20,11 +20,11 @@ async def test_a_chat_goes_on_at_another_replica(
 ) -> None:
     command = await baton("chat", "hello")
     job = await worker.take()
-    assert job.body["messages"] == [{"role": "user", "content": "hello"}]
+    assert messages_of(job) == [{"role": "user", "content": "hello"}]
     await worker.write("One", ", two")
     await command.read("One, two")
     replicas[0].kill()
-    await worker.write(", thr", "ee.", end=Completed(2))
+    await worker.write(", thr", "ee.", end=Completed())
     assert await command.done() == Done(0, ", three.\n", "")
     replicas[0].start()
     replicas[0].wait_up()
@@ -56,10 +56,10 @@ async def test_submit_watch_jobs_cancel(baton: Any, worker: ScriptedWorker) -> N
     job_id = submitted.out.strip()
     watching = await baton("watch", job_id)
     job = await worker.take()
-    assert (job.id, job.priority, job.body["max_tokens"]) == (job_id, "high", 5)
+    assert (job.id, job.priority, job.request.sampling.max_tokens) == (job_id, "high", 5)
     await worker.write("a", "b")
     await watching.read("ab")
-    await worker.write("c", end=Completed(2))
+    await worker.write("c", end=Completed())
     watched = await watching.done()
     assert (watched.code, watched.out) == (ExitCode.OK, "c\n")
     assert watched.err == "[queued]\n[started by worker-1]\n[completed - 3 tokens]\n"

@@ -12,7 +12,7 @@ from cli.exit_codes import ExitCode
 from shared.domain.events import Completed, Failed
 from shared.errors import ErrorInfo
 from shared.store.job_store import JobStore
-from tests.integration.cli.clients import MODEL, Done, ScriptedWorker
+from tests.integration.cli.clients import MODEL, Done, ScriptedWorker, messages_of
 
 
 async def test_the_prompt_may_stand_on_standard_input(baton: Any, worker: ScriptedWorker) -> None:
@@ -21,12 +21,12 @@ async def test_the_prompt_may_stand_on_standard_input(baton: Any, worker: Script
         submitted = await command.done()
         job = await worker.take()
         assert (submitted.code, submitted.out, submitted.err) == (ExitCode.OK, f"{job.id}\n", "")
-        assert job.body["messages"] == [
+        assert messages_of(job) == [
             {"role": "system", "content": "be brief"},
             {"role": "user", "content": "hello\n"},
         ]
-        assert job.body["top_p"] == 0.5
-        await worker.write(end=Completed(2))
+        assert job.request.sampling.top_p == 0.5
+        await worker.write(end=Completed())
 
 
 async def test_the_request_may_be_a_file_of_json(baton: Any, worker: ScriptedWorker, tmp_path: Path) -> None:
@@ -40,8 +40,8 @@ async def test_the_request_may_be_a_file_of_json(baton: Any, worker: ScriptedWor
         )
         job = await worker.take()
         assert (shown["id"], shown["status"]) == (job.id, "queued")
-        assert job.body["messages"] == messages and job.metadata == {"branch": "main", "x": "a=b"}
-        await worker.write(end=Completed(2))
+        assert messages_of(job) == messages and job.metadata == {"branch": "main", "x": "a=b"}
+        await worker.write(end=Completed())
 
 
 @pytest.mark.parametrize("text", ["{", "[]"])
@@ -64,7 +64,7 @@ async def test_wait_prints_the_answer_or_the_job(baton: Any, worker: ScriptedWor
     for json_flag in ([], ["--json"]):
         command = await baton("submit", "hello", "--wait", *json_flag)
         job = await worker.take()
-        await worker.write("One", ", two", end=Completed(2))
+        await worker.write("One", ", two", end=Completed())
         done = await command.done()
         assert (done.code, done.err.splitlines()[0]) == (ExitCode.OK, job.id)
         if json_flag:
@@ -93,7 +93,7 @@ async def test_ctrl_c_leaves_the_job_alone(baton: Any, worker: ScriptedWorker) -
     command.interrupt()
     done = await command.done()
     assert (done.code, f"`baton watch {job.id}`" in done.err) == (ExitCode.INTERRUPTED, True)
-    await worker.write(end=Completed(2))  # the job is still this worker's
+    await worker.write(end=Completed())  # the job is still this worker's
 
 
 async def test_polling_tells_what_the_stream_does(baton: Any, worker: ScriptedWorker) -> None:
@@ -102,7 +102,7 @@ async def test_polling_tells_what_the_stream_does(baton: Any, worker: ScriptedWo
     await worker.take()
     await worker.write("a", "b")
     await polling.read("ab")
-    await worker.write("c", end=Completed(2))
+    await worker.write("c", end=Completed())
     polled = await polling.done()
     assert (polled.code, polled.out) == (ExitCode.OK, "c\n")
     assert polled.err == "[queued]\n[started by worker-1]\n[completed - 3 tokens]\n"
@@ -112,7 +112,7 @@ async def test_a_reader_goes_on_behind_a_cursor(baton: Any, worker: ScriptedWork
     job_id = (await (await baton("submit", "hello")).done()).out.strip()
     await worker.take()
     await worker.write("a", "b")
-    await worker.write("c", end=Completed(2))
+    await worker.write("c", end=Completed())
     for poll in ([], ["--poll"]):
         whole = (await (await baton("watch", job_id, "--json", *poll)).done()).out.splitlines()
         for number, line in enumerate(whole[:-1], 1):
@@ -133,7 +133,7 @@ async def test_a_repeated_submit_under_a_key_names_the_same_job(baton: Any, work
     assert (first.out, (await hand_in("hello")).out) == (f"{job.id}\n", f"{job.id}\n")
     other = await hand_in("something else")
     assert (other.code, other.out, other.err.count("\n")) == (ExitCode.USAGE, "", 1)
-    await worker.write("One", end=Completed(2))
+    await worker.write("One", end=Completed())
 
 
 async def test_retry_and_delete(baton: Any, worker: ScriptedWorker, store: JobStore) -> None:
@@ -144,8 +144,8 @@ async def test_retry_and_delete(baton: Any, worker: ScriptedWorker, store: JobSt
     await worker.write(end=Failed(ErrorInfo("out of luck")))
     command = await baton("retry", old_id, "--wait")
     job = await worker.take()
-    assert job.id != old_id and job.body["messages"] == [{"role": "user", "content": "hello"}]
-    await worker.write("One", end=Completed(2))
+    assert job.id != old_id and messages_of(job) == [{"role": "user", "content": "hello"}]
+    await worker.write("One", end=Completed())
     done = await command.done()
     assert (done.code, done.out, done.err.splitlines()[0]) == (ExitCode.OK, "One\n", job.id)
     deleted = await (await baton("delete", old_id, job.id)).done()

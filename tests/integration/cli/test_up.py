@@ -18,6 +18,7 @@ from cli.exit_codes import ExitCode
 from cli.supervisor.state_file import ChildState, StateFile
 from shared.domain.job import NewJob, new_job_id
 from shared.domain.lease import Lease, WorkerState
+from shared.domain.request import GenerationRequest, TextPrompt
 from shared.store.job_store import JobStore
 from shared.store.redis_client import connect
 from tests.free_port import free_port
@@ -158,7 +159,7 @@ async def test_jobs_of_a_killed_worker_wait_again_before_any_lease_runs_out(up: 
     redis = connect(states["redis"].url or "", timeout_s=5)
     store = JobStore(redis)
     (worker,) = await store.workers()
-    job = NewJob(new_job_id(), "stand-in", "owner", {"messages": []})
+    job = NewJob(new_job_id(), "stand-in", "owner", GenerationRequest((TextPrompt(""),)))
     await store.create(job)
     await store.claim(_lease_of(worker), "word")
     psutil.Process(worker.pid).kill()
@@ -174,7 +175,7 @@ async def test_nothing_survives_a_killed_baton_up_and_the_next_one_goes_on_from_
     up.start()
     states = up.wait_ready()
     redis = connect(states["redis"].url or "", timeout_s=5)
-    job = NewJob(new_job_id(), "stand-in", "owner", {"messages": []})
+    job = NewJob(new_job_id(), "stand-in", "owner", GenerationRequest((TextPrompt(""),)))
     await JobStore(redis).create(job)
     await redis.aclose()
     up.process.kill()
