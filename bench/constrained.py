@@ -23,7 +23,7 @@ from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
 from workers.engine.loading.loader import load_model
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 
 #: Needs more tokens than the measured steps generate.
 SCHEMA = {"type": "array", "items": ARTICLE, "minItems": 100}

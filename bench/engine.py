@@ -37,7 +37,7 @@ from workers.engine.engine import Engine
 from workers.engine.loading.loader import prepare_model, resolve_dtype
 from workers.engine.loading.threads import available_cores, use_threads
 from workers.engine.model.runner import ModelRunner
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 from workers.engine.sampling.logprobs import Scores
 from workers.engine.sampling.sampler import Sampler
 from workers.engine.scheduling.kv_budget import KVBudget

@@ -29,7 +29,7 @@ from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
 from workers.engine.loading.loader import LoadedModel, load_model
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 
 #: Prompt lengths: less than a chunk, several chunks, and so long that the answer outgrows its first slot.
 _PROMPT_LENGTHS = (9, 70, 200, 460, 505)

@@ -36,9 +36,9 @@ from bench.engine import (
     speed_of,
 )
 from bench.harness.spread import spread
-from workers.engine.cache.select import make_budget
 from workers.engine.engine import Engine
 from workers.engine.loading.loader import prepare_model
+from workers.engine.model.kv_form import make_budget
 from workers.engine.model.runner import ModelRunner
 from workers.engine.sampling.sampler import Sampler
 from workers.engine.scheduling.scheduler import Scheduler

@@ -24,7 +24,7 @@ from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig, Speculation
 from workers.engine.engine import Engine
 from workers.engine.loading.loader import LoadedModel, load_model
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 
 _PASSAGES = Path(__file__).with_name("perplexity.txt").read_text().split("\n\n")
 _ORDERS = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workers.engine.text.detokenizer import TokenBytes
+from workers.engine.token_bytes import TokenBytes
 
 
 class PieceBytes(TokenBytes):

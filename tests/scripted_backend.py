@@ -15,9 +15,9 @@ from shared.domain.request import ChatPrompt, GenerationRequest, Prompt, TextPro
 from shared.domain.sampling import SamplingParams
 from shared.domain.usage import Usage
 from shared.errors import ErrorInfo, invalid_request
-from workers.backends.cache_stats import CacheStats
 from workers.backends.local import LocalBackend
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.cache_stats import CacheStats
+from workers.engine.resolved_request import ResolvedRequest
 
 #: Longest prompt plus output, in tokens; a prompt has one for each word.
 CONTEXT_LENGTH = 4096

@@ -13,7 +13,7 @@ from shared.domain.output import ChoiceOutput
 from shared.domain.sampling import SamplingParams
 from workers.engine.engine import Engine
 from workers.engine.output import EngineOutput
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 
 _PARAMS: tuple[dict[str, Any], ...] = (
     {"temperature": 0.0},

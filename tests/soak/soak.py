@@ -12,7 +12,7 @@ from shared.domain.sampling import SamplingParams
 from tests.soak.pool import Known, join
 from workers.engine.engine import Engine
 from workers.engine.output import EngineOutput
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 
 #: Maximum number of requests in the engine at once: more than it has slots.
 _MOST = 48

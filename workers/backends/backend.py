@@ -13,7 +13,7 @@ from shared.domain.request import GenerationRequest
 from shared.domain.usage import Usage
 from shared.errors import ErrorInfo
 from shared.store.append import Resolved
-from workers.backends.cache_stats import CacheStats
+from workers.cache_stats import CacheStats
 
 
 class StepOutput(Protocol):

@@ -19,8 +19,8 @@ from shared.domain.usage import Usage
 from shared.errors import ErrorInfo, RequestError
 from shared.store.append import Resolved
 from workers.backends.backend import BackendStats, OnOutputs, StepOutput
-from workers.backends.cache_stats import CacheStats
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.cache_stats import CacheStats
+from workers.engine.resolved_request import ResolvedRequest
 
 
 class StepStats(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from workers.engine.cache.select import form_for, make_budget
 from workers.engine.cache.slot_cache import KVSpan
 from workers.engine.config import EngineConfig
 from workers.engine.constraints.grammar_cache import GrammarCache
@@ -13,6 +12,7 @@ from workers.engine.engine import Engine
 from workers.engine.loading.free_memory import OutOfMemory, kv_tokens
 from workers.engine.loading.kernels import uses_operations
 from workers.engine.loading.loader import LoadedModel
+from workers.engine.model.kv_form import form_for, make_budget
 from workers.engine.model.runner import ModelRunner
 from workers.engine.sampling.native_draw import draw_natively
 from workers.engine.sampling.sampler import Sampler
@@ -20,8 +20,8 @@ from workers.engine.scheduling.drafter import Drafter
 from workers.engine.scheduling.kv_budget import KVBudget
 from workers.engine.scheduling.prefix_cache import PrefixCache
 from workers.engine.scheduling.scheduler import Scheduler
-from workers.engine.text.detokenizer import TokenBytes
 from workers.engine.text.output_builder import OutputBuilder
+from workers.engine.token_bytes import TokenBytes
 
 log = logging.getLogger(__name__)
 

@@ -8,21 +8,21 @@ from dataclasses import replace
 
 from shared.domain.output import ChoiceOutput
 from shared.errors import ErrorInfo, RequestError
-from workers.backends.cache_stats import CacheStats
+from workers.cache_stats import CacheStats
 from workers.engine.cache.slot_cache import KVSpan
 from workers.engine.constraints.grammar_cache import GrammarCache
 from workers.engine.model.runner import ModelRunner
 from workers.engine.output import EngineOutput
 from workers.engine.requests.limits import RequestLimits
-from workers.engine.requests.resolved_request import ResolvedRequest
 from workers.engine.requests.running_request import MakeOutput, RunningRequest
 from workers.engine.requests.sequence_factory import SequenceFactory
+from workers.engine.resolved_request import ResolvedRequest
 from workers.engine.sampling.isolating_sampler import IsolatingSampler
 from workers.engine.sampling.prompt_scores import PromptLogprobCollector, read_prompts
 from workers.engine.sampling.sampler import Drawn, Sampler
 from workers.engine.scheduling.drafter import Drafter
 from workers.engine.scheduling.kv_budget import KVBudget
-from workers.engine.scheduling.plan import Plan, Turn
+from workers.engine.scheduling.plan import Draw, Plan
 from workers.engine.scheduling.prefix_cache import PrefixCache, prefix_root
 from workers.engine.scheduling.scheduler import Scheduler
 from workers.engine.scheduling.sequence import Sequence
@@ -53,7 +53,7 @@ class Engine:
         self._kv_budget = kv_budget
         self._grammars = grammars
         self._prefixes = prefixes
-        self._admission = RequestLimits(kv_budget.longest, runner.vocab_size)
+        self._limits = RequestLimits(kv_budget.longest, runner.vocab_size)
         self._requests: dict[str, RunningRequest] = {}
         self._steps = 0
         self._prompt_tokens = 0
@@ -116,7 +116,7 @@ class Engine:
         Raises RequestError where this model cannot serve the request; it is not taken then.
         """
         assert request_id not in self._requests
-        self._admission.check(request)
+        self._limits.check(request)
         try:
             entry = self._sequences.take(request_id, request, so_far)
         except (MemoryError, RequestError):
@@ -159,37 +159,37 @@ class Engine:
             logits = self._runner.run(plan)
             self._watch.lap("run")
             prompts, logits = read_prompts(plan, logits)
-            turns = self._turns(plan)
+            draws = self._draws(plan)
             for told in prompts:
                 self._tell(told)
             self._watch.lap("postprocess")
-            while turns:
-                drawn = self._sampler.draw(logits, turns)
+            while draws:
+                drawn = self._sampler.draw(logits, draws)
                 self._watch.lap("sample")
-                turns = self._postprocess(turns, drawn)
+                draws = self._postprocess(draws, drawn)
                 self._watch.lap("postprocess")
-            self._judge(plan)
+            self._score_drafts(plan)
         return self._hand_out()
 
-    def _turns(self, plan: Plan) -> list[Turn]:
+    def _draws(self, plan: Plan) -> list[Draw]:
         """Counts what was computed; which tokens are drawn of it first."""
-        turns = plan.turns
+        draws = plan.draws
         self._steps += 1
-        if turns:
-            self._batch_sizes[len(turns)] = self._batch_sizes.get(len(turns), 0) + 1
+        if draws:
+            self._batch_sizes[len(draws)] = self._batch_sizes.get(len(draws), 0) + 1
         for row in plan.rows:
             row.sequence.num_computed += row.num_own
             if row.num_own > 1:
                 self._runner.keep(row.sequence)
             self._prompt_tokens += max(0, min(row.end, row.sequence.num_prompt_tokens) - row.start)
-        return turns
+        return draws
 
-    def _postprocess(self, turns: list[Turn], drawn: list[Drawn | Exception]) -> list[Turn]:
+    def _postprocess(self, draws: list[Draw], drawn: list[Drawn | Exception]) -> list[Draw]:
         """Takes what was drawn; answers whose token was as guessed, and what they draw next."""
         self._generated_tokens += len(drawn)
-        going_on = []
-        for turn, token in zip(turns, drawn, strict=True):
-            sequence = turn.sequence
+        continuing = []
+        for draw, token in zip(draws, drawn, strict=True):
+            sequence = draw.sequence
             entry = self._requests[sequence.request_id]
             if entry.error is not None:
                 continue
@@ -197,13 +197,13 @@ class Engine:
                 self._fail(entry, sequence, token)
                 continue
             self._push(entry, sequence, token)
-            if turn.draft[:1] == (token.token_id,):
+            if draw.draft[:1] == (token.token_id,):
                 sequence.num_computed += 1
                 if sequence in entry.outputs:
-                    going_on.append(turn.next)
-        return going_on
+                    continuing.append(draw.next)
+        return continuing
 
-    def _judge(self, plan: Plan) -> None:
+    def _score_drafts(self, plan: Plan) -> None:
         """Tells drafters what became of their drafts."""
         for row in plan.rows:
             if row.draft and row.sequence.drafter is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shared.domain.histogram import HistogramReading
-from workers.backends.cache_stats import CacheStats
+from workers.cache_stats import CacheStats
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from shared.domain.request import GenerationRequest, SamplingOptions
 from shared.domain.sampling import SamplingParams
 from shared.errors import BatonError, invalid_value
 from workers.engine.loading.model_files import ModelFiles
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 from workers.requests.chat_prompt import ChatPromptRenderer
 from workers.requests.generation_defaults import Defaults, GenerationConfig
 from workers.requests.prompt_tokenizer import PromptTokenizer

@@ -13,7 +13,7 @@ from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig, Speculation
 from workers.engine.engine import Engine
 from workers.engine.loading.loader import load_model
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 from workers.requests.resolver import Resolver
 from workers.runtime.transcript import Transcript
 

@@ -18,8 +18,8 @@ from tests.integration.workers.harness import Harness, Jobs, lose_tail, reap
 from tests.pieces import PieceBytes
 from tests.scripted_backend import ScriptedEngine, ScriptedOutput, scripted_resolve
 from workers.backends.local import LocalBackend
-from workers.engine.requests.resolved_request import ResolvedRequest
 from workers.engine.requests.running_request import RunningRequest
+from workers.engine.resolved_request import ResolvedRequest
 from workers.engine.scheduling.sequence import Sequence
 from workers.engine.text.output_builder import OutputBuilder
 

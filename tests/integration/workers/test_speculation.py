@@ -17,7 +17,7 @@ from tests.tiny_chat_model import make_tiny_chat_model
 from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig
 from workers.engine.loading.loader import load_model
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 from workers.engine.scheduling.drafter import Drafter
 
 #: Continuations that share the batch: so few that there is room for guesses.

@@ -40,7 +40,7 @@ from tests.scripted_backend import (
     scripted_text,
 )
 from workers.backends.local import LocalBackend
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 from workers.runtime import publisher
 from workers.runtime.assembly import make_worker
 from workers.runtime.health.step_guard import BackendStalled

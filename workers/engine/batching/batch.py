@@ -10,7 +10,7 @@ from itertools import accumulate, groupby
 import torch
 
 from workers.engine.batching.upload import upload
-from workers.engine.cache.shelf import SlotLocation
+from workers.engine.placement.shelf import SlotLocation
 from workers.engine.scheduling.plan import Plan, Row
 
 #: Numbers of keys are multiples of this; masked padding adds exact zeros. MKL computes a product with fewer

@@ -8,7 +8,7 @@ from itertools import accumulate, chain
 import torch
 
 from workers.engine.batching.upload import upload
-from workers.engine.cache.page_pool import PAGE, SCRATCH, PagePool
+from workers.engine.placement.page_pool import PAGE, SCRATCH, PagePool
 from workers.engine.scheduling.plan import Plan, Row
 
 

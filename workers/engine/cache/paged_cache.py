@@ -8,8 +8,8 @@ import torch
 from transformers.cache_utils import Cache
 
 from workers.engine.batching.paged_batch import PagedBatch, make_paged_batch
-from workers.engine.cache.page_pool import PAGE, PagePool, Segment
 from workers.engine.cache.slot_cache import KVSpan
+from workers.engine.placement.page_pool import PAGE, PagePool, Segment
 from workers.engine.scheduling.kv_budget import KVBudget
 from workers.engine.scheduling.plan import Plan
 

@@ -9,9 +9,9 @@ import torch
 from transformers.cache_utils import Cache
 
 from workers.engine.batching.batch import Batch, make_batch
-from workers.engine.cache.shelf import Shelf, SlotLocation
 from workers.engine.cache.slot_states import SlotStates
 from workers.engine.linear.onednn import can_pack
+from workers.engine.placement.shelf import Shelf, SlotLocation
 from workers.engine.scheduling.kv_budget import FIRST_LENGTH, KVBudget
 from workers.engine.scheduling.plan import Plan
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from workers.engine.constraints.grammar import make_tokenizer
-from workers.engine.text.detokenizer import TokenBytes
+from workers.engine.token_bytes import TokenBytes
 
 
 @dataclass(frozen=True, slots=True)

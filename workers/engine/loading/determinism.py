@@ -14,8 +14,8 @@ import torch
 from transformers import PreTrainedModel
 
 from shared.domain.sampling import SamplingParams
-from workers.engine.cache.select import make_budget
 from workers.engine.cache.slot_cache import KVSpan
+from workers.engine.model.kv_form import make_budget
 from workers.engine.model.runner import ModelRunner
 from workers.engine.scheduling.plan import Plan, Row
 from workers.engine.scheduling.sequence import Sequence

@@ -25,7 +25,6 @@ from shared.host.device_name import parts_of
 from workers.engine.attention.native import use_native_attention
 from workers.engine.attention.paged import use_paged_attention
 from workers.engine.attention.slots import UnsupportedModel, use_slot_attention
-from workers.engine.cache.select import KVForm, form_for
 from workers.engine.config import DType, EngineConfig, Native, Quant
 from workers.engine.linear.fusion import Packer, pack_linears
 from workers.engine.linear.int8 import Int8Packer
@@ -38,6 +37,7 @@ from workers.engine.loading.model_files import ModelFiles, ModelLoadError, check
 from workers.engine.loading.self_test import Reference, SelfTest
 from workers.engine.loading.threads import use_threads
 from workers.engine.model.fused_llama import fuse_decoder
+from workers.engine.model.kv_form import KVForm, form_for
 
 #: Called with the number of loaded tensors and the total number of tensors.
 OnProgress = Callable[[int, int], None]

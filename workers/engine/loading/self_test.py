@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 
 from shared.domain.sampling import SamplingParams
 from workers.engine.attention.slots import UnsupportedModel
-from workers.engine.cache.select import make_budget
 from workers.engine.config import Quant
+from workers.engine.model.kv_form import make_budget
 from workers.engine.model.runner import ModelRunner
 from workers.engine.scheduling.plan import Plan, Row
 from workers.engine.scheduling.sequence import Sequence

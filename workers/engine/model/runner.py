@@ -14,9 +14,9 @@ from workers.engine.attention.slots import UnsupportedModel
 from workers.engine.batching.batch import Batch
 from workers.engine.batching.paged_batch import PagedBatch, idle_batch
 from workers.engine.cache.paged_cache import PagedCache
-from workers.engine.cache.select import make_cache
 from workers.engine.cache.slot_cache import KVSpan
 from workers.engine.model.cuda_graphs import CudaGraphs, CudaRecorder, Recorder
+from workers.engine.model.kv_form import make_cache
 from workers.engine.scheduling.kv_budget import KVBudget
 from workers.engine.scheduling.plan import Plan, Row
 from workers.engine.scheduling.prefix_cache import SPAN, PrefixCache

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shared.errors import RequestError, invalid_request
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 
 
 def too_long(max_model_len: int, what: str, param: str | None) -> RequestError:

@@ -11,7 +11,7 @@ from shared.domain.prompt_logprobs import PromptToken
 from shared.domain.usage import Usage
 from shared.errors import ErrorInfo
 from workers.engine.output import EngineOutput
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 from workers.engine.sampling.logprobs import Scores
 from workers.engine.scheduling.sequence import Sequence
 

@@ -10,8 +10,8 @@ from shared.errors import invalid_request
 from workers.engine.constraints.grammar_cache import GrammarCache
 from workers.engine.constraints.token_filter import TokenFilter
 from workers.engine.constraints.token_mask import TokenRule
-from workers.engine.requests.resolved_request import ResolvedRequest
 from workers.engine.requests.running_request import MakeOutput, RunningRequest
+from workers.engine.resolved_request import ResolvedRequest
 from workers.engine.sampling.logit_adjustments import LogitAdjustments
 from workers.engine.scheduling.drafter import Drafter
 from workers.engine.scheduling.sequence import Sequence

@@ -69,7 +69,6 @@ class Draw:
 
 
 #: The former name, which `engine.py` still imports.
-Turn = Draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ class Plan:
         return [row for row in self.rows if row.draws]
 
     @property
-    def turns(self) -> list[Draw]:
+    def draws(self) -> list[Draw]:
         """The first token that each row draws."""
         drawing = self.drawing_rows
         ends = accumulate(len(row.draft) + 1 for row in drawing)

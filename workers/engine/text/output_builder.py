@@ -9,12 +9,13 @@ from msgspec.structs import replace
 
 from shared.domain.output import Candidate, ChoiceOutput, Finish, Head, TokenLogprobs, finite_logprob
 from shared.domain.prompt_logprobs import PromptLogprobs, PromptToken
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 from workers.engine.sampling.logprobs import Scores
-from workers.engine.text.detokenizer import Detokenizer, TokenBytes
+from workers.engine.text.detokenizer import Detokenizer
 from workers.engine.text.part_builder import PartBuilder
 from workers.engine.text.splitter import SPLITTERS, Splitters, make_splitter
 from workers.engine.text.stop_strings import StopMatch, StopStringMatcher
+from workers.engine.token_bytes import TokenBytes
 
 _NO_HEAD = Head()
 

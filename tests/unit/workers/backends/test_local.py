@@ -13,7 +13,7 @@ from shared.errors import invalid_request
 from tests.scripted_backend import ScriptedEngine, ScriptedOutput, scripted_resolve, scripted_token
 from workers.backends.backend import StepOutput
 from workers.backends.local import LocalBackend
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 
 WAIT_S = 5
 

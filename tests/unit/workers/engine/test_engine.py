@@ -17,13 +17,13 @@ from shared.domain.usage import Usage
 from shared.errors import ErrorInfo, RequestError
 from tests.models import byte_tokenizer, generate, tiny_model
 from tests.unit.workers.engine.sampling_reference import adjusted_logits
-from workers.engine.cache.select import make_budget
 from workers.engine.cache.slot_cache import KVSpan
 from workers.engine.engine import Engine
 from workers.engine.loading.loader import prepare_model
+from workers.engine.model.kv_form import make_budget
 from workers.engine.model.runner import ModelRunner
 from workers.engine.output import EngineOutput
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 from workers.engine.sampling.isolating_sampler import IsolatingSampler
 from workers.engine.sampling.row import SampleRow
 from workers.engine.sampling.sampler import Drawn, Sampler
@@ -31,8 +31,8 @@ from workers.engine.scheduling.kv_budget import KVBudget
 from workers.engine.scheduling.plan import Plan
 from workers.engine.scheduling.prefix_cache import PrefixCache
 from workers.engine.scheduling.scheduler import Scheduler
-from workers.engine.text.detokenizer import TokenBytes
 from workers.engine.text.output_builder import OutputBuilder
+from workers.engine.token_bytes import TokenBytes
 
 TOKENIZER = byte_tokenizer()
 TOKEN_BYTES = TokenBytes(TOKENIZER.backend_tokenizer)

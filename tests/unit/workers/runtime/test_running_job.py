@@ -14,7 +14,7 @@ from shared.errors import ErrorInfo
 from shared.store.append import Append
 from tests.scripted_backend import ScriptedOutput, scripted_backend
 from workers.celery_app.pending_task import Delivery, PendingTask
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 from workers.runtime.health.telemetry import Telemetry
 from workers.runtime.running_job import RunningJob, RunningJobs
 from workers.runtime.transcript import Transcript

@@ -12,8 +12,8 @@ from workers.engine.attention import paged as paged_attention_module
 from workers.engine.attention.paged import paged_attention
 from workers.engine.attention.paged_reference import torch_varlen_attn
 from workers.engine.attention.slots import UnsupportedModel
-from workers.engine.cache.page_pool import PAGE
 from workers.engine.cache.paged_cache import PagedCache, PagedLayer
+from workers.engine.placement.page_pool import PAGE
 from workers.engine.scheduling.kv_budget import KVBudget
 from workers.engine.scheduling.plan import Plan, Row
 from workers.engine.scheduling.sequence import Sequence

@@ -6,7 +6,7 @@ import torch
 
 from shared.domain.sampling import SamplingParams
 from workers.engine.batching.batch import Batch, make_batch
-from workers.engine.cache.shelf import SlotLocation
+from workers.engine.placement.shelf import SlotLocation
 from workers.engine.scheduling.plan import Plan, Row
 from workers.engine.scheduling.sequence import Sequence
 

@@ -4,7 +4,7 @@ import torch
 
 from shared.domain.sampling import SamplingParams
 from workers.engine.batching.paged_batch import PagedBatch, idle_batch, make_paged_batch
-from workers.engine.cache.page_pool import PAGE, PagePool
+from workers.engine.placement.page_pool import PAGE, PagePool
 from workers.engine.scheduling.plan import Plan, Row
 from workers.engine.scheduling.sequence import Sequence
 

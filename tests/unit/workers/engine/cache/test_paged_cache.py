@@ -3,9 +3,9 @@ from __future__ import annotations
 import torch
 
 from shared.domain.sampling import SamplingParams
-from workers.engine.cache.page_pool import PAGE
 from workers.engine.cache.paged_cache import PagedCache, PagedLayer
 from workers.engine.cache.slot_cache import KVSpan
+from workers.engine.placement.page_pool import PAGE
 from workers.engine.scheduling.kv_budget import KVBudget
 from workers.engine.scheduling.plan import Plan, Row
 from workers.engine.scheduling.sequence import Sequence

@@ -16,13 +16,13 @@ from workers.engine.linear.onednn import OneDnnLinear, can_pack
 from workers.engine.loading.determinism import DeterminismTrial
 from workers.engine.loading.loader import prepare_model
 from workers.engine.model.runner import ModelRunner
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 from workers.engine.sampling.sampler import Sampler
 from workers.engine.scheduling.kv_budget import KVBudget
 from workers.engine.scheduling.plan import Plan
 from workers.engine.scheduling.scheduler import Scheduler
-from workers.engine.text.detokenizer import TokenBytes
 from workers.engine.text.output_builder import OutputBuilder
+from workers.engine.token_bytes import TokenBytes
 
 TOKENIZER = byte_tokenizer()
 TOKEN_BYTES = TokenBytes(TOKENIZER.backend_tokenizer)

@@ -26,7 +26,7 @@ from workers.engine.loading.loader import (
 )
 from workers.engine.loading.model_files import ModelFiles, ModelLoadError
 from workers.engine.loading.threads import available_cores, default_threads, use_threads
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 from workers.native.ops import compute_threads, has_int8_products, has_products, share_with_helpers
 
 

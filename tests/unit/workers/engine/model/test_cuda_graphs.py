@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from workers.engine.batching.paged_batch import PagedBatch, idle_batch
-from workers.engine.cache.page_pool import PAGE
 from workers.engine.model.cuda_graphs import CudaGraphs, row_counts
+from workers.engine.placement.page_pool import PAGE
 
 CPU = torch.device("cpu")
 

@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 from shared.domain.sampling import SamplingParams
 from tests.models import SUPPORTED, generate, tiny_model
 from tests.unit.workers.engine.model.test_cuda_graphs import Recording
-from workers.engine.cache.select import make_budget
 from workers.engine.loading.loader import prepare_model
 from workers.engine.model import runner as model_runner
+from workers.engine.model.kv_form import make_budget
 from workers.engine.model.runner import ModelRunner
 from workers.engine.scheduling.kv_budget import KVBudget
 from workers.engine.scheduling.scheduler import Scheduler

@@ -9,7 +9,7 @@ import pytest
 from shared.domain.sampling import SamplingParams
 from shared.errors import RequestError
 from workers.engine.requests.limits import RequestLimits
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 
 ADMISSION = RequestLimits(max_model_len=20, vocab_size=100)
 

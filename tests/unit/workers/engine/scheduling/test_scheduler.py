@@ -113,12 +113,12 @@ def test_a_draft_is_computed_after_the_token_that_it_follows() -> None:
     ]
     assert [row.token_ids for row in plan.rows] == [[0], [0, 7, 8], [0, 9]]
     assert [row.wanted for row in plan.rows] == [range(3, 4), range(2, 5), range(1, 3)]
-    assert [(draw.sequence.request_id, draw.index, draw.draft) for draw in plan.turns] == [
+    assert [(draw.sequence.request_id, draw.index, draw.draft) for draw in plan.draws] == [
         ("b", 0, ()),
         ("a", 1, (7, 8)),
         ("c", 4, (9,)),
     ]
-    assert plan.turns[1].next == Draw(plan.turns[1].sequence, 2, (8,))
+    assert plan.draws[1].next == Draw(plan.draws[1].sequence, 2, (8,))
 
 
 def test_nothing_is_drafted_during_prefill() -> None:

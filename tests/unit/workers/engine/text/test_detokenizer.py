@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from workers.engine.text.detokenizer import Detokenizer, TokenBytes
+from workers.engine.text.detokenizer import Detokenizer
+from workers.engine.token_bytes import TokenBytes
 
 _SPECIAL = "<|end|>"
 _TEXTS = [

@@ -13,10 +13,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from shared.domain.output import Candidate, ChoiceOutput, Finish, TokenLogprobs
 from shared.domain.prompt_logprobs import PromptLogprobs, PromptToken
 from shared.domain.sampling import SamplingParams
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 from workers.engine.sampling.logprobs import Scores
-from workers.engine.text.detokenizer import TokenBytes
 from workers.engine.text.output_builder import OutputBuilder
+from workers.engine.token_bytes import TokenBytes
 
 STOP, LENGTH = Finish("stop"), Finish("length")
 _NOTHING = ChoiceOutput(0, 0, (), ())

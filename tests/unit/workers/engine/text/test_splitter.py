@@ -26,7 +26,7 @@ from shared.domain.sampling import SamplingParams
 from shared.errors import RequestError
 from tests.hermes_splitter import SPLITTERS, HermesSplitter
 from tests.pieces import PieceBytes
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 from workers.engine.text.output_builder import OutputBuilder
 from workers.engine.text.part_builder import PartBuilder
 from workers.engine.text.splitter import Splitters

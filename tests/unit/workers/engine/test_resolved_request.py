@@ -9,7 +9,7 @@ import pytest
 from shared.domain.constraint import Constraint
 from shared.domain.sampling import SamplingParams
 from shared.errors import DecodeError
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 
 SAMPLING = SamplingParams(max_tokens=8, seed=1)
 REQUESTS = [

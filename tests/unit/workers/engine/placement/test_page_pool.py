@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.engine.cache.page_pool import PAGE, SCRATCH, PagePool, Segment
+from workers.engine.placement.page_pool import PAGE, SCRATCH, PagePool, Segment
 
 
 def test_growing_slots_get_the_lowest_free_pages() -> None:

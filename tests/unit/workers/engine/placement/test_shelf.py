@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from workers.engine.cache.shelf import Shelf
+from workers.engine.placement.shelf import Shelf
 
 
 def test_the_lowest_free_index_is_used() -> None:

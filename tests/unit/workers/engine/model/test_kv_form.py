@@ -11,8 +11,8 @@ from workers.engine.attention.native import use_native_attention
 from workers.engine.attention.paged import use_paged_attention
 from workers.engine.attention.slots import use_slot_attention
 from workers.engine.cache.paged_cache import PagedCache
-from workers.engine.cache.select import form_for, make_budget, make_cache
 from workers.engine.cache.slot_cache import SlotCache
+from workers.engine.model.kv_form import form_for, make_budget, make_cache
 from workers.engine.scheduling.kv_budget import KVBudget
 
 

@@ -8,9 +8,9 @@ import torch
 from transformers import PreTrainedModel
 
 from workers.engine.attention.paged import uses_pages
-from workers.engine.cache.page_pool import PAGE
 from workers.engine.cache.paged_cache import PagedCache
 from workers.engine.cache.slot_cache import SlotCache
+from workers.engine.placement.page_pool import PAGE
 from workers.engine.scheduling.kv_budget import KVBudget
 
 KVForm = Literal["slots", "pages"]

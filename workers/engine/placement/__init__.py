@@ -1,0 +1,1 @@
+"""Which slots and pages of the cache each sequence has. No torch."""
