@@ -6,8 +6,11 @@ import dataclasses
 import socket
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
+
+from fastapi import FastAPI
 
 from api.app import create_app
 from api.lifespan import Services
@@ -20,10 +23,12 @@ MODEL = "test"
 class ApiServer:
     """One replica. Any number of them may serve the same Redis."""
 
-    def __init__(self, redis_url: str, **changes: Any) -> None:
+    def __init__(
+        self, redis_url: str, *, make_app: Callable[[ApiSettings], FastAPI] = create_app, **changes: Any
+    ) -> None:
         base = ApiSettings(redis_url, redis_url, MODEL, drain_s=1, first_output_wait_s=5)
         self.settings = dataclasses.replace(base, **changes)
-        self._app = create_app(self.settings)
+        self._app = make_app(self.settings)
         self._server = make_server(self._app, self.settings)
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

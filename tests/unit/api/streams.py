@@ -231,21 +231,22 @@ def _follows(units: list[Unit]) -> bool:
     return True
 
 
-def _answers(unit: st.SearchStrategy[Any]) -> st.SearchStrategy[Answers]:
+def answers_of(unit: st.SearchStrategy[Any], *, max_choices: int = 3) -> st.SearchStrategy[Answers]:
+    """Answers whose units are drawn from `unit`."""
     choice = st.tuples(
         st.lists(unit, max_size=6).filter(_follows), st.sampled_from(["stop", "length", "tool_calls", "new"])
     )
     return st.builds(
         lambda parts, has: Answers(tuple(tuple(p[0]) for p in parts), tuple(p[1] for p in parts), has),
-        st.lists(choice, min_size=1, max_size=3),
+        st.lists(choice, min_size=1, max_size=max_choices),
         st.booleans(),
     )
 
 
 #: Plain text alone.
-answers = _answers(texts)
+answers = answers_of(texts)
 #: All kinds of parts.
-rich_answers = _answers(st.one_of(texts, st.lists(ops, min_size=1, max_size=4).map(tuple)))
+rich_answers = answers_of(st.one_of(texts, st.lists(ops, min_size=1, max_size=4).map(tuple)))
 
 
 def tell(told: Answers, seed: int) -> list[Entry]:
