@@ -15,7 +15,7 @@ import redis.asyncio.connection  # noqa: F401
 from shared.domain.output import ChoiceOutput
 from tests import scripted_worker
 from tests.scripted_backend import ScriptedEngine
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 
 #: Whoever generates an answer with this seed dies.
 POISON = 666
