@@ -44,7 +44,7 @@ def chat_submit_poll_and_watch(newcomer: Newcomer) -> str:
     job_id = newcomer.baton("submit", QUESTION, *GREEDY).strip()
     job = newcomer.job(job_id, wait_s=60)
     assert job["completed_at"] is not None
-    assert job["output_so_far"][0]["text"] == answer
+    assert job["result"]["choices"][0]["message"]["content"] == answer
     assert newcomer.baton("watch", job_id).rstrip("\n") == answer
     assert newcomer.baton("watch", "--poll", job_id).rstrip("\n") == answer
     return answer

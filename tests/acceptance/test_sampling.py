@@ -68,7 +68,7 @@ def crowd(system: System) -> Iterator[None]:
             for seed, way in enumerate(ways)
         ]
         for job in jobs:
-            wait_for(http, job["id"], lambda found: found["output_so_far"] != [])
+            wait_for(http, job["id"], lambda found: found["positions"] != [0])
         yield
         assert {http.get(f"/v1/jobs/{job['id']}").json()["status"] for job in jobs} == {"in_progress"}
         for job in jobs:

@@ -72,7 +72,7 @@ def _http_1_0(site: Site) -> Iterable[Refused]:
         connection.sendall(request("POST", CHAT, chat(stream=True), http="1.0"))
         reply = read_reply(connection)
     assert "transfer-encoding" not in reply.headers
-    assert reply.body.startswith(b"retry:") and reply.body.endswith(b"data: [DONE]\n\n")
+    assert reply.body.startswith(b"id: ") and reply.body.endswith(b"data: [DONE]\n\n")
     assert _text(reply.body) == _text(whole)
     with site.connect() as connection:
         connection.sendall(request("GET", f"{JOBS}/x", http="1.0"))

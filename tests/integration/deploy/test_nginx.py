@@ -191,7 +191,9 @@ async def test_a_client_that_leaves_is_noticed_by_the_api(
 ) -> None:
     body = json.dumps(chat(stream=True)).encode()
     _, writer = await asyncio.open_connection("127.0.0.1", nginx.port)
-    writer.write(b"POST %b HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % (CHAT.encode(), len(body)))
+    writer.write(
+        b"POST %b HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % (CHAT.encode(), len(body))
+    )
     writer.write(body)
 
     def num_subscriptions() -> int:
@@ -268,7 +270,9 @@ async def test_no_replica_at_all_is_an_error_in_openai_form(start_nginx: StartNg
 
 @pytest.mark.parametrize("path", ["/metrics", "/metrics/", "//metrics", "/%6detrics", "/v1/../metrics?a=b"])
 async def test_metrics_are_not_for_the_outside(nginx: Nginx, path: str) -> None:
-    status, body = await raw(nginx, f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode())
+    status, body = await raw(
+        nginx, f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode()
+    )
     assert (status, body["error"]["message"]) == (404, "Not found.")
 
 
