@@ -22,6 +22,9 @@ MAX_HEADERS = 128
 #: Bytes that the system keeps of what a client has no room for, where it can be told so. It would be
 #: megabytes: one that read slowly out of them would take nothing from us for minutes, as if it had stalled.
 _MAX_UNSENT_BYTES = 64 * 1024
+#: A client that acknowledges nothing for this long has vanished without closing its connection; pings see to it that
+#: there is something to acknowledge.
+_VANISHED_MS = 30_000
 #: So much waits here besides before the next piece waits in turn.
 _MAX_UNWRITTEN_BYTES = 16 * 1024
 #: A request that was answered before it came in whole is read on, and thrown away, for this long (seconds): a
@@ -183,6 +186,8 @@ class Connection(HttpToolsProtocol):
 def _bound_unsent(connection: socket.socket) -> None:
     if connection.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_NOTSENT_LOWAT"):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MAX_UNSENT_BYTES)
+    if connection.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_USER_TIMEOUT"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _VANISHED_MS)
 
 
 class _Unchunked:
