@@ -88,10 +88,7 @@ class Cursor(NamedTuple):
     @property
     def has_begun(self) -> bool:
         """Whether the reader knows that output has begun."""
-        choices = self.choices
-        if len(choices) == 1:
-            return choices[0].stage != "nothing"
-        return all(choice.stage != "nothing" for choice in choices)
+        return all(choice.stage != "nothing" for choice in self.choices)
 
     def begun(self) -> Cursor:
         """The same point, once output has begun."""

@@ -43,8 +43,9 @@ class SseSink:
     async def write(self, blocks: Sequence[Block], *, is_last: bool) -> None:
         """Write events, or a ping if one is due."""
         if blocks:
-            body = self._head + b"".join([sse.frame(block) for block in blocks])
-            self._head = b""
+            body = sse.frame(blocks[0]) if len(blocks) == 1 else b"".join(map(sse.frame, blocks))
+            if self._head:
+                body, self._head = self._head + body, b""
         elif is_last:
             body = b""
         elif self._loop.time() - self._sent_at >= self._ping_s:

@@ -68,10 +68,10 @@ def _read_output(cursor: Cursor, output: Output, entry: Entry) -> list[Update] |
         units, stage = cursor.choices[part.index]
         if part.start > units:
             return None
-        is_new = part.end > units or (part.end == units and part.finish is not None)
-        if is_new and stage != "finished":
-            choice = ChoiceCursor(part.end, "begun" if part.finish is None else "finished")
-            begins = not cursor.has_begun
+        end, is_finish = part.end, part.finish is not None
+        if (end > units or (end == units and is_finish)) and stage != "finished":
+            choice = ChoiceCursor(end, "finished" if is_finish else "begun")
+            begins = stage == "nothing" or (len(cursor.choices) > 1 and not cursor.has_begun)
             if begins:
                 cursor = cursor.begun()
             cursor = cursor.with_choice(part.index, choice)

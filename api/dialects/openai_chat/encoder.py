@@ -28,7 +28,7 @@ class ChatEncoder:
         self._chunks = ChunkWriter(job)
         self._start = start
         self._has_many = job.n > 1
-        self._usage_in = usage_in
+        self._has_usage_so_far = usage_in == "every"
         self._owes_usage = usage_in != "nothing" and start.ending == "open"
         # OpenAI's chunks say `usage: null` when a usage chunk will follow.
         self._no_usage = ',"usage":null' if usage_in == "last" else ""
@@ -39,7 +39,7 @@ class ChatEncoder:
         for update in updates:
             event = update.event
             if isinstance(event, ChoiceOutput):
-                usage = usage_field(update.used) if self._usage_in == "every" else self._no_usage
+                usage = usage_field(update.used) if self._has_usage_so_far else self._no_usage
                 begins = update.begins
                 if begins and self._has_many:
                     blocks += self._roles(update.cursor.marker, usage)
