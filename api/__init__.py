@@ -1,1 +1,1 @@
-"""The API: takes requests as jobs, relays their streams to any number of clients. No torch."""
+"""The API: accepts requests as jobs and relays their streams to any number of clients. It does not import torch."""

@@ -1,4 +1,4 @@
-"""Services: what the routes of one replica work with, opened for the app's life."""
+"""Services: the collaborators of one replica's routes, open while the app runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from shared.store.redis_client import connect
 
 logger = logging.getLogger(__name__)
 
-#: Within two seconds a client knows that Redis is down.
+#: So that clients get an error within two seconds while Redis is down.
 REDIS_TIMEOUT_S = 1.6
 
 
@@ -52,7 +52,7 @@ OpenServices = Callable[[ApiSettings, Metrics], AbstractAsyncContextManager[Serv
 
 @asynccontextmanager
 async def open_services(settings: ApiSettings, metrics: Metrics) -> AsyncIterator[Services]:
-    """Connect to Redis and run the relay and the reaper. Redis need not be there yet."""
+    """Connect to Redis, which may still be down, and run the relay and the reaper."""
     async with AsyncExitStack() as stack:
         redis = connect(settings.redis_url, timeout_s=REDIS_TIMEOUT_S)
         stack.push_async_callback(redis.aclose)
@@ -82,7 +82,7 @@ async def open_services(settings: ApiSettings, metrics: Metrics) -> AsyncIterato
 
 @asynccontextmanager
 async def _running(*duties: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Run duties that never end. One that fails is a fault of ours: it is logged and begins anew."""
+    """Run duties that never end. A duty that fails is a bug: it is logged and restarted."""
     tasks = [asyncio.create_task(_forever(duty)) for duty in duties]
     try:
         yield

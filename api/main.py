@@ -24,7 +24,7 @@ from shared.settings import Environment
 
 
 def main() -> int:
-    """Serve until a signal. Answers the exit status."""
+    """Serve until a signal. Returns the exit status."""
     try:
         settings = ApiSettings.from_environment(Environment(os.environ))
         listening = _bind(settings.host, settings.port)
@@ -51,20 +51,20 @@ def make_server(app: FastAPI, settings: ApiSettings) -> Server:
         log_config=None,
         access_log=False,
         server_header=False,
-        # The belt: by then `Relay.stop` has ended everything.
+        # A second safeguard: by then `Relay.stop` has ended all streams.
         timeout_graceful_shutdown=int(settings.drain_s) + 3,
     )
-    logging.getLogger("uvicorn.error").addFilter(_is_news)
+    logging.getLogger("uvicorn.error").addFilter(_is_worth_logging)
     return Server(config, drain_s=settings.drain_s, stop=lambda: app.state.services.relay.stop())
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    # uvicorn reports each stream that was left incomplete, which is how we end those that cannot go on.
+def _is_worth_logging(record: logging.LogRecord) -> bool:
+    # uvicorn reports each stream that is left incomplete. Baton ends streams that cannot continue in this way.
     return "without completing response" not in record.getMessage()
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """A listening address. Raises SettingsError."""
+    """A socket bound to the address. Raises SettingsError."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind)
@@ -74,7 +74,9 @@ def _bind(host: str, port: int) -> socket.socket:
         return listening
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise SettingsError(f"BATON_PORT {port} is taken: something listens on {host}:{port}") from error
+            raise SettingsError(
+                f"BATON_PORT {port} is taken: another process listens on {host}:{port}"
+            ) from error
         raise SettingsError(f"BATON_HOST {host}: {error}") from error
 
 

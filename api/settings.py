@@ -16,7 +16,7 @@ class ApiSettings:
 
     redis_url: str
     broker_url: str
-    #: The model that is served by configuration; others are known once a worker registered them.
+    #: The configured model. Others are known once a worker has registered them.
     model: str
     host: str = "127.0.0.1"
     port: int = 8000

@@ -1,4 +1,4 @@
-"""AccessLogMiddleware: counts each request and writes one line about it, when its answer is over."""
+"""AccessLogMiddleware: counts each request and logs one line about it once its response has ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from api.metrics.registry import Metrics
 
 logger = logging.getLogger(__name__)
 
-#: Routes that machines ask over and over: told at the level debug.
+#: Routes that are polled by machines, logged at the level debug.
 _PROBES = ("/health", "/metrics")
 
 

@@ -1,4 +1,4 @@
-"""BodyLimitMiddleware: a request's body is counted and timed while it is received, whatever its headers say."""
+"""BodyLimitMiddleware: limits size and duration of a request's body while it is received."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from shared.errors import ErrorInfo, RequestError, invalid_request
 
 
 class BodyLimitMiddleware:
-    """Pure ASGI: refuses, inside `receive`, a body over `limit` bytes (413), and one that is not whole after
-    `receipt_s` (408). Raises ClientGone for a client that leaves before."""
+    """Pure ASGI. `receive` raises RequestError for a body of more than `limit` bytes (413) and for one that is not
+    complete after `receipt_s` (408), and ClientGone for a client that disconnects before."""
 
     def __init__(self, app: ASGIApp, limit: int, receipt_s: float) -> None:
         self._app = app

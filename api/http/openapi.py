@@ -1,4 +1,4 @@
-"""OpenAPI: request bodies for /openapi.json, which FastAPI cannot know where a route reads JSON itself."""
+"""OpenAPI: request bodies for /openapi.json. FastAPI does not know them, because routes read JSON themselves."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from api.http.validation import Schema
 
 
 def request_body(schema: type[Schema], example: dict[str, Any]) -> dict[str, Any]:
-    """What a route gives as `openapi_extra`. The schema must not contain itself."""
+    """The value of a route's `openapi_extra`. The schema must not be recursive."""
     content = {"application/json": {"schema": json_schema(schema), "example": example}}
     return {"requestBody": {"required": True, "content": content}}
 
 
 def json_schema(schema: type[Schema]) -> dict[str, Any]:
-    """The JSON schema in one piece: a reference would not hold within /openapi.json."""
+    """The JSON schema without references, which would not resolve within /openapi.json."""
     whole = schema.model_json_schema()
     parts = whole.pop("$defs", {})
 

@@ -1,4 +1,4 @@
-"""Connection: uvicorn's HTTP/1.1, with bounds on a request's head; the app can cut it."""
+"""Connection: uvicorn's HTTP/1.1 protocol with limits on a request's head. The app can cut the connection."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from shared.errors import ErrorInfo
 MAX_HEAD_BYTES = 64 * 1024
 #: Header lines of a request.
 MAX_HEADERS = 128
-#: Bytes that the system keeps of what a client has no room for, where it can be told so. It would be
-#: megabytes: one that read slowly out of them would take nothing from us for minutes, as if it had stalled.
+#: Bytes that the system buffers for a client, where it lets us limit them. Without a limit it buffers megabytes, and
+#: while a client reads these slowly, for minutes, its connection would look as if it had stalled.
 _MAX_UNSENT_BYTES = 64 * 1024
 #: A client that acknowledges nothing for this long has vanished without closing its connection; pings see to it that
 #: there is something to acknowledge.
 _VANISHED_MS = 30_000
-#: So much waits here besides before the next piece waits in turn.
+#: Bytes that this process buffers besides, before a write has to wait.
 _MAX_UNWRITTEN_BYTES = 16 * 1024
-#: A request that was answered before it came in whole is read on, and thrown away, for this long (seconds): a
-#: connection closed at once would be reset, and its client might never see the answer.
+#: Seconds for which the rest of a request that was answered early is read and discarded. If the connection were closed
+#: at once, it would be reset, and its client might never see the response.
 _LINGER_S = 2.0
 
 
@@ -46,12 +46,12 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._receipt_s = receipt_s
-        #: Bytes read of a head that is not whole yet; None: no head is being read.
+        #: Bytes read of a head that is not complete; None: no head is being read.
         self._unread_head: int | None = None
         self._head_bytes = 0
         self._is_head_too_large = False
         self._is_refused = False
-        #: Whether a request's head is in and its body is not.
+        #: Whether a request's head was read and its body was not.
         self._is_in_body = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -71,7 +71,7 @@ class Connection(HttpToolsProtocol):
         if self._is_refused:
             return
         if self._unread_head is None and not self._is_in_body:
-            # Also line ends between two requests: they are no request, and must not keep a connection open.
+            # Also for line ends between two requests: they must not keep a connection open.
             self._await_head()
         if self._unread_head is not None:
             self._unread_head += len(data)
@@ -118,7 +118,7 @@ class Connection(HttpToolsProtocol):
             )
 
     def send_400_response(self, msg: str) -> None:
-        """Not HTTP, or too much of it: answered in the form of all errors."""
+        """Respond to what is not HTTP, or has too large a head."""
         if self._is_head_too_large:
             self._refuse(431, "The request's headers are too large.")
         else:
@@ -138,7 +138,7 @@ class Connection(HttpToolsProtocol):
             self._linger()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Nothing: a client may ask for another protocol, and gets this one."""
+        """Log nothing: a client may ask for another protocol, and gets this one."""
 
     # Time
 
@@ -150,7 +150,7 @@ class Connection(HttpToolsProtocol):
         if self.cycle is None or self.cycle.response_complete:
             self.transport.close()
         else:
-            # What came beside an answer that is still being sent does not end it.
+            # A response is still being sent: the timer of the next request must not end it.
             self._start_timer(self._receipt_s, self._give_up_head)
 
     def _linger(self) -> None:
@@ -169,10 +169,10 @@ class Connection(HttpToolsProtocol):
         self._is_refused = True
         if self.cycle is not None and not self.cycle.response_complete:
             if self.cycle.response_started or not self._is_in_body:
-                # Within another answer, or before it, there is no place for this one.
+                # This response cannot be sent within another one or before it.
                 self.transport.close()
                 return
-            # The app waits for a body that turned out to be none.
+            # The app waits for a body that is not one.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         error = ErrorInfo(message, "invalid_request_error", status=status)
@@ -191,8 +191,8 @@ def _bound_unsent(connection: socket.socket) -> None:
 
 
 class _Unchunked:
-    """ASGI around the app for an HTTP/1.0 client, which knows no chunks: a body without a length ends with
-    the connection (RFC 9112, 6.1). uvicorn would send chunks."""
+    """ASGI around the app for HTTP/1.0 clients, which do not know chunks: a body without a length ends with the
+    connection (RFC 9112, 6.1). uvicorn would send chunks."""
 
     def __init__(self, app: ASGIApp, cycle: RequestResponseCycle) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""RequestRecord: one request from its arrival to the end of its answer, as logs and metrics tell it."""
+"""RequestRecord: one request from its arrival to the end of its response, as logs and metrics report it."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 
 from starlette.types import Message, Scope
 
-#: Members of the request's state by which the app tells of it.
+#: Members of the request's state through which the app reports them.
 STARTED_AT, JOB_ID, ERROR_CODE = "started_at", "job_id", "error_code"
 
 
 class RequestRecord:
-    """Watches what is sent."""
+    """Observes the response."""
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
         self._state: dict[str, Any] = scope.setdefault("state", {})
-        #: When it came, by time.perf_counter.
+        #: When it arrived, by time.perf_counter.
         self.started_at = self._state[STARTED_AT] = time.perf_counter()
-        #: None while no answer has begun.
+        #: None while no response has begun.
         self.status: int | None = None
         self.is_stream = False
-        #: Whether the answer was sent to its end.
+        #: Whether the response was sent completely.
         self.is_complete = False
 
     def see(self, message: Message) -> None:
@@ -39,7 +39,7 @@ class RequestRecord:
 
     @property
     def route(self) -> str:
-        """The route's template, which holds neither ids nor tickets; `none` when no route fits."""
+        """The route's template, which contains neither ids nor tickets; `none` if no route matches."""
         return str(getattr(self._scope.get("route"), "path", "none"))
 
     @property
@@ -53,5 +53,5 @@ class RequestRecord:
 
     @property
     def error_code(self) -> str | None:
-        """What the client was told when it was refused."""
+        """The code of the error that the client got."""
         return self._state.get(ERROR_CODE)

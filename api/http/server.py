@@ -1,4 +1,4 @@
-"""Server: uvicorn with Baton's way of ending."""
+"""Server: uvicorn with Baton's shutdown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import uvicorn
 
 
 class Server(uvicorn.Server):
-    """Told to stop, it lets streams run for the drain time and then leaves them incomplete."""
+    """When told to stop, it lets streams continue for the drain time and then leaves them incomplete."""
 
     def __init__(self, config: uvicorn.Config, *, drain_s: float, stop: Callable[[], None]) -> None:
         super().__init__(config)
@@ -24,14 +24,14 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """A signal. Unlike uvicorn's own, the process then ends with 0."""
+        """A signal came. Unlike with uvicorn's own handler, the process then exits with 0."""
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
             return
         self.begin_exit()
 
     def begin_exit(self) -> None:
-        """Accept no more, and stop what runs after the drain time. From any thread."""
+        """Accept no more connections, and stop streams after the drain time. May be called from any thread."""
         if not self.should_exit:
             self.should_exit = True
             self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_s, self._stop)

@@ -1,4 +1,4 @@
-"""StreamLimiter: how many answers one key may be reading at once, from one replica."""
+"""StreamLimiter: limits how many responses one API key reads at once from one replica."""
 
 from __future__ import annotations
 
@@ -18,11 +18,9 @@ class StreamLimiter:
 
     @contextmanager
     def admitted(self, owner: str) -> Iterator[None]:
-        """One more reader, for the time of the context. Raises RequestError (429)."""
+        """One more reader while the context lasts. Raises RequestError (429)."""
         if self._count[owner] >= self._most:
-            message = (
-                f"This key reads {self._most} answers already, which is the most that this server allows."
-            )
+            message = f"This API key is reading {self._most} responses, which is the maximum. Try again when one has ended."
             raise invalid_request(message, code="rate_limit_exceeded", status=429)
         self._count[owner] += 1
         try:

@@ -13,7 +13,7 @@ from shared.errors import RequestError, invalid_request
 
 Model = TypeVar("Model", bound="Schema")
 
-#: Characters of a parameter's name that are told back.
+#: Characters of a parameter's name that an error shows.
 _MAX_SHOWN = 200
 
 _TYPE_NAMES = {
@@ -126,7 +126,7 @@ def _refuse_long(model: type[Model], fields: dict[str, Any], prefix: str) -> Non
         value = fields.get(name)
         if isinstance(value, list | dict) and len(value) > longest:
             what, param = "array" if isinstance(value, list) else "object", prefix + name
-            message = f"Invalid '{param}': the greatest length is {longest}."
+            message = f"Invalid '{param}': the maximum length is {longest}."
             raise invalid_request(message, param=param, code=f"{what}_above_max_length")
 
 
@@ -138,7 +138,7 @@ def names_of(model: type[Schema]) -> frozenset[str]:
 
 @functools.cache
 def _max_lengths(model: type[Schema]) -> dict[str, int]:
-    """The greatest length of each field that has one."""
+    """The maximum length of each field that has one."""
     lengths: dict[str, int] = {}
     for name, schema in model.model_json_schema()["properties"].items():
         for option in schema.get("anyOf", [schema]):
@@ -207,8 +207,8 @@ def _describe_length(kind: str, given: Any, context: dict[str, Any], param: str)
     what, key, end = _LENGTHS[kind]
     what = "object" if isinstance(given, dict) else what
     if not given:
-        return f"empty_{what}", f"Invalid '{param}': empty {what}. The least length is {context[key]}."
-    bound = "least" if key == "min_length" else "greatest"
+        return f"empty_{what}", f"Invalid '{param}': empty {what}. The minimum length is {context[key]}."
+    bound = "minimum" if key == "min_length" else "maximum"
     return f"{what}_{end}_length", f"Invalid '{param}': the {bound} length is {context[key]}."
 
 

@@ -1,4 +1,4 @@
-"""Families: what Redis and the workers tell, as Prometheus has it."""
+"""Collectors: what Redis and the workers report, as Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Sampled = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 def replica_collectors(
     num_subscriptions: int, reaper_acts: Mapping[str, int], *, is_redis_up: bool
 ) -> list[Metric]:
-    """What this replica holds and did."""
-    acts = CounterMetricFamily("baton_reaper_acts", "What this replica's reaper did.", labels=["act"])
+    """Metrics of this replica's subscriptions and reaper."""
+    acts = CounterMetricFamily("baton_reaper_acts", "Actions of this replica's reaper.", labels=["act"])
     for act, count in sorted(reaper_acts.items()):
         acts.add_metric([act], count)
     return [
         GaugeMetricFamily(
             "baton_subscriptions",
-            "Streams and waiting requests that this replica serves now.",
+            "Streams and waiting requests that this replica serves.",
             value=num_subscriptions,
         ),
         GaugeMetricFamily("baton_redis_up", "Whether Redis answers.", value=int(is_redis_up)),
@@ -36,26 +36,28 @@ def replica_collectors(
 
 
 def cluster_collectors(cluster_stats: ClusterStats) -> list[Metric]:
-    """Queues and workers. Every replica tells the same."""
+    """Metrics of queues and workers. Every replica reports the same."""
     return [*_queues(cluster_stats), *_leases(cluster_stats.workers), *_reports(cluster_stats)]
 
 
 def _queues(cluster_stats: ClusterStats) -> list[Metric]:
     labels = ["model", "priority"]
-    waiting = GaugeMetricFamily("baton_queue_jobs", "Jobs that wait for a worker.", labels=labels)
+    waiting = GaugeMetricFamily("baton_queue_jobs", "Jobs waiting for a worker.", labels=labels)
     oldest = GaugeMetricFamily(
-        "baton_queue_oldest_age_seconds", "How long the first of them has waited.", labels=labels
+        "baton_queue_oldest_age_seconds", "Age of the first waiting job.", labels=labels
     )
     for queue in cluster_stats.queues:
         waiting.add_metric([queue.model, queue.priority], queue.waiting)
         oldest.add_metric([queue.model, queue.priority], queue.oldest_s)
-    running = GaugeMetricFamily("baton_jobs_in_progress", "Jobs that workers have.", labels=["model"])
+    running = GaugeMetricFamily("baton_jobs_in_progress", "Jobs running on workers.", labels=["model"])
     jobs = Counter({queue.model: 0 for queue in cluster_stats.queues})
     for worker in cluster_stats.workers:
         jobs[worker.model] += worker.jobs
     for model, count in sorted(jobs.items()):
         running.add_metric([model], count)
-    open_jobs = GaugeMetricFamily("baton_jobs_open", "Jobs that are not over.", value=cluster_stats.open_jobs)
+    open_jobs = GaugeMetricFamily(
+        "baton_jobs_open", "Jobs that are queued or running.", value=cluster_stats.open_jobs
+    )
     return [waiting, oldest, running, open_jobs]
 
 
@@ -64,9 +66,9 @@ def _leases(workers: Sequence[WorkerState]) -> list[Metric]:
     for model, count in sorted(Counter(worker.model for worker in workers).items()):
         up.add_metric([model], count)
     slots = GaugeMetricFamily("baton_worker_slots", "Sequences that can run at once.", labels=_WORKER_LABELS)
-    jobs = GaugeMetricFamily("baton_worker_jobs", "Jobs that it has.", labels=_WORKER_LABELS)
+    jobs = GaugeMetricFamily("baton_worker_jobs", "Jobs running on the worker.", labels=_WORKER_LABELS)
     wake_ups = GaugeMetricFamily(
-        "baton_worker_wake_ups", "Celery messages that it has taken.", labels=_WORKER_LABELS
+        "baton_worker_wake_ups", "Celery messages that the worker holds.", labels=_WORKER_LABELS
     )
     for worker in {_labels(worker): worker for worker in workers}.values():
         for family, value in ((slots, worker.slots), (jobs, worker.jobs), (wake_ups, worker.wake_ups)):
@@ -75,7 +77,7 @@ def _leases(workers: Sequence[WorkerState]) -> list[Metric]:
 
 
 def _reports(cluster_stats: ClusterStats) -> list[Metric]:
-    """Of two worker instances with one name the later process's: the other is dead, or soon found to be."""
+    """Reports of the workers. Of two instances with one name the later process counts: the other one is dead."""
     latest: dict[tuple[str, ...], WorkerReport] = {}
     for worker in cluster_stats.workers:
         report = cluster_stats.reports.get(worker.worker_instance)
@@ -103,7 +105,7 @@ _KINDS: Mapping[str, type[Sampled]] = {
 
 
 def add(family: Sampled, labels: Sequence[str], value: Measured, buckets: Iterable[float]) -> None:
-    """Another sample of the family, or all those of a histogram."""
+    """Add a sample to the family, or all samples of a histogram."""
     if isinstance(value, HistogramReading):
         assert isinstance(family, HistogramMetricFamily)
         family.add_metric(labels, _cumulated(value, buckets), value.sum)

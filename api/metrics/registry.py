@@ -1,4 +1,4 @@
-"""Metrics: what one replica counts of its own work (names: https://prometheus.io/docs/practices/naming/)."""
+"""Metrics: what one replica counts (names: https://prometheus.io/docs/practices/naming/)."""
 
 from __future__ import annotations
 
@@ -33,35 +33,36 @@ _IGNORED = frozenset({
 
 
 class Metrics:
-    """This replica's counters. All of its labels have a bounded number of values."""
+    """This replica's counters. All labels have a bounded number of values."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._requests = Counter(
-            "baton_http_requests", "Answers begun.", ["method", "route", "status"], registry=self._registry
+            "baton_http_requests",
+            "HTTP responses begun.",
+            ["method", "route", "status"],
+            registry=self._registry,
         )
         self._durations = LabelledHistogram(
-            "baton_http_request_duration_seconds", "From a request to the end of its answer or stream.",
+            "baton_http_request_duration_seconds", "From a request to the end of its response or stream.",
             ["route"], buckets=LONG_S, registry=self._registry,
         )  # fmt: skip
         self._refusals = Counter(
-            "baton_refusals", "Answers that are errors, by their code.", ["code"], registry=self._registry
+            "baton_refusals", "Error responses, by their code.", ["code"], registry=self._registry
         )
         self._ignored = Counter(
             "baton_ignored_parameters", "Unknown fields of requests, which were ignored.",
             ["name"], registry=self._registry,
         )  # fmt: skip
         self._streams = Counter(
-            "baton_streams", "Streams that ended; complete: with all that there was.",
+            "baton_streams", "Streams that ended. complete: they were sent to their end.",
             ["outcome"], registry=self._registry,
         )  # fmt: skip
-        self._open_streams = Gauge(
-            "baton_streams_open", "Streams that are being sent.", registry=self._registry
-        )
+        self._open_streams = Gauge("baton_streams_open", "Streams being sent.", registry=self._registry)
         self._codes: set[str] = set()
-        # Once a token: prometheus_client's own take several times as long.
+        # Observed for each token: prometheus_client's histograms take several times as long.
         self._first_token, self._between_tokens = Histogram(LONG_S), Histogram(LONG_S)
         self._relay_lag = Histogram(SHORT_S)
 
@@ -74,7 +75,7 @@ class Metrics:
             self._ignored.labels(name if name in _IGNORED else "other").inc()
 
     def begun(self, record: RequestRecord) -> None:
-        """An answer begins."""
+        """A response begins."""
         method = record.method if record.method in _METHODS else "other"
         self._requests.labels(method, record.route, str(record.status)).inc()
         if record.error_code is not None:
@@ -83,7 +84,7 @@ class Metrics:
             self._open_streams.inc()
 
     def ended(self, record: RequestRecord) -> None:
-        """An answer that began is over."""
+        """A response that began has ended."""
         self._durations.labels(record.route).observe(record.duration_s)
         if record.is_stream:
             self._open_streams.dec()
@@ -97,27 +98,27 @@ class Metrics:
     # Tokens
 
     def stream_meter(self, started_at: float) -> StreamTimer:
-        """For a stream whose request came at `started_at` (time.perf_counter)."""
+        """A timer for a stream whose request arrived at `started_at` (time.perf_counter)."""
         return StreamTimer(self._first_token, self._between_tokens, started_at)
 
     def relayed(self, lag_s: float) -> None:
-        """A probe came back."""
+        """A probe of the relay arrived."""
         self._relay_lag.observe(lag_s)
 
-    # Telling
+    # Rendering
 
     def render(self, families: Iterable[Metric]) -> bytes:
-        """Prometheus text of this replica's own and of `families`."""
+        """This replica's metrics and `families` as Prometheus text."""
         return generate_latest(self._registry) + generate_latest(_Snapshot([*self._tokens(), *families]))
 
     def _tokens(self) -> list[Metric]:
         own = (
             ("baton_time_to_first_token_seconds", self._first_token,
-             "From a streamed chat's request to its first output, as sent."),
+             "From a streamed request to the first write of output."),
             ("baton_time_between_tokens_seconds", self._between_tokens,
-             "Between two writes of output to the client of one streamed chat."),
+             "Between two writes of output to one streaming client."),
             ("baton_relay_lag_seconds", self._relay_lag,
-             "From publishing in Redis to hearing it here: a probe a second, on this replica's own clock."),
+             "From publishing in Redis to receiving it here, measured once a second by this replica's clock."),
         )  # fmt: skip
         families: list[Metric] = []
         for name, histogram, text in own:
@@ -128,7 +129,7 @@ class Metrics:
 
 
 class _Snapshot(CollectorRegistry):
-    """Metrics that are made for one rendering."""
+    """Metrics of one rendering."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""The endpoints, one file a resource."""
+"""The routes, one file for each resource."""

@@ -1,4 +1,4 @@
-"""/health: whether this process lives, and whether a chat would be answered. Open, without a key."""
+"""/health: whether this process runs, and whether requests would be answered. It needs no key."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from shared.errors import ErrorInfo, StoreUnavailable
 router = APIRouter()
 
 
-# Probes and balancers ask with HEAD as well.
+# Probes and load balancers use HEAD too.
 @router.head("/health/live", include_in_schema=False)
 @router.get("/health/live")
 async def live() -> dict[str, str]:
-    """This process answers."""
+    """This process responds."""
     return {"status": "ok"}
 
 
@@ -26,7 +26,7 @@ async def live() -> dict[str, str]:
 @router.get("/health")
 @router.get("/health/ready")
 async def ready(services: ServicesDep) -> Response:
-    """Redis answers and a worker serves the configured model; else 503 with the part that is missing."""
+    """Redis responds and a worker serves the configured model; otherwise 503, which names what is missing."""
     checks = await _checks(services)
     missing = [part for part, is_there in checks.items() if not is_there]
     if not missing:

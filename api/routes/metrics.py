@@ -1,4 +1,4 @@
-"""/metrics: for Prometheus. Open, without a key: it tells amounts, never content."""
+"""/metrics: for Prometheus. It needs no key: it shows numbers, never content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ router = APIRouter()
 
 @router.get("/metrics")
 async def get_metrics(services: ServicesDep, metrics: MetricsDep) -> Response:
-    """This replica's own, and what the store knows of queues and of all workers."""
+    """Metrics of this replica, of queues and of all workers."""
     try:
         cluster_stats = await services.cluster_stats.take()
     except StoreUnavailable:
