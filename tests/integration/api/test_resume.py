@@ -15,7 +15,7 @@ from shared.store.job_store import JobStore, Served
 from tests.fake_worker import ANSWER, FakeWorker, Running, hello
 from tests.integration.api.requests import CHAT, chat, read_blocks, resume, stream, submit
 from tests.unit.api.streams import Text, blocks
-from workers.engine.requests.resolved_request import ResolvedRequest
+from workers.engine.resolved_request import ResolvedRequest
 
 TEXT = "".join(ANSWER)
 

@@ -1,4 +1,4 @@
-"""Followers of waiting jobs are told their places: when they change, and only while they wait."""
+"""Subscriptions of waiting jobs are told their queue positions: when they change, and only while the jobs wait."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Watched:
         return [one.event for one in self.subscription.take_ready()]
 
 
-async def test_a_place_is_told_when_it_changes() -> None:
+async def test_a_position_is_told_when_it_changes() -> None:
     watched = Watched(QUEUED)
     assert await watched.told() == [QueuePosition(1, 2)]
     assert await watched.told() == []
@@ -60,7 +60,7 @@ async def test_one_that_waits_again_is_told_again() -> None:
     assert await watched.told() == [QueuePosition(1, 2)]
 
 
-async def test_only_the_newest_place_is_kept_for_a_slow_reader() -> None:
+async def test_only_the_newest_position_is_kept_for_a_slow_reader() -> None:
     watched = Watched(QUEUED)
     await watched.watch.tick()
     watched.queue.remove("a")

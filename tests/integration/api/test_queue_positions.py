@@ -1,4 +1,4 @@
-"""Queue position and ETA: in the object, in the list, and as events that stand in no stream."""
+"""Queue position and ETA: in the object, in the list, and as events that are in no stream."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def _claimed(http: httpx.AsyncClient, store: JobStore, claim_token: str) -
     return job
 
 
-async def test_the_object_and_the_list_tell_place_and_eta(
+async def test_the_object_and_the_list_show_position_and_eta(
     http: httpx.AsyncClient, store: JobStore, redis_client: Redis
 ) -> None:
     running = await _measured(http, store, redis_client)
@@ -70,9 +70,12 @@ async def test_readers_are_told_while_the_job_waits(
     ):
         streams = [read_blocks(one), read_blocks(other)]
         for stream in streams:
-            queued, place = await _next(stream), await _next(stream)
-            assert (queued.event, place.event, place.id) == ("job.queued", "job.queued", queued.id)
-            assert place.json == queued.json | {"queue_position": 1, "eta_seconds": place.json["eta_seconds"]}
+            queued, position = await _next(stream), await _next(stream)
+            assert (queued.event, position.event, position.id) == ("job.queued", "job.queued", queued.id)
+            assert position.json == queued.json | {
+                "queue_position": 1,
+                "eta_seconds": position.json["eta_seconds"],
+            }
         await http.post(f"/v1/jobs/{ahead}/cancel")
         for stream in streams:
             while (told := (await _next(stream)).json["queue_position"]) != 0:
@@ -94,7 +97,7 @@ async def _next(stream: AsyncIterator[Block]) -> Block:
         return await anext(stream)
 
 
-async def test_polling_ends_with_the_place(http: httpx.AsyncClient, store: JobStore) -> None:
+async def test_polling_ends_with_the_position(http: httpx.AsyncClient, store: JobStore) -> None:
     await submit(http)
     job_id = await submit(http)
     accept = {"accept": "application/json"}
