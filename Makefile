@@ -44,16 +44,17 @@ bench: venv-dev ## the whole path, the relay, the queue and the engine, each aga
 	@$(BIN)/python -m bench.relay
 	@$(BIN)/python -m bench.queue
 	@$(BIN)/python -m bench.refusal
+	@$(BIN)/python -m bench.pause
 	@$(BIN)/python -m bench.sampler
 	@$(BIN)/python -m bench.quant --model .baton/models/SmolLM2-135M-Instruct
 	@$(BIN)/python -m bench.engine --model .baton/models/SmolLM2-135M-Instruct
 
 bench-features: venv-dev ## what long prompts, a chat's second turn, grammars and guessed tokens cost or bring
 	@$(BIN)/python -m cli.models.fetch --home .baton
-	@$(BIN)/python -m bench.long_prompt --model .baton/models/SmolLM2-135M-Instruct
-	@$(BIN)/python -m bench.constrained --model .baton/models/SmolLM2-135M-Instruct
-	@$(BIN)/python -m bench.grammar --model .baton/models/SmolLM2-135M-Instruct
-	@$(BIN)/python -m bench.speculation --model .baton/models/SmolLM2-135M-Instruct
+	@$(BIN)/python -m bench.features.long_prompt --model .baton/models/SmolLM2-135M-Instruct
+	@$(BIN)/python -m bench.features.constrained --model .baton/models/SmolLM2-135M-Instruct
+	@$(BIN)/python -m bench.features.grammar --model .baton/models/SmolLM2-135M-Instruct
+	@$(BIN)/python -m bench.features.speculation --model .baton/models/SmolLM2-135M-Instruct
 
 showcase: venv-dev ## kill workers and replicas under `baton chat` and time the silence (ARGS: --rounds 5)
 	@$(BIN)/python -m cli.models.fetch --home .baton

@@ -1,11 +1,11 @@
 """Compares two grammar libraries on a model's tokenizer: llguidance, which Baton uses, and xgrammar.
 
-    python -m bench.grammar [--model DIR] [--rounds N]
+    python -m bench.features.grammar [--model DIR] [--rounds N]
 
 Baton does not depend on xgrammar. It is measured if it can be imported:
 
     pip install --no-deps --target /tmp/xgrammar xgrammar apache-tvm-ffi
-    PYTHONPATH=/tmp/xgrammar python -m bench.grammar
+    PYTHONPATH=/tmp/xgrammar python -m bench.features.grammar
 
 The texts are typical model output. The mask is timed at each of their tokens. `first` is the first text after a
 grammar was compiled, when its caches are empty.

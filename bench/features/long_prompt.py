@@ -1,6 +1,6 @@
 """Measures how a long prompt affects running streams, and how fast a chat's second turn starts.
 
-    python -m bench.long_prompt --model DIR [--threads N] [--streams 16] [--prompt 6000] [--runs 3]
+    python -m bench.features.long_prompt --model DIR [--threads N] [--streams 16] [--prompt 6000] [--runs 3]
 
 The engine runs alone in this process. First `--streams` streams run on their own, then a long prompt arrives while
 they continue. The report shows the time between two tokens of a stream without the prompt and during its prefill,

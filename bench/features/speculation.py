@@ -1,6 +1,6 @@
 """Compares an engine with speculative decoding with one without, on the same requests.
 
-    python -m bench.speculation [--model DIR] [--threads N] [--rows 1 8 32] [--tokens 96] [--rounds 5]
+    python -m bench.features.speculation [--model DIR] [--threads N] [--rows 1 8 32] [--tokens 96] [--rounds 5]
 
 The workloads are repetitive texts (passages to copy, JSON and code to rewrite), chats with the sampling that the
 model's authors recommend, and random prompts at temperature 1, where guesses cannot succeed. The engines take turns
@@ -26,7 +26,7 @@ from workers.engine.engine import Engine
 from workers.engine.loading.loader import LoadedModel, load_model
 from workers.engine.resolved_request import ResolvedRequest
 
-_PASSAGES = Path(__file__).with_name("perplexity.txt").read_text().split("\n\n")
+_PASSAGES = Path(__file__).parents[1].joinpath("perplexity.txt").read_text().split("\n\n")
 _ORDERS = [
     {"id": 1017 + number, "customer": name, "city": city, "items": ["lamp", "desk"], "paid": number % 2 == 0}
     for number, (name, city) in enumerate([("Anna", "Lund"), ("Tom", "York"), ("Mia", "Turin")])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.speculation import compare, works
+from bench.features.speculation import compare, works
 from tests.tiny_chat_model import make_tiny_chat_model
 from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig, Speculation

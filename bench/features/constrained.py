@@ -1,6 +1,6 @@
 """Measures what grammars cost: engine steps in which all, some or no rows are constrained by a JSON schema.
 
-    python -m bench.constrained [--model DIR] [--threads N] [--rows 32] [--steps 40] [--rounds 5]
+    python -m bench.features.constrained [--model DIR] [--threads N] [--rows 32] [--steps 40] [--rounds 5]
 
 Every round measures each mix of rows in turn, in one process. Ratios compare times of the same round: wall-clock
 time, and the CPU time of all threads, which other programs disturb less.
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.grammar import ARTICLE
+from bench.features.grammar import ARTICLE
 from bench.harness.spread import spread
 from shared.domain.constraint import Constraint
 from shared.domain.sampling import SamplingParams

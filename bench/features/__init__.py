@@ -1,0 +1,1 @@
+"""What single features of the engine cost, or bring."""
