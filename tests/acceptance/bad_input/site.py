@@ -51,12 +51,12 @@ class Site:
         parts = system.parts()
         self._processes = [psutil.Process(int(part["pid"])) for part in parts if part["role"] != "flower"]
         self.redis = redis.Redis.from_url(next(part["url"] for part in parts if part["role"] == "redis"))
-        self._incarnations = self.redis.smembers(keys.WORKERS)
+        self._instances = self.redis.smembers(keys.WORKERS)
 
     def is_unharmed(self) -> bool:
         """Whether the processes, and the one worker in its one life, are those of the beginning."""
         are_running = all(process.is_running() for process in self._processes)
-        return are_running and self.redis.smembers(keys.WORKERS) == self._incarnations
+        return are_running and self.redis.smembers(keys.WORKERS) == self._instances
 
     def connect(self) -> socket.socket:
         return socket.create_connection(self.address, timeout=20)

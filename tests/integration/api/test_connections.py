@@ -47,7 +47,7 @@ def get(path: str) -> bytes:
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-async def test_a_client_that_leaves_leaves_no_follower(
+async def test_a_client_that_leaves_pauses_its_chat(
     api: ApiServer, store: JobStore, *, streamed: bool
 ) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", api.port)

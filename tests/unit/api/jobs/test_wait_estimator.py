@@ -1,4 +1,4 @@
-"""A place is a rank and an estimate; pace and workers are looked up once a second, whoever asks."""
+"""A queue position is a rank and an estimate; throughput and workers are looked up once a second at most."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def test_queues_workers_and_this_replica_are_told(everything: dict[str, Metric])
     assert {key: values[key] for key in expected} == expected
 
 
-def test_of_two_incarnations_with_one_name_the_later_process_is_shown() -> None:
+def test_of_two_instances_with_one_name_the_later_process_is_shown() -> None:
     both = cluster_stats(
         worker("w-0.b"),
         worker("w-0.a"),
