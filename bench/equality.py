@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from msgspec import structs
 
 from bench.harness.verdict import HEADING, Answers, Verdict, compare, row
 from bench.peers.report.machine import describe_machine
@@ -59,7 +60,7 @@ def requests(loaded: LoadedModel, number: int, num_tokens: int) -> list[Resolved
         length = min(_PROMPT_LENGTHS[index % len(_PROMPT_LENGTHS)], loaded.max_model_len - num_tokens)
         start = chance.randrange(len(text) - length)
         sampling = SamplingParams(max_tokens=num_tokens, seed=index, temperature=index % 2, logprobs=0)
-        found.append(ResolvedRequest(tuple(text[start : start + length]), sampling, (), loaded.revision))
+        found.append(ResolvedRequest((tuple(text[start : start + length]),), sampling, (), loaded.revision))
     return found
 
 
@@ -144,7 +145,7 @@ class Equality:
         whole = self._alone[one.number]
         end = chance.randint(1, max(1, whole.end // 4))
         assert whole.token_ids is not None and whole.logprobs is not None
-        known = replace(
+        known = structs.replace(
             whole,
             token_ids=whole.token_ids[:end],
             texts=whole.texts[:end],

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from bench.harness.verdict import compare
 from shared.domain.output import Candidate, ChoiceOutput, TokenLogprobs
