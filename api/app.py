@@ -10,13 +10,13 @@ from fastapi import FastAPI
 from api.dialects.openai_chat.dialect import OpenAIChat
 from api.dialects.registry import Dialects
 from api.errors import install_error_handlers
-from api.http.access_log import AccessLogMiddleware
 from api.http.auth import Keys
 from api.http.body_limit import BodyLimitMiddleware
 from api.http.origins import Origins, add_cors
 from api.http.request_context import RequestContextMiddleware
 from api.http.stream_limiter import StreamLimiter
 from api.lifespan import OpenServices, open_services
+from api.metrics.access_log import AccessLogMiddleware
 from api.metrics.registry import Metrics
 from api.routes import chat, health, job_events, jobs, metrics, models, workers
 from api.settings import ApiSettings

@@ -7,6 +7,7 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
 
+from api.answers.exchange import Exchange
 from api.dialects.registry import Dialects
 from api.http import query
 from api.http.auth import Keys, Principal
@@ -14,7 +15,6 @@ from api.http.origins import Origins, check_loopback_host
 from api.http.stream_limiter import StreamLimiter
 from api.http.strict_json import parse_object
 from api.http.validation import Schema, validate
-from api.jobs.exchange import Exchange
 from api.lifespan import Services
 from api.metrics.registry import Metrics
 from api.settings import ApiSettings

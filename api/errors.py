@@ -14,11 +14,13 @@ from starlette.requests import Request
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from api.http.request_record import ERROR_CODE
 from shared.domain.events import Cancelled, Completed, Expired, Failed, Incomplete
 from shared.errors import DecodeError, ErrorInfo, KeyReused, RequestError, StoreUnavailable, TooManyJobs
 
 logger = logging.getLogger(__name__)
+
+#: Where a response leaves its error's code for logs and metrics: a name in the ASGI scope's state.
+ERROR_CODE = "error_code"
 
 #: Seconds after which a client may repeat a request that got 429 or 503.
 RETRY_AFTER_S = 2

@@ -22,7 +22,7 @@ from shared.cluster.celery_app import make_celery
 from shared.cluster.cluster_stats import ClusterStatsCache
 from shared.cluster.reaper import Reaper
 from shared.cluster.wake_up_sender import WakeUpSender
-from shared.runtime.cancellation import end
+from shared.runtime.cancellation import cancel_and_wait
 from shared.store.job_store import JobStore
 from shared.store.redis_client import connect
 
@@ -87,7 +87,7 @@ async def _running(*duties: Callable[[], Awaitable[None]]) -> AsyncIterator[None
     try:
         yield
     finally:
-        await end(tasks)
+        await cancel_and_wait(tasks)
 
 
 async def _forever(duty: Callable[[], Awaitable[None]]) -> None:

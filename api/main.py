@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def make_server(app: FastAPI, settings: ApiSettings) -> Server:
-    """uvicorn as Baton runs it. Its own access log would show query strings; ours is api/http/access_log.py."""
+    """uvicorn as Baton runs it. Its own access log would show query strings; ours is api/metrics/access_log.py."""
     config = uvicorn.Config(
         app,
         loop="uvloop",

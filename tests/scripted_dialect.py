@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 
+from api.answers.endpoint import answer_object, answer_object_events, answer_request
 from api.app import create_app
 from api.dependencies import READS, ExchangeDep, read_json
 from api.dialects.base import Block, ItemReader, JobInfo, Parsed, View
@@ -20,7 +21,6 @@ from api.dialects.openai_chat.dialect import OpenAIChat
 from api.dialects.registry import Dialects
 from api.errors import error_of
 from api.http.validation import Schema, validate
-from api.jobs.endpoint import answer_object, answer_object_events, answer_request
 from api.settings import ApiSettings
 from api.streaming.cursor import ChoiceCursor, Cursor
 from api.streaming.updates import EndEvent, Update

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from api.streaming.sse_response import ABORT
+from api.http.abort import ABORT
 from shared.errors import ErrorInfo
 
 #: Bytes of a request's line and headers together, trailers included.

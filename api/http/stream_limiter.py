@@ -20,7 +20,9 @@ class StreamLimiter:
     def admitted(self, owner: str) -> Iterator[None]:
         """One more reader while the context lasts. Raises RequestError (429)."""
         if self._count[owner] >= self._most:
-            message = f"This API key is reading {self._most} responses, the maximum. Try again when one has ended."
+            message = (
+                f"This API key is reading {self._most} responses, the maximum. Try again when one has ended."
+            )
             raise invalid_request(message, code="rate_limit_exceeded", status=429)
         self._count[owner] += 1
         try:

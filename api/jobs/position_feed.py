@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from api.jobs.queue_position import QueuePosition
 from api.jobs.wait_estimator import WaitEstimator
+from api.streaming.queue_position import QueuePosition
 from api.streaming.subscription import Subscription
 from shared.errors import StoreUnavailable
 

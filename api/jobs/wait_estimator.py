@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from api.jobs.queue_position import QueuePosition
+from api.streaming.queue_position import QueuePosition
 from shared.store.job_reader import JobReader
 from shared.store.throughput import Throughput
 

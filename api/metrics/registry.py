@@ -15,8 +15,8 @@ from prometheus_client import (
 from prometheus_client import Histogram as LabelledHistogram
 from prometheus_client.core import HistogramMetricFamily, Metric
 
-from api.http.request_record import RequestRecord
 from api.metrics.collectors import add
+from api.metrics.request_record import RequestRecord
 from api.metrics.stream_timer import StreamTimer
 from shared.domain.histogram import LONG_S, SHORT_S, Histogram
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
+from api.answers.endpoint import answer_object, answer_object_events, answer_request
 from api.dependencies import READS, ExchangeDep, known_query, read_json
 from api.dialects.openai_chat.dialect import OpenAIChat
 from api.dialects.openai_chat.schema import ChatRequest
 from api.http.idempotency import PARAMETER
+from api.http.on_disconnect import PARAMETER as ON_DISCONNECT
 from api.http.openapi import request_body
-from api.jobs.endpoint import answer_object, answer_object_events, answer_request
-from api.jobs.on_disconnect import PARAMETER as ON_DISCONNECT
 
 router = APIRouter()
 _CHAT = OpenAIChat()

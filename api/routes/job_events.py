@@ -7,16 +7,16 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from api.answers.answer import answer_events
+from api.answers.exchange import Exchange
+from api.answers.finder import find_job
+from api.delivery.client_watch import watch_client
+from api.delivery.stored_output import StoredOutput
 from api.dependencies import READS, ExchangeDep, known_query
 from api.dialects.base import JobInfo
 from api.dialects.jobs.encoder import items_json
 from api.http.query import MAX_WAIT_S, read_count, read_seconds
-from api.jobs.answer import answer_events
-from api.jobs.exchange import Exchange
-from api.jobs.finder import find_job
-from api.streaming.client_watch import watch_client
 from api.streaming.resume import event_id, expired_if_ours, read_cursor, resume
-from api.streaming.stored_output import StoredOutput
 from api.streaming.updates import Update
 from api.streaming.wait import until_page
 from shared.domain.job import Job

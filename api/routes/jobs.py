@@ -7,19 +7,19 @@ from typing import Any, cast
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from api.answers.exchange import Exchange
+from api.answers.finder import FoundJob, find_job, require_owner, result_of
+from api.answers.listing import invalid_after, page_of_jobs
+from api.delivery.client_watch import watch_client
 from api.dependencies import ExchangeDep, StreamLimiterDep, known_query, read_json, read_nothing
 from api.dialects.jobs.dialect import ParsedJob
 from api.dialects.jobs.job_object import job_summary, unreadable_job
 from api.dialects.jobs.schema import JobRequest
 from api.http.idempotency import PARAMETER, mark_replay, read_key
+from api.http.on_disconnect import from_word
 from api.http.openapi import request_body
 from api.http.query import MAX_WAIT_S, read_count, read_flag, read_seconds, read_word
-from api.jobs.exchange import Exchange
-from api.jobs.finder import FoundJob, find_job, require_owner, result_of
-from api.jobs.listing import invalid_after, page_of_jobs
-from api.jobs.on_disconnect import from_word
-from api.jobs.queue_position import QueuePosition
-from api.streaming.client_watch import watch_client
+from api.streaming.queue_position import QueuePosition
 from api.streaming.resume import read_cursor, resume
 from api.streaming.wait import until_end_within
 from shared.domain.job import TERMINAL_STATUSES, Job, NewJob, Priority, is_job_id, new_job_id

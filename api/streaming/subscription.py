@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from api.errors import ClientGone, StreamCorrupt
-from api.jobs.queue_position import QueuePosition
 from api.streaming.cursor import Cursor
+from api.streaming.queue_position import QueuePosition
 from api.streaming.readership import Departure
 from api.streaming.updates import Update, advance, marker_after
 from shared.domain.events import Entry, Output, Queued, Requeued

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from api.jobs.queue_position import QueuePosition
 from api.streaming.cursor import ChoiceCursor, Cursor
+from api.streaming.queue_position import QueuePosition
 from shared.domain.events import (
     Cancelled,
     Completed,

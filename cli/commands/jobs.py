@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.client.polling import poll_job
 from cli.client.server_options import JsonOption, Server
 from cli.commands.job_ids import JobArgument, JobsArgument, job_id_of
 from cli.terminal.event_printer import follow_job
+from cli.terminal.polling import poll_job
 from cli.terminal.table import print_table
 
 _HEADINGS = ("id", "status", "model", "worker", "position", "eta", "attempts", "tokens", "seconds")

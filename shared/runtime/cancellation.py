@@ -10,7 +10,7 @@ from typing import Any
 _AGAIN_S = 0.1
 
 
-async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
+async def cancel_and_wait(tasks: Collection[asyncio.Task[Any]]) -> None:
     """Cancel tasks until all have ended.
 
     Once is not enough: redis-py uses asyncio.wait_for, which before Python 3.12 loses a cancellation that

@@ -10,8 +10,8 @@ from api.dialects.jobs.encoder import JobEventEncoder
 from api.dialects.jobs.job_object import job_object
 from api.dialects.jobs.schema import JobRequest, read_job
 from api.dialects.registry import Dialects
-from api.jobs.queue_position import QueuePosition
 from api.streaming.cursor import Cursor
+from api.streaming.queue_position import QueuePosition
 from shared.domain.job import Job
 from shared.domain.result import Result
 from shared.errors import invalid_value

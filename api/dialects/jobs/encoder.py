@@ -8,8 +8,8 @@ from typing import Any
 
 from api.dialects.base import Block, Encoder, JobInfo
 from api.dialects.usage import usage_json
-from api.jobs.queue_position import QueuePosition
 from api.streaming.cursor import Cursor
+from api.streaming.queue_position import QueuePosition
 from api.streaming.updates import EndEvent, Update
 from shared.domain.events import Cancelled, Failed, Requeued, Resumed, Started, event_type
 from shared.domain.output import ChoiceOutput

@@ -7,7 +7,7 @@ from typing import Any
 from api.dialects.base import Dialect, JobInfo
 from api.dialects.usage import usage_json
 from api.errors import error_of_status
-from api.jobs.queue_position import QueuePosition
+from api.streaming.queue_position import QueuePosition
 from shared.domain.job import Job
 from shared.domain.result import Result
 

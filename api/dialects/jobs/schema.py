@@ -8,8 +8,8 @@ from pydantic import Field
 
 from api.dialects.openai_chat.schema import Metadata
 from api.dialects.unsupported import Refused, drop_noop_fields
+from api.http.on_disconnect import OnDisconnectWord
 from api.http.validation import Schema, validate
-from api.jobs.on_disconnect import OnDisconnectWord
 from shared.domain.job import Priority
 from shared.errors import RequestError, invalid_request
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.streaming import sse_sink
+from api.delivery import sse_sink
 from shared.cluster import reaper
 from shared.domain.job import Job
 from shared.store.job_store import JobStore

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.streaming import stored_output
+from api.delivery import stored_output
 from shared.domain.output import Args, Close, Op, Open, Reasoning
 from shared.domain.output import Text as PlainText
 from shared.errors import ErrorInfo

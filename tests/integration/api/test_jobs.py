@@ -11,7 +11,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from api.jobs.listing import page_of_jobs
+from api.answers.listing import page_of_jobs
 from shared.cluster import reaper
 from shared.domain.job import Job
 from shared.store import keys

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from api.streaming import stored_output
+from api.delivery import stored_output
 from shared.domain.job import Job
 from shared.store import keys
 from shared.store.job_reader import Page

@@ -10,9 +10,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from api.delivery import sse
 from api.dialects.base import Block as Event
 from api.dialects.base import JobInfo
-from api.streaming import sse
 from api.streaming.cursor import Cursor
 from api.streaming.updates import Update, advance
 from shared.domain.events import Completed, Entry, Incomplete, Output, Queued, Requeued, Resumed, Started

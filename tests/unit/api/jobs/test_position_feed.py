@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from api.jobs.position_feed import PositionFeed
-from api.jobs.queue_position import QueuePosition
 from api.streaming.cursor import Cursor
+from api.streaming.queue_position import QueuePosition
 from api.streaming.subscription import Subscription
 from shared.domain.events import Entry, Queued, Requeued, Started
 from shared.store.job_store import Reader

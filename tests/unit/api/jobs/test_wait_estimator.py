@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import cast
 
-from api.jobs.queue_position import QueuePosition
 from api.jobs.wait_estimator import WaitEstimator
+from api.streaming.queue_position import QueuePosition
 from shared.domain.lease import WorkerState
 from shared.store.job_reader import JobReader
 from shared.store.throughput import Throughput

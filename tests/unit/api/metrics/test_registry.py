@@ -8,9 +8,10 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.http.request_record import ERROR_CODE, RequestRecord
+from api.errors import ERROR_CODE
 from api.metrics.collectors import cluster_collectors, replica_collectors
 from api.metrics.registry import Metrics
+from api.metrics.request_record import RequestRecord
 from shared.cluster.cluster_stats import ClusterStats, QueueState
 from shared.domain import worker_report as families
 from shared.domain.histogram import HistogramReading

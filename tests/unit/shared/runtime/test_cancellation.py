@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from shared.runtime.cancellation import end
+from shared.runtime.cancellation import cancel_and_wait
 
 
 async def test_a_task_that_loses_a_cancellation_is_cancelled_again() -> None:
@@ -18,7 +18,7 @@ async def test_a_task_that_loses_a_cancellation_is_cancelled_again() -> None:
     task = asyncio.create_task(stubborn())
     await begun.wait()
     async with asyncio.timeout(5):
-        await end([task])
+        await cancel_and_wait([task])
     assert task.cancelled()
 
 
@@ -28,5 +28,5 @@ async def test_what_has_ended_is_nothing_to_end() -> None:
 
     task = asyncio.create_task(fail())
     await asyncio.wait([task])
-    await end([task])
+    await cancel_and_wait([task])
     assert isinstance(task.exception(), RuntimeError)

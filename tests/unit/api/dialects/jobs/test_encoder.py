@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from api.dialects.jobs.encoder import JobEventEncoder, items_json
 from api.dialects.openai_chat.encoder import ChatEncoder
-from api.jobs.queue_position import QueuePosition
 from api.streaming.cursor import Cursor
+from api.streaming.queue_position import QueuePosition
 from api.streaming.updates import Update
 from shared.domain.events import Cancelled, Entry, Failed, Output, Queued, Requeued, Resumed, Started
 from shared.domain.usage import Usage

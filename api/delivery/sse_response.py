@@ -8,17 +8,15 @@ from collections.abc import Callable
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from api.delivery import sse
+from api.delivery.pump import pump
+from api.delivery.sse_sink import SseSink
 from api.dialects.base import Encoder
 from api.errors import ClientGone, ShuttingDown
-from api.streaming import sse
-from api.streaming.pump import pump
-from api.streaming.sse_sink import SseSink
+from api.http.abort import ABORT
 from api.streaming.subscription import Subscription
 from api.streaming.updates import Update
 from shared.errors import RequestError
-
-#: ASGI extension of Baton's server: cuts the connection (api/http/protocol.py).
-ABORT = "baton.abort"
 
 
 class SseResponse(Response):

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
+from api.delivery import sse_sink
+from api.delivery.client_watch import watch_client
+from api.delivery.sse_response import SseResponse
 from api.dialects.openai_chat.encoder import ChatEncoder
 from api.errors import ClientGone, ShuttingDown, StreamExpired
-from api.streaming import sse_sink
-from api.streaming.client_watch import watch_client
+from api.http.abort import ABORT
 from api.streaming.cursor import Cursor
-from api.streaming.sse_response import ABORT, SseResponse
 from api.streaming.subscription import Subscription
 from shared.domain.events import Completed, Entry, Output, Queued, Started
 from shared.errors import RequestError

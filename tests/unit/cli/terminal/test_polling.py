@@ -5,11 +5,11 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from cli.client import polling as module
+from cli.terminal import polling as module
 from cli.client.api_client import ApiClient, ApiError
 from cli.client.endpoint import Endpoint
-from cli.client.polling import poll_job
 from cli.exit_codes import ExitCode
+from cli.terminal.polling import poll_job
 
 JOB = "job_" + "a" * 24
 Handler = Callable[[httpx.Request], httpx.Response]

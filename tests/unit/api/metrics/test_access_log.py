@@ -11,8 +11,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.errors import install_error_handlers
-from api.http.access_log import AccessLogMiddleware
 from api.http.request_context import RequestContextMiddleware
+from api.metrics.access_log import AccessLogMiddleware
 from api.metrics.registry import Metrics
 from shared.errors import invalid_request
 
@@ -45,7 +45,7 @@ async def ask(app: FastAPI, path: str) -> httpx.Response:
 
 
 def access_lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, Any]]]:
-    records = [record for record in caplog.records if record.name == "api.http.access_log"]
+    records = [record for record in caplog.records if record.name == "api.metrics.access_log"]
     return [(record.getMessage(), dict(getattr(record, "fields", {}))) for record in records]
 
 

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from fastapi import Response
 from fastapi.responses import JSONResponse
 
+from api.answers.exchange import Exchange
+from api.answers.finder import FoundJob, find_job, result_of
+from api.delivery.client_watch import watch_client
+from api.delivery.sse_response import SseResponse
+from api.delivery.stored_output import StoredOutput
 from api.dialects.base import Dialect, JobInfo, Parsed, StreamDialect, View
 from api.errors import NO_WORKER, StreamExpired, error_of, error_of_status
 from api.http.idempotency import mark_replay
-from api.jobs.exchange import Exchange
-from api.jobs.finder import FoundJob, find_job, result_of
-from api.streaming.client_watch import watch_client
 from api.streaming.cursor import Cursor
 from api.streaming.resume import event_id, read_cursor, resume
-from api.streaming.sse_response import SseResponse
-from api.streaming.stored_output import StoredOutput
 from api.streaming.subscription import Subscription
 from api.streaming.updates import EndEvent, Update
 from api.streaming.wait import until_output

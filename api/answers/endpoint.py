@@ -6,12 +6,12 @@ from typing import Any
 
 from fastapi import Response
 
+from api.answers.answer import answer_events, answer_new, answer_whole
+from api.answers.exchange import Exchange
+from api.answers.finder import FoundJob, find_job, unknown_job
 from api.dialects.base import Dialect
 from api.http.idempotency import read_key
-from api.jobs.answer import answer_events, answer_new, answer_whole
-from api.jobs.exchange import Exchange
-from api.jobs.finder import FoundJob, find_job, unknown_job
-from api.jobs.on_disconnect import from_headers
+from api.http.on_disconnect import from_headers
 from api.streaming.resume import event_id, expired_if_ours
 from shared.domain.job import NewJob, new_job_id
 from shared.errors import RequestError

@@ -7,8 +7,10 @@ from typing import Any
 
 from starlette.types import Message, Scope
 
+from api.errors import ERROR_CODE
+
 #: Members of the request's state through which the app reports them.
-STARTED_AT, JOB_ID, ERROR_CODE = "started_at", "job_id", "error_code"
+STARTED_AT, JOB_ID = "started_at", "job_id"
 
 
 class RequestRecord:

@@ -6,8 +6,8 @@ import logging
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http.request_record import RequestRecord
 from api.metrics.registry import Metrics
+from api.metrics.request_record import RequestRecord
 
 logger = logging.getLogger(__name__)
 

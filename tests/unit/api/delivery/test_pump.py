@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from api.delivery.pump import pump
 from api.dialects.base import Block
 from api.dialects.openai_chat.encoder import ChatEncoder
 from api.errors import ShuttingDown
 from api.streaming.cursor import Cursor
-from api.streaming.pump import pump
 from api.streaming.subscription import Subscription
 from api.streaming.updates import Update
 from shared.domain.events import Completed, Entry, Output, Queued, Started

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from api.answers.exchange import Exchange
+from api.delivery.stored_output import StoredOutput
 from api.errors import StreamExpired
-from api.jobs.exchange import Exchange
-from api.streaming.stored_output import StoredOutput
 from shared.domain.job import Job, is_job_id
 from shared.domain.result import Result
 from shared.errors import DecodeError, RequestError, invalid_request

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.delivery import stored_output
+from api.delivery.stored_output import StoredOutput
 from api.errors import EventUnreadable, StreamCorrupt
-from api.streaming import stored_output
-from api.streaming.stored_output import StoredOutput
 from shared.domain.result import Result
 from shared.errors import DecodeError
 from shared.store.job_reader import JobReader, Page

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from starlette.types import Send
 
+from api.delivery import sse
 from api.dialects.base import Block
-from api.streaming import sse
 
 #: A write that a client does not read for this long ends its connection.
 _STALL_S = 30.0
@@ -17,7 +17,7 @@ _LATE_S = 1.0
 
 
 class SseSink:
-    """Implements `api.streaming.pump.Sink`. All events of a call go out in one write."""
+    """Implements `api.delivery.pump.Sink`. All events of a call go out in one write."""
 
     def __init__(
         self,

@@ -1,0 +1,1 @@
+"""What the routes of all dialects share: from a request to its answer."""

@@ -1,0 +1,1 @@
+"""How events reach one client: the pump, and sinks."""
