@@ -174,7 +174,7 @@ GUARDS = (
     _guard(
         "patience anew after a gap",
         "shared/cluster/reaper.py",
-        'logger.warning("no round of duties: %s", error)\n            self._patience.start_anew()',
+        'logger.warning("no round of duties: %s", error)\n            self._patience.reset()',
         'logger.warning("no round of duties: %s", error)',
         _REAPER,
     ),
@@ -642,7 +642,7 @@ GUARDS = (
     ),
     _guard(
         "another owner's job is not found",
-        "api/jobs/finder.py",
+        "api/answers/finder.py",
         "return exchange.principal.is_admin or exchange.principal.id == owner",
         "return True",
         "tests/integration/api/test_jobs.py",

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from shared.runtime.cancellation import end
+from shared.runtime.cancellation import cancel_and_wait
 
 
 class TaskSet:
@@ -26,7 +26,7 @@ class TaskSet:
     async def stop(self, *names: str) -> None:
         """Cancel the tasks with these names until they have ended."""
         while tasks := {task for task in self._tasks if task.get_name() in names}:
-            await end(tasks)
+            await cancel_and_wait(tasks)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
