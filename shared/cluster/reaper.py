@@ -55,7 +55,7 @@ class Patience:
         for thing in [t for t in self._seen if isinstance(t, tuple) and t[0] == kind and t not in things]:
             del self._seen[thing]
 
-    def start_anew(self) -> None:
+    def reset(self) -> None:
         self._seen.clear()
 
 
@@ -90,7 +90,7 @@ class Reaper:
             await asyncio.sleep(_TICK_S)
             if self._clock() - started > self._lease_s:
                 # This process itself stood still: what it saw before says nothing about others.
-                self._patience.start_anew()
+                self._patience.reset()
 
     async def try_tick(self) -> None:
         """A tick; when Redis does not answer, nobody is judged and patience begins anew."""
@@ -98,7 +98,7 @@ class Reaper:
             await self.tick()
         except StoreUnavailable as error:
             logger.warning("no round of duties: %s", error)
-            self._patience.start_anew()
+            self._patience.reset()
             self._outage_at = self._clock()
 
     async def tick(self) -> None:

@@ -61,6 +61,6 @@ class SamplingParams(
     def is_greedy(self) -> bool:
         return self.temperature == 0
 
-    def tells_prompt(self, choice: int) -> bool:
+    def wants_prompt_logprobs(self, choice: int) -> bool:
         """Whether this choice tells the `prompt_logprobs`: the first of each prompt does, for all of the prompt's."""
         return self.prompt_logprobs is not None and choice % self.n == 0

@@ -219,8 +219,8 @@ class Engine:
 
     def _tell(self, told: PromptLogprobCollector) -> None:
         sequence = told.sequence
-        assert sequence.num_told is not None
-        sequence.num_told += len(told.tokens)
+        assert sequence.num_prompt_scored is not None
+        sequence.num_prompt_scored += len(told.tokens)
         entry = self._requests[sequence.request_id]
         try:
             entry.outputs[sequence].read_prompt(told.tokens)

@@ -84,7 +84,7 @@ class Publisher:
     async def flush(self) -> None:
         """Return when everything is written."""
         self._is_flushing = True
-        while any(running.has_news for running in self._jobs):
+        while any(running.has_new_output for running in self._jobs):
             self._jobs.news.set()
             async with self._round_is_over:
                 await self._round_is_over.wait()

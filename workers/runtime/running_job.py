@@ -65,7 +65,7 @@ class RunningJob:
         return "running" if self.terminal is None else event_type(self.terminal)
 
     @property
-    def has_news(self) -> bool:
+    def has_new_output(self) -> bool:
         """Whether there is something to append; never before it is known what the stream holds.
 
         That a choice ended is sent with the next unit of any choice, or with the job's end: each append
@@ -79,7 +79,7 @@ class RunningJob:
         between so long after what was written last, and without news a check."""
         if not self._is_begun:
             return math.inf
-        if not self.has_news:
+        if not self.has_new_output:
             return self.checked_at + _CHECK_S
         is_urgent = not any(self.released.positions) or self.terminal is not None
         return -math.inf if is_urgent else self.checked_at + pace_s
@@ -97,14 +97,14 @@ class RunningJob:
 
     def append(self) -> Append:
         """What is to be written now; a check when nothing is."""
-        has_news = self.has_news
+        has_new_output = self.has_new_output
         return Append(
             job_id=self.job.id,
             claim_token=self.claim_token,
             start=self.released.positions,
             end=self.transcript.positions,
             used=self.transcript.used,
-            output=self.transcript.since(self.released) if has_news else None,
+            output=self.transcript.since(self.released) if has_new_output else None,
             resolved=None if self._is_resolved_stored else self.resolved,
             terminal=self.terminal,
         )

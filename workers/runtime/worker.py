@@ -132,14 +132,14 @@ class Worker:
         await _bounded(self._publisher.flush(), "the last output")
         failpoint("drain_flushed")
         await self._task_set.stop(*self._living)
-        await _bounded(self._hand_on(), "handing on the jobs")
+        await _bounded(self._requeue_jobs(), "handing on the jobs")
         for running in self._jobs:
             self._jobs.drop(running, "handed on")
         for wake_up in self._claimer.wake_ups:
             wake_up.end("handed on")
         self._is_drained.set()
 
-    async def _hand_on(self) -> None:
+    async def _requeue_jobs(self) -> None:
         wake_ups = await self._lease.release()
         failpoint("drain_released")
         model = self._lease.lease.model

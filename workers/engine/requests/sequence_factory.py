@@ -81,7 +81,7 @@ class SequenceFactory:
             for token_id in so_far:
                 matcher.push(token_id)
         # Once a token is released, so is what there was to tell of the prompt.
-        num_told = 0 if sampling.tells_prompt(choice) and not so_far else None
+        num_prompt_scored = 0 if sampling.wants_prompt_logprobs(choice) and not so_far else None
         drafter = None if self._make_drafter is None else self._make_drafter()
         return Sequence(
             request_id,
@@ -91,6 +91,6 @@ class SequenceFactory:
             len(prompt),
             adjustments,
             matcher,
-            num_told=num_told,
+            num_prompt_scored=num_prompt_scored,
             drafter=drafter,
         )

@@ -25,13 +25,13 @@ def read_prompts(plan: Plan, logits: Tensor) -> tuple[list[PromptLogprobCollecto
 
     `logits`: [requested, V].
     """
-    if not any(row.sequence.tells_prompt for row in plan.rows):
+    if not any(row.sequence.wants_prompt_logprobs for row in plan.rows):
         return [], logits
     scores, drawn_from, start = list[PromptLogprobCollector](), list[int](), 0
     for row in plan.rows:
         own = range(start, start + len(row.wanted))
         start = own.stop
-        if row.sequence.tells_prompt:
+        if row.sequence.wants_prompt_logprobs:
             scores.append(_scores(row, logits[own.start : own.stop]))
             own = own[-1:] if row.draws else own[:0]
         drawn_from += own

@@ -37,8 +37,8 @@ class Row:
     @property
     def wanted(self) -> range:
         """The positions whose logits the step returns: for prompt log probabilities, or to draw from."""
-        num_scored = self.sequence.num_told
-        if num_scored is not None and self.sequence.tells_prompt:
+        num_scored = self.sequence.num_prompt_scored
+        if num_scored is not None and self.sequence.wants_prompt_logprobs:
             return range(max(self.start, num_scored), self.end)
         return range(self.end - 1 - len(self.draft), self.end) if self.draws else range(0)
 

@@ -160,7 +160,7 @@ class Scheduler:
             sequence.slot = heapq.heappop(self._free_slots)
             self._running[sequence.slot] = sequence
             # Copied tokens yield no logits.
-            if self._prefixes is not None and not sequence.tells_prompt:
+            if self._prefixes is not None and not sequence.wants_prompt_logprobs:
                 sequence.num_computed = self._prefixes.find(sequence)
             admitted.append(sequence)
         return tuple(admitted)

@@ -34,7 +34,7 @@ class Sequence:
     #: What its spans in the PrefixCache begin with; None: it neither takes nor leaves any.
     prefix_root: bytes | None = None
     #: How many tokens of the prompt had the logits behind them told of; None: nothing is told of it.
-    num_told: int | None = None
+    num_prompt_scored: int | None = None
     #: Guesses how it goes on; None: nobody does.
     drafter: Drafter | None = None
     #: How many of `token_ids` are in the cache.
@@ -69,9 +69,9 @@ class Sequence:
         return len(self.token_ids) - self.num_prompt_tokens
 
     @property
-    def tells_prompt(self) -> bool:
+    def wants_prompt_logprobs(self) -> bool:
         """Whether the logits behind tokens of the prompt are still wanted; the last one's are drawn from."""
-        return self.num_told is not None and self.num_told < self.num_prompt_tokens - 1
+        return self.num_prompt_scored is not None and self.num_prompt_scored < self.num_prompt_tokens - 1
 
     @property
     def is_complete(self) -> bool:

@@ -74,7 +74,7 @@ class OutputBuilder:
         self._includes_stop = sampling.includes_stop
         self._max_tokens = sampling.max_tokens
         self._min_tokens = sampling.min_tokens
-        self._tells_logprobs = sampling.logprobs is not None
+        self._wants_logprobs = sampling.logprobs is not None
         self._stop_token_ids = frozenset(request.stop_token_ids)
         self._named_stop_token_ids = request.named_stop_token_ids
         self._index = index
@@ -83,7 +83,7 @@ class OutputBuilder:
         self._num_tokens = 0
         self._position = 0
         self._finish: Finish | None = None
-        self._tells_prompt = sampling.tells_prompt(index)
+        self._wants_prompt_logprobs = sampling.wants_prompt_logprobs(index)
         self._prompt: list[PromptToken] = []
         self._prompt_texts: dict[int, str] = {}
 
@@ -213,10 +213,10 @@ class OutputBuilder:
             tuple([token.token_id for token in final]),
             texts,
             self._finish,
-            tuple([token.logprobs for token in final if token.logprobs]) if self._tells_logprobs else None,
+            tuple([token.logprobs for token in final if token.logprobs]) if self._wants_logprobs else None,
             head,
             marks,
-            self._prompt_logprobs() if self._tells_prompt and start == 0 else None,
+            self._prompt_logprobs() if self._wants_prompt_logprobs and start == 0 else None,
         )
 
     def _prompt_logprobs(self) -> PromptLogprobs:

@@ -66,7 +66,7 @@ def drawn(*choices: tuple[int, int, int, str | None]) -> ScriptedOutput:
 
 def test_before_the_stream_is_known_there_is_no_news() -> None:
     running = RunningJob(a_job(end=(5,)), "h", None)
-    assert not running.has_news
+    assert not running.has_new_output
     assert running.due_at(0.0) == math.inf
 
 
@@ -118,7 +118,7 @@ def test_an_end_without_tokens_waits_for_an_append_that_moves_the_positions() ->
     running.take(drawn((0, 0, 1, None), (1, 0, 1, None)))
     running.confirm(running.append())
     running.take(drawn((0, 1, 0, "stop")))
-    assert not running.has_news
+    assert not running.has_new_output
     assert running.append().output is None
     running.take(drawn((1, 1, 1, None)))
     output = running.append().output

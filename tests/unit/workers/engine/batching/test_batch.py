@@ -38,7 +38,7 @@ def test_tokens_of_all_rows_are_concatenated() -> None:
 
 def test_a_scored_prompt_has_logits_of_its_tokens() -> None:
     scored, plain = row(1, 9, 2, 3), row(2, 4, 1, 3)
-    scored.sequence.num_told = 3
+    scored.sequence.num_prompt_scored = 3
     assert batch_of(Plan((row(0, 4, 3, 1), scored, plain))).logit_indices.tolist() == [0, 2, 3, 6]
     assert batch_of(Plan((scored,), wants_all=True)).logit_indices.tolist() == [0, 1, 2]
 

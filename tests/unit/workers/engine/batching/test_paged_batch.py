@@ -46,7 +46,7 @@ def test_drawing_rows_or_all_tokens_have_logits() -> None:
 def test_a_scored_prompt_has_logits_of_its_tokens() -> None:
     pool = PagePool(None)
     scored, plain = row(1, 2, 3, 9), row(2, 1, 3, 4)
-    scored.sequence.num_told = 3
+    scored.sequence.num_prompt_scored = 3
     for each in (scored, plain):
         pool.reach(each.slot, each.sequence.num_tokens)
     assert make_paged_batch(Plan((scored, plain)), pool, CPU).logit_indices.tolist() == [1, 2, 5]

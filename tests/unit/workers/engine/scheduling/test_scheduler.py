@@ -291,8 +291,8 @@ def wanted(subject: Scheduler) -> list[tuple[str, list[int]]]:
     plan = subject.schedule()
     found = [(row.sequence.request_id, list(row.wanted)) for row in plan.rows]
     for row in plan.rows:
-        if row.sequence.tells_prompt and row.sequence.num_told is not None:
-            row.sequence.num_told += len(row.wanted) - row.draws
+        if row.sequence.wants_prompt_logprobs and row.sequence.num_prompt_scored is not None:
+            row.sequence.num_prompt_scored += len(row.wanted) - row.draws
     run(plan)
     return found
 
@@ -300,7 +300,7 @@ def wanted(subject: Scheduler) -> list[tuple[str, list[int]]]:
 def test_a_step_returns_logits_of_draws_and_of_scored_prompts() -> None:
     subject = scheduler()
     scored, plain = sequence("scored", 12), sequence("plain", 7)
-    scored.num_told = 0
+    scored.num_prompt_scored = 0
     for each in (scored, plain):
         subject.add(each)
     assert wanted(subject) == [("scored", [0, 1, 2, 3, 4]), ("plain", [])]
@@ -312,7 +312,7 @@ def test_a_step_returns_logits_of_draws_and_of_scored_prompts() -> None:
 def test_a_preempted_prompt_is_not_scored_again() -> None:
     subject = scheduler()
     scored = sequence("scored", 12)
-    scored.num_told = 7
+    scored.num_prompt_scored = 7
     subject.add(scored)
     assert [wanted(subject) for _ in range(4)] == [
         [("scored", [])],
@@ -332,7 +332,7 @@ class AllKnown:
 def test_a_scored_prompt_is_computed_even_if_cached() -> None:
     subject = Scheduler(max_slots=4, prefill_chunk=50, max_step_tokens=50, prefixes=AllKnown())
     scored, done, plain = sequence("scored", 12), sequence("done", 12), sequence("plain", 12)
-    scored.num_told, done.num_told = 0, 11
+    scored.num_prompt_scored, done.num_prompt_scored = 0, 11
     for each in (scored, done, plain):
         subject.add(each)
     assert run(subject.schedule()) == [("done", 1, 11, 1), ("plain", 2, 11, 1), ("scored", 0, 0, 12)]

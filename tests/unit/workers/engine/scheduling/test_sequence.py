@@ -56,11 +56,11 @@ def test_without_a_grammar_a_text_is_never_complete() -> None:
 
 def test_logits_behind_the_prompts_tokens_are_wanted_until_those_but_the_last_were_told() -> None:
     sampling = SamplingParams(max_tokens=9, seed=0, prompt_logprobs=0)
-    asked = Sequence("r", 0, sampling, [5, 6, 7], 3, num_told=0)
-    assert asked.tells_prompt
-    asked.num_told = 1
-    assert asked.tells_prompt
-    asked.num_told = 2
-    assert not asked.tells_prompt
-    assert not Sequence("r", 0, sampling, [5], 1, num_told=0).tells_prompt
-    assert not Sequence("r", 1, sampling, [5, 6, 7], 3).tells_prompt
+    asked = Sequence("r", 0, sampling, [5, 6, 7], 3, num_prompt_scored=0)
+    assert asked.wants_prompt_logprobs
+    asked.num_prompt_scored = 1
+    assert asked.wants_prompt_logprobs
+    asked.num_prompt_scored = 2
+    assert not asked.wants_prompt_logprobs
+    assert not Sequence("r", 0, sampling, [5], 1, num_prompt_scored=0).wants_prompt_logprobs
+    assert not Sequence("r", 1, sampling, [5, 6, 7], 3).wants_prompt_logprobs
