@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import metadata
 
 from fastapi import FastAPI
 
@@ -36,7 +37,13 @@ def create_app(
             app.state.services = opened
             yield
 
-    app = FastAPI(title="Baton", version="0.1.0", lifespan=lifespan, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="Baton",
+        version=metadata.version("baton"),
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.state.settings = settings
     app.state.dialects = dialects
     app.state.keys = Keys(settings.api_keys, settings.admin_keys)

@@ -72,7 +72,7 @@ def _row(job: dict[str, Any]) -> tuple[object, ...]:
     tokens = job["usage"]["completion_tokens"] if job["usage"] else None
     return (
         job["id"],
-        job["status"],
+        "paused" if job.get("paused") else job["status"],
         job["model"],
         job["worker"],
         job["queue_position"],

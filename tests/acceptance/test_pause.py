@@ -106,7 +106,7 @@ def test_dropped_streams_free_their_slots_and_lose_nothing(pausing: System, tiny
         stream.close()
     pausing.wait_until(lambda: is_idle(pausing), 5)
     paused = [job(pausing, stream.job_id) for stream in streams]
-    assert {found["status"] for found in paused} == {"queued"}
+    assert {(found["status"], found["paused"]) for found in paused} == {("queued", True)}
     process = psutil.Process(pausing.part_pid("worker-1"))
     before = process.cpu_times()
     time.sleep(1)

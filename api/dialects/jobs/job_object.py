@@ -20,6 +20,7 @@ def job_summary(job: Job, position: QueuePosition | None) -> dict[str, Any]:
         "object": "job",
         "endpoint": job.endpoint,
         "status": job.status,
+        "paused": job.is_paused,
         "reason": job.reason,
         "model": job.model,
         "worker": job.worker,
@@ -44,7 +45,7 @@ def job_summary(job: Job, position: QueuePosition | None) -> dict[str, Any]:
 
 
 _FIELDS = (
-    "id", "object", "endpoint", "status", "reason", "model", "worker", "priority", "on_disconnect", "queue_position",
+    "id", "object", "endpoint", "status", "paused", "reason", "model", "worker", "priority", "on_disconnect", "queue_position",
     "eta_seconds", "attempts", "retry_of", "created_at", "started_at", "completed_at", "urls", "metadata", "positions",
     "output_so_far", "timing", "usage", "result", "error",
 )  # fmt: skip

@@ -30,10 +30,10 @@ from tests.acceptance.faults.verdict.reference import Told
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600), pytest.mark.matrix]
 
-#: The first version that compares keyed requests as later ones do: the first commit with these words in this
-#: file. As what it is installed here.
-EARLIER = ("-Sdef comparable_body", "--", "api/http/idempotency.py")
-VERSION = "0.0.9"
+#: The first version whose records later ones read: the first commit with these words in this file. An upgrade from
+#: any version before needs a stop. It is installed here under a version number of its own.
+EARLIER = ('-Sversion = "0.2.0"', "--", "pyproject.toml")
+VERSION = "0.1.9"
 ROOT = Path(__file__).parents[3]
 LONG = Shape(tokens=(200, 400))
 MODULES: dict[Role, str] = {"api": "api.main", "worker": preloaded_worker.__name__}

@@ -39,6 +39,7 @@ async def test_a_job_is_accepted_and_waits(http: httpx.AsyncClient) -> None:
         "object": "job",
         "endpoint": "/v1/chat/completions",
         "status": "queued",
+        "paused": False,
         "reason": None,
         "model": MODEL,
         "worker": None,
