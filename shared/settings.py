@@ -236,7 +236,10 @@ LEASE_S = Variable(
     "BATON_LEASE_S", "3", _positive, "Seconds without a heartbeat after which a worker counts as dead."
 )
 DRAIN_S = Variable(
-    "BATON_DRAIN_S", "5", _positive, "Seconds that open streams may continue after the API is asked to stop."
+    "BATON_DRAIN_S",
+    "5",
+    _positive,
+    "Seconds that open streams may continue after the API is asked to stop, and answers that only their worker can end.",
 )
 LOG_LEVEL = Variable(
     "BATON_LOG_LEVEL",

@@ -62,6 +62,7 @@ def serve(settings: WorkerSettings, backend: Backend, device: str) -> int:
         lease_s=settings.lease_s,
         on_death=_die,
         on_drain=drain.give,
+        finish_s=settings.drain_s,
     )
     description = {"worker": settings.name, "device": device, "model": settings.model_name}
     pool = TaskPool.bound_to(WorkerThread(worker, description, on_death=_die))

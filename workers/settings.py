@@ -35,6 +35,7 @@ class WorkerSettings:
     max_model_len: int | None
     max_kv_tokens: int | None
     lease_s: float
+    drain_s: float
     log_level: str
     log_format: str
 
@@ -65,6 +66,7 @@ class WorkerSettings:
             max_model_len=env.read(settings.MAX_MODEL_LEN),
             max_kv_tokens=env.read(settings.MAX_KV_TOKENS),
             lease_s=env.read(settings.LEASE_S),
+            drain_s=env.read(settings.DRAIN_S),
             log_level=env.read(settings.LOG_LEVEL),
             log_format=env.read(settings.LOG_FORMAT),
         )

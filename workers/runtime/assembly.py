@@ -34,8 +34,11 @@ def make_worker(
     on_death: Callable[[BaseException], None],
     on_drain: Callable[[], None],
     step_timeout_s: float = STEP_TIMEOUT_S,
+    finish_s: float = 0.0,
 ) -> Worker:
     """A worker that does not run yet.
+
+    `finish_s` is how long a drain lets a backend that cannot continue finish what it has begun to release.
 
     `on_death` is called, from any thread, when a part of it ends unexpectedly: then none of it may go on.
     `on_drain` is called with each beat once the store asks it to leave: then somebody has to call `drain`.
@@ -65,6 +68,7 @@ def make_worker(
         publisher,
         vitals,
         task_set,
+        finish_s=0.0 if backend.can_continue else finish_s,
         claiming=claiming,
         living={
             "heartbeat": Heartbeat(store, keeper, jobs, vitals, strays, on_drain).run,

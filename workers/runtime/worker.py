@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from shared.cluster.wake_up_sender import WakeUpSender
@@ -45,6 +46,7 @@ class Worker:
         vitals: Vitals,
         task_set: TaskSet,
         *,
+        finish_s: float,
         claiming: Mapping[str, Duty],
         living: Mapping[str, Duty],
     ) -> None:
@@ -59,6 +61,8 @@ class Worker:
         self._publisher = publisher
         self._vitals = vitals
         self._task_set = task_set
+        #: How long a drain waits for jobs that no other worker could continue.
+        self.finish_s = finish_s
         self._claiming = dict(claiming)
         self._living = {**living, "publisher": publisher.run}
         self._is_running = asyncio.Event()
@@ -127,6 +131,7 @@ class Worker:
         await self._is_running.wait()
         await self._task_set.stop("lease", BEGINNING, *self._claiming)
         failpoint("drain_begun")
+        await self._finish_begun()
         await _bounded(self._backend.stop(), "the last step")
         failpoint("drain_stopped")
         await _bounded(self._publisher.flush(), "the last output")
@@ -138,6 +143,14 @@ class Worker:
         for wake_up in self._claimer.wake_ups:
             wake_up.end("handed on")
         self._is_drained.set()
+
+    async def _finish_begun(self) -> None:
+        """Wait for jobs that no other worker could continue, for up to the drain time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.finish_s):
+                while self.finish_s and any(any(running.released.positions) for running in self._jobs):
+                    self._jobs.may_claim.clear()
+                    await self._jobs.may_claim.wait()
 
     async def _requeue_jobs(self) -> None:
         wake_ups = await self._lease.release()

@@ -23,7 +23,11 @@ class WorkerThread:
     """Runs a worker. `on_death` is called when that ends unexpectedly."""
 
     def __init__(
-        self, worker: Worker, description: Mapping[str, Any], *, on_death: Callable[[BaseException], None]
+        self,
+        worker: Worker,
+        description: Mapping[str, Any],
+        *,
+        on_death: Callable[[BaseException], None],
     ) -> None:
         self._worker = worker
         self._description = description
@@ -60,7 +64,7 @@ class WorkerThread:
         self._is_drained = True
         draining = asyncio.run_coroutine_threadsafe(self._worker.drain(), self._loop)
         try:
-            draining.result(_DRAIN_S)
+            draining.result(_DRAIN_S + self._worker.finish_s)
         except TimeoutError:
             logger.error("the worker does not drain")
         self._thread.join(0.5)

@@ -183,6 +183,7 @@ class Harness:
         step_s: float = 0.002,
         backend: Backend | None = None,
         kind: type[ScriptedEngine] = ScriptedEngine,
+        finish_s: float = 0.0,
     ) -> None:
         self.engine = kind(slots=slots, step_s=step_s)
         self.backend: Backend = backend or LocalBackend(
@@ -199,6 +200,7 @@ class Harness:
             lease_s=3,
             on_death=_fail,
             on_drain=self.is_told_to_drain.set,
+            finish_s=finish_s,
         )
         self.celery = CelerySide()
         self._running: asyncio.Task[None] | None = None

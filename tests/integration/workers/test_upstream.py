@@ -132,6 +132,20 @@ async def test_what_a_service_cannot_continue_fails_behind_what_was_released(
     assert found is not None and found[1] is None
 
 
+async def test_a_drain_lets_what_cannot_be_continued_finish(
+    store: JobStore, sender: WakeUpSender, jobs: Jobs
+) -> None:
+    job_id, untouched = await jobs.create(), await jobs.create()
+    backend = ScriptedUpstream(ANSWER, can_continue=False)
+    async with Harness(store, sender, slots=1, backend=backend, finish_s=10) as harness:
+        harness.send(job_id)
+        harness.send(untouched)
+        await jobs.reached(job_id, 10)
+    finished, waiting = await jobs.get(job_id), await jobs.get(untouched)
+    assert (finished.status, finished.attempts) == ("completed", 1)
+    assert (waiting.status, waiting.attempts) == ("queued", 0)
+
+
 async def test_what_was_not_released_at_all_is_asked_again(
     store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:

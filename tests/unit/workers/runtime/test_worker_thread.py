@@ -19,6 +19,8 @@ class FakeWorker:
 
     num_usable_wake_ups = 4
 
+    finish_s = 0.0
+
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
         self.held = queue.SimpleQueue[tuple[PendingTask, int]]()
