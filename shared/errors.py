@@ -1,4 +1,4 @@
-"""Errors: one root, and ErrorInfo, the form in which an error travels to a client."""
+"""Errors: the root of Baton's exceptions, and ErrorInfo, the form in which clients see an error."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 class BatonError(Exception):
-    """Root of every error that Baton raises on purpose."""
+    """Base class of all errors that Baton raises on purpose."""
 
 
 class DecodeError(BatonError):
-    """Raised when something read from Redis is not what Baton writes; `raw` holds what was read."""
+    """Raised when data from Redis has an unexpected form. `raw` holds the data."""
 
     def __init__(self, what: str, raw: object) -> None:
         super().__init__(f"cannot decode {what}")
@@ -19,24 +19,24 @@ class DecodeError(BatonError):
 
 
 class StoreUnavailable(BatonError):
-    """Raised when Redis does not answer, or refuses to write."""
+    """Raised when Redis does not answer or refuses a write."""
 
 
 class KeyReused(BatonError):
-    """Raised when a request's key stands for another request already."""
+    """Raised when a request's key already belongs to a different request."""
 
 
 class TooManyJobs(BatonError):
-    """Raised when an owner has as many jobs open as one may have."""
+    """Raised when an owner has reached the maximum number of open jobs."""
 
 
 class SettingsError(BatonError):
-    """Raised when a setting is unknown or has an unusable value; the message names the variable."""
+    """Raised when a setting is unknown or has an invalid value. The message names the variable."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
-    """An error as a client sees it, in OpenAI's form, with the HTTP status that belongs to it."""
+    """An error in OpenAI's form, with its HTTP status."""
 
     message: str
     type: str = "server_error"
@@ -45,12 +45,12 @@ class ErrorInfo:
     status: int = 500
 
     def to_json(self) -> dict[str, Any]:
-        """The object under `error`: all four keys, always."""
+        """Return the object under `error`. It always has all four keys."""
         return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
 
 
 class RequestError(BatonError):
-    """Raised when a request cannot be served as it stands; carries what its client is told."""
+    """Raised when a request cannot be served. `info` is the error for the client."""
 
     def __init__(self, info: ErrorInfo) -> None:
         super().__init__(info.message)
@@ -60,10 +60,10 @@ class RequestError(BatonError):
 def invalid_request(
     message: str, *, param: str | None = None, code: str | None = None, status: int = 400
 ) -> RequestError:
-    """A RequestError for a fault of the client's."""
+    """Return a RequestError for a mistake of the client."""
     return RequestError(ErrorInfo(message, "invalid_request_error", param, code, status))
 
 
 def invalid_value(param: str, why: str) -> RequestError:
-    """A RequestError for a field whose value cannot be taken."""
+    """Return a RequestError for a field with an invalid value."""
     return invalid_request(f"Invalid value for '{param}': {why}.", param=param, code="invalid_value")

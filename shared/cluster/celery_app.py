@@ -1,4 +1,4 @@
-"""The Celery app: one task, the wake-up, on one queue a model. Messages carry a job's id and nothing else."""
+"""The Celery app: one task, the wake-up, and one queue for each model. A message carries only a job's id."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from kombu import Queue
 
 from shared.store import keys
 
-#: A message is given back by the reaper, never by kombu's clock: a day is longer than any job.
+#: The reaper sends lost wake-ups again. kombu must not redeliver by its own clock: a day is longer than any job.
 VISIBILITY_TIMEOUT_S = 86_400
 
 
 def make_celery(broker_url: str) -> Celery:
-    """The app as every process configures it (celery: https://docs.celeryq.dev/en/stable/userguide/configuration.html)."""
+    """Return the app that every process uses.
+
+    https://docs.celeryq.dev/en/stable/userguide/configuration.html
+    """
     app = Celery("baton", broker=_kombu_url(broker_url), set_as_current=False)
     app.conf.update(
         accept_content=["json"],
@@ -24,13 +27,13 @@ def make_celery(broker_url: str) -> Celery:
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        # A worker takes as many wake-ups as it can answer, counted by its pool also after a broken connection.
+        # The worker's pool limits how many wake-ups it takes, also after a broken connection.
         worker_disable_prefetch=True,
         worker_enable_prefetch_count_reduction=False,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        # A refusal (memory or disk full) is no reason for a worker to end.
+        # A worker survives when Redis refuses a write because its memory or disk is full.
         broker_channel_error_retry=True,
         broker_transport_options={
             "global_keyprefix": keys.PREFIX,
@@ -45,10 +48,10 @@ def make_celery(broker_url: str) -> Celery:
 
 
 def model_queue(model: str) -> Queue:
-    """The queue on which a model's wake-ups are sent."""
+    """Return the queue for a model's wake-ups."""
     return Queue(keys.wake_up_queue(model), routing_key=keys.wake_up_queue(model))
 
 
 def _kombu_url(url: str) -> str:
-    """kombu names a Unix socket `redis+socket://`, redis-py `unix://`."""
+    """Translate redis-py's `unix://` into kombu's `redis+socket://`."""
     return url.replace("unix://", "redis+socket://", 1)

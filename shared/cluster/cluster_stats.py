@@ -1,4 +1,4 @@
-"""ClusterStats: what Redis holds at one moment, counted for `/metrics`. The cost does not grow with the jobs."""
+"""ClusterStats: counts of queues, jobs and workers for `/metrics`. The cost does not depend on the number of jobs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from shared.store.redis_client import unavailable_as_error
 
 logger = logging.getLogger(__name__)
 
-#: Models and workers that are counted, at most.
+#: Upper limits for the models and workers that are counted.
 _MAX_MODELS = 100
 _MAX_WORKERS = 1000
 _MAX_AGE_S = 1.0
@@ -35,24 +35,24 @@ class QueueState:
     model: str
     priority: Priority
     waiting: int
-    #: How long the first of them has waited, by Redis's clock; 0 when none waits.
+    #: How long the oldest one has waited, by Redis's clock. 0 when none waits.
     oldest_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterStats:
-    """One count."""
+    """The counts at one moment."""
 
     queues: tuple[QueueState, ...]
-    #: Jobs that are not over.
+    #: Jobs that have not ended.
     open_jobs: int
     workers: tuple[WorkerState, ...]
-    #: By worker instance; a worker may have none yet.
+    #: By worker instance. A new worker may have none yet.
     reports: Mapping[str, WorkerReport]
 
 
 class ClusterStatsCache:
-    """Counts at most once a second, however many ask."""
+    """Reads the stats at most once a second, however often `take` is called."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class ClusterStatsCache:
         self._latest: tuple[float, ClusterStats] | None = None
 
     async def take(self) -> ClusterStats:
-        """A cluster stats that is at most a second old. Raises StoreUnavailable."""
+        """Return stats that are at most a second old. Raises StoreUnavailable."""
         async with self._turn:
             if self._latest is None or self._clock() - self._latest[0] > _MAX_AGE_S:
                 self._latest = (
@@ -80,7 +80,7 @@ class ClusterStatsCache:
 
 
 async def read_cluster_stats(redis: Redis, store: JobReader, models: Sequence[str]) -> ClusterStats:
-    """Raises StoreUnavailable."""
+    """Count now. Raises StoreUnavailable."""
     workers = (await store.workers())[:_MAX_WORKERS]
     models = models[:_MAX_MODELS]
     with unavailable_as_error():
@@ -98,10 +98,10 @@ async def read_cluster_stats(redis: Redis, store: JobReader, models: Sequence[st
                     )
             (seconds, micros), open_jobs, *replies = await pipe.execute()
     raw, counted = replies[: len(workers)], replies[len(workers) :]
-    places = [(model, priority) for model in models for priority in get_args(Priority)]
+    queue_keys = [(model, priority) for model in models for priority in get_args(Priority)]
     queues = tuple(
         QueueState(model, priority, waiting, _age_s(seconds + micros / 1e6, oldest))
-        for (model, priority), waiting, oldest in zip(places, counted[::2], counted[1::2], strict=True)
+        for (model, priority), waiting, oldest in zip(queue_keys, counted[::2], counted[1::2], strict=True)
     )
     return ClusterStats(queues, open_jobs, tuple(workers), _reports(workers, raw))
 

@@ -1,8 +1,9 @@
 """Reaper: requeues dead workers' jobs, ends dead replicas' leases, re-sends lost wake-ups, enforces deadlines.
 
-A duty of each API replica and worker. Any number may run at once: every act compares what it saw. Death and absence
-are judged by change on this process's own monotonic clock, never by Redis's, and patience begins anew after each
-failure to reach Redis. A record that cannot be read, such as one of a newer version, is skipped and counted.
+Each API replica and each worker runs one. Several may run at once: each action first checks that what it saw has not
+changed. A process counts as dead when its heartbeat does not change for long enough on this process's own monotonic
+clock. Redis's clock is never used for that, and all waiting times start again after a failure to reach Redis. A record
+that cannot be read, such as one of a newer version, is skipped and counted.
 """
 
 from __future__ import annotations
@@ -24,34 +25,34 @@ from shared.store.job_store import JobStore, Served
 logger = logging.getLogger(__name__)
 
 _TICK_S = 0.5
-#: A wake-up may be on its way for this long before it counts as lost.
+#: A wake-up counts as lost after this time.
 _WAKE_UP_PATIENCE_S = 2.0
-#: An API replica without a heartbeat for this long is dead; it sends one every few seconds.
+#: An API replica without a heartbeat for this long is dead. It sends one every few seconds.
 REPLICA_LEASE_S = 10.0
-#: A paused job whose time is up is cancelled when nobody came back for this much longer, so that a replica may notice
-#: and join again; for longer where Redis was away, when nobody could.
+#: How much longer a paused job is kept after its deadline, so that a replica can join again. Longer after an outage of
+#: Redis, because nobody could join during it.
 _PAUSED_PATIENCE_S, _PAUSED_PATIENCE_AFTER_OUTAGE_S = 6.0, 30.0
-#: A model's workers have served the same for this long before jobs that they cannot serve fail.
+#: Jobs that no worker of their model can serve fail after the workers have not changed for this long.
 REVISION_PATIENCE_S = 60.0
 _BATCH = 500
 
 
 class Patience:
-    """How long things have been seen unchanged, on this process's clock."""
+    """Measures for how long things have stayed unchanged, on this process's clock."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._seen: dict[Hashable, tuple[object, float]] = {}
 
     def unchanged_s(self, thing: Hashable, value: object) -> float:
-        """Seconds since `thing` was first seen to be `value`, without another value since."""
+        """Return for how many seconds `thing` has had this `value`."""
         now = self._clock()
         if thing not in self._seen or self._seen[thing][0] != value:
             self._seen[thing] = (value, now)
         return now - self._seen[thing][1]
 
     def keep_only(self, kind: str, things: set[Hashable]) -> None:
-        """Forget the things (tuples that begin with `kind`) that are not among these."""
+        """Forget the tuples that begin with `kind` and are not in `things`."""
         for thing in [t for t in self._seen if isinstance(t, tuple) and t[0] == kind and t not in things]:
             del self._seen[thing]
 
@@ -60,7 +61,7 @@ class Patience:
 
 
 class Reaper:
-    """One reaper. `run` until cancelled, or `tick` by hand."""
+    """One reaper. `run` ticks until cancelled; tests call `tick`."""
 
     def __init__(
         self,
@@ -75,35 +76,38 @@ class Reaper:
         self._lease_s = lease_s
         self._clock = clock
         self._patience = Patience(clock)
-        #: When Redis was last out of reach; None: not since the start.
+        #: When Redis was last unreachable. None: not since the start.
         self._outage_at: float | None = None
         self._audited = 0
-        #: How often, since the start, it buried a worker, mended or promoted a job, sent a lost wake-up again or kept
-        #: a deadline (by its kind).
+        #: How often it did what since the start: released a dead worker's jobs, repaired or promoted a job, sent a
+        #: lost wake-up again, or acted on a deadline (by its kind).
         self.acts = Counter[str]()
 
     async def run(self) -> None:
-        """Tick twice a second, for ever."""
+        """Tick twice a second until cancelled."""
         while True:
             started = self._clock()
             await self.try_tick()
             await asyncio.sleep(_TICK_S)
             if self._clock() - started > self._lease_s:
-                # This process itself stood still: what it saw before says nothing about others.
+                # This process itself was suspended, so it cannot judge others by what it saw before.
                 self._patience.reset()
 
     async def try_tick(self) -> None:
-        """A tick; when Redis does not answer, nobody is judged and patience begins anew."""
+        """Tick. If Redis does not answer, skip the tick and restart all waiting times."""
         try:
             await self.tick()
         except StoreUnavailable as error:
-            logger.warning("no round of duties: %s", error)
+            logger.warning("reaper skipped a round: %s", error)
             self._patience.reset()
             self._outage_at = self._clock()
 
     async def tick(self) -> None:
-        """One round of all duties. Raises StoreUnavailable; also where Redis takes no writes, as `promote`
-        always writes: while nobody can, nobody's silence tells anything."""
+        """Do one round of all duties. Raises StoreUnavailable.
+
+        It raises also while Redis refuses writes, since `promote` always writes. Nobody can send a heartbeat then, so
+        a missing heartbeat means nothing.
+        """
         survey = await self._store.survey(first=self._audited, limit=_BATCH)
         wake_ups = await self._bury_dead(survey.workers)
         wake_ups += await self._bury_unreadable(survey.unreadable)
@@ -119,7 +123,7 @@ class Reaper:
         wake_ups: list[WakeUp] = []
         for worker in workers:
             if self._patience.unchanged_s(("worker", worker.worker_instance), worker.beat) > self._lease_s:
-                logger.warning("worker %s gave no sign for %s s", worker.worker_instance, self._lease_s)
+                logger.warning("worker %s sent no heartbeat for %s s", worker.worker_instance, self._lease_s)
                 failpoint("reaper_judged")
                 wake_ups += await self._store.release(worker.worker_instance, "worker_died", died=True)
                 failpoint("reaper_released")
@@ -128,12 +132,12 @@ class Reaper:
         return wake_ups
 
     async def _bury_unreadable(self, records: dict[str, Mapping[str, str]]) -> list[WakeUp]:
-        """Leases that this version cannot read are judged by any change at all."""
+        """Release leases that this version cannot read, once their records stop changing."""
         wake_ups: list[WakeUp] = []
         for worker_instance, record in records.items():
             thing = ("unreadable", worker_instance)
             if self._patience.unchanged_s(thing, frozenset(record.items())) > self._lease_s:
-                logger.warning("the unreadable lease of %s is removed", worker_instance)
+                logger.warning("removing the unreadable lease of %s", worker_instance)
                 wake_ups += await self._store.release(worker_instance, "worker_died", died=True)
                 self.acts["unreadable"] += 1
         self._patience.keep_only("unreadable", {("unreadable", name) for name in records})
@@ -148,7 +152,7 @@ class Reaper:
         self._patience.keep_only("replica", {("replica", replica) for replica in beats})
 
     def _lasting(self, workers: list[WorkerState]) -> dict[str, Served]:
-        """What models' workers serve, of those models where it has been the same for long."""
+        """Return what each model's workers serve, for the models where that has not changed for long enough."""
         served: dict[str, Served] = {}
         for worker in workers:
             before = served.get(worker.model, Served(frozenset(), 0))
@@ -176,10 +180,10 @@ class Reaper:
         return mended
 
     async def _lost_wake_ups(self, workers: list[WorkerState], waiting: dict[str, int]) -> list[WakeUp]:
-        """Wake-ups for the jobs that wait while fewer wake-ups than jobs are under way."""
+        """Return new wake-ups for the queued jobs whose wake-ups were lost."""
         held = Counter[str]()
         for worker in workers:
-            # Each running job has a wake-up of its own: those beyond are free to claim another.
+            # Each running job keeps one wake-up. The worker can claim further jobs with the rest.
             held[worker.model] += max(0, worker.wake_ups - worker.jobs)
         lost: list[WakeUp] = []
         for model, num_jobs in waiting.items():
@@ -192,7 +196,7 @@ class Reaper:
                 lost += [WakeUp(head, model)] * min(missing, _BATCH) if head else []
                 self.acts["resent"] += min(missing, _BATCH)
                 failpoint("reaper_waking")
-                logger.warning("%d wake_ups for %s were lost", missing, model)
+                logger.warning("%d wake-ups for %s were lost", missing, model)
         return lost
 
     async def _keep_deadlines(self, due: list[Deadline]) -> None:

@@ -1,4 +1,4 @@
-"""WakeUpSender: sends wake-ups through Celery, from a thread, never longer than a bound."""
+"""WakeUpSender: sends wake-ups through Celery, on a thread of its own."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ logger = logging.getLogger(__name__)
 
 
 class WakeUpSender:
-    """Sends wake-ups for jobs that are already written. A wake-up that is lost is sent again by the reaper."""
+    """Sends wake-ups for jobs that are already stored. The reaper sends lost wake-ups again."""
 
     def __init__(self, celery: Celery, broker: Redis) -> None:
         self._celery = celery
         self._broker = broker
-        # One thread: kombu's producer pool needs no more, and wake-ups of one process keep their order.
+        # One thread is enough for kombu's producer pool, and keeps this process's wake-ups in order.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="sender")
 
     async def send(self, wake_ups: Iterable[WakeUp]) -> None:
-        """Send a message for each wake-up. A broker that refuses is logged: the reaper sends another."""
+        """Send a message for each wake-up. A failure is only logged, because the reaper sends another wake-up."""
         if sent := list(wake_ups):
             await asyncio.get_running_loop().run_in_executor(self._executor, self._send, sent)
 
@@ -45,10 +45,10 @@ class WakeUpSender:
                 logger.warning("wake-up for %s not sent: %s", wake_up.job_id, type(error).__name__)
 
     async def num_waiting(self, model: str) -> int:
-        """Wake-ups in Celery's list that no worker has taken. Raises StoreUnavailable."""
+        """Return how many wake-ups no worker has taken from the broker. Raises StoreUnavailable."""
         with unavailable_as_error():
             return await self._broker.llen(keys.broker_list(model))
 
     def close(self) -> None:
-        """Forget what is not sent yet."""
+        """Discard what is not sent yet."""
         self._executor.shutdown(wait=False, cancel_futures=True)

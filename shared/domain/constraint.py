@@ -1,4 +1,4 @@
-"""Constraint: what the text of an answer has to be."""
+"""Constraint: the form that the text of an answer must have."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ ConstraintKind = Literal["json_schema", "regex", "choice", "grammar"]
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """Plain data, on its way from the API to the worker's grammar library, which alone can read it."""
+    """A constraint as the client sent it. Only the worker's grammar library can check it."""
 
     kind: ConstraintKind
-    #: A JSON schema; a regular expression; a JSON array of strings; a grammar (Lark's form, or GBNF).
+    #: A JSON schema, a regular expression, a JSON array of strings, or a grammar in Lark or GBNF syntax.
     text: str
-    #: The request's field that asks for it, named in errors.
+    #: The request field that sets the constraint. Error messages name it.
     field: str
 
     @classmethod
     def decode(cls, fields: dict[str, Any] | None) -> Constraint | None:
-        """Reads what `asdict` made. Raises ValueError, KeyError or TypeError."""
+        """Read the output of `asdict`. Raises ValueError, KeyError or TypeError."""
         if fields is None:
             return None
         if fields["kind"] not in get_args(ConstraintKind):

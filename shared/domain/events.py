@@ -1,4 +1,4 @@
-"""Events: what a job's stream is made of. Readers learn about a job through these and nothing else."""
+"""Events: the entries of a job's stream. Readers learn about a job only through these."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shared.errors import DecodeError, ErrorInfo
 
 
 class _Event(msgspec.Struct, frozen=True, tag_field="type", tag=str.lower):
-    """Encoded as an object with its class's name as `type`. Fields of a newer version are ignored."""
+    """Encoded as a JSON object whose `type` is the class's name. Unknown fields of a newer version are ignored."""
 
 
 class Queued(_Event, frozen=True):
@@ -28,18 +28,18 @@ class Started(_Event, frozen=True):
 
 
 class Resumed(_Event, frozen=True):
-    """A worker continues the job after another one, or after itself. `attempt` counts from 1."""
+    """A worker continues a job that was started before. `attempt` counts from 1."""
 
     worker: str
     attempt: int
-    #: Whether the rest will equal, token by token, what the workers before would have generated.
+    #: Whether the rest is token for token what the previous workers would have generated.
     exact: bool = False
 
 
 class Requeued(_Event, frozen=True):
-    """The job waits again, with all that it has released."""
+    """The job is queued again. It keeps all released output."""
 
-    #: `drain`, `preempted`, `worker_died`, `given_back`, `paused`, or a word of a newer version.
+    #: `drain`, `preempted`, `worker_died`, `given_back`, `paused`, or a value of a newer version.
     reason: str
 
 
@@ -50,7 +50,7 @@ class Output(_Event, frozen=True):
 
 
 class Completed(_Event, frozen=True):
-    """Every choice ended by itself."""
+    """Every choice ended, none of them at its token limit."""
 
 
 class Incomplete(_Event, frozen=True):
@@ -64,9 +64,9 @@ class Failed(_Event, frozen=True):
 
 
 class Cancelled(_Event, frozen=True):
-    """The job was ended before it was finished."""
+    """The job was cancelled before it finished."""
 
-    #: `client`, `deadline`, `reader_gone`, or a word of a newer version.
+    #: `client`, `deadline`, `reader_gone`, or a value of a newer version.
     reason: str
 
 
@@ -76,7 +76,7 @@ class Expired(_Event, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """An event of a newer version. It says nothing here, but moves a reader past it."""
+    """An event of a newer version. Readers skip it."""
 
     kind: str
 
@@ -105,7 +105,7 @@ class Entry:
 
     #: Stream id `<fence>-<n>`.
     id: str
-    #: Per choice, how many units have been released up to and including this event.
+    #: For each choice, the number of units released up to and including this event.
     end: tuple[int, ...]
     event: Event
     #: Tokens used up to and including this event.
@@ -117,19 +117,19 @@ class Entry:
 
 
 def event_type(event: Event) -> str:
-    """The event's name, as in its JSON and in `event: job.<name>`."""
+    """Return the event's name, as in its JSON and in `event: job.<name>`."""
     return event.kind if isinstance(event, Unknown) else type(event).__name__.lower()
 
 
 def encode_event(event: Event) -> str:
-    """Compact JSON. The scripts write the same form for the events that they make."""
+    """Return compact JSON. The Lua scripts write their events in the same form."""
     return _ENCODER.encode(event).decode()
 
 
 def decode_event(raw: str | bytes | msgspec.Raw) -> Event:
-    """The inverse of `encode_event`; Unknown for an event of a newer version.
+    """The inverse of `encode_event`. Returns Unknown for an event of a newer version.
 
-    Raises DecodeError, also for an Output that holds an operation of a newer version: text would be lost.
+    Raises DecodeError, also for an Output with an operation of a newer version, because text would be lost.
     """
     try:
         event: Event = _DECODER.decode(raw)
@@ -149,7 +149,7 @@ def _unknown(raw: str | bytes | msgspec.Raw, cause: Exception) -> Unknown:
 
 
 def encode_positions(positions: tuple[int, ...]) -> str:
-    """Positions as the scripts compare them: `12,7`."""
+    """Return positions in the form that the scripts compare: `12,7`."""
     return ",".join(map(str, positions))
 
 
@@ -162,7 +162,7 @@ def decode_positions(raw: str) -> tuple[int, ...]:
 
 
 def decode_entry(stream_id: str, fields: Mapping[str, str]) -> Entry:
-    """An entry of `job:<id>:events`. Raises DecodeError."""
+    """Decode an entry of the stream `job:<id>:events`. Raises DecodeError."""
     try:
         event = decode_event(fields["e"])
         return Entry(stream_id, decode_positions(fields["end"]), event, Usage.decode(fields.get("used", "")))

@@ -1,4 +1,4 @@
-"""Fingerprint: what decides a worker's logits to the last bit."""
+"""Fingerprint: everything that determines a worker's logits to the last bit."""
 
 from __future__ import annotations
 
@@ -12,32 +12,35 @@ from shared.errors import DecodeError
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """All of it but `threads` counts: on how many threads the result depends shows in the digest."""
+    """Two workers with the same `id` compute the same logits.
+
+    `threads` is not part of the id: if the number of threads changes the result, it also changes the digest.
+    """
 
     model_revision: str
     dtype: str
-    #: Libraries and instruction sets of the products, such as `oneDNN avx512_bf16, MKL`.
+    #: Libraries and instruction sets of the matrix products, such as `oneDNN avx512_bf16, MKL`.
     kernels: str
     torch: str
-    #: The CPU's or the accelerator's name.
+    #: Name of the CPU or the accelerator.
     processor: str
-    #: Of logits that the worker computed at load.
+    #: Digest of logits that the worker computed when it loaded the model.
     digest: str
     #: Version of this package, whose sampler draws from the logits.
     baton: str
     threads: int
-    #: To how many bits linear layers were rounded: `none` or `int8`.
+    #: Quantization of the linear layers: `none` or `int8`.
     quant: str = "none"
 
     @property
     def id(self) -> str:
-        """16 hexadecimal digits; the same only for workers that compute the same."""
+        """16 hexadecimal digits, equal only for workers that compute the same logits."""
         parts = (self.model_revision, self.dtype, self.kernels, self.torch, self.processor)
         text = "\0".join((*parts, self.digest, self.baton, self.quant))
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """As `/v1/workers` shows it."""
+        """Return the form that `/v1/workers` shows."""
         return {"id": self.id, **asdict(self)}
 
     def encode(self) -> str:
@@ -45,7 +48,7 @@ class Fingerprint:
 
     @classmethod
     def decode(cls, raw: str) -> Fingerprint:
-        """The inverse of `encode`, without what a later version tells besides. Raises DecodeError."""
+        """The inverse of `encode`. Ignores fields of a newer version. Raises DecodeError."""
         try:
             return cls(**{name: value for name, value in json.loads(raw).items() if name in cls.__slots__})
         except (ValueError, TypeError, AttributeError) as error:

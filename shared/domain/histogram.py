@@ -1,4 +1,4 @@
-"""Histogram: how often a measured value fell into which bucket. Cheap enough for once a token."""
+"""Histogram: counts measured values by bucket. Cheap enough to use for every token."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: Seconds, from a first token on a small model to an answer of thousands of them.
+#: Seconds: from the first token of a small model to an answer of thousands of tokens.
 LONG_S = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600,
 )  # fmt: skip
-#: Seconds, for parts of a step: of the fastest a thousand fit into the first bucket of LONG_S.
+#: Seconds, for parts of a step, which can be much shorter.
 SHORT_S = (
     0.00001, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10,
 )  # fmt: skip
-#: Sequences, jobs.
+#: Numbers of sequences or jobs.
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 @dataclass(frozen=True, slots=True)
 class HistogramReading:
-    """A histogram as it stood once: values per bucket (the last has no upper bound), and their sum."""
+    """A snapshot of a histogram."""
 
+    #: Number of values in each bucket. The last bucket has no upper bound.
     counts: tuple[int, ...]
+    #: Sum of all values.
     sum: float
 
     @classmethod
     def of(cls, buckets: tuple[float, ...], frequencies: Mapping[int, int]) -> HistogramReading:
-        """Of whole numbers and how often each was seen."""
+        """Build a snapshot from whole numbers and how often each occurred."""
         counts = [0] * (len(buckets) + 1)
         for value, frequency in frequencies.items():
             counts[bisect_left(buckets, value)] += frequency
@@ -35,19 +37,19 @@ class HistogramReading:
 
 
 class Histogram:
-    """Counts up. One thread observes, any may read."""
+    """One thread calls `observe`. Any thread may call `read`."""
 
     def __init__(self, buckets: tuple[float, ...]) -> None:
-        #: Upper bounds, inclusive, rising.
+        #: Inclusive upper bounds, in ascending order.
         self.buckets = buckets
         self._counts = [0] * (len(buckets) + 1)
         self._sum = 0.0
 
     def observe(self, value: float) -> None:
-        """Another value."""
+        """Count a value."""
         self._counts[bisect_left(self.buckets, value)] += 1
         self._sum += value
 
     def read(self) -> HistogramReading:
-        """As it stands."""
+        """Return a snapshot."""
         return HistogramReading(tuple(self._counts), self._sum)

@@ -1,4 +1,4 @@
-"""Job: one accepted, durable request, and what is stored with it."""
+"""Job: one accepted, durable request, and the data stored with it."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ TERMINAL_STATUSES: frozenset[str] = frozenset({"completed", "incomplete", "faile
 Priority = Literal["high", "normal", "low"]
 CancelReason = Literal["client", "deadline", "reader_gone"]
 RequeueReason = Literal["drain", "preempted", "worker_died", "given_back", "paused"]
-#: What becomes of a job when its last reader disconnects: it pauses until one comes back, it runs on, or it is
+#: What happens to a job when its last reader disconnects: it pauses until a reader returns, it continues, or it is
 #: cancelled at once.
 OnDisconnect = Literal["pause", "continue", "abort"]
 DeadlineKind = Literal["expires", "cancel", "paused", "retention"]
-#: The API through which a job was asked for; it chooses the dialect in which the job is shown.
+#: The endpoint that created a job. It decides in which dialect the job is shown.
 Endpoint = Literal["/v1/chat/completions"]
 
-#: What a job's id begins with; dialects give their objects ids with prefixes of their own.
+#: Prefix of a job's id. Dialects use other prefixes for the ids of their objects.
 JOB_PREFIX = "job_"
 _ID_ALPHABET = string.ascii_letters + string.digits
 _ID_LENGTH = 24
 
 
 def new_job_id() -> str:
-    """`job_` and 24 random letters and digits (143 bits)."""
+    """Return `job_` and 24 random letters and digits (143 bits)."""
     return JOB_PREFIX + "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
 
 
 def is_job_id(text: str) -> bool:
-    """Whether `text` has the form of an id. No Redis key is made of anything else."""
+    """Whether `text` has the form of a job's id. Redis keys are built only from such ids."""
     return (
         text.startswith(JOB_PREFIX)
         and len(text) == 4 + _ID_LENGTH
@@ -48,7 +48,7 @@ def is_job_id(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What `JobStore.create` writes. Durations are seconds from the moment of creation."""
+    """A job to be created by `JobStore.create`. Durations are in seconds from creation."""
 
     id: str
     model: str
@@ -56,27 +56,29 @@ class NewJob:
     owner: str
     request: GenerationRequest
     endpoint: str = "/v1/chat/completions"
-    #: What the endpoint's dialect wants to know when it shows the job, such as `include_usage`.
+    #: Options that the endpoint's dialect needs to show the job, such as `include_usage`.
     view: Mapping[str, Any] = field(default_factory=dict)
     priority: Priority = "normal"
     on_disconnect: OnDisconnect = "continue"
     metadata: Mapping[str, str] = field(default_factory=dict)
-    #: Not started within this: `expired`.
+    #: A job that has not started within this time is `expired`.
     expires_after_s: float | None = None
-    #: Not ended within this: `cancelled` with the reason `deadline`.
+    #: A job that has not ended within this time is `cancelled` with the reason `deadline`.
     cancel_after_s: float | None = None
-    #: With `on_disconnect: pause`: paused for this long, `cancelled` with the reason `reader_gone`.
+    #: With `on_disconnect: pause`, a job that was paused for this long is `cancelled` with the reason `reader_gone`.
     reader_grace_s: float = 300.0
-    #: How long the job is kept after its end.
+    #: How long the job is kept after it ends.
     retention_s: float = 86_400.0
     #: The job whose request this one repeats.
     retry_of: str | None = None
-    #: Under this a client may repeat the request and gets the same job.
+    #: A client that repeats the request with this key gets the same job.
     key: RequestKey | None = None
 
     def bulk(self) -> dict[str, str]:
-        """What may be long. It is stored apart from the record, which Redis keeps compact while all of its values
-        are short, and which lists read alone."""
+        """Return the fields that may be long. They are stored in a hash of their own.
+
+        Redis stores a hash compactly only while all of its values are short, and lists of jobs read just the record.
+        """
         return {
             "request": self.request.encode(),
             "view": _compact(dict(self.view)),
@@ -84,7 +86,7 @@ class NewJob:
         }
 
     def record(self) -> dict[str, str | int]:
-        """The fields that the hash `job:<id>` takes over as they are."""
+        """Return fields that the script stores unchanged in the hash `job:<id>`."""
         times = {"expires_after_ms": self.expires_after_s, "cancel_after_ms": self.cancel_after_s}
         return {
             "endpoint": self.endpoint,
@@ -99,12 +101,12 @@ class NewJob:
 
 
 class Accepted(NamedTuple):
-    """`JobStore.create`'s answer."""
+    """The result of `JobStore.create`."""
 
     job_id: str
     #: Seconds since the epoch, by Redis's clock.
     created_at: float
-    #: Whether the request's key had made this job before.
+    #: Whether an earlier request with the same key created this job.
     is_replay: bool
 
 
@@ -112,15 +114,15 @@ class Accepted(NamedTuple):
 class Job:
     """A job as Redis holds it. Times are seconds since the epoch, by Redis's clock.
 
-    Words that a newer version may extend (status, priority, reason) are plain strings: a reader shows what it does
-    not know.
+    Status, priority and reason are plain strings, because a newer version may add values. Unknown values are shown
+    as they are.
     """
 
     id: str
     endpoint: str
     model: str
     owner: str
-    #: Choices, over all prompts.
+    #: Number of choices of all prompts.
     n: int
     priority: str
     on_disconnect: str
@@ -130,20 +132,20 @@ class Job:
     fence: int
     attempts: int
     deaths: int
-    #: Per choice, units released.
+    #: Units released, for each choice.
     end: tuple[int, ...]
     used: Usage = Usage()
-    #: The request and the resolved request as they are stored; None: not read.
+    #: The request and the resolved request as stored. None: they were not read.
     raw_request: str | None = None
     raw_resolved: str | None = None
     view: Mapping[str, Any] = field(default_factory=dict)
-    #: How often it made room for a high job.
+    #: How often it was preempted by a job of priority `high`.
     num_preemptions: int = 0
     #: How often it paused because nobody read it.
     num_pauses: int = 0
     is_paused: bool = False
     claim_token: str | None = None
-    #: The name of the worker that has the job, or had it last.
+    #: Name of the worker that runs the job, or that ran it last.
     worker: str | None = None
     reason: str | None = None
     started_at: float | None = None
@@ -160,7 +162,7 @@ class Job:
 
     @property
     def request(self) -> GenerationRequest:
-        """Raises DecodeError."""
+        """The decoded request. Raises DecodeError."""
         if self.raw_request is None:
             raise DecodeError("request", None)
         return GenerationRequest.decode(self.raw_request)
@@ -173,8 +175,10 @@ class Job:
         used: Usage = Usage(),
         error: ErrorInfo | None = None,
     ) -> Job:
-        """Read the hash `job:<id>`, with those fields of `job:<id>:request` that the caller has read; `end`, `used`
-        and `error` are its stream's last entry's. Raises DecodeError."""
+        """Decode the hash `job:<id>`, together with the fields of `job:<id>:request` that the caller read.
+
+        `end`, `used` and `error` come from the last entry of the stream. Raises DecodeError.
+        """
         try:
             return cls(
                 id=fields["id"],

@@ -1,4 +1,4 @@
-"""Lease: a worker's sign of life, and what the store knows of a living worker."""
+"""Lease: a worker's registration, and what the store knows about a registered worker."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from shared.errors import DecodeError
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A worker's registration: what `register` writes."""
+    """A worker's registration, as `JobStore.register` writes it."""
 
     worker_instance: str
-    #: The worker's name, as `baton ps` shows it; the same after a restart.
+    #: The worker's name, as `baton ps` shows it. It stays the same after a restart.
     name: str
     model: str
     host: str
@@ -24,18 +24,18 @@ class Lease:
     device: str
     slots: int
     model_revision: str
-    #: Whether a continuation by this worker equals the undisturbed answer.
+    #: Whether an answer that this worker continues equals the uninterrupted answer.
     is_exact: bool = False
-    #: What another worker must have alike for that; None where it is unknown.
+    #: Workers with the same fingerprint continue each other's answers exactly. None: unknown.
     fingerprint: Fingerprint | None = None
-    #: Whether its backend can continue what another worker has begun. A job whose backend cannot, and which has
-    #: released something, is never paused or preempted.
+    #: Whether the backend can continue an interrupted answer. If it cannot, a job that has released output is never
+    #: paused or preempted.
     can_continue: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
-    """A living worker instance, as the store knows it."""
+    """A registered worker instance, as the store knows it."""
 
     worker_instance: str
     name: str
@@ -45,16 +45,16 @@ class WorkerState:
     device: str
     slots: int
     is_exact: bool
-    #: Rises with every sign of life.
+    #: Increases with every heartbeat.
     beat: int
     steps: int
-    #: Celery messages that the worker has taken and not yet acknowledged.
+    #: Celery messages that the worker received and has not acknowledged.
     wake_ups: int
     jobs: int
     stats: Mapping[str, Any] = field(default_factory=dict)
-    #: Told to leave in order.
+    #: Whether it was asked to drain.
     is_draining: bool = False
-    #: None where it is unknown.
+    #: None: unknown.
     fingerprint: Fingerprint | None = None
     model_revision: str = ""
     #: The version of stored requests that it reads.
@@ -62,7 +62,7 @@ class WorkerState:
 
     @classmethod
     def decode(cls, worker_instance: str, record: Mapping[str, str], jobs: int) -> WorkerState:
-        """Read the hash `worker:<worker instance>`. Raises DecodeError."""
+        """Decode the hash `worker:<worker instance>`. Raises DecodeError."""
         try:
             return cls(
                 worker_instance=worker_instance,
@@ -87,7 +87,7 @@ class WorkerState:
             raise DecodeError("worker", dict(record)) from error
 
     def to_json(self) -> dict[str, Any]:
-        """As `/v1/workers` and `baton workers --json` show it."""
+        """Return the form that `/v1/workers` and `baton workers --json` show."""
         return {
             "id": self.worker_instance,
             "object": "worker",
@@ -106,7 +106,7 @@ class WorkerState:
 
 
 def _fingerprint(raw: str | None) -> Fingerprint | None:
-    """None also for one that this version cannot read."""
+    """Return None also for a fingerprint that this version cannot read."""
     try:
         return None if raw is None else Fingerprint.decode(raw)
     except DecodeError:
@@ -115,14 +115,14 @@ def _fingerprint(raw: str | None) -> Fingerprint | None:
 
 @dataclass(frozen=True, slots=True)
 class BeatAnswer:
-    """What a worker learns from its sign of life."""
+    """The reply to a worker's heartbeat."""
 
-    #: Jobs, with claim tokens, that the store believes to run there and that the worker did not name.
+    #: Jobs that the store assigns to the worker and that the worker did not report, with their claim tokens.
     strays: Mapping[str, str]
-    #: It is told to leave in order.
+    #: Whether the worker was asked to drain.
     is_draining: bool
 
 
 def find_by_name(workers: Iterable[WorkerState], text: str) -> list[WorkerState]:
-    """The workers that a person calls so: by worker instance, name, or name@host."""
+    """Return the workers whose worker instance, name or name@host is `text`."""
     return [w for w in workers if text in (w.worker_instance, w.name, f"{w.name}@{w.host}")]

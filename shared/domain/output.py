@@ -1,7 +1,7 @@
-"""Output: what a job's choices have released, unit by unit, and what each unit adds to the answer.
+"""Output: the released output of a job's choices, unit by unit.
 
 A unit is a token of the local engine or one piece from an upstream service. Most units add plain text. Where the
-kind of output changes (reasoning begins, a tool call opens) a *mark* lists the unit's operations instead.
+kind of output changes (reasoning begins, a tool call opens), a *mark* lists the unit's operations instead.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import msgspec
 
 from shared.domain.prompt_logprobs import PromptLogprobs
 
-#: What plain text belongs to. `args` is the arguments of the tool call that is open.
+#: What plain text belongs to. `args` are the arguments of the open tool call.
 Kind = Literal["text", "reasoning", "refusal", "args"]
 
-#: Operations that one position may have. Clients that number events by position rely on the limit.
+#: Maximum number of operations at one position. Clients that number events by position rely on the limit.
 MAX_OPS = 8
 #: OpenAI's value for a token that is very unlikely. JSON has no infinity.
 LEAST_LOGPROB = -9999.0
@@ -27,25 +27,25 @@ class _Record(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Candidate(_Record, frozen=True):
-    """A token that could be drawn at some position."""
+    """A token that could be drawn at a position."""
 
     token_id: int
-    #: What it adds to the text; may end within a character.
+    #: The bytes that it adds to the text. They may end within a character.
     raw: bytes
-    #: Natural logarithm of its probability under the model alone: no temperature, penalty or bias.
+    #: Natural logarithm of its probability under the model alone, without temperature, penalties or bias.
     logprob: float
 
 
 def finite_logprob(value: float) -> float:
-    """`value`, or LEAST_LOGPROB where it is smaller or not a number."""
+    """Return `value`, or LEAST_LOGPROB if it is smaller or not a number."""
     return value if value > LEAST_LOGPROB else LEAST_LOGPROB
 
 
 class TokenLogprobs(_Record, frozen=True):
-    """Log probabilities of one drawn token."""
+    """Log probabilities at the position of one drawn token."""
 
     chosen: Candidate
-    #: The most likely tokens, most likely first, equal ones by id; as many as the request asked for.
+    #: As many of the most likely tokens as the request asked for. The most likely is first, ties are ordered by id.
     top: tuple[Candidate, ...] = ()
 
 
@@ -56,22 +56,23 @@ class Text(_Record, frozen=True, tag="text"):
 
 
 class Reasoning(_Record, frozen=True, tag="reasoning"):
-    """Text in which the model thinks."""
+    """Text of the model's reasoning."""
 
     text: str
 
 
 class Refusal(_Record, frozen=True, tag="refusal"):
-    """Text in which the model declines."""
+    """Text with which the model refuses."""
 
     text: str
 
 
 class Open(_Record, frozen=True, tag="open"):
-    """A tool call begins. The name is whole."""
+    """A tool call begins."""
 
+    #: The complete name of the tool.
     name: str
-    #: The call's id where the backend gives one; otherwise the dialect makes it from the job and the call's index.
+    #: The call's id if the backend has one. Otherwise the dialect derives an id from the job and the call's index.
     id: str | None = None
 
 
@@ -82,7 +83,7 @@ class Args(_Record, frozen=True, tag="args"):
 
 
 class Close(_Record, frozen=True, tag="close"):
-    """The open item ends here."""
+    """The open item ends."""
 
 
 class Data(_Record, frozen=True, tag="data"):
@@ -103,21 +104,21 @@ _OP_OF: Mapping[Kind, type[Text] | type[Reasoning] | type[Refusal] | type[Args]]
 
 
 class Head(_Record, frozen=True):
-    """Where a choice's output stands at one position: the state from which an encoder can start there."""
+    """The state of a choice's output at one position. An encoder can start from it."""
 
-    #: Index of the open item, or of the next one where none is open.
+    #: Index of the open item, or of the next item if none is open.
     item: int = 0
-    #: What plain text adds to; None: no item is open, and plain text opens one of the kind `text`.
+    #: The kind of the open item, to which plain text is added. None: no item is open; plain text opens a `text` item.
     kind: Kind | None = None
-    #: Tool calls that have opened so far.
+    #: Tool calls opened so far.
     calls: int = 0
     #: Position at which the open item began.
     item_start: int = 0
-    #: Characters of text so far, of all items of the kind `text`.
+    #: Characters so far in all items of the kind `text`.
     chars: int = 0
 
     def after(self, op: Op, position: int) -> Head:
-        """The state once `op`, which is one of the unit at `position`, was applied."""
+        """Return the state after `op`, an operation of the unit at `position`."""
         if isinstance(op, Data):
             return self
         if isinstance(op, Close):
@@ -134,30 +135,30 @@ class Head(_Record, frozen=True):
 class Finish(_Record, frozen=True):
     """Why a choice ended."""
 
-    #: `stop`, `length`, `tool_calls`, `content_filter` or a word of an upstream service.
+    #: `stop`, `length`, `tool_calls`, `content_filter` or a value of an upstream service.
     reason: str
-    #: The stop string or stop token id that ended it; None where it ended by itself.
+    #: The stop string or stop token id that ended the choice. None: it ended by itself.
     matched: str | int | None = None
 
 
 class ChoiceOutput(_Record, frozen=True):
-    """Consecutive released units of one choice. It can be cut at any unit."""
+    """Consecutive released units of one choice. It can be cut between any two units."""
 
     index: int
-    #: Position of the first unit: how many units of this choice came before.
+    #: Position of the first unit: the number of units of this choice before it.
     start: int
-    #: Ids, as many as `texts`; None: the backend has no token ids.
+    #: One id for each unit. None: the backend has no token ids.
     token_ids: tuple[int, ...] | None
-    #: Plain text per unit. A unit may have none; a character belongs to its last unit.
+    #: Plain text of each unit, which may be empty. A character belongs to the unit that completes it.
     texts: tuple[str, ...]
     finish: Finish | None = None
-    #: Per unit, as many as `texts`; None: not asked for.
+    #: One for each unit. None: not requested.
     logprobs: tuple[TokenLogprobs, ...] | None = None
     #: The state before the first unit.
     head: Head = Head()
-    #: Offset from `start` to the operations that replace that unit's plain text; None: all units are plain.
+    #: Maps the offset of a unit from `start` to the operations that replace its plain text. None: all units are plain.
     marks: dict[int, tuple[Op, ...]] | None = None
-    #: With the first unit of a prompt's first choice, where asked for.
+    #: Set with the first unit of a prompt's first choice, if requested.
     prompt_logprobs: PromptLogprobs | None = None
 
     @property
@@ -166,12 +167,12 @@ class ChoiceOutput(_Record, frozen=True):
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """The token ids, of a backend that has them."""
+        """The token ids. Only for backends that have them."""
         assert self.token_ids is not None
         return self.token_ids
 
     def ops(self) -> Iterator[tuple[int, Head, Op]]:
-        """Each operation with its unit's position and the state before it. Units without text have none."""
+        """Yield each operation with its unit's position and the state before it. A unit without text has none."""
         head = self.head
         for offset, text in enumerate(self.texts):
             marked = self.marks.get(offset) if self.marks else None
@@ -185,7 +186,7 @@ class ChoiceOutput(_Record, frozen=True):
 
     @property
     def head_after(self) -> Head:
-        """The state behind the last unit."""
+        """The state after the last unit."""
         return self._head_at(len(self.texts))
 
     def _head_at(self, cut: int) -> Head:
@@ -208,7 +209,7 @@ class ChoiceOutput(_Record, frozen=True):
         return next(self.start + offset for offset in range(cut) if self.texts[offset])
 
     def text_of(self, kind: Kind) -> str:
-        """All text of one kind in these units."""
+        """Return all text of one kind in these units."""
         if not self.marks:
             return "".join(self.texts) if kind == (self.head.kind or "text") else ""
         wanted = _OP_OF[kind]
@@ -220,7 +221,7 @@ class ChoiceOutput(_Record, frozen=True):
         return self.text_of("text")
 
     def since(self, position: int) -> ChoiceOutput:
-        """The part from `position` on (which is not before `start`); empty when it lies behind the end."""
+        """Return the units from `position` on, which must not be before `start`. Empty if it is past the end."""
         assert position >= self.start
         cut = min(position, self.end) - self.start
         if not cut:
@@ -237,7 +238,7 @@ class ChoiceOutput(_Record, frozen=True):
         )
 
     def joined(self, other: ChoiceOutput) -> ChoiceOutput:
-        """This and what directly follows it, as one."""
+        """Return this output and `other`, which directly follows it, as one."""
         assert other.index == self.index and other.start == self.end and self.finish is None
         has_ids = self.token_ids is not None and other.token_ids is not None
         has_none = self.logprobs is None and other.logprobs is None
@@ -256,7 +257,7 @@ class ChoiceOutput(_Record, frozen=True):
 
 
 def _shifted(marks: Mapping[int, Sequence[Op]] | None, cut: int) -> dict[int, tuple[Op, ...]] | None:
-    """The marks of what is left when the first `cut` units are gone."""
+    """Return the marks that are left when the first `cut` units are removed."""
     if marks is None:
         return None
     return {offset - cut: tuple(ops) for offset, ops in marks.items() if offset >= cut} or None

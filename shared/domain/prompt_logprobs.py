@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import msgspec
 
-#: Candidates of all tokens together. They travel in one event, which has up to two megabytes then.
+#: Maximum number of candidates of all tokens together. They are sent in one event, of up to two megabytes.
 MAX_PROMPT_CANDIDATES = 2**16
 
 
 class PromptToken(msgspec.Struct, frozen=True, array_like=True):
-    """How likely one token of the prompt was, given those before it, under the model alone."""
+    """How likely the model considers one token of the prompt, given the tokens before it."""
 
     token_id: int
     #: Natural logarithm of its probability.
     logprob: float
-    #: Its rank by probability, from 1 on, equal ones by id.
+    #: Its rank by probability, starting at 1. Ties are ordered by id.
     rank: int
-    #: (token id, logprob) of the most likely tokens, from rank 1 down; as many as the request asked for.
+    #: (token id, logprob) of as many of the most likely tokens as the request asked for, starting at rank 1.
     top: tuple[tuple[int, float], ...] = ()
 
 
 class PromptLogprobs(msgspec.Struct, frozen=True):
-    """Released once a prompt, with the first token of its first choice."""
+    """Released once for each prompt, with the first token of its first choice."""
 
-    #: One for each token of the prompt but the first, which follows nothing.
+    #: One for each token of the prompt except the first, which has no token before it.
     tokens: tuple[PromptToken, ...] = ()
-    #: The text of each token id that occurs in `tokens`.
+    #: Text of each token id that occurs in `tokens`.
     texts: dict[int, str] = {}
 
     @property

@@ -1,7 +1,7 @@
-"""GenerationRequest: what a client wants, independent of the API through which it asked.
+"""GenerationRequest: what a client asks for, independent of the API dialect.
 
-Dialects parse their bodies into it, the job stores it, and a worker's backend resolves it. Nothing below the API
-sees an HTTP body.
+A dialect parses an HTTP body into it, the job stores it, and a worker's backend resolves it. Only the API sees HTTP
+bodies.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import msgspec
 from shared.domain.constraint import Constraint
 from shared.errors import DecodeError
 
-#: The version of stored requests that this code reads. A request says in `needs` which version it takes to honour
-#: all that it uses; a worker passes over requests above its own. Raise it with each field that changes answers,
-#: and name the field in `_SINCE`.
+#: The version of stored requests that this code reads. A request states in `needs` the version that supports all of
+#: its fields. A worker skips requests of a version above its own. Raise the version with each new field that changes
+#: answers, and list the field in `_SINCE`.
 READER_VERSION = 1
-#: (class, field) -> the version that introduced the field; fields of version 1 are not listed.
+#: (class, field) -> the version that introduced the field. Fields of version 1 are not listed.
 _SINCE: dict[tuple[str, str], int] = {}
 
-#: Choices of one job, over all of its prompts.
+#: Maximum number of choices of one job, over all of its prompts.
 MAX_CHOICES = 64
 
 
 class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Stored as a JSON object without what has its default."""
+    """Stored as a JSON object. Fields with their default value are omitted."""
 
 
 class ChatMessage(_Record, frozen=True):
@@ -33,32 +33,32 @@ class ChatMessage(_Record, frozen=True):
 
     role: str
     content: str
-    #: The participant's name, for templates that show it.
+    #: The participant's name, for templates that use it.
     name: str | None = None
 
 
 class ChatPrompt(_Record, frozen=True, tag_field="kind", tag="chat"):
-    """A conversation, to be rendered by the model's chat template."""
+    """A conversation, rendered by the model's chat template."""
 
     messages: tuple[ChatMessage, ...]
-    #: Whether the prompt ends by asking for the assistant's next message.
+    #: Whether the prompt ends with the start of the assistant's next message.
     add_generation_prompt: bool = True
-    #: Whether the last message is left open and continued. Excludes `add_generation_prompt`.
+    #: Whether the model continues the last message. Cannot be combined with `add_generation_prompt`.
     continue_final_message: bool = False
-    #: How much the model should reason, where its template reads `reasoning_effort`.
+    #: How much the model should reason, if its template uses `reasoning_effort`.
     reasoning_effort: str | None = None
-    #: Variables of the template.
+    #: Further variables for the template.
     template_variables: dict[str, Any] = {}
 
 
 class TextPrompt(_Record, frozen=True, tag_field="kind", tag="text"):
-    """Text to be continued as it stands."""
+    """Text that the model continues."""
 
     text: str
 
 
 class TokenPrompt(_Record, frozen=True, tag_field="kind", tag="tokens"):
-    """Token ids to be continued."""
+    """Token ids that the model continues."""
 
     token_ids: tuple[int, ...]
 
@@ -67,19 +67,19 @@ Prompt = ChatPrompt | TextPrompt | TokenPrompt
 
 
 class SamplingOptions(_Record, frozen=True):
-    """How the client wants tokens to be drawn. None leaves the choice to the model's recommended defaults."""
+    """How tokens are to be drawn. None: the model's recommended default."""
 
     temperature: float | None = None
     top_p: float | None = None
-    #: 0 and -1: all tokens.
+    #: 0 and -1 mean all tokens.
     top_k: int | None = None
     min_p: float | None = None
     repetition_penalty: float | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
-    #: 0 <= seed < 2**63; None: drawn by the worker.
+    #: 0 <= seed < 2**63. None: the worker draws one.
     seed: int | None = None
-    #: Tokens of each choice.
+    #: Maximum number of tokens of each choice.
     max_tokens: int | None = None
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
@@ -87,24 +87,24 @@ class SamplingOptions(_Record, frozen=True):
     ignore_eos: bool = False
     include_stop: bool = False
     skip_special_tokens: bool = True
-    #: Token id to what is added to its logit.
+    #: Maps a token id to the value added to its logit.
     logit_bias: dict[int, float] = {}
     allowed_token_ids: tuple[int, ...] = ()
     bad_words: tuple[str, ...] = ()
-    #: Alternatives beside each token's own log probability; None: no log probabilities.
+    #: Number of alternatives returned with each token's own log probability. None: no log probabilities.
     logprobs: int | None = None
-    #: The same for the prompt's tokens.
+    #: The same for the tokens of the prompt.
     prompt_logprobs: int | None = None
 
 
 class GenerationRequest(_Record, frozen=True):
-    """What a job is to generate. Choice `prompt * n + k` is the k-th choice of a prompt."""
+    """What a job generates. Choice `prompt * n + k` is the k-th choice of a prompt."""
 
     prompts: tuple[Prompt, ...]
-    #: Choices of each prompt.
+    #: Number of choices of each prompt.
     n: int = 1
     sampling: SamplingOptions = SamplingOptions()
-    #: What the answer's text has to be; None: anything.
+    #: The form that the answer's text must have. None: any.
     constraint: Constraint | None = None
 
     @property
@@ -113,7 +113,7 @@ class GenerationRequest(_Record, frozen=True):
 
     @property
     def needs(self) -> int:
-        """The lowest READER_VERSION that honours all that this request uses."""
+        """The lowest READER_VERSION that supports all fields of this request."""
         return max(1, _needs(self))
 
     def encode(self) -> str:

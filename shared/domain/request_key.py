@@ -1,4 +1,4 @@
-"""RequestKey: a client's name of a request (`Idempotency-Key`), so that the request can be repeated safely."""
+"""RequestKey: a client's key for a request (`Idempotency-Key`), with which it can repeat the request safely."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """A key as it is stored. It reveals neither the client's text nor the request."""
+    """A key as stored. It reveals neither the client's text nor the request."""
 
-    #: Owner and hash of the client's text: two owners' keys are never the same.
+    #: Owner and hash of the client's text. Keys of different owners never collide.
     name: str
-    #: Hash of endpoint and request. The same key with another fingerprint is refused.
+    #: Hash of endpoint and request. The same key with a different fingerprint is refused.
     fingerprint: str
 
     @classmethod
     def of(cls, text: str, owner: str, endpoint: str, request: Any) -> RequestKey:
-        """The key `text` for `request`, a JSON value as it was sent, at `endpoint`."""
-        asked = json.dumps([endpoint, request], sort_keys=True, separators=(",", ":"))
-        return cls(f"{owner}:{_digest(text)}", _digest(asked))
+        """Return the key for `text`, with which a client sent `request`, a JSON value, to `endpoint`."""
+        request_json = json.dumps([endpoint, request], sort_keys=True, separators=(",", ":"))
+        return cls(f"{owner}:{_digest(text)}", _digest(request_json))
 
 
 def _digest(text: str) -> str:
-    # 128 bits: no two texts share them by chance.
+    # 128 bits are enough to rule out collisions.
     return hashlib.sha256(text.encode()).hexdigest()[:32]

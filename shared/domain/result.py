@@ -1,4 +1,4 @@
-"""Result: the whole output of a job, independent of the API through which it is read."""
+"""Result: the complete output of a job, independent of the API dialect."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from shared.domain.prompt_logprobs import PromptLogprobs
 from shared.domain.usage import Usage
 from shared.errors import DecodeError
 
-#: Bytes of the largest result that is stored. A larger one is read from the job's stream.
+#: Maximum size of a stored result. A larger result is read from the job's stream.
 MAX_STORED_BYTES = 1_048_576
 
 
@@ -32,9 +32,9 @@ class Item(msgspec.Struct):
 
     #: `args` is a tool call.
     kind: Kind
-    #: The text; of a tool call its arguments.
+    #: The text, or a tool call's arguments.
     text: str = ""
-    #: Of a tool call.
+    #: Only for a tool call.
     name: str | None = None
     id: str | None = None
     #: Opaque data by name.
@@ -50,11 +50,11 @@ class ChoiceResult(msgspec.Struct):
     #: Units released.
     position: int = 0
     finish: Finish | None = None
-    #: None: not asked for.
+    #: None: not requested.
     logprobs: list[TokenLogprobs] | None = None
-    #: Ids of all units; None: the backend has no token ids.
+    #: Ids of all units. None: the backend has no token ids.
     token_ids: list[int] | None = None
-    #: Text of all units, as many as `position`: what `text_offset` and prompts that are echoed count by.
+    #: None: not requested.
     prompt_logprobs: PromptLogprobs | None = None
 
     def text_of(self, kind: Kind) -> str:
@@ -66,7 +66,7 @@ class ChoiceResult(msgspec.Struct):
 
 
 class Result(msgspec.Struct):
-    """What a job has released so far; complete once the job is over."""
+    """The output that a job has released so far. Complete once the job has ended."""
 
     choices: list[ChoiceResult]
     used: Usage = Usage()
@@ -76,7 +76,7 @@ class Result(msgspec.Struct):
         return cls([ChoiceResult() for _ in range(num_choices)])
 
     def take(self, outputs: Iterable[ChoiceOutput]) -> None:
-        """Add what directly follows."""
+        """Add the outputs that directly follow."""
         for output in outputs:
             _take(self.choices[output.index], output)
 

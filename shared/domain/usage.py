@@ -8,8 +8,10 @@ from shared.errors import DecodeError
 
 
 class Usage(NamedTuple):
-    """Counts up to one entry of a job's stream. Workers count; nobody derives usage from positions, because a
-    position of an upstream service is a piece of text and not a token."""
+    """Tokens used up to one entry of a job's stream.
+
+    Workers count them. They cannot be derived from positions, because a unit of an upstream service is not a token.
+    """
 
     prompt: int = 0
     #: Tokens of all choices, reasoning included.
@@ -24,7 +26,7 @@ class Usage(NamedTuple):
         return self.prompt + self.completion
 
     def plus(self, more: Usage) -> Usage:
-        """The sum, count by count. (`+` joins tuples.)"""
+        """Return the sum of each count. (`+` would join the tuples.)"""
         return Usage(
             self.prompt + more.prompt,
             self.completion + more.completion,
@@ -33,12 +35,12 @@ class Usage(NamedTuple):
         )
 
     def encode(self) -> str:
-        """`prompt,completion,cached,reasoning`: the field `used` of a stream's entries."""
+        """Return `prompt,completion,cached,reasoning`, the field `used` of a stream's entries."""
         return ",".join(map(str, self))
 
     @classmethod
     def decode(cls, raw: str) -> Usage:
-        """The inverse of `encode`. Ignores counts that a newer version added. Raises DecodeError."""
+        """The inverse of `encode`. Ignores counts of a newer version. Raises DecodeError."""
         if not raw:
             return cls()
         try:

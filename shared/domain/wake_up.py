@@ -1,4 +1,4 @@
-"""WakeUp: a Celery message that calls a worker to a model's queue."""
+"""WakeUp: a Celery message that asks a worker to look at a model's queue."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class WakeUp(NamedTuple):
-    """A call to a model's queue; the job is named for people."""
+    """The job is only information for people: the worker claims the first job of the queue."""
 
     job_id: str
     model: str

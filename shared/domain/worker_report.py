@@ -1,6 +1,6 @@
-"""WorkerReport: what a worker has measured since its start, as it travels to the API's `/metrics`.
+"""WorkerReport: what a worker has measured since its start, for the API's `/metrics`.
 
-The table of families says what there is: whatever else a report holds is not shown.
+FAMILIES lists the known metrics. Other metrics in a report are ignored.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from shared.errors import DecodeError
 
 Measured = float | HistogramReading
 
-#: Label values that one family of one worker may have.
+#: Maximum number of label values of one family of one worker.
 _MAX_LABEL_VALUES = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A metric by Prometheus's rules (https://prometheus.io/docs/practices/naming/)."""
+    """A metric that follows Prometheus's naming rules (https://prometheus.io/docs/practices/naming/)."""
 
-    #: In base units; a counter's samples end in `_total`.
+    #: In base units. The samples of a counter end in `_total`.
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     help: str
-    #: Its one label beside the worker's own; its values are words of ours.
+    #: Its one label besides the worker's own.
     label: str | None = None
     buckets: tuple[float, ...] = ()
 
@@ -103,18 +103,19 @@ _BY_NAME = {family.name: family for family in FAMILIES}
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
-    """By family's name and label value; the value is empty for a family without a label."""
+    """Measurements of one worker."""
 
+    #: By the family's name and label value. The label value is empty for a family without a label.
     measured: Mapping[str, Mapping[str, Measured]]
 
     @property
     def started_at(self) -> float:
-        """When the process began; reports of the same process have the same."""
+        """When the process started. Equal in all reports of one process."""
         started = self.measured.get(START_TIME.name, {}).get("", 0.0)
         return started if isinstance(started, int | float) else 0.0
 
     def encode(self) -> str:
-        """Compact JSON."""
+        """Return compact JSON."""
         plain = {
             name: {label: _plain(value) for label, value in by_label.items()}
             for name, by_label in self.measured.items()
@@ -123,7 +124,7 @@ class WorkerReport:
 
     @classmethod
     def decode(cls, raw: str) -> WorkerReport:
-        """The families of it that this version knows. Raises DecodeError."""
+        """Decode the families that this version knows. Raises DecodeError."""
         try:
             found: dict[str, Mapping[str, object]] = json.loads(raw)
             known = found.keys() & _BY_NAME

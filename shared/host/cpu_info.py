@@ -1,4 +1,4 @@
-"""What the system reports about its CPUs: the fields of /proc/cpuinfo."""
+"""Reads what the system reports about its CPUs from /proc/cpuinfo."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 _CPU_INFO = Path("/proc/cpuinfo")
 
-#: Name and value of each field of each CPU, in the file's order.
+#: Name and value of each field of each CPU, in the order of the file.
 CpuFields = Sequence[tuple[str, str]]
 
 
 def read_cpu_info(path: Path = _CPU_INFO) -> CpuFields:
-    """Empty where the system has no such file."""
+    """Return all fields, or nothing if the system has no such file."""
     try:
         lines = path.read_text().splitlines()
     except OSError:
@@ -22,10 +22,10 @@ def read_cpu_info(path: Path = _CPU_INFO) -> CpuFields:
 
 
 def cpu_field(name: str, fields: CpuFields) -> str:
-    """The first CPU's value; empty if the system does not report it."""
+    """Return the first CPU's value, or an empty string if the system does not report it."""
     return next((value for key, value in fields if key == name), "")
 
 
 def cpu_flags(fields: CpuFields) -> frozenset[str]:
-    """Instruction-set extensions of the first CPU: `flags` on x86, `Features` on Arm."""
+    """Return the instruction-set extensions of the first CPU: `flags` on x86, `Features` on Arm."""
     return frozenset((cpu_field("flags", fields) or cpu_field("Features", fields)).split())

@@ -1,15 +1,15 @@
-"""How a worker's device is written: `auto`, `cpu`, `cuda:<n>`, or GPUs with one model: `cuda:0+cuda:1`."""
+"""Names of a worker's device: `auto`, `cpu`, `cuda:<n>`, or several GPUs for one model, as in `cuda:0+cuda:1`."""
 
 from __future__ import annotations
 
 
 def parts_of(device: str) -> tuple[str, ...]:
-    """The single devices, in order."""
+    """Return the single devices, in order."""
     return tuple(part.strip() for part in device.split("+"))
 
 
 def read_device(text: str) -> str:
-    """Raises ValueError where it names no device."""
+    """Return the normalized name. Raises ValueError if `text` names no device."""
     parts = parts_of(text)
     if parts not in (("auto",), ("cpu",)) and not all(map(_is_gpu, parts)):
         raise ValueError(f"{text!r} is not auto, cpu, cuda:<n> or cuda:<n>+cuda:<m>")

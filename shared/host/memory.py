@@ -1,4 +1,4 @@
-"""How much memory the system and its control groups leave to this process."""
+"""Reads how much memory the system and its control groups leave to this process."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 _MEM_INFO = Path("/proc/meminfo")
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
-#: Files with limit and usage, and the field of memory.stat that the kernel reclaims first.
+#: The files with limit and usage, and the field of memory.stat with memory that the kernel can reclaim.
 _VERSION_2 = ("memory.max", "memory.current", "inactive_file")
 _VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
 
 def mem_info_bytes(name: str, path: Path = _MEM_INFO) -> int:
-    """A field of /proc/meminfo, such as MemTotal. Raises OSError where the system does not report it."""
+    """Return a field of /proc/meminfo, such as MemTotal. Raises OSError if the system does not report it."""
     for line in path.read_text().splitlines():
         key, _, value = line.partition(":")
         if key == name:
@@ -23,9 +23,9 @@ def mem_info_bytes(name: str, path: Path = _MEM_INFO) -> int:
 
 
 def cgroup_free_bytes(root: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> Iterator[int]:
-    """Bytes left in this process's control group and in each group around it that has a limit.
+    """Yield the bytes left in this process's control group and in each parent group that has a limit.
 
-    A container sees its own group as the root. Versions 1 and 2 are read; nothing is yielded without groups.
+    A container sees its own group as the root. Supports cgroup versions 1 and 2. Yields nothing without groups.
     """
     try:
         lines = membership.read_text().splitlines()
@@ -44,7 +44,7 @@ def cgroup_free_bytes(root: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> 
 
 
 def _left_in(group: Path, limit: str, usage: str, reclaimable: str) -> int | None:
-    """None if there is no such group, or it has no limit."""
+    """Return the bytes left, or None if there is no such group or it has no limit."""
     try:
         most, used = (group / limit).read_text().strip(), int((group / usage).read_text())
         fields = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())

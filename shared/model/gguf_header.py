@@ -1,4 +1,4 @@
-"""GGUFHeader: what a GGUF file says before its weights.
+"""GGUFHeader: reads the header of a GGUF file, which lies before its weights.
 
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian.
 """
@@ -15,14 +15,14 @@ from shared.errors import BatonError
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
-#: Metadata types: the scalar ones as `struct` has them; string and array.
+#: Metadata types: scalars as `struct` formats, strings and arrays.
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _DEFAULT_ALIGNMENT = 32
-#: Longer is no name, template or list, but a damaged length.
+#: A greater length means that the file is damaged.
 _MAX_ITEMS = 1 << 28
 _MAX_DIMENSIONS = 4
-#: Tensor type -> weights of a block, bytes of a block (`enum ggml_type`).
+#: Tensor type -> (weights in a block, bytes in a block), see `enum ggml_type`.
 _BLOCKS = {
     0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 10: (256, 84),
     11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 16: (256, 66), 17: (256, 74),
@@ -30,12 +30,12 @@ _BLOCKS = {
     29: (256, 56), 30: (1, 2),
 }  # fmt: skip
 
-#: A scalar, a string, or how many items an array has.
+#: A scalar, a string, or the number of items in an array.
 Value = int | float | bool | str
 
 
 def find_gguf(path: Path) -> Path | None:
-    """The GGUF file that a model's path means: itself, or the only one of a directory without safetensors."""
+    """Return the GGUF file for a model's path: the file itself, or the only one in a directory without safetensors."""
     if not path.is_dir():
         return path if path.suffix == ".gguf" else None
     files = list(path.glob("*.gguf"))
@@ -43,23 +43,23 @@ def find_gguf(path: Path) -> Path | None:
 
 
 class BrokenGGUF(BatonError):
-    """Raised when a file is no whole GGUF file, or holds weights of a type that is not known."""
+    """Raised when a file is not a complete GGUF file, or has weights of an unknown type."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Where a tensor lies, and how large it is."""
+    """Location and size of a tensor."""
 
     name: str
     num_weights: int
-    #: First byte and the one after the last, in the file.
+    #: Offsets in the file of the first byte and of the byte after the last.
     start: int
     end: int
 
 
 @dataclass(frozen=True, slots=True)
 class GGUFHeader:
-    """Metadata and tensors of one file."""
+    """Metadata and tensors of a file."""
 
     metadata: dict[str, Value]
     tensors: tuple[TensorInfo, ...]
@@ -68,12 +68,12 @@ class GGUFHeader:
 
     @classmethod
     def read(cls, path: Path) -> GGUFHeader:
-        """Raises BrokenGGUF when the file is damaged or cut off, OSError when it cannot be read."""
+        """Read a file. Raises BrokenGGUF if it is damaged or incomplete, and OSError if it cannot be read."""
         with path.open("rb") as file:
             try:
                 header = _read(file)
             except (struct.error, UnicodeDecodeError, KeyError, OverflowError, MemoryError) as error:
-                raise BrokenGGUF(f"{path} is damaged: its head cannot be read") from error
+                raise BrokenGGUF(f"{path} is damaged: its header cannot be read") from error
         missing = max((tensor.end for tensor in header.tensors), default=0) - path.stat().st_size
         if missing > 0:
             raise BrokenGGUF(f"{path} is cut off: {missing} bytes are missing")
@@ -91,7 +91,7 @@ class GGUFHeader:
 def _read(file: BinaryIO) -> GGUFHeader:
     magic, version, num_tensors, num_fields = file.read(4), *_unpack(file, "IQQ")
     if magic != _MAGIC or version not in _VERSIONS:
-        raise BrokenGGUF(f"{file.name} is no GGUF file of version 2 or 3")
+        raise BrokenGGUF(f"{file.name} is not a GGUF file of version 2 or 3")
     metadata = {_string(file): _value(file, *_unpack(file, "I")) for _ in range(_counted(num_fields))}
     infos = [_tensor(file) for _ in range(_counted(num_tensors))]
     size = file.tell()
@@ -104,14 +104,14 @@ def _read(file: BinaryIO) -> GGUFHeader:
 
 
 def _tensor(file: BinaryIO) -> tuple[str, int, int, int]:
-    """Name, number of weights, offset and bytes."""
+    """Return name, number of weights, offset and size in bytes."""
     name = _string(file)
     (num_dimensions,) = _unpack(file, "I")
     if num_dimensions > _MAX_DIMENSIONS:
         raise BrokenGGUF(f"{file.name} is damaged: a tensor has {num_dimensions} dimensions")
     *shape, kind, offset = _unpack(file, "Q" * num_dimensions + "IQ")
     if kind not in _BLOCKS:
-        raise BrokenGGUF(f"{file.name} has {name} as a type of weights that is not known: {kind}")
+        raise BrokenGGUF(f"{file.name}: tensor {name} has the unknown type {kind}")
     weights, num_bytes = _BLOCKS[kind]
     num = math.prod(shape)
     return name, num, offset, num // weights * num_bytes
@@ -127,7 +127,7 @@ def _value(file: BinaryIO, kind: int) -> Value:
 
 
 def _skip_array(file: BinaryIO) -> int:
-    """How many items it has."""
+    """Return the number of items."""
     kind, num = _unpack(file, "IQ")
     if kind in (_STRING, _ARRAY):
         for _ in range(_counted(num)):

@@ -172,10 +172,10 @@ GUARDS = (
         _REAPER,
     ),
     _guard(
-        "patience anew after a gap",
+        "patience starts again after a gap",
         "shared/cluster/reaper.py",
-        'logger.warning("no round of duties: %s", error)\n            self._patience.reset()',
-        'logger.warning("no round of duties: %s", error)',
+        'logger.warning("reaper skipped a round: %s", error)\n            self._patience.reset()',
+        'logger.warning("reaper skipped a round: %s", error)',
         _REAPER,
     ),
     _guard(

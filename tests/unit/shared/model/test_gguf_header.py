@@ -56,26 +56,26 @@ def test_a_file_that_is_cut_off_anywhere_is_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "harm", "words"),
+    ("offset", "damage", "message"),
     [
-        (0, b"GGML", "no GGUF file"),
-        (4, struct.pack("<I", 1), "no GGUF file"),
+        (0, b"GGML", "not a GGUF file"),
+        (4, struct.pack("<I", 1), "not a GGUF file"),
         (8, struct.pack("<Q", 1 << 60), "damaged"),
         (16, struct.pack("<Q", 1 << 60), "damaged"),
         (24, struct.pack("<Q", 1 << 40), "damaged"),
     ],
 )
-def test_a_damaged_head_is_refused(path: Path, place: int, harm: bytes, words: str) -> None:
+def test_a_damaged_header_is_refused(path: Path, offset: int, damage: bytes, message: str) -> None:
     content = bytearray(path.read_bytes())
-    content[place : place + len(harm)] = harm
+    content[offset : offset + len(damage)] = damage
     path.write_bytes(content)
-    with pytest.raises(BrokenGGUF, match=words):
+    with pytest.raises(BrokenGGUF, match=message):
         GGUFHeader.read(path)
 
 
-def test_weights_of_a_type_that_is_not_known_are_refused(path: Path) -> None:
+def test_weights_of_an_unknown_type_are_refused(path: Path) -> None:
     content = path.read_bytes()
-    place = content.index(b"blk.0.w") + len("blk.0.w") + 4 + 2 * 8
-    path.write_bytes(content[:place] + struct.pack("<I", 99) + content[place + 4 :])
+    offset = content.index(b"blk.0.w") + len("blk.0.w") + 4 + 2 * 8
+    path.write_bytes(content[:offset] + struct.pack("<I", 99) + content[offset + 4 :])
     with pytest.raises(BrokenGGUF, match=r"blk\.0\.w.*99"):
         GGUFHeader.read(path)
