@@ -1,4 +1,4 @@
-"""Ending: tasks that are cancelled until they have ended."""
+"""cancel_and_wait: cancels tasks until they have ended."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import asyncio
 from collections.abc import Collection
 from typing import Any
 
-#: A task that was cancelled and has not ended after this is cancelled again.
-_AGAIN_S = 0.1
+#: A task that has not ended after this time is cancelled again.
+_RETRY_S = 0.1
 
 
 async def cancel_and_wait(tasks: Collection[asyncio.Task[Any]]) -> None:
     """Cancel tasks until all have ended.
 
-    Once is not enough: redis-py uses asyncio.wait_for, which before Python 3.12 loses a cancellation that
-    comes as its call completes.
+    Cancelling once is not enough: redis-py uses asyncio.wait_for, which before Python 3.12 loses a cancellation that
+    arrives as its call completes.
     """
     pending = set(tasks)
     while pending:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=_AGAIN_S)
+        _, pending = await asyncio.wait(pending, timeout=_RETRY_S)

@@ -1,7 +1,7 @@
-"""Fail points: named places between two writes at which a process can be told to die, for tests.
+"""Fail points: named places in the code where a test can make the process die.
 
-`BATON_FAILPOINT=claimed:3` has the process kill itself (SIGKILL) when it comes to `claimed` for the third
-time. Unset, a place costs a look at a cached None.
+With `BATON_FAILPOINT=claimed:3` the process kills itself (SIGKILL) when it reaches `claimed` for the third time.
+Without the variable, a fail point only compares a cached value with None.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import signal
 from typing import Literal, get_args
 
 Name = Literal[
-    # A job in a worker's hands
+    # A worker runs a job
     "lease_begun",
     "wake_up_received",
     "claimed",
@@ -30,7 +30,7 @@ Name = Literal[
     "acknowledged",
     "taken_away",
     "given_back",
-    # A worker that leaves in order
+    # A worker drains
     "drain_begun",
     "drain_stopped",
     "drain_flushed",
@@ -56,7 +56,7 @@ NAMES: tuple[Name, ...] = get_args(Name)
 
 
 class _Armed:
-    """One place at which this process dies."""
+    """The fail point at which this process dies."""
 
     def __init__(self, name: str, nth: int) -> None:
         self._name = name
@@ -69,26 +69,27 @@ class _Armed:
 
 
 def read_failpoint(text: str) -> tuple[str, int] | None:
-    """`name:nth` or `name`; None for an empty text. Raises ValueError."""
+    """Parse `name:nth` or `name`. Returns None for an empty text. Raises ValueError."""
     if not text:
         return None
     name, _, nth = text.partition(":")
     if name not in NAMES:
-        raise ValueError(f"{name!r} is no fail point")
+        raise ValueError(f"{name!r} is not a fail point")
     if nth and not (nth.isdecimal() and int(nth) > 0):
-        raise ValueError(f"{nth!r} is not how often it is passed, counted from 1")
+        raise ValueError(f"{nth!r} is not a count of at least 1")
     return name, int(nth or 1)
 
 
 @functools.cache
 def _armed() -> _Armed | None:
-    # Not handed down as other settings are: fail points are where no setting comes. The entry has checked it.
+    # Read here and not passed down like other settings, because fail points lie deep in the code. The entry point has
+    # checked the value.
     found = read_failpoint(os.environ.get("BATON_FAILPOINT", ""))
     return None if found is None else _Armed(*found)
 
 
 def failpoint(name: Name) -> None:
-    """Die here, if this process was told so."""
+    """Kill this process if BATON_FAILPOINT names this place and its turn has come."""
     armed = _armed()
     if armed is not None:
         armed.pass_by(name)

@@ -1,6 +1,6 @@
-"""Logs: one line an event on stderr, JSON or text. Never a prompt, an output or a key.
+"""Logs: one line for each event on stderr, as JSON or text. Logs never contain prompts, outputs or keys.
 
-Of an exception the type and the place are told and never the text, as that may quote what a client sent.
+For an exception, the type and the traceback are logged, but not the text, which may quote what a client sent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Literal, TextIO
 
 Role = Literal["api", "worker", "supervisor", "flower"]
 
-#: The request that the running task serves: every line that the task logs carries it.
+#: Id of the request that the current task serves. It is added to every line that the task logs.
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 _JOB_ID = re.compile(r"\bjob_[A-Za-z0-9]{24}\b")
@@ -33,9 +33,9 @@ logger = logging.getLogger(__name__)
 def configure_logging(
     role: Role, name: str, *, level: str, form: str = "auto", stream: TextIO | None = None
 ) -> None:
-    """Send all loggers of this process, and Python's warnings, to `stream` (stderr). For entry points.
+    """Send the output of all loggers, and Python's warnings, to `stream` (default: stderr). For entry points.
 
-    `form` is json, text or auto: text on a terminal, else JSON.
+    `form` is json, text or auto. auto means text on a terminal and JSON otherwise.
     """
     target = stream or sys.stderr
     handler = logging.StreamHandler(target)
@@ -48,7 +48,7 @@ def configure_logging(
 
 
 def log_uncaught() -> None:
-    """Let what ends this process, or a thread of it, be a line of the log."""
+    """Log uncaught exceptions of this process and its threads."""
 
     def on_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         logger.critical("uncaught exception", exc_info=(kind, error, trace))
@@ -62,7 +62,7 @@ def log_uncaught() -> None:
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line. `extra={"fields": {…}}` of a logging call adds members."""
+    """Formats a record as one JSON object. `extra={"fields": {…}}` in a logging call adds members."""
 
     def __init__(self, role: Role, name: str) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """For people. Of the members that a call adds only the ids are shown."""
+    """Formats a record for people. Of the members that a call adds, only the ids are shown."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -105,14 +105,14 @@ class TextFormatter(logging.Formatter):
 
 
 def rfc3339(moment: float) -> str:
-    """Seconds since the epoch as UTC, to the millisecond (RFC 3339)."""
+    """Format seconds since the epoch as UTC with milliseconds (RFC 3339)."""
     milliseconds = int(moment * 1000)
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(milliseconds // 1000))
     return f"{stamp}.{milliseconds % 1000:03d}Z"
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """An exception's type, the types of what caused it, and where it came from."""
+    """Return an exception's type, the types of its causes, and its traceback."""
     frames = traceback.extract_tb(error.__traceback__)[-_MAX_FRAMES:]
     described: dict[str, Any] = {
         "type": _name(error),
@@ -139,13 +139,13 @@ def _name(error: BaseException) -> str:
 def _message(record: logging.LogRecord) -> str:
     message = record.getMessage()
     if record.name == "asyncio":
-        # What follows is reprs of tasks and of the exceptions in them.
+        # The other lines are reprs of tasks and of their exceptions.
         message = message.partition("\n")[0]
     return message[:_MAX_MESSAGE]
 
 
 def _context(record: logging.LogRecord) -> dict[str, Any]:
-    """The members that a call added, and the job and the request that the line concerns."""
+    """Return the members that the logging call added, and the ids of the job and the request."""
     fields = dict(getattr(record, "fields", {}))
     if "job_id" not in fields and (found := _JOB_ID.search(_haystack(record))):
         fields["job_id"] = found[0]
@@ -155,6 +155,6 @@ def _context(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _haystack(record: logging.LogRecord) -> str:
-    # Celery passes a task's arguments along without showing them: a wake_up's is its job.
+    # Celery passes a task's arguments without logging them. The argument of a wake-up is its job.
     shown = record.getMessage()
     return f"{shown} {record.args.get('args', '')}" if isinstance(record.args, Mapping) else shown

@@ -1,4 +1,4 @@
-"""Append: what a worker writes to a job's stream, and the store's answer."""
+"""Append: what a worker writes to a job's stream, and the store's reply."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ from shared.errors import DecodeError
 
 
 class Resolved(Protocol):
-    """A resolved request, in the form of the backend that made it."""
+    """A resolved request, in the form of the backend that resolved it."""
 
     @property
     def model_revision(self) -> str:
-        """Only workers of this revision may continue the job; empty: any."""
+        """Only workers with this revision may continue the job. Empty: any worker."""
 
     def encode(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """What a worker wants to write for one job: output that became final, the resolved request, the end.
+    """What a worker wants to write for one job: new output, the resolved request, or the end of the job.
 
-    With none of the three it is a check: is the job still this worker's?
+    With none of these it only checks whether the worker still owns the job.
     """
 
     job_id: str
     claim_token: str
-    #: Positions at which the worker believes the stream to end.
+    #: The positions at which the stream ends, as far as the worker knows.
     start: tuple[int, ...]
-    #: Positions after this.
+    #: The positions after this write.
     end: tuple[int, ...]
-    #: Tokens used up to and including this.
+    #: Tokens used up to and including this write.
     used: Usage = Usage()
     output: Output | None = None
     resolved: Resolved | None = None
     terminal: Completed | Incomplete | Failed | None = None
 
     def args(self) -> tuple[str, ...]:
-        """As the script `append` reads it."""
+        """Return the arguments for the script `append`."""
         return (
             self.job_id,
             self.claim_token,
@@ -62,7 +62,7 @@ class Append:
         )
 
     def _encode_rest(self) -> str:
-        """What is written once in a job's life."""
+        """Encode what is written only once for a job."""
         rest: dict[str, str] = {}
         if self.resolved is not None:
             rest |= {"resolved": self.resolved.encode(), "revision": self.resolved.model_revision}
@@ -76,15 +76,18 @@ AppendAnswerKind = Literal["end", "closed", "not yours", "gone"]
 
 @dataclass(frozen=True, slots=True)
 class AppendAnswer:
-    """`end`: the stream ends at `positions`, continue from there; `closed`: the job was ended by this claim;
-    `not yours` and `gone`: drop the job."""
+    """The reply to an Append.
+
+    `end`: the stream ends at `positions`, continue from there. `closed`: this claim has ended the job. `not yours` and
+    `gone`: drop the job.
+    """
 
     kind: AppendAnswerKind
     positions: tuple[int, ...] = ()
 
     @classmethod
     def decode(cls, line: str) -> AppendAnswer:
-        """Read one line of the script's answer. Raises DecodeError."""
+        """Decode one line of the script's reply. Raises DecodeError."""
         kind, _, positions = line.partition(":")
         if kind not in get_args(AppendAnswerKind):
             raise DecodeError("answer", line)

@@ -1,4 +1,4 @@
-"""Deadline: a moment at which something is due for a job."""
+"""Deadline: a time at which something is due for a job."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from shared.errors import DecodeError
 
 
 class Deadline(NamedTuple):
-    """A deadline that is due by Redis's clock."""
+    """A deadline by Redis's clock."""
 
     kind: DeadlineKind
     job_id: str
-    #: Wall-clock ms, as it stands in Redis.
+    #: Wall-clock time in ms, as stored in Redis.
     due_ms: int
 
     @property
     def member(self) -> str:
-        """Its name in the zset of deadlines."""
+        """Its member in the zset of deadlines."""
         return f"{self.kind}:{self.job_id}"
 
     @classmethod

@@ -1,6 +1,6 @@
-"""JobReader: what Redis holds of jobs, queues and workers. It changes nothing.
+"""JobReader: reads jobs, queues and workers from Redis. It changes nothing.
 
-All methods raise StoreUnavailable when Redis does not answer, and DecodeError for what Baton did not write.
+All methods raise StoreUnavailable when Redis does not answer, and DecodeError for data that cannot be decoded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 #: Stream entries as redis-py returns them: id, fields.
 _Found = list[tuple[str, dict[str, str]]]
-#: Entries read at a time on the way back through a stream: first, and at most.
+#: Number of entries read at a time when going back through a stream: at first, and at most.
 _FIRST_BACK, _MOST_BACK = 64, 1024
 
 
@@ -37,37 +37,37 @@ class Page(NamedTuple):
     """Consecutive entries of a job's stream."""
 
     entries: list[Entry]
-    #: The stream's last one when this was read; None: there is no stream.
+    #: The stream's last entry when this was read. None: there is no stream.
     last: Entry | None
-    #: Whether nothing came after these.
+    #: Whether no entries follow these.
     is_end: bool
 
 
 class Survey(NamedTuple):
-    """What a reaper begins its round with."""
+    """What a reaper needs for one round."""
 
-    #: Every worker instance that holds a lease.
+    #: All worker instances that have a lease.
     workers: list[WorkerState]
-    #: Records among them that cannot be read, by worker instance, as they stand.
+    #: Lease records that cannot be decoded, by worker instance.
     unreadable: dict[str, Mapping[str, str]]
-    #: Every model that a worker has ever registered.
+    #: All models that a worker has ever registered.
     models: set[str]
-    #: Ids of jobs that are not terminal, oldest first.
+    #: Ids of jobs that have not ended, oldest first.
     active: list[str]
-    #: Deadlines that have passed by Redis's clock, the longest first.
+    #: Deadlines that have passed by Redis's clock, earliest first.
     due: list[Deadline]
-    #: API replicas that hold a lease, with their beats.
+    #: API replicas that have a lease, with their heartbeats.
     replicas: dict[str, str]
 
 
 class UnreadableJob(NamedTuple):
-    """A job whose record this version cannot read."""
+    """A job whose record this version cannot decode."""
 
     id: str
 
 
 class _Look(NamedTuple):
-    """What the script `look` found of one job."""
+    """What the script `look` returns for one job."""
 
     fields: dict[str, str]
     last_id: str
@@ -75,7 +75,7 @@ class _Look(NamedTuple):
     result: str
 
     def job(self) -> Job:
-        """Raises DecodeError; not for a last event that only a newer version can read."""
+        """Decode the job. Raises DecodeError, but not for a last event of a newer version."""
         error = None
         if self.fields.get("status") == "failed":
             event = decode_entry(self.last_id, self.last).event
@@ -83,7 +83,7 @@ class _Look(NamedTuple):
         return Job.decode(self.fields, _end(self.last), Usage.decode(self.last.get("used", "")), error)
 
     def stored_result(self) -> Result | None:
-        """None also for one that only a newer version can read: the stream tells the same."""
+        """Return the stored result. None also for a result of a newer version: the stream has the same output."""
         try:
             return Result.decode(self.result) if self.result else None
         except DecodeError as error:
@@ -92,7 +92,7 @@ class _Look(NamedTuple):
 
 
 class JobReader:
-    """The jobs in one Redis, to look at."""
+    """Reads the jobs in one Redis."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -102,13 +102,15 @@ class JobReader:
     # Jobs
 
     async def get(self, job_id: str) -> Job | None:
-        """The job with its request, or None when there is none (any more). Raises DecodeError."""
+        """Return the job with its request, or None if there is no such job. Raises DecodeError."""
         (found,) = await self._look_at("whole", [job_id])
         return None if found is None else found.job()
 
     async def get_with_result(self, job_id: str) -> tuple[Job, Result | None] | None:
-        """The same, with the stored result of a job that is over; None where there is none: it was too large, or the
-        job did not end by its worker. Raises DecodeError."""
+        """Return the job with its request, and the stored result of a job that has ended.
+
+        There is no stored result if it was too large, or if it was not a worker that ended the job. Raises DecodeError.
+        """
         (found,) = await self._look_at("result", [job_id])
         if found is None:
             return None
@@ -116,7 +118,7 @@ class JobReader:
         return job, found.stored_result() if job.is_terminal else None
 
     async def get_many(self, job_ids: Sequence[str]) -> list[Job | UnreadableJob | None]:
-        """The jobs in the order of their ids, without their requests; None for each that is not there."""
+        """Return the jobs in the order of their ids, without their requests. None: there is no such job."""
         jobs: list[Job | UnreadableJob | None] = []
         for job_id, found in zip(job_ids, await self._look_at("brief", job_ids), strict=True):
             try:
@@ -141,7 +143,7 @@ class JobReader:
         ]
 
     async def list_ids(self, owner: str, *, before: str | None, limit: int) -> list[str] | None:
-        """An owner's jobs, newest first, those older than `before`; None when `before` is not the owner's."""
+        """Return an owner's jobs that are older than `before`, newest first. None: `before` is not the owner's job."""
         key = keys.owner_jobs(owner)
         with unavailable_as_error():
             first = 0
@@ -153,28 +155,28 @@ class JobReader:
             return await cast(Awaitable[list[str]], self._redis.zrevrange(key, first, first + limit - 1))
 
     async def owner(self, job_id: str) -> str | None:
-        """Whose job it is, also when its stream is gone already; None when there is no such job."""
+        """Return the job's owner, also if its stream is gone. None: there is no such job."""
         with unavailable_as_error():
             return await cast(Awaitable[str | None], self._redis.hget(keys.job(job_id), "owner"))
 
     async def is_known(self, key: RequestKey) -> bool:
-        """Whether the key stands for a job."""
+        """Whether the key is bound to a job."""
         with unavailable_as_error():
             return bool(await self._redis.exists(keys.idempotency(key.name)))
 
-    # Their streams
+    # Streams
 
     async def entries(self, job_id: str) -> list[Entry]:
-        """The job's stream; empty when the stream is not there."""
+        """Return all entries of the job's stream. Empty if there is no stream."""
         with unavailable_as_error():
             found = cast(_Found, await self._redis.xrange(keys.events(job_id)))
         return [decode_entry(stream_id, fields) for stream_id, fields in found]
 
     async def page(self, job_id: str, *, after: str | None, limit: int) -> Page:
-        """The first entries after a stream id, or of all.
+        """Return the first entries after a stream id, or from the start of the stream.
 
-        Once Redis has lost the end of its file an id may stand for something else: whether the page goes on
-        from what was read is for the reader to see.
+        If Redis has lost the end of its file, an id may now belong to a different entry. The caller must check whether
+        the page continues what it has read.
         """
         key = keys.events(job_id)
         with unavailable_as_error():
@@ -185,9 +187,9 @@ class JobReader:
         return _page(found, last, is_end=len(found) < limit)
 
     async def page_back_to(self, job_id: str, positions: tuple[int, ...], *, limit: int) -> Page:
-        """The first entries from the last one on that lies at or before `positions` in every choice.
+        """Return the first entries from the last entry on that lies at or before `positions` in every choice.
 
-        What a reader that holds `positions` misses begins there, whatever became of stream ids it has seen.
+        Everything that a reader at `positions` has not seen is at or after that entry, even if stream ids have changed.
         """
         newest_first: deque[tuple[str, dict[str, str]]] = deque(maxlen=limit)
         last: _Found = []
@@ -207,8 +209,10 @@ class JobReader:
             before, count = f"({found[-1][0]}", min(2 * count, _MOST_BACK)
 
     async def last_entries(self, job_ids: Sequence[str]) -> list[Entry | DecodeError | None]:
-        """The last entry of each stream, in the order of the ids; None for a stream that is not there, an error for
-        an entry that cannot be read."""
+        """Return the last entry of each stream, in the order of the ids.
+
+        None: there is no stream. DecodeError: the entry cannot be decoded.
+        """
         with unavailable_as_error():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for job_id in job_ids:
@@ -219,7 +223,7 @@ class JobReader:
     # Queues
 
     async def queue_positions(self, jobs: Iterable[tuple[str, str]]) -> list[int | None]:
-        """For each (model, job id) how many jobs come first; None for one that does not wait."""
+        """Return how many jobs are queued before each (model, job id). None: the job is not queued."""
         with unavailable_as_error():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for model, job_id in jobs:
@@ -227,18 +231,18 @@ class JobReader:
                 return cast(list[int | None], await pipe.execute())
 
     async def num_queued(self, model: str) -> int:
-        """Jobs that wait for a worker of this model."""
+        """Return how many jobs are queued for this model."""
         with unavailable_as_error():
             return await self._redis.zcard(keys.queued(model))
 
     async def first_queued(self, model: str) -> str | None:
-        """The job at the head of a model's queue."""
+        """Return the first job of a model's queue."""
         with unavailable_as_error():
             head = await cast(Awaitable[list[str]], self._redis.zrange(keys.queued(model), 0, 0))
         return head[0] if head else None
 
     async def pace(self, model: str) -> Throughput:
-        """How the model's jobs went in the last minutes."""
+        """Return how fast the model's jobs were finished in the last minutes."""
         with unavailable_as_error():
             seconds, _ = await self._redis.time()
             record = await cast(Awaitable[dict[str, str]], self._redis.hgetall(keys.throughput(model)))
@@ -247,8 +251,10 @@ class JobReader:
     # Workers
 
     async def survey(self, *, first: int = 0, limit: int) -> Survey:
-        """What there is to do duties by, with at most so many active jobs, from rank `first` on, and
-        deadlines; read at one moment."""
+        """Read what a reaper needs for one round, in one atomic call.
+
+        Returns up to `limit` active jobs from rank `first` on, and up to `limit` deadlines.
+        """
         with unavailable_as_error():
             found = await cast(
                 Awaitable[list[Any]], self._survey(args=[first, limit, limit, *get_args(DeadlineKind)])
@@ -258,7 +264,7 @@ class JobReader:
         return Survey(readable, unreadable, set(models), active, _deadlines(_dict(due)), dict(replicas))
 
     async def workers(self) -> list[WorkerState]:
-        """Every worker instance that holds a lease."""
+        """Return all worker instances that have a lease."""
         with unavailable_as_error():
             names = sorted(await cast(Awaitable[set[str]], self._redis.smembers(keys.WORKERS)))
             async with self._redis.pipeline(transaction=False) as pipe:
@@ -269,12 +275,12 @@ class JobReader:
         return _leases(zip(names, replies[::2], replies[1::2], strict=True))[0]
 
     async def models(self) -> set[str]:
-        """Every model that a worker has ever registered."""
+        """Return all models that a worker has ever registered."""
         with unavailable_as_error():
             return await cast(Awaitable[set[str]], self._redis.smembers(keys.MODELS))
 
     async def ping(self) -> None:
-        """Raises StoreUnavailable unless Redis answers."""
+        """Raise StoreUnavailable if Redis does not answer."""
         with unavailable_as_error():
             await self._redis.ping()
 
@@ -282,31 +288,31 @@ class JobReader:
 def _leases(
     found: Iterable[tuple[str, Mapping[str, str], int]],
 ) -> tuple[list[WorkerState], dict[str, Mapping[str, str]]]:
-    """The leases that can be read, and the records of those that cannot."""
+    """Return the leases that can be decoded, and the records of those that cannot."""
     readable: list[WorkerState] = []
     unreadable: dict[str, Mapping[str, str]] = {}
     for name, record, jobs in found:
         try:
             readable.append(WorkerState.decode(name, record, jobs))
         except DecodeError as error:
-            logger.warning("the lease of %s is skipped: %s", name, error)
+            logger.warning("skipping the lease of %s: %s", name, error)
             unreadable[name] = record
     return readable, unreadable
 
 
 def _deadlines(found: Mapping[str, str]) -> list[Deadline]:
-    """Those of kinds that this version knows."""
+    """Return the deadlines of kinds that this version knows."""
     known: list[Deadline] = []
     for member, score in found.items():
         try:
             known.append(Deadline.decode(member, float(score)))
         except DecodeError:
-            logger.warning("a deadline of an unknown kind is skipped")
+            logger.warning("skipping a deadline of an unknown kind")
     return known
 
 
 def _dict(flat: Sequence[str]) -> dict[str, str]:
-    """Fields and values in turn, as a script has them."""
+    """Convert a script's list of alternating fields and values."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 

@@ -1,7 +1,7 @@
-"""JobStore: changes jobs, their queues and their streams in Redis. Each change is one script.
+"""JobStore: changes jobs, queues and streams in Redis. Each change is one script.
 
-Every script may be called again when its reply was lost (redis-py does so by itself): see scripts/*.lua.
-All methods raise StoreUnavailable when Redis does not answer or refuses to write.
+Every script may be called again if its reply was lost, which redis-py does by itself. See scripts/*.lua.
+All methods raise StoreUnavailable when Redis does not answer or refuses a write.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from shared.store.job_reader import JobReader
 from shared.store.queue_score import PRIORITY_SPAN, PROMOTED_AFTER_S, class_offset
 from shared.store.redis_client import unavailable_as_error
 
-#: Registrations of a dead replica that one call ends at most.
+#: Maximum number of registrations of a dead replica that one call ends.
 _LEFT_AT_ONCE = 200
-#: Jobs of one model and class that one call promotes at most.
+#: Maximum number of jobs of one model and class that one call promotes.
 _PROMOTED_AT_ONCE = 500
 
 
 class Served(NamedTuple):
-    """What the living workers of one model serve."""
+    """What the workers of one model can serve."""
 
     revisions: frozenset[str]
-    #: The newest version of stored requests that one of them reads.
+    #: The newest version of stored requests that any of them reads.
     reads: int
 
 
@@ -53,30 +53,31 @@ class Reader(NamedTuple):
     """An API replica that reads a job for at least one client."""
 
     replica: str
-    #: The number of its join, which always rises: a leave with another number changes nothing.
+    #: The number of its join, which always increases. A leave with another number changes nothing.
     seq: int
 
 
 class Joined(NamedTuple):
-    """`join`'s answer."""
+    """The result of `join`."""
 
-    #: `unknown`: the replica has no lease; `gone`: there is no such job; `over`: nothing is registered any more.
+    #: `unknown`: the replica has no lease. `gone`: there is no such job. `over`: the job has ended. `joined` and
+    #: `resumed`: the replica is registered, and a `resumed` job was paused before.
     status: Literal["unknown", "gone", "over", "joined", "resumed"]
-    #: To be sent, as the job waits in its queue again.
+    #: The wake-up to send for a job that was paused.
     wake_up: WakeUp | None = None
 
 
 class ReplicaBeat(NamedTuple):
-    """`beat_replica`'s answer."""
+    """The result of `beat_replica`."""
 
-    #: Jobs that are registered and not followed, with the numbers of their joins.
+    #: Registered jobs that the replica does not read, with the numbers of their joins.
     strays: dict[str, int]
-    #: Jobs that are followed and not registered, or paused.
+    #: Jobs that the replica reads and that are not registered, or are paused.
     missing: list[str]
 
 
 class JobStore(JobReader):
-    """The jobs in one Redis."""
+    """Reads and changes the jobs in one Redis."""
 
     def __init__(self, redis: Redis) -> None:
         super().__init__(redis)
@@ -93,10 +94,10 @@ class JobStore(JobReader):
     async def create(
         self, job: NewJob, *, max_open: int = 1_000_000, reader: Reader | None = None
     ) -> Accepted:
-        """Accept a job. When its id exists already, nothing is changed; when its key made a job before, that
-        one is answered. `reader` reads it from its first event on, unless its replica has no lease.
+        """Accept a job. Returns the existing job if its id exists, or if its key already created a job.
 
-        Raises KeyReused, and TooManyJobs when its owner has `max_open` that are not over.
+        `reader` is registered from the first event on, if its replica has a lease. Raises KeyReused, and TooManyJobs if
+        the owner already has `max_open` jobs that have not ended.
         """
         deadlines = {
             "expires": job.expires_after_s,
@@ -127,10 +128,7 @@ class JobStore(JobReader):
         return Accepted(answer[1], int(answer[2]) / 1000, is_replay=answer[0] == "replay")
 
     async def bind(self, key: RequestKey, job_id: str) -> bool:
-        """Let a key stand for a request about a job that is there; answers whether it did so before.
-
-        Raises KeyReused.
-        """
+        """Bind a key to an existing job. Returns whether it was bound to it before. Raises KeyReused."""
         answer = await self._call("bind", job_id, key.name, key.fingerprint)
         if answer == "conflict":
             raise KeyReused
@@ -141,12 +139,12 @@ class JobStore(JobReader):
     async def claim(
         self, lease: Lease, claim_token: str, *, instead_of: tuple[str, str] | None = None
     ) -> Job | Literal["empty", "wait", "unknown"]:
-        """Take the first job of the lease's model that this worker may take; the same one for the same word.
+        """Claim the first job of the lease's model that this worker may run.
 
-        `instead_of`, a low job that runs here and its claim token: take a high job only, and let that
-        one wait again. When the answer is a job, it is no longer this worker's.
+        A repeated call with the same `claim_token` returns the same job. `instead_of` is a low job that runs here, and
+        its claim token. With it, only a high job is claimed. If one is returned, the low job is queued again.
 
-        `wait`: a job must run alone first. `unknown`: the lease is gone, the worker has to begin anew.
+        `wait`: a job must run alone first. `unknown`: the lease is gone, and the worker has to register again.
         """
         answer = await self._call(
             "claim",
@@ -166,39 +164,41 @@ class JobStore(JobReader):
         return Job.decode(record, decode_positions(record["claim_end"]))
 
     async def append(self, batch: Sequence[Append]) -> list[AppendAnswer]:
-        """Write what became final for several jobs in one call; one answer for each."""
+        """Write new output of several jobs in one call. Returns one reply for each."""
         args = [part for entry in batch for part in entry.args()]
         answers = await self._call("append", *args)
         return [AppendAnswer.decode(line) for line in answers.split("\n")]
 
     async def keep_result(self, job_id: str, claim_token: str, result: bytes) -> bool:
-        """Store the whole output of a job that this claim is about to end; False when it is not this claim's."""
+        """Store the complete output of a job that this claim is about to end. False: the claim has lost the job."""
         return bool(await self._call("keep_result", job_id, claim_token, result.decode()) == "ok")
 
     async def requeue(
         self, job_id: str, claim_token: str, reason: RequeueReason, *, died: bool = False
     ) -> str:
-        """Take a running job from the claim token that was seen: `requeued`,
-        `failed` (died too often) or `not yours`."""
+        """Queue a running job again if it still has this claim token.
+
+        Returns `requeued`, `failed` (its workers died too often) or `not yours`.
+        """
         return cast(str, await self._call("requeue", job_id, claim_token, reason, int(died)))
 
     async def cancel(self, job_id: str, reason: CancelReason, *, seen: Deadline | None = None) -> str | None:
-        """End a job that is not over; answers its status, None for no such job. Idempotent.
+        """Cancel a job that has not ended. Returns its status, or None if there is no such job. Idempotent.
 
-        With `seen` only if that deadline still stands as it was seen.
+        With `seen`, does so only if that deadline has not changed.
         """
         return await self._close(job_id, "cancelled", Cancelled(reason), reason, seen)
 
     async def give_up(self, job_id: str, reason: CancelReason) -> str | None:
-        """The same for a job that its client shall ask for again: its request's key is free then."""
+        """Cancel a job whose client has to repeat the request. This frees the request's key."""
         return await self._close(job_id, "cancelled", Cancelled(reason), reason, None, frees_keys=True)
 
     async def expire(self, job_id: str, *, seen: Deadline | None = None) -> str | None:
-        """End a job that was not started in time; one that was goes on."""
+        """End a job that was not started in time. A started job continues."""
         return await self._close(job_id, "expired", Expired(), "", seen)
 
     async def fail(self, job_id: str, error: ErrorInfo) -> str | None:
-        """End a job that cannot be finished, whoever has it."""
+        """End a job that cannot be finished, also if a worker runs it."""
         return await self._close(job_id, "failed", Failed(error), "", None)
 
     async def _close(
@@ -218,10 +218,10 @@ class JobStore(JobReader):
         return None if answer == "unknown" else cast(str, answer)
 
     async def rewrite_file(self) -> None:
-        """Have Redis write its append-only file anew, in the background; after each start.
+        """Make Redis rewrite its append-only file in the background. To be called after each start.
 
-        Redis 6.2 leaves an unfinished transaction at a torn end in the file, undone in memory only. What is
-        written later comes to lie inside it: the next start would drop or change some of that.
+        If the file ends with an unfinished transaction, Redis 6.2 undoes it in memory but leaves it in the file. Later
+        writes would become part of it, and the next start would drop or change some of them.
         """
         with unavailable_as_error():
             await self._redis.bgrewriteaof()
@@ -229,7 +229,7 @@ class JobStore(JobReader):
     # Workers
 
     async def register(self, lease: Lease) -> None:
-        """Begin a lease. Claims are answered only under one."""
+        """Begin a worker's lease. A worker without a lease cannot claim jobs."""
         fields: dict[str, str | int] = {
             "name": lease.name,
             "host": lease.host,
@@ -255,9 +255,9 @@ class JobStore(JobReader):
         stats: Mapping[str, Any],
         report: WorkerReport | None = None,
     ) -> BeatAnswer | None:
-        """A sign of life, with the claim token of each running job.
+        """Send a heartbeat, with the claim token of each running job.
 
-        Answers None when the worker instance was reaped and has to begin anew.
+        Returns None if the worker instance has lost its lease and has to register again.
         """
         answer = await self._call(
             "beat",
@@ -274,23 +274,23 @@ class JobStore(JobReader):
         return BeatAnswer(strays, is_draining=answer[0] == "drain")
 
     async def drain(self, worker_instance: str) -> bool:
-        """Tell a worker to leave in order; False when it is not there (any more)."""
+        """Ask a worker to drain. Returns False if it has no lease."""
         return bool(await self._call("drain", worker_instance) == "ok")
 
     async def release(self, worker_instance: str, reason: RequeueReason, *, died: bool) -> list[WakeUp]:
-        """End a lease: its jobs wait again. Returns the wake-ups to send."""
+        """End a worker's lease and queue its jobs again. Returns the wake-ups to send."""
         return _wake_ups(await self._call("release", worker_instance, reason, int(died)))
 
     # Readers
 
     async def register_replica(self, replica: str) -> None:
-        """Begin the lease of an API replica, under which it may join jobs."""
+        """Begin an API replica's lease. A replica without a lease cannot join jobs."""
         await self._call("register_replica", replica)
 
     async def beat_replica(self, replica: str, followed: Mapping[str, int]) -> ReplicaBeat | None:
-        """A replica's heartbeat, with the number of its join for each job that it follows.
+        """Send a replica's heartbeat, with the number of its join for each job that it reads.
 
-        Returns None when the lease is gone: the replica has to register and join anew.
+        Returns None if the lease is gone. The replica has to register and join again.
         """
         status, strays, missing = await self._call("beat_replica", replica, *_pairs(followed))
         if status == "unknown":
@@ -299,17 +299,19 @@ class JobStore(JobReader):
         return ReplicaBeat(dict(zip(strays[::2], seqs, strict=True)), missing)
 
     async def join(self, job_id: str, reader: Reader) -> Joined:
-        """Register a reader. It un-pauses the job; then the answer holds the wake-up to send."""
+        """Register a reader. A paused job is queued again, and the result has the wake-up to send."""
         status, *model = await self._call("join", job_id, *reader, PRIORITY_SPAN)
         return Joined(status, WakeUp(job_id, model[0]) if model else None)
 
     async def leave(self, replica: str, left: Mapping[str, int]) -> None:
-        """A replica no longer reads these jobs, which it joined with these numbers. A job whose last reader left is
-        paused, unless it was created to continue or to abort."""
+        """End a replica's registration as a reader of these jobs, which it joined with these numbers.
+
+        When its last reader has left, a job is paused, continues or is cancelled, as its `on_disconnect` says.
+        """
         await self._call("leave", replica, *_pairs(left))
 
     async def release_replica(self, replica: str) -> None:
-        """End a dead replica's lease, and its registrations with it."""
+        """End a dead replica's lease and its registrations."""
         while await self._call("release_replica", replica, _LEFT_AT_ONCE):
             pass
 
@@ -318,10 +320,10 @@ class JobStore(JobReader):
     async def audit(
         self, job_ids: Sequence[str], *, lasting: Mapping[str, Served] | None = None
     ) -> tuple[list[WakeUp], list[str]]:
-        """Mend active jobs that no queue and no living worker has. Returns the wake-ups to send.
+        """Repair active jobs that are in no queue and on no living worker.
 
-        `lasting`: models whose living workers have served this for long. A job that waits for another revision, or
-        for a newer version, fails; returns those too.
+        `lasting`: what each model's workers serve, if that has not changed for long. A job that they cannot serve
+        fails. Returns the wake-ups to send, and the failed jobs.
         """
         known = {
             model: {"revisions": dict.fromkeys(served.revisions, 1), "reads": served.reads}
@@ -333,16 +335,18 @@ class JobStore(JobReader):
     async def promote(
         self, models: Iterable[str], *, after_s: Mapping[Priority, float] = PROMOTED_AFTER_S
     ) -> tuple[int, dict[str, int]]:
-        """Let jobs that have waited so long in their class go on in the next better one; answers how many
-        did, and by model how many jobs wait."""
+        """Move jobs that have waited for `after_s` to the next higher class.
+
+        Returns how many jobs were moved, and the length of each model's queue.
+        """
         classes = [(class_offset(priority), round(wait_s * 1e6)) for priority, wait_s in after_s.items()]
-        queues = [(model, *borne) for model in models for borne in classes]
+        queues = [(model, *limits) for model in models for limits in classes]
         args = [part for queue in queues for part in queue]
         promoted, *waiting = await self._call("promote", PRIORITY_SPAN, _PROMOTED_AT_ONCE, *args)
         return promoted, {model: num for (model, *_), num in zip(queues, waiting, strict=True)}
 
     async def forget(self, job_id: str) -> None:
-        """Remove a job that is over, with its stream and its keys."""
+        """Remove a job that has ended, with its stream and its keys."""
         await self._call("forget", job_id)
 
 

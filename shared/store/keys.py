@@ -1,35 +1,35 @@
-"""Every name that Baton uses in Redis and Celery is made here, for Python and for the Lua scripts."""
+"""Keys: all names that Baton uses in Redis and Celery, for Python and for the Lua scripts."""
 
 from __future__ import annotations
 
-#: Every key of Baton and of its Celery queues starts with this, so that a Redis can be shared.
+#: Prefix of all keys of Baton and its Celery queues, so that other programs can use the same Redis.
 PREFIX = "baton:"
 
-#: Per-thing names. `%s` is the id; Lua's string.format reads the same templates.
+#: Templates for keys. `%s` is the id. Lua's string.format reads the same templates.
 _TEMPLATES = {
     "job": "baton:job:%s",  # hash; until the job's retention ends
-    "job_request": "baton:job:%s:request",  # hash: what may be long: body, metadata, resolved request; as the job
-    "job_result": "baton:job:%s:result",  # the whole output as JSON; from the job's end on, as long as the job
+    "job_request": "baton:job:%s:request",  # hash: request, metadata, view, resolved request; as long as the job
+    "job_result": "baton:job:%s:result",  # the complete output as JSON; from the job's end, as long as the job
     "events": "baton:job:%s:events",  # stream of the job's events; until the job's retention ends
-    "queued": "baton:queued:%s",  # zset job -> score (shared/store/queue_score.py), by model; while the job waits
+    "queued": "baton:queued:%s",  # zset job -> score (shared/store/queue_score.py), by model; while the job is queued
     "worker": "baton:worker:%s",  # hash: the lease of a worker instance; removed by `release` alone
     "worker_jobs": "baton:worker:%s:jobs",  # hash job -> claim token, by worker instance
     "worker_report": "baton:worker:%s:report",  # what a worker has measured, as JSON; 10 s after its last beat
     "replica": "baton:replica:%s",  # hash: the lease of an API replica; removed by `release_replica` alone
     "replica_jobs": "baton:replica:%s:jobs",  # hash job -> number of the join, by API replica that reads the job
-    "owner_jobs": "baton:owner:%s:jobs",  # zset job -> place in the order of acceptance, by owner
+    "owner_jobs": "baton:owner:%s:jobs",  # zset job -> number in the order of acceptance, by owner
     "idempotency": "baton:idem:%s",  # string `<job> <fingerprint>`, by `<owner>:<hash of the key>`; as long as the job
     "throughput": "baton:throughput:%s",  # hash `<bucket>:n|ms` -> ended jobs, run time; by model; 5 min
-    "channel": "baton:events:%s",  # pub/sub channel: what an API replica follows
+    "channel": "baton:events:%s",  # pub/sub channel: events of the jobs that an API replica reads
 }
 
-#: zset job -> place in the order of acceptance: every job that is not terminal.
+#: zset job -> number in the order of acceptance: every job that has not ended.
 ACTIVE = PREFIX + "active"
 #: zset `<kind>:<job>` -> wall-clock ms at which it is due; kinds in `shared.domain.job.DeadlineKind`.
 DEADLINES = PREFIX + "deadlines"
-#: hash owner -> how many of its jobs are not over; only owners that have some.
+#: hash owner -> number of its jobs that have not ended, if there are any.
 OPEN = PREFIX + "open"
-#: string: the place (µs since the epoch) that was given last.
+#: string: the last number in the order of acceptance (µs since the epoch).
 ACCEPT_SEQ = PREFIX + "accept_seq"
 #: set of living worker instances.
 WORKERS = PREFIX + "workers"
@@ -37,7 +37,7 @@ WORKERS = PREFIX + "workers"
 REPLICAS = PREFIX + "replicas"
 #: set of every model that a worker has ever registered.
 MODELS = PREFIX + "models"
-#: Never there: removing it is a write that needs no memory, and that a Redis which takes no writes refuses.
+#: A key that never exists. Deleting it needs no memory, and fails if Redis accepts no writes.
 NOTHING = PREFIX + "nothing"
 #: Name of the one Celery task: a wake-up.
 WAKE_UP_TASK = "baton.wake_up"
@@ -96,22 +96,22 @@ def throughput(model: str) -> str:
 
 
 def channel(replica: str) -> str:
-    """The channel on which an API replica hears of the jobs that it follows."""
+    """Return the channel for events of the jobs that an API replica reads."""
     return _TEMPLATES["channel"] % replica
 
 
 def wake_up_queue(model: str) -> str:
-    """The Celery queue that calls workers to a model's jobs."""
+    """Return the name of the Celery queue for a model's wake-ups."""
     return f"baton.{model}"
 
 
 def broker_list(model: str) -> str:
-    """The Redis list in which kombu keeps that queue."""
+    """Return the Redis list in which kombu keeps that queue."""
     return PREFIX + wake_up_queue(model)
 
 
 def lua_names() -> str:
-    """The same names as Lua: `<thing>_key(id)` functions and the constants."""
+    """Return the same names as Lua code: functions `<name>_key(id)` and constants."""
     functions = [
         f"local function {name}_key(id) return string.format('{template}', id) end"
         for name, template in _TEMPLATES.items()

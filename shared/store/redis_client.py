@@ -1,4 +1,4 @@
-"""How Baton's processes connect to Redis."""
+"""Redis client: how Baton's processes connect to Redis."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from redis.typing import EncodableT
 
 from shared.errors import StoreUnavailable
 
-#: Redis's refusals to write: memory full, disk full, still loading. Of a refusal inside a script Redis 6
-#: tells in its own words: `ERR Error running script …: -OOM command not allowed …`.
+#: Errors with which Redis refuses writes: memory full, disk full, still loading. For a script, Redis 6 wraps the
+#: error: `ERR Error running script …: -OOM command not allowed …`.
 _REFUSAL = re.compile(r"(?:^|-)(?:OOM|MISCONF|LOADING|READONLY|MASTERDOWN)\b")
 
-#: Connections of one client. A call beyond them waits for one; redis-py's plain pool would refuse it.
+#: Maximum number of connections of one client. Further calls wait for one. redis-py's plain pool would raise instead.
 _MAX_CONNECTIONS = 64
 _POOL_WAIT_S = 5.0
 
@@ -29,10 +29,10 @@ _SERIALIZER = HiredisRespSerializer()
 
 
 def connect(url: str, *, timeout_s: float) -> Redis:
-    """A client with its own pool. A call whose connection broke is repeated once: the scripts allow it.
+    """Return a client with its own pool. A call whose connection broke is repeated once, which the scripts allow.
 
-    Under Python 3.11 a call may swallow a cancellation, as redis-py writes through `asyncio.wait_for`
-    (https://github.com/python/cpython/issues/86296): a task that calls Redis is cancelled until it ended.
+    Under Python 3.11 a call may lose a cancellation, because redis-py writes through `asyncio.wait_for`
+    (https://github.com/python/cpython/issues/86296). Cancel a task that calls Redis with `cancel_and_wait`.
     """
     pool = BlockingConnectionPool.from_url(
         url,
@@ -42,11 +42,11 @@ def connect(url: str, *, timeout_s: float) -> Redis:
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         **({} if url.startswith("unix:") else {"socket_keepalive": True}),
-        # RESP2 needs no handshake: a fresh connection costs a `connect`, and hangs no longer than a call.
+        # RESP2 needs no handshake, so a new connection costs one `connect` and hangs no longer than a call.
         protocol=2,
-        # redis-py would look its own version up on the disk for each connection, 5 ms each time.
+        # Otherwise redis-py reads its own version from disk for each connection, which takes 5 ms.
         driver_info=None,
-        # Not on a timeout: who does not answer is not asked again while somebody waits.
+        # Not after a timeout: the caller has already waited long enough.
         retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionError,)),
         retry_on_error=[ConnectionError],
     )
@@ -55,15 +55,15 @@ def connect(url: str, *, timeout_s: float) -> Redis:
 
 
 class _Mended(AbstractConnection):
-    """redis-py (8.1) as it should be."""
+    """Fixes redis-py 8.1."""
 
     def pack_command(self, *args: EncodableT) -> list[bytes]:
-        """In C, as the client without asyncio does it: here it is Python, a microsecond an argument."""
+        """Pack in C, as redis-py's synchronous client does. Its asyncio client takes a microsecond an argument."""
         return cast(list[bytes], _SERIALIZER.pack(*args))  # type: ignore[arg-type]  # redis-py's own mistake
 
     async def _send_packed_command(self, command: Iterable[bytes]) -> None:
-        # Under uvloop, writing to a connection that was reset meanwhile is a RuntimeError, which would be let
-        # through: the call would neither be repeated nor count as a broken connection.
+        # Under uvloop, writing to a connection that was reset raises RuntimeError. redis-py does not handle it: the
+        # call would neither be repeated nor count as a broken connection.
         try:
             await super()._send_packed_command(command)
         except RuntimeError as error:
@@ -91,7 +91,7 @@ _MENDED: dict[type[AbstractConnection], type[AbstractConnection]] = {
 
 @contextmanager
 def unavailable_as_error() -> Iterator[None]:
-    """Turn "Redis does not answer" and "Redis refuses to write" into StoreUnavailable."""
+    """Raise StoreUnavailable when Redis does not answer or refuses a write."""
     try:
         yield
     except (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError, OSError) as error:

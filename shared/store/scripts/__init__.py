@@ -1,4 +1,4 @@
-"""The Lua scripts of the store: the only code that changes a job."""
+"""The Lua scripts of the store. Only they change jobs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ ScriptName = Literal[
 
 
 def source(name: ScriptName) -> str:
-    """The whole text of a script: names made by shared.store.keys, the prelude, the script itself."""
+    """Return the complete text of a script: the names of shared.store.keys, the prelude, and the script itself."""
     folder = resources.files(__package__)
     return keys.lua_names() + (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()

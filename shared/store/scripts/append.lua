@@ -1,8 +1,8 @@
--- Write what became final in one step of a worker, for all of its jobs.
--- ARGV: per job seven: id, claim token, from, to, used, event or '' (a check), and '' or, as JSON, what
--- is written once in a job's life: {resolved, revision, status, terminal}, the last two its end.
--- Returns a line per job: 'end:<positions>' | 'closed:<positions>' | 'not yours' | 'gone'. In one string: Redis 6
--- sends a nested answer in pieces, a system call and a waking of the worker for each.
+-- Write the new output of a worker's jobs.
+-- ARGV: seven for each job: id, claim token, from, to, used, event or '' (only check), and '' or a JSON object with
+-- what is written only once for a job: {resolved, revision, status, terminal}, the last two at its end.
+-- Returns a line for each job: 'end:<positions>' | 'closed:<positions>' | 'not yours' | 'gone'. It is one string,
+-- because Redis 6 sends a nested reply in pieces, with a system call for each.
 local WIDTH = 7
 
 local function append(id, claim_token, from, to, used, event, rest)

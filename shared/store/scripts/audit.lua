@@ -1,13 +1,14 @@
--- Compare active jobs with the rest of the store. ARGV: for each model whose workers have been the same for long, what
--- they serve, as JSON {model: {revisions: {revision: 1}, reads: version}}; then ids.
--- A job that is over leaves `active`; one whose status or record only a newer version can read is left alone. One that
--- waits is in its queue, unless it is paused, or fails when no worker can continue it. One that runs is named by the living worker instance that has it, or is queued again.
--- Returns the wake-ups to send: job, model, …; and the jobs that failed.
+-- Repair active jobs. ARGV: a JSON object {model: {revisions: {revision: 1}, reads: version}} for each model whose
+-- workers have not changed for long enough, with what they serve; then job ids.
+-- An ended job is removed from `active`. A job that only a newer version can read is left alone. A queued job is added
+-- to its queue, unless it is paused; it fails if no worker can continue it. A running job is queued again, unless a
+-- living worker instance runs it.
+-- Returns the wake-ups to send (job, model, …) and the failed jobs.
 write_although_full()
 local lasting = cjson.decode(ARGV[1])
 local OVER = {completed = true, incomplete = true, failed = true, cancelled = true, expired = true}
 
--- Whether a worker lives, maybe since a moment ago, of which `serves(revision, version that it reads)` holds.
+-- Whether `serves(revision, version that it reads)` is true for a living worker, which may have started just now.
 local function has_worker(model, serves)
   for _, worker_instance in ipairs(redis.call('SMEMBERS', WORKERS)) do
     local worker = redis.call('HMGET', worker_key(worker_instance), 'model', 'revision', 'reads')
@@ -16,7 +17,7 @@ local function has_worker(model, serves)
   return false
 end
 
--- Whether the job uses what no worker of its model understands.
+-- Whether the job uses fields that no worker of its model supports.
 local function is_too_new(job)
   local served, needs = lasting[job.model], tonumber(job.needs) or 0
   if not served or needs <= served.reads then return false end
@@ -36,7 +37,7 @@ local function fail(id, job, message, code)
   return true
 end
 
--- Whether a waiting job was failed, because nobody can serve it.
+-- Fail a queued job that no worker can serve. Returns whether it was failed.
 local function fail_unservable(id, job)
   if is_outdated(job) then
     return fail(id, job, 'This job was begun with a revision of the model that no worker serves any more.',
@@ -52,7 +53,7 @@ for _, id in ipairs({unpack(ARGV, 2)}) do
   if not job or OVER[job.status] then
     redis.call('ZREM', ACTIVE, id)
   elseif is_terminal(job.status) or not is_readable(job) then
-    -- a newer version's
+    -- belongs to a newer version
   elseif job.status == 'queued' and job.paused_ms ~= '' then
     redis.call('ZREM', queued_key(job.model), id)
     if not redis.call('ZSCORE', DEADLINES, 'paused:' .. id) then set_deadline('paused', id, now_ms()) end

@@ -1,6 +1,7 @@
--- A sign of life. ARGV: worker instance, steps made, wake-ups held, statistics as JSON, report as JSON or '', then
--- job and claim token of each job that it runs. Answers 'unknown' or the jobs that the store believes to run
--- there and it did not name: {'ok' or, when it is to leave, 'drain', job, claim token, …}.
+-- A worker's heartbeat. ARGV: worker instance, number of steps, number of wake-ups, statistics as JSON, report as JSON
+-- or '', then job and claim token of each running job.
+-- Returns {'unknown'} or {'ok' | 'drain', job, claim token, …} with the jobs that the store assigns to the worker and
+-- that the worker did not name. 'drain' asks the worker to drain.
 write_although_full()
 local worker_instance = ARGV[1]
 if redis.call('SISMEMBER', WORKERS, worker_instance) == 0 then return {'unknown'} end

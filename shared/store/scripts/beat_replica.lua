@@ -1,6 +1,6 @@
--- A replica's heartbeat. ARGV: replica, then each job that it follows with the number of its join.
--- Returns {'unknown'} (its lease is gone) or {'ok', what is registered and not followed: job, number, …}, {what is
--- followed, is not over, and is not registered, or is paused: job, …}.
+-- A replica's heartbeat. ARGV: replica, then each job that it reads and the number of its join.
+-- Returns {'unknown'} (its lease is gone) or {'ok', strays, missing}. strays: jobs that are registered and that it does
+-- not read (job, number, …). missing: unfinished jobs that it reads and that are not registered, or are paused.
 write_although_full()
 local replica = ARGV[1]
 if redis.call('SISMEMBER', REPLICAS, replica) == 0 then return {'unknown', {}, {}} end

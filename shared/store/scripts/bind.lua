@@ -1,5 +1,5 @@
--- Let a request's key stand for a job that is there. ARGV: id, name and fingerprint of the key.
--- Answers 'new' | 'replay' (it did already) | 'conflict' (it stands for another request) | 'unknown' (no job).
+-- Bind a request's key to an existing job. ARGV: id, name and fingerprint of the key.
+-- Returns 'new' | 'replay' (was already bound to it) | 'conflict' (belongs to another request) | 'unknown' (no job).
 local id = ARGV[1]
 local held, fingerprint = recall(ARGV[2])
 if held then return (held == id and fingerprint == ARGV[3]) and 'replay' or 'conflict' end

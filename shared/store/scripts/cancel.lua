@@ -1,7 +1,6 @@
--- End a job that is not over. ARGV: id, status (cancelled | expired | failed), reason, terminal event as
--- JSON, the deadline's member and score that the caller saw, or '', whether the request's key
--- is free again (1|0).
--- Answers the status that the job has now; 'unknown' when there is no such job.
+-- End a job that has not ended. ARGV: id, status (cancelled | expired | failed), reason, terminal event as JSON, member
+-- and score of the deadline as the caller saw it (or ''), whether to free the request's key (1|0).
+-- Returns the job's new status, or 'unknown' if there is no such job.
 write_although_full()
 local id, status, reason = ARGV[1], ARGV[2], ARGV[3]
 local job = read(id)

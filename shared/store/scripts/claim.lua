@@ -1,15 +1,15 @@
--- Give a worker the first job of its model's queue that it may take.
--- ARGV: model, worker instance, claim token, model revision, first score of normal jobs, of low ones, the version of
--- requests that the worker reads, and, for a worker without a free slot, a low job that it runs and its claim token: it
--- waits again (`preempted`) if a high job takes its place, and keeps its score. Without a high job, or if it may not be
--- preempted: 'empty'.
--- Returns: job + its record + what was asked | 'empty' | 'wait' (a job must run alone first) | 'unknown' (no
--- living lease).
+-- Give a worker the first job of its model's queue that it may run.
+-- ARGV: model, worker instance, claim token, model revision, first score of normal jobs, first score of low jobs, the
+-- version of requests that the worker reads. A worker without a free slot adds a low job that it runs, and its claim
+-- token. That job is queued again (`preempted`) with its old score if a high job takes its slot. If no high job is
+-- queued, or if the low job may not be preempted, the script returns 'empty'.
+-- Returns {'job', its record, its request} | {'empty'} | {'wait'} (a job must run alone first) | {'unknown'} (the
+-- worker has no lease).
 local model, worker_instance, claim_token, revision = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local NORMAL_FROM, LOW_FROM, READS = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local victim, victim_token = ARGV[8], ARGV[9]
 local WINDOW, WINDOWS, PATIENCE_MS, ALONE_FROM = 32, 16, 5000, 2
--- A job is preempted so often, and not before it has made as many tokens; a high job waits so long for a free slot.
+-- A job is preempted at most this often, and only after this many tokens. A high job first waits this long for a slot.
 local MAX_PREEMPTIONS, TOKENS_BEFORE_PREEMPTION, NO_SLOT_MS = 3, 32, 250
 if redis.call('SISMEMBER', WORKERS, worker_instance) == 0 then return {'unknown'} end
 
@@ -17,7 +17,7 @@ local function found(id)
   return {'job', redis.call('HGETALL', job_key(id)), redis.call('HGETALL', job_request_key(id))}
 end
 
--- The reply of an earlier call with this word was lost: answer it again.
+-- The reply to an earlier call with this token was lost: return the same job.
 local held = redis.call('HGETALL', worker_jobs_key(worker_instance))
 for i = 1, #held, 2 do
   if held[i + 1] == claim_token then return found(held[i]) end
@@ -39,8 +39,8 @@ local function num_released(positions)
   return sum
 end
 
--- Whether the victim waits again now, so that a high job that waits can have its place.
-local function park()
+-- Queue the victim again, so that a high job can have its slot. Returns whether it did.
+local function preempt()
   local job, _, _, end_ = read(victim), last(victim)
   if not job or job.claim_token ~= victim_token or job.worker_instance ~= worker_instance or not end_ then return false end
   if tonumber(job.score) < LOW_FROM or job.resumable == '0' then return false end
@@ -50,13 +50,13 @@ local function park()
   return give_back(victim, job, 'preempted', false)
 end
 
--- Whether a job needs no victim, or gets its place.
+-- Whether there is a slot for a job. If none is free, a high job may preempt the victim.
 local function has_room(score, created_ms)
   if not victim then return true end
-  return tonumber(score) < NORMAL_FROM and now_ms() - tonumber(created_ms) >= NO_SLOT_MS and park()
+  return tonumber(score) < NORMAL_FROM and now_ms() - tonumber(created_ms) >= NO_SLOT_MS and preempt()
 end
 
--- Whether all that made the job's tokens so far would go on as this worker does. Remembers this worker.
+-- Whether all workers that generated tokens of this job compute the same as this one. Records this worker.
 local function is_exact(id, end_)
   local own = redis.call('HMGET', worker_key(worker_instance), 'exact', 'fingerprint')
   local made_by = own[1] == '1' and own[2] or 'inexact'
@@ -78,7 +78,7 @@ local function take(id)
     'worker_instance', worker_instance, 'worker', name, 'claim_end', end_,
     'resumable', redis.call('HGET', worker_key(worker_instance), 'continues') or '1')
   redis.call('HDEL', job_key(id), 'passed_ms')
-  -- Of a claim that stored it and lost the job before its end was written.
+  -- An earlier claim may have stored a result and lost the job before it ended it.
   redis.call('DEL', job_result_key(id))
   redis.call('HSETNX', job_key(id), 'started_ms', string.format('%.0f', now))
   redis.call('ZREM', DEADLINES, 'expires:' .. id)
@@ -91,7 +91,7 @@ local function take(id)
   return found(id)
 end
 
--- What to do with one waiting job: 'take' | 'wait' | 'stop' (no later one will do) | 'next' | 'removed' from the queue.
+-- What to do with a queued job: 'take' | 'wait' | 'next' | 'stop' (no later job can be taken) | 'removed' from the queue.
 local function judge(id)
   local job = redis.call('HMGET', job_key(id), 'status', 'deaths', 'passed_ms', 'revision', 'score', 'created_ms',
     'needs', 'paused_ms')
@@ -99,7 +99,7 @@ local function judge(id)
     redis.call('ZREM', queued_key(model), id)
     return 'removed'
   end
-  -- Begun by another revision of the model, or using what this worker's version does not know.
+  -- It was started with another revision of the model, or uses fields that this worker does not support.
   if job[4] and job[4] ~= '' and job[4] ~= revision then return 'next' end
   if (tonumber(job[7]) or 0) > READS then return 'next' end
   if victim and tonumber(job[5]) >= NORMAL_FROM then return 'stop' end
@@ -111,7 +111,7 @@ local function judge(id)
   return has_room(job[5], job[6]) and 'take' or 'next'
 end
 
--- Jobs that this worker may not take must not hide those behind them: a few windows are looked at.
+-- Look at several windows, because jobs that this worker may not take must not hide the jobs behind them.
 local num_passed = 0
 for _ = 1, WINDOWS do
   local ids = redis.call('ZRANGE', queued_key(model), num_passed, num_passed + WINDOW - 1)

@@ -1,9 +1,10 @@
--- Accept a job: its record, its place in the queue, its `queued` event. Called again: changes nothing.
+-- Accept a job: write its record, its queue entry and its `queued` event. A repeated call changes nothing.
 -- ARGV: id, model, owner, first score of its class, end positions, deadlines as JSON {kind: ms from now},
--- retention ms, name and fingerprint of the request's key (or ''), how many jobs the owner may have open, request, view
--- and metadata (which may be long), replica and its number if that reads the job from now on (or ''), then field and
--- value pairs of the record.
--- Answers {'accepted', id, ms when} | {'replay', …} the job that this key made before | {'conflict'} | {'full'}.
+-- retention ms, name and fingerprint of the request's key (or ''), maximum number of open jobs of the owner, request,
+-- view and metadata (which may be long), the replica that reads the job and the number of its join (or ''), then field
+-- and value pairs of the record.
+-- Returns {'accepted', id, created_ms} | {'replay', id, created_ms} (the job that an earlier request with this key
+-- created) | {'conflict'} | {'full'}.
 local id, model, owner, key = ARGV[1], ARGV[2], ARGV[3], ARGV[8]
 local held, fingerprint = recall(key)
 if held and fingerprint ~= ARGV[9] then return {'conflict'} end
@@ -29,6 +30,6 @@ if ARGV[14] ~= '' and redis.call('SISMEMBER', REPLICAS, ARGV[14]) == 1 then
   redis.call('ZREM', DEADLINES, 'paused:' .. id)
   register_reader(id, '', ARGV[14], ARGV[15])
 end
--- The only write that may make the stream.
+-- Only this write may create the stream.
 redis.call('XADD', events_key(id), '1-0', 'end', ARGV[5], 'used', '', 'e', '{"type":"queued"}')
 return {'accepted', id, now}

@@ -1,4 +1,4 @@
--- Remove a job that is over, and all that tells of it. ARGV: id.
+-- Remove a job that has ended, with all of its keys. ARGV: id.
 local id = ARGV[1]
 local job = redis.call('HMGET', job_key(id), 'status', 'owner')
 if job[1] and not is_terminal(job[1]) then return 0 end

@@ -1,11 +1,11 @@
--- Register a replica as a reader of a job; a job that was paused waits in its queue again.
--- ARGV: id, replica, the number of this join (it always rises), span of a priority class.
--- Returns {'unknown'} (the replica has no living lease) | {'gone'} (no such job) | {'over'} | {'joined'} |
--- {'resumed', model} (it was paused: a wake-up is due). Called again: 'joined', without effect. When 'resumed'
--- was lost on its way, the reaper sends the wake-up.
+-- Register a replica as a reader of a job. A paused job is queued again.
+-- ARGV: id, replica, the number of this join (which always increases), span of a priority class.
+-- Returns {'unknown'} (the replica has no lease) | {'gone'} (no such job) | {'over'} (it has ended) | {'joined'} |
+-- {'resumed', model} (it was paused: send a wake-up). A repeated call returns 'joined' and changes nothing. If the
+-- reply 'resumed' is lost, the reaper sends the wake-up.
 write_although_full()
 local id, replica, seq, SPAN = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
--- Pauses that keep a job's place in the queue. Opening and closing in a loop costs it the place.
+-- A job keeps its queue position for this many pauses. A client that keeps reconnecting loses the position.
 local FREE_PAUSES = 3
 if redis.call('SISMEMBER', REPLICAS, replica) == 0 then return {'unknown'} end
 local job = read(id)

@@ -1,5 +1,5 @@
--- A replica no longer reads some jobs. ARGV: replica, then job and number of its join, …
--- Only the registration of that very join ends: a leave that is late, or comes twice, changes nothing.
+-- End a replica's registration as a reader of jobs. ARGV: replica, then for each job its id and the number of the join.
+-- A registration with a different number stays, so a late or repeated call changes nothing.
 write_although_full()
 for i = 2, #ARGV, 2 do leave(ARGV[i], ARGV[1], ARGV[i + 1]) end
 publish()

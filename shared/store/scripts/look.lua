@@ -1,7 +1,7 @@
--- Jobs as they are at one moment. ARGV: 'result', 'whole' or 'brief', then ids.
--- Returns per job its record, of what may be long all (request, view, metadata, resolved) or the metadata alone
--- (brief), its last event, and (result) its stored result or ''.
--- Not a transaction: what is queued for one is refused while the memory is full.
+-- Read jobs. ARGV: 'result', 'whole' or 'brief', then ids.
+-- Returns for each job its record, its long fields (request, view, metadata, resolved; with 'brief' only metadata), its
+-- last event, and with 'result' its stored result or ''.
+-- A script and not a transaction, because Redis refuses to queue a transaction's commands while its memory is full.
 local found, is_brief, has_result = {}, ARGV[1] == 'brief', ARGV[1] == 'result'
 for i, id in ipairs({unpack(ARGV, 2)}) do
   local bulk

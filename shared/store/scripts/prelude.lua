@@ -1,4 +1,4 @@
--- Shared by all scripts; the key functions and constants above it are made by shared/store/keys.py.
+-- Shared by all scripts. shared/store/keys.py puts key functions and constants before it.
 
 local MAX_DEATHS = 3
 local MAX_REQUEST_KEYS = 16
@@ -11,11 +11,11 @@ local function now_ms()
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 end
 
--- For scripts that keep what is there, end it or give it back: lets them write although the memory is full.
--- Redis asks for memory before a script's first write alone, and not for one that removes.
+-- Let a script write although the memory is full. For scripts that keep, end or release what is stored.
+-- Redis checks the memory only before a script's first write, and not if that is a deletion.
 local function write_although_full() redis.call('DEL', NOTHING) end
 
--- The stream's last entry: fence, number, end positions and tokens used; nil when the stream is gone.
+-- Returns fence, number, end positions and tokens used of the stream's last entry; nil if the stream is gone.
 local function last(id)
   local entries = redis.call('XREVRANGE', events_key(id), '+', '-', 'COUNT', 1)
   if #entries == 0 then return nil end
@@ -27,10 +27,10 @@ local function last(id)
   if end_ then return tonumber(fence), tonumber(number), end_, used end
 end
 
--- What this call wrote, by the replica that follows it: each gets it in one message on its own channel.
+-- What this call wrote, by replica that reads it. Each replica gets one message on its own channel.
 local outbox = {}
 
--- NOMKSTREAM: a stream that is gone stays gone, whoever still writes to it. `readers`: the job's field of that name.
+-- Append to a job's stream. NOMKSTREAM: a deleted stream is not created again. `readers`: the job's field of that name.
 local function write(id, fence, number, end_, used, event, readers)
   local stream_id = string.format('%d-%d', fence, number)
   redis.call('XADD', events_key(id), 'NOMKSTREAM', stream_id, 'end', end_, 'used', used, 'e', event)
@@ -49,7 +49,7 @@ local function publish()
   end
 end
 
--- The next number in the order of acceptance: µs since the epoch, never the same twice, never smaller.
+-- Returns the next number in the order of acceptance: µs since the epoch, always greater than the last number.
 local function next_accept_seq()
   local t = redis.call('TIME')
   local seq = math.max(tonumber(t[1]) * 1000000 + tonumber(t[2]), (tonumber(redis.call('GET', ACCEPT_SEQ)) or 0) + 1)
@@ -57,7 +57,7 @@ local function next_accept_seq()
   return seq
 end
 
--- The job that a request's key stands for, and the request's fingerprint; nil for none.
+-- Returns the job that a request's key is bound to, and the request's fingerprint; nil if there is none.
 local function recall(key)
   local value = key ~= '' and redis.call('GET', idempotency_key(key))
   if not value then return nil end
@@ -66,7 +66,7 @@ local function recall(key)
   return id, fingerprint
 end
 
--- Kept as long as the job, which lists its keys.
+-- Bind a request's key to a job. The job lists its keys, so that they are deleted with it.
 local function remember(key, fingerprint, id)
   if key == '' or redis.call('HINCRBY', job_key(id), 'num_keys', 1) > MAX_REQUEST_KEYS then return end
   redis.call('SET', idempotency_key(key), id .. ' ' .. fingerprint)
@@ -80,7 +80,7 @@ local function free_keys(id)
   redis.call('HDEL', job_key(id), 'keys')
 end
 
--- How long a job took, for those that wait: sums of the last buckets of time.
+-- Record how long a job ran, to estimate how long queued jobs will wait. Sums are kept for the last few time buckets.
 local function count_finished(model, now, ran_ms)
   local key, bucket = throughput_key(model), math.floor(now / THROUGHPUT_BUCKET_MS)
   if redis.call('HINCRBY', key, bucket .. ':n', 1) == 1 then
@@ -96,13 +96,13 @@ local function set_deadline(kind, id, due_ms)
   redis.call('ZADD', DEADLINES, string.format('%.0f', due_ms), kind .. ':' .. id)
 end
 
--- Takes the job from whoever has it. What it released stays.
+-- Take a job away from its worker. Its released output stays.
 local function take_away(id, job)
   if job.worker_instance ~= '' then redis.call('HDEL', worker_jobs_key(job.worker_instance), id) end
   redis.call('HSET', job_key(id), 'claim_token', '', 'worker_instance', '')
 end
 
--- The fields of a job that scripts decide by; nil when there is no job.
+-- Returns the fields of a job that scripts need for their decisions; nil if there is no such job.
 local function read(id)
   local names = {'status', 'claim_token', 'worker_instance', 'fence', 'model', 'score', 'deaths', 'claim_end',
     'retention_ms', 'closed_by', 'started_ms', 'owner', 'revision',
@@ -114,15 +114,15 @@ local function read(id)
   return job
 end
 
--- Also of a status that only a newer version knows: nothing is done to such a job here.
+-- True also for an unknown status of a newer version, because such a job must not be changed here.
 local function is_terminal(status) return status ~= 'queued' and status ~= 'in_progress' end
 
--- Whether the record has what scripts reckon with. A newer version may keep it otherwise.
+-- Whether the record has the fields that scripts compute with. A newer version may store it in another form.
 local function is_readable(job)
   return job.model ~= '' and tonumber(job.fence) and tonumber(job.score) and tonumber(job.retention_ms)
 end
 
--- Writes a job's terminal event and record. Nothing is written to it afterwards.
+-- Write a job's terminal event and record. Nothing is written to the job afterwards.
 local function close(id, job, status, reason, closed_by, fence, number, end_, used, event)
   local now = now_ms()
   write(id, fence, number, end_, used, event, job.readers)
@@ -134,7 +134,7 @@ local function close(id, job, status, reason, closed_by, fence, number, end_, us
   redis.call('ZREM', ACTIVE, id)
   if redis.call('HINCRBY', OPEN, job.owner, -1) <= 0 then redis.call('HDEL', OPEN, job.owner) end
   redis.call('ZREM', DEADLINES, 'expires:' .. id, 'cancel:' .. id, 'paused:' .. id)
-  -- Stored by a claim that did not come to write this end: it holds more than was released.
+  -- A claim stored this result but did not write the end, so it may have more output than was released.
   if closed_by == '' then redis.call('DEL', job_result_key(id)) end
   set_deadline('retention', id, now + tonumber(job.retention_ms))
   if job.status == 'in_progress' then count_finished(job.model, now, now - (tonumber(job.started_ms) or now)) end
@@ -150,8 +150,8 @@ local function has_output(id)
   return end_ and string.find(end_, '[1-9]')
 end
 
--- Stops a job that nobody reads: it waits outside of its queue, without a slot, until a reader comes back. Status stays
--- `queued`. A job that its backend could not continue runs on; only its deadline begins.
+-- Pause a job without readers. It leaves its worker or its queue until a reader returns. Its status is `queued`.
+-- A job that its backend cannot continue goes on running; only its deadline is set.
 local function pause(id, job)
   local now = now_ms()
   set_deadline('paused', id, now + (tonumber(job.grace_ms) or DEFAULT_GRACE_MS))
@@ -169,7 +169,7 @@ local function pause(id, job)
   redis.call('HINCRBY', job_key(id), 'num_pauses', 1)
 end
 
--- Ends one replica's registration as a reader of a job; what follows if it was the last.
+-- End a replica's registration as a reader of a job, and pause or cancel the job if it was the last reader.
 local function leave(id, replica, seq)
   local job = read(id)
   if not job then
@@ -181,7 +181,7 @@ local function leave(id, replica, seq)
   for reader in string.gmatch(job.readers, '%S+') do
     if reader == entry then is_registered = true else rest[#rest + 1] = reader end
   end
-  -- Late, or repeated: the replica has joined anew, or has left already.
+  -- A late or repeated call: the replica has joined again, or has left already.
   if not is_registered then return end
   job.readers = table.concat(rest, ' ')
   redis.call('HSET', job_key(id), 'readers', job.readers)
@@ -198,7 +198,7 @@ local function leave(id, replica, seq)
   end
 end
 
--- Registers a replica as a reader of a job that is not over. The place of an older registration is taken.
+-- Register a replica as a reader of a job that has not ended. It replaces an older registration of the replica.
 local function register_reader(id, readers, replica, seq)
   local entries = {replica .. ':' .. seq}
   for reader in string.gmatch(readers, '%S+') do
@@ -208,8 +208,8 @@ local function register_reader(id, readers, replica, seq)
   redis.call('HSET', replica_jobs_key(replica), id, seq)
 end
 
--- Puts a running job back into its queue, at its old place. A death without a token gained since the claim
--- counts against it; the third in a row ends it. Answers whether it waits again.
+-- Queue a running job again, at its old position. If its worker died before the job gained a token since the claim,
+-- the death counts; after MAX_DEATHS in a row the job fails. Returns whether the job was queued.
 local function give_back(id, job, reason, died)
   local fence, _, end_, used = last(id)
   if not fence then return false end

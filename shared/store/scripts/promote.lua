@@ -1,6 +1,7 @@
--- Let jobs that have waited long go on in the next better class, at their place in the order of acceptance.
--- ARGV: span of a class, jobs of a call, then model, first score of a class, and how long (µs) it is borne, …
--- Answers how many were promoted, then for each of those queues how many wait in it now.
+-- Move jobs that have waited for long to the next higher class, at their number in the order of acceptance.
+-- ARGV: span of a class, maximum number of jobs for each class, then for each class: model, first score, and the time
+-- (µs) after which a job is promoted.
+-- Returns the number of promoted jobs, then for each class the length of the model's queue.
 write_although_full()
 local span, limit, promoted = tonumber(ARGV[1]), ARGV[2], 0
 local now = redis.call('TIME')

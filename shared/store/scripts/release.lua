@@ -1,4 +1,4 @@
--- End a lease: queue the worker_instance's jobs again, then forget it. ARGV: worker instance, reason, died (1|0).
+-- End a worker's lease and queue its jobs again. ARGV: worker instance, reason, died (1|0).
 -- Returns the wake-ups to send: job, model, …
 write_although_full()
 local worker_instance = ARGV[1]

@@ -1,5 +1,5 @@
--- End a dead replica's lease: its jobs lose a reader. ARGV: replica, jobs of one call.
--- Returns how many of its jobs are left for further calls; at 0 the lease is gone.
+-- End a dead replica's lease and its registrations as a reader. ARGV: replica, maximum number of jobs in this call.
+-- Returns how many jobs are left for further calls. At 0 the lease is gone.
 write_although_full()
 local replica, limit = ARGV[1], tonumber(ARGV[2])
 local registered = redis.call('HGETALL', replica_jobs_key(replica))

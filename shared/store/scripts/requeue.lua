@@ -1,5 +1,5 @@
--- Take a running job from the claim token that was seen, and queue it again. ARGV: id, claim token, reason, died (1|0).
--- Answers 'requeued', 'failed' (it died too often) or 'not yours'.
+-- Queue a running job again, if it still has this claim token. ARGV: id, claim token, reason, died (1|0).
+-- Returns 'requeued', 'failed' (its workers died too often) or 'not yours'.
 write_although_full()
 local id, claim_token = ARGV[1], ARGV[2]
 local job = read(id)

@@ -1,7 +1,7 @@
--- What a round of duties begins with, at one moment. ARGV: rank of the first active job that is wanted, how many of
--- them, how many deadlines, and their kinds.
--- Returns workers (worker_instance, lease, number of jobs), all models, active jobs, deadlines that have passed with
--- when that was, the longest first, and replicas with their beats.
+-- Read what a reaper needs for one round. ARGV: rank of the first active job, maximum number of active jobs, maximum
+-- number of deadlines, and the known kinds of deadlines.
+-- Returns workers (worker instance, lease, number of jobs), all models, active jobs, passed deadlines with their times
+-- (earliest first), and replicas with their heartbeats.
 local WINDOWS = 16
 local first = tonumber(ARGV[1])
 local workers = {}
@@ -13,7 +13,7 @@ local replicas = {}
 for i, replica in ipairs(redis.call('SMEMBERS', REPLICAS)) do
   replicas[i] = {replica, redis.call('HGET', replica_key(replica), 'beat') or ''}
 end
--- Deadlines of kinds that only a newer version knows must not hide those behind them.
+-- Deadlines of unknown kinds, which a newer version has set, must not hide the deadlines behind them.
 local kinds, due = {}, {}
 for i = 4, #ARGV do kinds[ARGV[i]] = true end
 for window = 0, WINDOWS - 1 do
