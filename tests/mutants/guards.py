@@ -533,8 +533,8 @@ GUARDS = (
     _guard(
         "patience with a worker while Redis is away",
         "workers/runtime/health/watchdog.py",
-        'logger.warning("not judged: %s", error)\n            self._num_idle = 0',
-        'logger.warning("not judged: %s", error)',
+        'logger.warning("watchdog skipped a check: %s", error)\n            self._num_idle = 0',
+        'logger.warning("watchdog skipped a check: %s", error)',
         _WATCHDOG,
     ),
     _guard(

@@ -1,4 +1,4 @@
-"""make_worker: puts a worker together from its parts."""
+"""make_worker: builds a worker from its parts."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def make_worker(
     step_timeout_s: float = STEP_TIMEOUT_S,
     finish_s: float = 0.0,
 ) -> Worker:
-    """A worker that does not run yet.
+    """Return a worker that does not run yet.
 
-    `finish_s` is how long a drain lets a backend that cannot continue finish what it has begun to release.
+    `finish_s` is how long a drain waits for jobs with released output that no other worker can continue.
 
-    `on_death` is called, from any thread, when a part of it ends unexpectedly: then none of it may go on.
-    `on_drain` is called with each beat once the store asks it to leave: then somebody has to call `drain`.
+    `on_death` is called, from any thread, when a part of the worker ends unexpectedly. It must end the process.
+    `on_drain` is called after each heartbeat while the store asks the worker to drain. It must lead to `drain`.
     """
     task_set, telemetry = TaskSet(on_death), Telemetry()
     jobs = RunningJobs(backend, telemetry, slots=lease.slots)

@@ -1,4 +1,4 @@
-"""Backoff: how long to wait before something that failed is tried again."""
+"""Backoff: delays between retries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_S = 1.0
 
 
 class Backoff:
-    """Doubles from 50 ms to a second, until it is reset."""
+    """A delay that doubles from 50 ms up to a second, until it is reset."""
 
     def __init__(self) -> None:
         self._delay_s = _FIRST_S
@@ -31,11 +31,11 @@ class Backoff:
 
 
 async def until_available(call: Callable[[], Awaitable[T]], what: str) -> T:
-    """What the store answers, asked again for as long as it cannot be reached."""
+    """Return the result of `call`, retried while the store is unavailable. `what` names it in the log."""
     backoff = Backoff()
     while True:
         try:
             return await call()
         except StoreUnavailable as error:
-            logger.warning("no %s: %s", what, error)
+            logger.warning("retrying %s: %s", what, error)
             await backoff.sleep()

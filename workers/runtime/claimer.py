@@ -1,4 +1,4 @@
-"""Claimer: takes jobs as slots get free, and brings them to the backend."""
+"""Claimer: claims jobs when slots are free, and gives them to the backend."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from workers.runtime.transcript import Transcript
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: Name of the tasks that bring a claimed job to the backend.
+#: Name of the tasks that give a claimed job to the backend.
 BEGINNING = "beginning"
-#: Before a claim that was answered with `wait` is made again.
+#: Delay before the next claim when the reply was `wait`.
 _WAIT_S = 0.2
-UNREADABLE_JOB = ErrorInfo("What is stored of this job cannot be read.", code="unreadable_job")
+UNREADABLE_JOB = ErrorInfo("The stored data of this job cannot be read.", code="unreadable_job")
 UNREADABLE_REQUEST = ErrorInfo("The worker cannot read this request.", code="internal_error")
 INTERRUPTED = ErrorInfo(
     "The answer was interrupted, and the service that generates it cannot continue it.",
@@ -38,9 +38,9 @@ INTERRUPTED = ErrorInfo(
 
 
 class Claimer:
-    """Claims, one at a time, while a wake-up is held and a slot is free.
+    """Claims one job at a time, while it holds a wake-up and a slot is free.
 
-    Reading the stream and the request of one job does not hold up the next claim.
+    The next claim does not wait until the last job's stream and request are read.
     """
 
     def __init__(
@@ -58,33 +58,33 @@ class Claimer:
         self._task_set = task_set
         self._wake_ups: list[PendingTask] = []
         self._turn = asyncio.Lock()
-        #: Tokens of claims whose answer could not be read.
+        #: Claim tokens of jobs that could not be decoded.
         self.unreadable: set[str] = set()
         self.is_claiming = False
-        #: Calls for a job, whatever came of them.
+        #: Number of calls to `JobStore.claim`, including those that failed or found no job.
         self.num_asked = 0
         self.num_claims = 0
 
     @property
     def wake_ups(self) -> list[PendingTask]:
-        """Those that have no job yet."""
+        """The wake-ups that have no job yet."""
         return list(self._wake_ups)
 
     def hold(self, wake_up: PendingTask) -> None:
-        """Another wake_up."""
+        """Take a new wake-up."""
         failpoint("wake_up_received")
         self._wake_ups.append(wake_up)
         self._jobs.may_claim.set()
 
     def withdraw(self, wake_up: PendingTask) -> bool:
-        """Give a wake-up up; False when it is not held (any more)."""
+        """Remove a wake-up that has no job yet. Returns False if it is not here."""
         if wake_up not in self._wake_ups:
             return False
         self._wake_ups.remove(wake_up)
         return True
 
     async def run(self) -> None:
-        """Claim, for ever."""
+        """Claim jobs until cancelled."""
         while True:
             await self._jobs.may_claim.wait()
             if not self._wake_ups or self._jobs.num_free_slots < 1:
@@ -96,7 +96,7 @@ class Claimer:
                 self._task_set.spawn(self._begin(claimed), name=BEGINNING)
 
     async def claim_instead_of(self, preempted: RunningJob) -> None:
-        """Let a high job that waits have the place of this one."""
+        """Claim a queued job of priority `high`, if there is one, and give it the slot of `preempted`."""
         async with self._turn:
             if self._jobs.get(preempted.claim_token) is not preempted:
                 return
@@ -114,7 +114,7 @@ class Claimer:
                 self.unreadable.add(claim_token)
 
     def _replace(self, preempted: RunningJob, job: Job, claim_token: str) -> RunningJob:
-        """Wake-ups are all alike: the new job's stays held, for the preempted one."""
+        """Give the preempted job's wake-up to the new job. The new job's own wake-up is kept for the preempted one."""
         self.num_claims += 1
         wake_up = preempted.wake_up if self._jobs.get(preempted.claim_token) is preempted else None
         preempted.wake_up = None
@@ -124,8 +124,8 @@ class Claimer:
         return running
 
     async def _claim(self, claim_token: str) -> RunningJob | None:
-        """One claim and what its answer asks for; a job, if there was one."""
-        lease, asking = self._lease.lease, self.wake_ups
+        """Claim a job once, and act on the reply. Returns the job, if there was one."""
+        lease, wake_ups = self._lease.lease, self.wake_ups
         self.is_claiming = True
         try:
             answer = await self._ask(claim_token)
@@ -135,14 +135,14 @@ class Claimer:
             self.is_claiming = False
         match answer:
             case "empty":
-                # Each wake-up is sent after its job was queued: those held before the claim have called in vain.
-                for wake_up in asking:
+                # A wake-up is sent after its job was queued, so the wake-ups from before the claim are obsolete.
+                for wake_up in wake_ups:
                     if self.withdraw(wake_up):
-                        wake_up.end("nothing waited")
+                        wake_up.end("nothing queued")
             case "wait":
                 await asyncio.sleep(_WAIT_S)
             case "unknown":
-                await self._lease.begin_anew(lease)
+                await self._lease.begin_again(lease)
             case "unreadable":
                 self.unreadable.add(claim_token)
                 await asyncio.sleep(_WAIT_S)
@@ -153,13 +153,12 @@ class Claimer:
     async def _ask(
         self, claim_token: str, *, instead_of: RunningJob | None = None
     ) -> Job | Literal["empty", "wait", "unknown", "unreadable"]:
-        """Claim until there is an answer: always with the same token, as any of the calls may have been
-        carried out."""
-        place = None if instead_of is None else (instead_of.job.id, instead_of.claim_token)
+        """Call `claim` until there is a reply. The token stays the same, since any of the calls may have succeeded."""
+        low_job = None if instead_of is None else (instead_of.job.id, instead_of.claim_token)
 
         async def ask() -> Job | Literal["empty", "wait", "unknown"]:
             self.num_asked += 1
-            return await self._store.claim(self._lease.lease, claim_token, instead_of=place)
+            return await self._store.claim(self._lease.lease, claim_token, instead_of=low_job)
 
         try:
             return await until_available(ask, "claim")
@@ -169,8 +168,8 @@ class Claimer:
 
     def _take(self, job: Job, claim_token: str) -> RunningJob:
         self.num_claims += 1
-        # For people: the wake-up that this job rang, where it is here.
-        wake_up = next((b for b in self._wake_ups if b.job_id == job.id), next(iter(self._wake_ups), None))
+        # Prefer the wake-up that was sent for this job, because Celery shows its task with the job's id.
+        wake_up = next((w for w in self._wake_ups if w.job_id == job.id), next(iter(self._wake_ups), None))
         if wake_up is not None:
             self._wake_ups.remove(wake_up)
             wake_up.accept()
@@ -180,7 +179,7 @@ class Claimer:
         return running
 
     async def _begin(self, running: RunningJob) -> None:
-        """Bring the job to the backend, or to its end."""
+        """Give the job to the backend, or end it."""
         job = running.job
         try:
             transcript = await self._read_stream(job) if job.attempts > 1 else Transcript(job.n)
@@ -200,7 +199,7 @@ class Claimer:
         if running.terminal is None:
             assert running.resolved is not None
             self._backend.add(running.claim_token, running.resolved, transcript.so_far(), owner=job.owner)
-        self._jobs.news.set()
+        self._jobs.may_publish.set()
 
     async def _read_stream(self, job: Job) -> Transcript:
         entries = await until_available(lambda: self._store.entries(job.id), "stream")
@@ -222,12 +221,12 @@ class Claimer:
 
 
 async def _guarded(job: Job, reading: Awaitable[T]) -> T:
-    """What breaks while a request is read breaks that job alone. Raises RequestError."""
+    """Turn an unexpected error while a request is read into a RequestError, so that only this job fails."""
     try:
         return await reading
     except RequestError:
         raise
     except Exception as error:
-        # Its text may hold the prompt.
-        logger.error("request of %s not read: %s", job.id, type(error).__name__)
+        # The error's text may contain the prompt.
+        logger.error("cannot read the request of %s: %s", job.id, type(error).__name__)
         raise RequestError(UNREADABLE_REQUEST) from None

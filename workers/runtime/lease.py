@@ -1,4 +1,4 @@
-"""LeaseKeeper: the worker instance under which this worker is known to the store now."""
+"""LeaseKeeper: registers the worker with the store, again after its lease was lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class LeaseKeeper:
-    """Holds one lease at a time; a lost one is followed by another worker_instance's."""
+    """Holds one lease at a time. After a lost lease the worker registers as a new worker instance."""
 
     def __init__(self, store: JobStore, lease: Lease, jobs: RunningJobs) -> None:
         self._store = store
@@ -35,17 +35,17 @@ class LeaseKeeper:
         return self._lease.worker_instance
 
     async def begin(self) -> None:
-        """Register, as soon as the store answers."""
+        """Register. Retries until the store answers."""
         await until_available(lambda: self._store.register(self._lease), "lease")
         failpoint("lease_begun")
 
-    async def begin_anew(self, lost: Lease) -> None:
-        """The store knows nothing of `lost`: what ran under it is others' now."""
+    async def begin_again(self, lost: Lease) -> None:
+        """Drop all jobs and register as a new instance, because the store does not know the lease `lost`."""
         async with self._beginning:
             if self._lease is not lost:
                 return
             logger.warning(
-                "lease of %s is lost: its %d jobs are others'", lost.worker_instance, len(self._jobs)
+                "the lease of %s is lost: dropping its %d jobs", lost.worker_instance, len(self._jobs)
             )
             for running in self._jobs:
                 self._jobs.drop(running, "taken away: the lease was lost")
@@ -53,7 +53,7 @@ class LeaseKeeper:
             await self.begin()
 
     async def release(self) -> list[WakeUp]:
-        """End it: the jobs wait again. Answers the wake-ups to ring. Raises StoreUnavailable."""
+        """End the lease and queue its jobs again. Returns the wake-ups to send. Raises StoreUnavailable."""
         return await self._store.release(self.worker_instance, "drain", died=False)
 
 

@@ -1,4 +1,4 @@
-"""Preemptor: lets high jobs have the places of low ones where no slot is free."""
+"""Preemptor: gives slots of low jobs to high jobs when no slot is free."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import asyncio
 from workers.runtime.claimer import Claimer
 from workers.runtime.running_job import RunningJob, RunningJobs
 
-#: How often a full worker looks for high jobs.
+#: Interval at which a full worker looks for high jobs, in seconds.
 _LOOK_S = 0.5
-#: A job is preempted so often at most; claim.lua holds to it, and to the tokens.
+#: Maximum number of preemptions of a job. claim.lua enforces this limit and the next one.
 MAX_PREEMPTIONS = 3
-#: Tokens that it makes before, from its claim on.
+#: Number of tokens that a job generates after a claim before it can be preempted.
 TOKENS_BEFORE_PREEMPTION = 32
 
 
 class Preemptor:
-    """Preempts one job at a time: the one that was accepted last, behind which fewest wait."""
+    """Preempts one job at a time: the one that was accepted last, which has the fewest jobs behind it."""
 
     def __init__(self, jobs: RunningJobs, claimer: Claimer) -> None:
         self._jobs = jobs
         self._claimer = claimer
 
     async def run(self) -> None:
-        """Look, for ever."""
+        """Look for high jobs until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_S)
             if self._jobs.num_free_slots < 1 and (
@@ -35,13 +35,13 @@ class Preemptor:
 
 
 def may_preempt(running: RunningJob) -> bool:
-    """Whether it is worth to ask: a low job that has made some tokens here and was not preempted too often."""
+    """Whether the store might preempt this job: a low one with enough new tokens and few enough preemptions."""
     job = running.job
-    made = sum(running.released.positions) - sum(job.end)
+    num_new = sum(running.released.positions) - sum(job.end)
     is_over = running.terminal is not None
     return (
         job.priority == "low"
         and job.num_preemptions < MAX_PREEMPTIONS
-        and made >= TOKENS_BEFORE_PREEMPTION
+        and num_new >= TOKENS_BEFORE_PREEMPTION
         and not is_over
     )

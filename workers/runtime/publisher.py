@@ -1,4 +1,4 @@
-"""Publisher: writes what the backend makes to the jobs' streams, one call at a time for all of them."""
+"""Publisher: writes the backend's output to the jobs' streams, one call at a time for all jobs."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from workers.runtime.transcript import Transcript
 
 logger = logging.getLogger(__name__)
 
-#: A stream waits so long after each piece for every job that runs here, in seconds, and at most so long: a
-#: piece costs CPU from here to the client, however many tokens it holds, so short steps of many rows go
-#: together. Where few run the next step comes later than that.
+#: Time between two writes to a stream, in seconds for each job that runs here, and its maximum. Each write costs CPU
+#: time from here to the client, however many tokens it has, so the short steps of a large batch are written together.
+#: With few jobs, a step takes longer than this.
 _PACE_S, _MAX_PACE_S = 0.0025, 0.05
 
 
 class Publisher:
-    """While a call is on its way, what follows gathers and goes with the next one.
+    """Output that arrives during a call is written with the next one.
 
-    While Redis does not answer, output gathers in the transcripts, bounded by the slots and their
-    max_tokens, and is written in order afterwards.
+    While Redis does not answer, output is kept in the transcripts, whose size is bounded by the slots and max_tokens.
+    It is written in order afterwards.
     """
 
     def __init__(self, store: JobStore, jobs: RunningJobs, telemetry: Telemetry) -> None:
@@ -43,7 +43,7 @@ class Publisher:
         self._is_flushing = False
 
     def take(self, outputs: Sequence[StepOutput]) -> None:
-        """Add a step's outputs; those of jobs that are no longer here are nobody's."""
+        """Add the outputs of a step. Outputs of jobs that are no longer here are dropped."""
         failpoint("sampled")
         now = time.monotonic()
         for output in outputs:
@@ -51,7 +51,7 @@ class Publisher:
             if running is not None:
                 running.take(output)
                 self._measure(running, output, now)
-        self._jobs.news.set()
+        self._jobs.may_publish.set()
 
     def _measure(self, running: RunningJob, output: StepOutput, now: float) -> None:
         if not any(choice.texts for choice in output.choices):
@@ -62,15 +62,15 @@ class Publisher:
         )
 
     def wake(self, running: RunningJob | None = None) -> None:
-        """There is news; of `running` it is asked at once whether it is still this worker's."""
+        """Start a round. It checks whether `running` still belongs to this worker."""
         if running is not None:
             running.checked_at = -math.inf
-        self._jobs.news.set()
+        self._jobs.may_publish.set()
 
     async def run(self) -> None:
-        """Write, for ever."""
+        """Write until cancelled."""
         while True:
-            self._jobs.news.clear()
+            self._jobs.may_publish.clear()
             now, pace_s = time.monotonic(), self._pace_s
             due_at = {running: running.due_at(pace_s) for running in self._jobs}
             due = [running for running, at in due_at.items() if at <= now]
@@ -82,10 +82,10 @@ class Publisher:
                 await self._rest(min(due_at.values(), default=math.inf) - now)
 
     async def flush(self) -> None:
-        """Return when everything is written."""
+        """Write everything, and return when it is written."""
         self._is_flushing = True
         while any(running.has_new_output for running in self._jobs):
-            self._jobs.news.set()
+            self._jobs.may_publish.set()
             async with self._round_is_over:
                 await self._round_is_over.wait()
 
@@ -94,17 +94,18 @@ class Publisher:
         return 0.0 if self._is_flushing else min(_PACE_S * len(self._jobs), _MAX_PACE_S)
 
     async def _rest(self, seconds: float) -> None:
-        """Until there is news, or for so long."""
+        """Wait until there is new output, but at most for this time."""
         with suppress(TimeoutError):
             async with asyncio.timeout(None if seconds == math.inf else seconds):
-                await self._jobs.news.wait()
+                await self._jobs.may_publish.wait()
 
     async def _write(self, due: Sequence[RunningJob], now: float) -> None:
         try:
             for running in due:
                 if not running.is_sure:
                     await self._look(running)
-            # At one moment: a job that ends while results are stored ends in the next round, with its own.
+            # No `await` from here to `batch`: a job that ends while results are stored is ended in the next round,
+            # after its own result is stored.
             results = [
                 (running, result) for running in due if (result := running.unstored_result()) is not None
             ]
@@ -116,7 +117,7 @@ class Publisher:
             _pass_by(batch, "appended", "ended")
             self._telemetry.publish.observe(time.perf_counter() - asked_at)
         except StoreUnavailable as error:
-            logger.warning("output of %d jobs waits: %s", len(due), error)
+            logger.warning("cannot write the output of %d jobs: %s", len(due), error)
             for running in due:
                 running.doubt()
             await self._backoff.sleep()
@@ -128,7 +129,7 @@ class Publisher:
         failpoint("settled")
 
     async def _keep(self, results: Sequence[tuple[RunningJob, bytes]]) -> None:
-        """Store what jobs that end now have made: in calls of their own, since it may be long."""
+        """Store the results of jobs that end now. Each gets a call of its own, because it may be long."""
         if results:
             await asyncio.gather(
                 *[self._store.keep_result(run.job.id, run.claim_token, result) for run, result in results]
@@ -136,8 +137,10 @@ class Publisher:
             failpoint("result_kept")
 
     async def _look(self, running: RunningJob) -> None:
-        """Learn from the stream what it holds: a call may have been lost before or after it was carried out,
-        and Redis may have lost the stream's end."""
+        """Read the stream to learn what it has.
+
+        A call whose reply was lost may have succeeded or not, and Redis may have lost the end of the stream.
+        """
         entries = await self._store.entries(running.job.id)
         running.learn(Transcript.of(entries, running.job.n))
 

@@ -1,4 +1,4 @@
-"""RunningJob: a job in this worker's hands, from its claim until it is over or taken away."""
+"""RunningJob: a job of this worker, from its claim until it ends or is taken away."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from workers.runtime.transcript import Transcript
 
 logger = logging.getLogger(__name__)
 
-#: A running job without news asks this often whether it is still this worker's.
+#: A job without new output is checked at this interval: does it still belong to this worker?
 _CHECK_S = 0.5
 
 
 class RunningJob:
-    """One claim of one job. Belongs to the I/O thread."""
+    """One claim of one job. Used only in the event loop's thread."""
 
     def __init__(self, job: Job, claim_token: str, wake_up: PendingTask | None) -> None:
         self.job = job
-        #: Names this claim, to the store and to the backend.
+        #: Identifies this claim for the store and the backend.
         self.claim_token = claim_token
-        #: None when its wake-up was revoked while the claim was on its way.
+        #: None if the wake-up was revoked during the claim.
         self.wake_up = wake_up
-        #: None before the request is resolved, and where nothing is left to generate.
+        #: None before the request is resolved, and if nothing is left to generate.
         self.resolved: Resolved | None = None
         self.transcript = Transcript(job.n)
-        #: What the stream holds, as far as this worker knows.
+        #: What the stream has, as far as this worker knows.
         self.released = self.transcript.progress
-        #: False when an answer of the store was lost: then the stream itself must be looked at.
+        #: False after a reply of the store was lost. The stream must be read then.
         self.is_sure = True
         self.error: ErrorInfo | None = None
-        #: When the store last said that the job is this worker's, on the monotonic clock.
+        #: When the store last confirmed that the job belongs to this worker, on the monotonic clock.
         self.checked_at = self.claimed_at = time.monotonic()
-        #: When a step last made units of it final; None before the first.
+        #: When a step last produced output. None: not yet.
         self.last_made_at: float | None = None
         self._is_begun = False
         self._is_resolved_stored = job.raw_resolved is not None
@@ -51,7 +51,7 @@ class RunningJob:
 
     @property
     def terminal(self) -> Completed | Incomplete | Failed | None:
-        """The event that ends the job, once it is known."""
+        """The event that ends the job. None: the job has not ended."""
         if self.error is not None:
             return Failed(self.error)
         if not self.transcript.is_finished:
@@ -61,22 +61,25 @@ class RunningJob:
 
     @property
     def status(self) -> str:
-        """For people: the name of the terminal event, `running` before it is known."""
+        """For people: the name of the terminal event, or `running`."""
         return "running" if self.terminal is None else event_type(self.terminal)
 
     @property
     def has_new_output(self) -> bool:
-        """Whether there is something to append; never before it is known what the stream holds.
+        """Whether there is something to append. False before the stream was read.
 
-        That a choice ended is sent with the next unit of any choice, or with the job's end: each append
-        moves the positions, by which the store knows it when it comes twice.
+        The end of a choice is sent with the next unit of any choice, or with the job's end. So each append moves the
+        positions, by which the store recognizes a repeated one.
         """
         has_progress = self.transcript.positions != self.released.positions
         return self._is_begun and (has_progress or self.terminal is not None)
 
     def due_at(self, pace_s: float) -> float:
-        """When to write it again, on the monotonic clock: its first output and its end at once, what comes
-        between so long after what was written last, and without news a check."""
+        """When to write next, on the monotonic clock.
+
+        The first output and the end are written at once, other output `pace_s` after the last write. Without new output
+        a check is due.
+        """
         if not self._is_begun:
             return math.inf
         if not self.has_new_output:
@@ -85,18 +88,18 @@ class RunningJob:
         return -math.inf if is_urgent else self.checked_at + pace_s
 
     def take(self, output: StepOutput) -> None:
-        """Add what the backend made."""
+        """Add the backend's output."""
         self.transcript.take(output.choices, output.used)
         self.error = self.error or output.error
 
     def begin(self, transcript: Transcript) -> None:
-        """Go on from what the stream holds."""
+        """Start with the stream's content."""
         self._is_begun = True
         self.transcript = transcript
         self.released = transcript.progress
 
     def append(self) -> Append:
-        """What is to be written now; a check when nothing is."""
+        """Return what to write now. Without new output it is a check."""
         has_new_output = self.has_new_output
         return Append(
             job_id=self.job.id,
@@ -110,22 +113,22 @@ class RunningJob:
         )
 
     def confirm(self, append: Append) -> None:
-        """The stream holds what `append` said."""
+        """Note that `append` was written."""
         if append.output is not None:
             self.released = self.released.after(append.output.choices)
         self._is_resolved_stored |= append.resolved is not None
 
     def doubt(self) -> None:
-        """An answer of the store was lost, or is not what was expected: it may hold more or less than this knows."""
+        """Note that a reply of the store was lost or unexpected, so the stream may have more or less than is known."""
         self.is_sure = self._is_result_stored = False
 
     def learn(self, stream: Transcript) -> None:
-        """The stream holds this."""
+        """Note the stream's content."""
         self.released = stream.progress
         self.is_sure = True
 
     def unstored_result(self) -> bytes | None:
-        """The whole output, to be stored before the job's end is written; None: there is none to store now."""
+        """Return the complete output, to be stored before the job is ended. None: nothing is to be stored now."""
         if self._is_result_stored or not isinstance(self.terminal, Completed | Incomplete):
             return None
         self._is_result_stored = True
@@ -137,16 +140,16 @@ class RunningJob:
 
 
 class RunningJobs:
-    """All of them, by the token of their claim."""
+    """All running jobs of this worker, by claim token."""
 
     def __init__(self, backend: Backend, telemetry: Telemetry, *, slots: int) -> None:
         self._backend = backend
         self._telemetry = telemetry
         self.slots = slots
         self._jobs: dict[str, RunningJob] = {}
-        #: Set when a job has something to write; the publisher clears it.
-        self.news = asyncio.Event()
-        #: Set when a slot or a wake-up may have become free; the claimer clears it.
+        #: Set when a job may have something to write. The publisher clears it.
+        self.may_publish = asyncio.Event()
+        #: Set when a slot or a wake-up may have become available. The claimer clears it.
         self.may_claim = asyncio.Event()
 
     def __iter__(self) -> Iterator[RunningJob]:
@@ -157,12 +160,12 @@ class RunningJobs:
 
     @property
     def num_free_slots(self) -> int:
-        """Sequences that could begin now. A job with several choices may take more than there are."""
+        """How many sequences could start now. Negative if a job with several choices took more slots than were free."""
         return self.slots - sum(running.job.n for running in self)
 
     @property
     def claim_tokens(self) -> dict[str, str]:
-        """The word of each job's claim."""
+        """The claim token of each job."""
         return {running.job.id: running.claim_token for running in self._jobs.values()}
 
     @property
@@ -181,14 +184,14 @@ class RunningJobs:
         logger.info("%s claimed, attempt %d", running.job.id, running.job.attempts)
 
     def close(self, running: RunningJob) -> None:
-        """The job is over by this worker's own terminal event."""
+        """Remove a job that this worker has ended."""
         if self._jobs.pop(running.claim_token, None) is None:
             return
         self.may_claim.set()
         self._telemetry.ended(running.status)
         logger.info("%s %s", running.job.id, running.status)
         if running.error is not None:
-            # An engine that failed it has dropped it; one that knows nothing of it has nothing to drop.
+            # The backend may still run the job. If it does not know the job, this does nothing.
             self._backend.abort(running.claim_token)
         if running.wake_up is not None and running.error is not None:
             running.wake_up.fail(f"{running.job.id} {running.error.code or running.error.type}")
@@ -196,7 +199,7 @@ class RunningJobs:
             running.wake_up.end(f"{running.job.id} {running.status}")
 
     def drop(self, running: RunningJob, why: str) -> None:
-        """The job is no longer this worker's."""
+        """Remove a job that no longer belongs to this worker."""
         if self._jobs.pop(running.claim_token, None) is None:
             return
         self.may_claim.set()

@@ -1,4 +1,4 @@
-"""TaskSet: the tasks of one worker, none of which may end unnoticed."""
+"""TaskSet: the asyncio tasks of a worker."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from shared.runtime.cancellation import cancel_and_wait
 
 
 class TaskSet:
-    """Runs coroutines. One that fails is reported at once, whatever the others are doing."""
+    """Runs coroutines. Calls `on_death` at once when one of them fails."""
 
     def __init__(self, on_death: Callable[[BaseException], None]) -> None:
         self.on_death = on_death
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, part: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
-        """Run `part`; several may have the same name."""
+        """Run `part`. Several tasks may have the same name."""
         task = asyncio.create_task(part, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)

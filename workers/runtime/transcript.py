@@ -1,4 +1,4 @@
-"""Transcript: all output of one job, kept whole as long as the job runs here."""
+"""Transcript: the complete output of a job while it runs here."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from shared.domain.usage import Usage
 
 
 class Progress(NamedTuple):
-    """How far a job's output has come, per choice."""
+    """How far a job's output has progressed, for each choice."""
 
     positions: tuple[int, ...]
     is_finished: tuple[bool, ...]
-    #: The state behind the last unit: what the next entry of the stream begins with.
+    #: The state after the last unit, with which the next entry of the stream begins.
     heads: tuple[Head, ...]
 
     @classmethod
     def none(cls, num_choices: int) -> Progress:
-        """Before the first unit."""
+        """Return the progress before the first unit."""
         return cls((0,) * num_choices, (False,) * num_choices, (Head(),) * num_choices)
 
     def after(self, choices: Iterable[ChoiceOutput]) -> Progress:
-        """The progress once these, which follow it and have their heads, are there."""
+        """Return the progress after these outputs, which directly follow it and have their heads set."""
         positions, is_finished, heads = list(self.positions), list(self.is_finished), list(self.heads)
         for choice in choices:
             positions[choice.index] = choice.end
@@ -36,10 +36,10 @@ class Progress(NamedTuple):
 
 
 class _Choice:
-    """One choice: mutable, so that a unit costs no copy of those before it."""
+    """One choice. It is mutable, so that adding a unit does not copy the units before it."""
 
     def __init__(self) -> None:
-        #: None once a unit came without an id.
+        #: None after a unit without an id.
         self.token_ids: list[int] | None = []
         self.texts: list[str] = []
         self.finish: Finish | None = None
@@ -64,7 +64,7 @@ class _Choice:
             self._prompt_logprobs = output.prompt_logprobs
 
     def output(self, index: int, start: int, head: Head) -> ChoiceOutput:
-        """The units from `start` on. `head`: the state before them."""
+        """Return the units from `start` on. `head`: the state before them."""
         return ChoiceOutput(
             index,
             start,
@@ -83,11 +83,11 @@ class _Choice:
 
 
 class Transcript:
-    """What has been generated, sent or not: Redis may lose the end of a stream, and it is sent again."""
+    """All generated output, also what was written already: if Redis loses the end of a stream, it is written again."""
 
     def __init__(self, num_choices: int) -> None:
         self._choices = [_Choice() for _ in range(num_choices)]
-        #: Units per choice.
+        #: Number of units of each choice.
         self.positions = (0,) * num_choices
         #: Whether every choice has ended.
         self.is_finished = False
@@ -96,7 +96,7 @@ class Transcript:
 
     @classmethod
     def of(cls, entries: Iterable[Entry], num_choices: int) -> Transcript:
-        """What a job's stream holds."""
+        """Build the transcript from a job's stream."""
         transcript = cls(num_choices)
         for entry in entries:
             if isinstance(entry.event, Output):
@@ -110,11 +110,11 @@ class Transcript:
 
     @property
     def progress(self) -> Progress:
-        """How far it has come. Goes through all of it."""
+        """The progress so far. Reads the whole transcript."""
         return Progress.none(len(self._choices)).after(self.so_far())
 
     def take(self, choices: Sequence[ChoiceOutput], used: Usage | None = None) -> None:
-        """Add what directly follows, and the tokens that it took. Heads are not read: they follow from the rest."""
+        """Add outputs that directly follow, and the tokens that they used. Their heads are ignored."""
         for output in choices:
             self._choices[output.index].take(output)
             if output.finish is not None:
@@ -124,7 +124,7 @@ class Transcript:
             self.used = self.used.plus(used)
 
     def since(self, progress: Progress) -> Output | None:
-        """What follows `progress`; None when nothing does."""
+        """Return the output after `progress`. None: there is none."""
         choices = [
             choice.output(index, start, head)
             for index, (choice, start, was_finished, head) in enumerate(
@@ -135,6 +135,6 @@ class Transcript:
         return Output(tuple(choices)) if choices else None
 
     def so_far(self) -> tuple[ChoiceOutput, ...]:
-        """Everything, for those choices that have something."""
+        """Return all output of the choices that have any."""
         output = self.since(Progress.none(len(self._choices)))
         return output.choices if output else ()

@@ -1,4 +1,4 @@
-"""Worker: claims jobs, has them generated, writes what comes out. On one asyncio loop."""
+"""Worker: claims jobs, generates their output and writes it, on one asyncio event loop."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from workers.runtime.task_set import TaskSet
 
 logger = logging.getLogger(__name__)
 
-#: A drain's parts have this long each: the last step, the last output, the jobs.
+#: Time limit for each part of a drain: the last step, the last output, requeueing the jobs.
 _DRAIN_PART_S = 0.6
-#: What runs for ever.
+#: A coroutine function that runs until cancelled.
 Duty = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Worker:
-    """All of it belongs to one event loop. `run` until `drain`, which leaves in order. See `make_worker`."""
+    """One worker, used in one event loop. `run` works until `drain` was called. Built by `make_worker`."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Worker:
         claiming: Mapping[str, Duty],
         living: Mapping[str, Duty],
     ) -> None:
-        """`claiming`: duties by name that a drain ends first. `living`: those that go on until the last output is
+        """`claiming`: duties, by name, that a drain stops first. `living`: duties that run until the last output is
         written."""
         self._store = store
         self._sender = sender
@@ -61,7 +61,7 @@ class Worker:
         self._publisher = publisher
         self._vitals = vitals
         self._task_set = task_set
-        #: How long a drain waits for jobs that no other worker could continue.
+        #: How long a drain waits for jobs that no other worker can continue.
         self.finish_s = finish_s
         self._claiming = dict(claiming)
         self._living = {**living, "publisher": publisher.run}
@@ -84,22 +84,22 @@ class Worker:
         loop = asyncio.get_running_loop()
 
         def on_outputs(outputs: Sequence[StepOutput]) -> None:
-            # A step that outlasts the drain comes too late: its tokens are drawn again elsewhere.
+            # The output of a step that ends after the drain is dropped. Another worker draws the tokens again.
             if not self._is_drained.is_set():
                 loop.call_soon_threadsafe(self._publisher.take, outputs)
 
         self._backend.start(on_outputs, self._task_set.on_death)
 
-    # What Celery asks for; in the loop's thread
+    # Called for Celery, in the event loop's thread
 
     def hold(self, wake_up: PendingTask) -> None:
-        """Celery delivered a wake_up."""
+        """Take a wake-up that Celery delivered."""
         self._claimer.hold(wake_up)
 
     async def terminate(self, wake_up: PendingTask) -> None:
-        """A person ended a wake_up's task: a waiting wake-up is dropped, a running job is cancelled."""
+        """Handle a revoked task: drop a waiting wake-up, or cancel the wake-up's running job."""
         if self._claimer.withdraw(wake_up):
-            wake_up.accept()  # a task that has not begun is announced as revoked only then
+            wake_up.accept()  # Celery announces a revoked task only after it was accepted
             wake_up.end("revoked")
         elif running := self._jobs.with_wake_up(wake_up):
             await self._cancel(running)
@@ -111,23 +111,26 @@ class Worker:
                 await self._store.cancel(running.job.id, "client")
                 return self._publisher.wake(running)
             except StoreUnavailable as error:
-                logger.warning("%s not cancelled: %s", running.job.id, error)
+                logger.warning("cannot cancel %s: %s", running.job.id, error)
                 await backoff.sleep()
 
     @property
     def num_usable_wake_ups(self) -> int:
-        """One for each running job, and one for each slot that is free. May be read from any thread."""
+        """One for each running job and one for each free slot. May be read from any thread."""
         return len(self._jobs) + max(0, self._jobs.num_free_slots)
 
     def stats(self) -> dict[str, Any]:
-        """Counters and gauges. May be called from any thread."""
+        """Return counters and gauges. May be called from any thread."""
         return self._vitals.stats()
 
-    # Leaving
+    # Draining
 
     async def drain(self) -> None:
-        """Leave within two seconds: stop claiming, stop stepping, write what is there, queue the running jobs
-        again, ring for them, acknowledge the wake-ups. What does not succeed is done by others' reapers."""
+        """Stop within two seconds, plus `finish_s`.
+
+        Stops claiming, stops the backend, writes the last output, queues the running jobs again, sends wake-ups for
+        them, and acknowledges its own wake-ups. If a part fails, the reapers of other processes do it later.
+        """
         await self._is_running.wait()
         await self._task_set.stop("lease", BEGINNING, *self._claiming)
         failpoint("drain_begun")
@@ -137,15 +140,15 @@ class Worker:
         await _bounded(self._publisher.flush(), "the last output")
         failpoint("drain_flushed")
         await self._task_set.stop(*self._living)
-        await _bounded(self._requeue_jobs(), "handing on the jobs")
+        await _bounded(self._requeue_jobs(), "requeueing the jobs")
         for running in self._jobs:
-            self._jobs.drop(running, "handed on")
+            self._jobs.drop(running, "requeued")
         for wake_up in self._claimer.wake_ups:
-            wake_up.end("handed on")
+            wake_up.end("requeued")
         self._is_drained.set()
 
     async def _finish_begun(self) -> None:
-        """Wait for jobs that no other worker could continue, for up to the drain time."""
+        """Wait up to `finish_s` for jobs with released output that no other worker can continue."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self.finish_s):
                 while self.finish_s and any(any(running.released.positions) for running in self._jobs):
@@ -158,7 +161,7 @@ class Worker:
         model = self._lease.lease.model
         await self._sender.send([*wake_ups, *(WakeUp(held.job_id, model) for held in self._claimer.wake_ups)])
         failpoint("drain_woken")
-        logger.info("%d jobs handed on", len(wake_ups))
+        logger.info("%d jobs requeued", len(wake_ups))
 
 
 async def _bounded(part: Coroutine[Any, Any, None], what: str) -> None:

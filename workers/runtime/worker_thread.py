@@ -1,4 +1,4 @@
-"""WorkerThread: the thread of the worker's event loop, and the way there for Celery's thread."""
+"""WorkerThread: runs the worker's event loop in a thread, and passes calls from Celery's thread to it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DRAIN_S = 2.5
 
 
 class WorkerThread:
-    """Runs a worker. `on_death` is called when that ends unexpectedly."""
+    """Runs a worker. `on_death` is called when it ends unexpectedly."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class WorkerThread:
         asyncio.run_coroutine_threadsafe(self._worker.terminate(wake_up), self._loop)
 
     def info(self) -> Mapping[str, Any]:
-        """What `celery inspect stats` shows under `pool`."""
+        """Return what `celery inspect stats` shows under `pool`."""
         return {**self._description, **self._worker.stats()}
 
     def drain(self) -> None:
@@ -66,7 +66,7 @@ class WorkerThread:
         try:
             draining.result(_DRAIN_S + self._worker.finish_s)
         except TimeoutError:
-            logger.error("the worker does not drain")
+            logger.error("the worker did not drain in time")
         self._thread.join(0.5)
 
     def _run(self) -> None:

@@ -105,7 +105,7 @@ async def test_a_wake_up_too_many_is_acknowledged_at_once(
     async with Harness(store, sender) as harness:
         wake_ups = [harness.send(job_id) for _ in range(3)]
         told = [await harness.told(wake_up, num) for wake_up, num in zip(wake_ups, (2, 1, 1), strict=True)]
-    assert told == [["accepted", f"{job_id} completed"], ["nothing waited"], ["nothing waited"]]
+    assert told == [["accepted", f"{job_id} completed"], ["nothing queued"], ["nothing queued"]]
 
 
 async def test_a_request_that_cannot_be_read_fails_alone(
@@ -356,7 +356,7 @@ async def test_a_drained_worker_rings_for_its_jobs_and_leaves_no_lease(
     async with Harness(store, sender) as harness:
         wake_up = harness.send(job_id)
         await jobs.reached(job_id, 5)
-    assert await harness.told(wake_up) == ["accepted", f"{job_id} handed on"]
+    assert await harness.told(wake_up) == ["accepted", f"{job_id} requeued"]
     assert await sender.num_waiting(MODEL) == 1
     assert await store.workers() == []
 
@@ -369,7 +369,7 @@ async def test_a_wake_up_without_a_job_yet_is_sent_again_on_drain(
         harness.send(first)
         waiting = harness.send(second)
         await jobs.reached(first, 1)
-    assert await harness.told(waiting, 1) == ["handed on"]
+    assert await harness.told(waiting, 1) == ["requeued"]
     assert await sender.num_waiting(MODEL) == 2
 
 

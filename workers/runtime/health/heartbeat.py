@@ -1,4 +1,4 @@
-"""Heartbeat: the worker's sign of life, and what it learns from the answers."""
+"""Heartbeat: reports to the store that the worker is alive, and acts on the replies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BEAT_S = 0.5
 
 
 class Heartbeat:
-    """Beats twice a second. `on_drain` is called with each answer that tells the worker to leave."""
+    """Beats twice a second. `on_drain` is called after each reply that asks the worker to drain."""
 
     def __init__(
         self,
@@ -38,16 +38,16 @@ class Heartbeat:
         self._on_drain = on_drain
 
     async def run(self) -> None:
-        """Beat, for ever."""
+        """Beat until cancelled."""
         while True:
             try:
                 await self.beat()
             except StoreUnavailable as error:
-                logger.warning("no beat: %s", error)
+                logger.warning("heartbeat failed: %s", error)
             await asyncio.sleep(_BEAT_S)
 
     async def beat(self) -> None:
-        """One sign of life. Raises StoreUnavailable."""
+        """Send one heartbeat. Raises StoreUnavailable."""
         lease = self._lease.lease
         self._vitals.measure()
         answer = await self._store.beat(
@@ -60,7 +60,7 @@ class Heartbeat:
         )
         if answer is None:
             self._strays.forget()
-            await self._lease.begin_anew(lease)
+            await self._lease.begin_again(lease)
         else:
             if answer.is_draining:
                 self._on_drain()

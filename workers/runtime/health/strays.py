@@ -1,4 +1,4 @@
-"""Strays: jobs that the store believes to run here although their claim's answer was lost on the way."""
+"""Strays: returns jobs that the store assigned to this worker in a reply that was lost."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ logger = logging.getLogger(__name__)
 
 
 class Strays:
-    """Gives them back. A job that is being claimed is named as well, until its answer is here: only what two beats in
-    a row name, with no claim on its way, is a stray."""
+    """Queues strays again.
+
+    The reply to a heartbeat also names a job that is just being claimed. So a job counts as a stray only if two replies
+    in a row name it and no claim is under way.
+    """
 
     def __init__(
         self, store: JobStore, sender: WakeUpSender, jobs: RunningJobs, claimer: Claimer, *, model: str
@@ -27,18 +30,18 @@ class Strays:
         self._jobs = jobs
         self._claimer = claimer
         self._model = model
-        #: Jobs, with claim tokens, that the last beat's answer named and that do not run here.
+        #: Jobs and claim tokens that the last reply named and that do not run here.
         self._named: set[tuple[str, str]] = set()
 
     def forget(self) -> None:
-        """Nothing was named so far: the worker began anew, or a claim is on its way."""
+        """Start again: the worker has a new lease, or a claim is under way."""
         self._named.clear()
 
     async def settle(self, unknown: Mapping[str, str]) -> None:
-        """Take what a beat's answer named. Raises StoreUnavailable."""
+        """Handle the strays of a heartbeat's reply. Raises StoreUnavailable."""
         if self._claimer.is_claiming:
             return self.forget()
-        # Meanwhile others may have been claimed and told.
+        # Jobs may have been claimed since the heartbeat was sent.
         strays = set(unknown.items()) - set(self._jobs.claim_tokens.items())
         for job_id, claim_token in strays & self._named:
             await self._give_back(job_id, claim_token)
@@ -50,5 +53,5 @@ class Strays:
             await self._store.fail(job_id, UNREADABLE_JOB)
         elif await self._store.requeue(job_id, claim_token, "given_back") == "requeued":
             failpoint("given_back")
-            logger.warning("%s was claimed without an answer and is given back", job_id)
+            logger.warning("%s is queued again: the reply to its claim was lost", job_id)
             await self._sender.send([WakeUp(job_id, self._model)])

@@ -1,4 +1,4 @@
-"""Telemetry: what one worker measures of its own work, from its process's start on."""
+"""Telemetry: what a worker has measured since its process started."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PAGE_BYTES = resource.getpagesize()
 
 
 class Telemetry:
-    """Counts up, in the loop's thread."""
+    """Counters and histograms. All methods are called in the event loop's thread."""
 
     def __init__(self) -> None:
         self._started_at = time.time()
@@ -26,27 +26,27 @@ class Telemetry:
         self._first_token = _histogram(families.FIRST_TOKEN)
         self._between_tokens = _histogram(families.BETWEEN_TOKENS)
         self._ended = Counter[str]()
-        #: One call of the publisher, in seconds.
+        #: Duration of the publisher's calls, in seconds.
         self.publish = _histogram(families.PUBLISH)
 
     def claimed(self, job: Job) -> None:
-        """A job was claimed."""
+        """Count a claimed job."""
         if job.attempts == 1 and job.started_at is not None:
             self._queue_wait.observe(max(0.0, job.started_at - job.created_at))
 
     def made_final(self, job: Job, since_claim_s: float, since_last_s: float | None) -> None:
-        """A step made tokens of the job final; the first step that did so has no last one."""
+        """Count a step that produced output of the job. `since_last_s` is None for the first such step."""
         if since_last_s is not None:
             self._between_tokens.observe(since_last_s)
         elif job.attempts == 1:
             self._first_token.observe(since_claim_s)
 
     def ended(self, outcome: str) -> None:
-        """A job left the worker. `outcome` is one of a few words."""
+        """Count a job that left the worker. `outcome` is a metric's label, so it has only a few values."""
         self._ended[outcome] += 1
 
     def report(self, backend: BackendStats, *, claims: int, reaper_acts: Mapping[str, int]) -> WorkerReport:
-        """All of it as it stands, with what others have counted."""
+        """Return all measurements, including those of the backend, the claimer and the reaper."""
         single: dict[Family, Measured] = {
             families.STEPS: backend.steps,
             families.BATCH: HistogramReading.of(COUNTS, backend.batch_sizes),
@@ -91,7 +91,7 @@ def _histogram(family: Family) -> Histogram:
 
 
 def _resident_bytes() -> int:
-    """What the process has in memory now; the most it ever had where the kernel does not tell."""
+    """Return the process's current memory, or its peak if the kernel does not report the current value."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
     except OSError:

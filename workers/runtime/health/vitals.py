@@ -1,4 +1,4 @@
-"""Vitals: what a worker tells of itself with each beat, and to those who ask."""
+"""Vitals: the statistics that a worker reports with each heartbeat and to Celery."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class Vitals:
 
     @property
     def num_wake_ups(self) -> int:
-        """Celery messages that were taken and not yet acknowledged."""
+        """Celery messages that the worker received and has not acknowledged."""
         return len(self._claimer.wake_ups) + self._jobs.num_wake_ups
 
     def measure(self) -> None:
-        """Note how far the backend is: rates are per time between two calls."""
+        """Note the backend's token count. The token rate is computed from these readings."""
         self._meter.note(time.monotonic(), self._backend.stats.tokens)
 
     def stats(self) -> dict[str, Any]:
-        """Counters and gauges. May be called from any thread."""
+        """Return counters and gauges. May be called from any thread."""
         stats = self._backend.stats
         return {
             "slots": self._jobs.slots,

@@ -1,4 +1,4 @@
-"""Watchdog: a worker that could claim and does not is of no use, and its wake-ups call nobody else."""
+"""Watchdog: ends a worker that could claim jobs and does not, because it would keep their wake-ups forever."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from workers.runtime.running_job import RunningJobs
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
-#: Looks in a row that must find the same. Counted, not timed: a process that stood still has seen nothing.
+#: Number of checks in a row that must find the worker idle. Checks are counted, because a suspended process would
+#: misjudge elapsed time.
 MAX_IDLE_LOOKS = 10
 
 
 class WorkerIdle(Exception):
-    """Raised when jobs wait, wake-ups are there and a slot is free, and for ten seconds no claim was made."""
+    """Raised when no claim was made for ten seconds although jobs, wake-ups and a free slot are there."""
 
 
 class Watchdog:
-    """Judges only while Redis answers: a claim that it refuses is a claim too."""
+    """Checks the worker each second, but only while Redis answers. A refused claim counts as a claim."""
 
     def __init__(
         self, store: JobStore, sender: WakeUpSender, jobs: RunningJobs, claimer: Claimer, *, model: str
@@ -37,20 +38,20 @@ class Watchdog:
         self._num_idle = 0
 
     async def run(self) -> None:
-        """Look each second. Ends with WorkerIdle."""
+        """Check each second until cancelled. Raises WorkerIdle."""
         while True:
             await asyncio.sleep(_LOOK_S)
             await self.look()
 
     async def look(self) -> None:
-        """Raises WorkerIdle when this and the looks before it found a worker that claims nothing."""
+        """Check once. Raises WorkerIdle if this check and those before it found the worker idle."""
         try:
             self._num_idle = self._num_idle + 1 if await self._is_idle() else 0
         except StoreUnavailable as error:
-            logger.warning("not judged: %s", error)
+            logger.warning("watchdog skipped a check: %s", error)
             self._num_idle = 0
         if self._num_idle >= MAX_IDLE_LOOKS:
-            raise WorkerIdle(f"no claim in {MAX_IDLE_LOOKS} looks")
+            raise WorkerIdle(f"no claim in {MAX_IDLE_LOOKS} checks")
 
     async def _is_idle(self) -> bool:
         before, self._num_asked = self._num_asked, self._claimer.num_asked
@@ -58,5 +59,5 @@ class Watchdog:
             return False
         if not await self._store.num_queued(self._model):
             return False
-        # Held here, or in Celery's list, from where they should have been taken at once.
+        # Either the worker holds wake-ups, or it did not receive those in Celery's queue.
         return bool(self._claimer.wake_ups) or await self._sender.num_waiting(self._model) > 0

@@ -40,7 +40,7 @@ class FakeWorker:
     def drain(self) -> None:
         self.calls.append("drain")
         for wake_up in self.held:
-            wake_up.end("handed on")
+            wake_up.end("requeued")
 
 
 class FakeHub:
@@ -200,12 +200,12 @@ def test_a_second_delivery_belongs_to_the_same_wake_up(
 
 def test_callbacks_outlive_a_reset_of_the_loop(pool: TaskPool) -> None:
     message = Message("t1", "job_a")
-    message.apply(pool).end("nothing waited")
+    message.apply(pool).end("nothing queued")
     fresh = FakeHub()
     pool.register_with_event_loop(fresh)
-    assert message.told[0][:2] == (0, "nothing waited")
+    assert message.told[0][:2] == (0, "nothing queued")
     other = Message("t2", "job_b")
-    other.apply(pool).end("nothing waited")
+    other.apply(pool).end("nothing queued")
     fresh.turn()
     assert len(other.told) == 1
 
@@ -245,7 +245,7 @@ def test_stop_drains_and_acknowledges(pool: TaskPool, worker: FakeWorker) -> Non
     message.apply(pool)
     pool.stop()
     assert worker.calls == ["start", "drain"]
-    assert message.told[0][:2] == (0, "handed on")
+    assert message.told[0][:2] == (0, "requeued")
 
 
 def test_terminate_drains_as_well(pool: TaskPool, worker: FakeWorker) -> None:
