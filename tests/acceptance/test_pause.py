@@ -24,7 +24,7 @@ from tests.tiny_chat_model import reference_answer
 pytestmark = pytest.mark.timeout(240)
 CHAT = "/v1/chat/completions"
 #: Longer than any of these tests takes to drop its stream.
-LENGTH = 800
+LENGTH = 500
 NUM_STREAMS = 24
 
 
@@ -37,6 +37,17 @@ def pausing(tiny_model: Path) -> Iterator[System]:
     running.remove()
 
 
+#: Of the present test, to be closed after it.
+OPENED: list[Cut] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed_in_the_end() -> Iterator[None]:
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
 class Cut:
     """A streamed chat whose client closes its connection after a few events."""
 
@@ -46,6 +57,7 @@ class Cut:
         self.read: list[Block] = []
         self._system = system
         self._stack = ExitStack()
+        OPENED.append(self)
         http = self._stack.enter_context(system.http(replica))
         ask = body(self.prompt, max_tokens=length, stream=True, stream_options={"include_usage": True})
         self._response = self._stack.enter_context(http.stream("POST", CHAT, json=ask))
@@ -100,7 +112,8 @@ def is_idle(system: System) -> bool:
 
 
 def test_dropped_streams_free_their_slots_and_lose_nothing(pausing: System, tiny_model: Path) -> None:
-    streams = [Cut(pausing, number) for number in range(NUM_STREAMS)]
+    with ThreadPoolExecutor(NUM_STREAMS) as clients:
+        streams = list(clients.map(lambda number: Cut(pausing, number), range(NUM_STREAMS)))
     assert worker(pausing)["jobs"] == NUM_STREAMS
     for stream in streams:
         stream.close()
