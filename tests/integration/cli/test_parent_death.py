@@ -13,7 +13,7 @@ import pytest
 
 from cli.supervisor.parent_death import ends_with_parent
 
-_HOLDER = """
+_PARENT = """
 import subprocess, sys, time
 from cli.supervisor.parent_death import ends_with_parent
 child = subprocess.Popen(ends_with_parent(["sleep", "60"]), start_new_session=True)
@@ -24,14 +24,14 @@ time.sleep(60)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has PR_SET_PDEATHSIG")
 def test_it_dies_with_its_parent() -> None:
-    with subprocess.Popen([sys.executable, "-c", _HOLDER], stdout=subprocess.PIPE, text=True) as claim_token:
-        assert claim_token.stdout is not None
-        child = psutil.Process(int(claim_token.stdout.readline()))
+    with subprocess.Popen([sys.executable, "-c", _PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
         deadline = time.monotonic() + 10
         while child.name() != "sleep":
             assert time.monotonic() < deadline, "the command is not run"
             time.sleep(0.01)
-        claim_token.kill()
+        parent.kill()
         gone, _ = psutil.wait_procs([child], timeout=10)
         assert gone == [child]
 
