@@ -1,1 +1,1 @@
-"""What a worker process is made of. No FastAPI."""
+"""The worker process. It does not import FastAPI."""

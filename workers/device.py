@@ -1,4 +1,4 @@
-"""Device: pins this process to one device, or the GPUs of one model, before anything imports torch."""
+"""Device: pins this process to one device, or to the GPUs of one model, before torch is imported."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from shared.host.device_name import parts_of
 class Device(NamedTuple):
     """One device, or several GPUs joined by `+`."""
 
-    #: As people and `baton ps` name it: `cpu`, `cuda:1`, `cuda:2+cuda:3`.
+    #: The name for people and `baton ps`: `cpu`, `cuda:1`, `cuda:2+cuda:3`.
     name: str
-    #: As torch names it in this process: the first CUDA device that is left is `cuda:0`.
+    #: The name for torch in this process, where the first visible CUDA device is `cuda:0`.
     torch_name: str
 
 
 def pin(wanted: str, environ: MutableMapping[str, str], *, threads: int | None) -> Device:
-    """Leave this process one device: `cpu`, `cuda:<n>` of those visible, several of these joined by `+`, or
-    `auto`. Raises SettingsError."""
-    assert "torch" not in sys.modules, "torch has read its variables already"
+    """Make only this device visible to this process. Raises SettingsError.
+
+    `wanted`: `cpu`, `cuda:<n>` of the visible devices, several of these joined by `+`, or `auto`.
+    """
+    assert "torch" not in sys.modules, "torch has already read its variables"
     if wanted == "auto":
         wanted = "cuda:0" if _cuda_is_there(environ) else "cpu"
     if threads is not None:
@@ -37,7 +39,7 @@ def pin(wanted: str, environ: MutableMapping[str, str], *, threads: int | None) 
 
 
 def _visible(index: int, environ: MutableMapping[str, str]) -> str:
-    """The device's name for CUDA, as others may have chosen some already."""
+    """Return the device's entry in CUDA_VISIBLE_DEVICES, which may be set already."""
     chosen = environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
         return str(index)
@@ -48,5 +50,5 @@ def _visible(index: int, environ: MutableMapping[str, str]) -> str:
 
 
 def _cuda_is_there(environ: MutableMapping[str, str]) -> bool:
-    """Without torch: the driver's device files."""
+    """Look for the driver's device files, since torch must not be imported yet."""
     return environ.get("CUDA_VISIBLE_DEVICES") != "" and any(Path("/dev").glob("nvidia[0-9]*"))

@@ -1,4 +1,4 @@
-"""`python -m workers.main`: one worker, pinned to one device, told by BATON_* variables."""
+"""`python -m workers.main`: runs one worker on one device. BATON_* variables configure it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from workers.settings import WorkerSettings
 logger = logging.getLogger(__name__)
 
 
-#: How long a thread may keep the interpreter from another. Python's own 5 ms are as long as a token's whole
-#: way, and Celery's thread is busy with its events just when the engine begins.
+#: How long a thread may hold the interpreter while another waits. Python's default of 5 ms is as long as a whole step,
+#: and Celery's thread is often busy just when the engine starts one.
 _SWITCH_S = 0.0005
 
 
 def main() -> int:
-    """The exit status; a fault of the set-up is one line on stderr."""
+    """Return the exit status. Report a configuration error as one line on stderr."""
     try:
         settings = WorkerSettings.from_environment(Environment(os.environ))
         configure_logging("worker", settings.name, level=settings.log_level, form=settings.log_format)
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def _load(settings: WorkerSettings, device: Device) -> Backend:
-    """Imports torch, so not before the device is pinned."""
+    """Load the backend. This imports torch, so the device must be pinned before."""
     if Path(settings.model).is_dir():
         os.environ["HF_HUB_OFFLINE"] = "1"
     with gc_paused():
@@ -56,5 +56,5 @@ if __name__ == "__main__":
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    # The jobs are handed on: taking torch down in order would only hold the process up.
+    # The jobs are requeued. Shutting torch down properly would only delay the exit.
     os._exit(status)

@@ -1,4 +1,4 @@
-"""Service: one worker process around a backend, from the connection to Redis to the last acknowledgement."""
+"""Process: runs one worker with Celery around a backend, until a signal or a drain."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from workers.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-#: A call to Redis that takes longer has failed.
+#: Timeout of a call to Redis.
 _REDIS_TIMEOUT_S = 2.0
 
 
 class DrainSignal:
-    """Ends this process in order, once, as a SIGTERM from outside would."""
+    """Sends this process a SIGTERM, once, when the store asks the worker to drain."""
 
     def __init__(self) -> None:
-        #: Whether it was the store that asked for the end.
+        #: Whether the store asked for the drain.
         self.is_given = False
 
     def give(self) -> None:
-        """From any thread: Celery stops consuming first, in the main thread."""
+        """May be called from any thread. Celery stops consuming first, in the main thread."""
         if not self.is_given:
             self.is_given = True
-            logger.info("told to drain")
+            logger.info("asked to drain")
             os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -88,9 +88,9 @@ def _lease(settings: WorkerSettings, backend: Backend, device: str) -> Lease:
 
 
 def _consume(celery: Celery, settings: WorkerSettings, pool: type[TaskPool]) -> int:
-    # A task's body never runs here, and messages are JSON: nothing that root would make worse.
+    # Celery warns when it runs as root. Task bodies never run here and messages are JSON, so root adds no risk.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    # It asks for a setting that is set already, on every broken connection.
+    # After each broken connection Celery asks for a setting that is already set.
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     celery.amqp.Connection = WakeUpConnection
     celery.conf.task_queues = [model_queue(settings.model_name)]
@@ -112,10 +112,10 @@ def _consume(celery: Celery, settings: WorkerSettings, pool: type[TaskPool]) -> 
 
 
 def _keep_logging(**_: object) -> None:
-    """Celery leaves logging alone when somebody listens to its signal."""
+    """Keep our logging. Celery does not configure its own if this signal has a receiver."""
 
 
 def _die(error: BaseException) -> NoReturn:
-    """End the process from any thread, at once: a worker works or is gone, and its jobs go on elsewhere."""
-    logger.critical("this worker ends itself: %s", type(error).__name__, exc_info=error)
+    """End the process at once, from any thread. Other workers continue its jobs."""
+    logger.critical("ending this worker: %s", type(error).__name__, exc_info=error)
     os._exit(EX_SOFTWARE)

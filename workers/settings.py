@@ -1,4 +1,4 @@
-"""WorkerSettings: what one worker process is told."""
+"""WorkerSettings: the settings of a worker process."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from shared.settings import Environment
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """Read once by the entry; components get the few values that they need."""
+    """Read once at the start. Each component gets only the values that it needs."""
 
-    #: As `baton ps` shows it; the same after a restart.
+    #: The name that `baton ps` shows. It stays the same after a restart.
     name: str
     redis_url: str
     broker_url: str
     #: A directory, a GGUF file, or the id of a repository on the Hugging Face hub.
     model: str
-    #: What clients call it.
+    #: The name with which clients request the model.
     model_name: str
     #: `auto`, `cpu`, `cuda:<n>`, or GPUs joined by `+`.
     device: str

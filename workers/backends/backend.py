@@ -1,4 +1,4 @@
-"""Backend: what a worker generates with, as the rest of the worker sees it."""
+"""Backend: the interface of what generates a worker's output."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ from workers.cache_stats import CacheStats
 
 
 class StepOutput(Protocol):
-    """What one step made final for one request."""
+    """The new output of one request after a step."""
 
     @property
     def request_id(self) -> str: ...
     @property
     def choices(self) -> tuple[ChoiceOutput, ...]:
-        """In their order; a choice may be there several times. Their heads need not be filled in."""
+        """In order. A choice may occur several times. The heads need not be set."""
 
     @property
     def used(self) -> Usage:
-        """The tokens to count with these units, and with none before. All of a request's tokens are counted at the
-        latest with the output that ends its last choice."""
+        """The tokens that are counted with these units. Each token is counted once.
+
+        At the latest, the output that ends the last choice counts the rest of the request's tokens.
+        """
 
     @property
     def error(self) -> ErrorInfo | None:
-        """Set when the request failed; the backend has dropped it then."""
+        """Set if the request failed. The backend has dropped the request then."""
 
 
 #: Takes the outputs of one step, for all requests together. May be called from any thread.
@@ -41,7 +43,7 @@ OnOutputs = Callable[[Sequence[StepOutput]], None]
 
 @dataclass(frozen=True, slots=True)
 class BackendStats:
-    """Counters since the start, and what runs now."""
+    """Counters since the start, and the current load."""
 
     steps: int = 0
     #: Tokens drawn.
@@ -53,10 +55,10 @@ class BackendStats:
     prompt_tokens: int = 0
     #: Sequences that run now.
     running: int = 0
-    #: Sequences that drew a token together: mean and most over all steps.
+    #: Mean and maximum number of sequences that drew a token in the same step.
     batch_mean: float = 0.0
     batch_max: int = 0
-    #: How many steps drew a token for how many sequences.
+    #: Number of sequences that drew a token in a step -> number of such steps.
     batch_sizes: Mapping[int, int] = field(default_factory=dict)
     #: Seconds by part of a step.
     phases: Mapping[str, HistogramReading] = field(default_factory=dict)
@@ -64,50 +66,51 @@ class BackendStats:
 
 
 class Backend(Protocol):
-    """Generates for many requests at once. It has a form of its own for resolved requests: those that it is given
-    are the ones that it made or loaded.
+    """Generates output for many requests at once.
 
-    `resolve`, `prepare` and `stop` are called on the worker's event loop and must not block it. The rest returns
-    at once and may be called from any thread.
+    Each backend has its own form of resolved requests. It is given only those that its `resolve` or `load` returned.
+
+    `resolve`, `prepare` and `stop` are called on the worker's event loop and must not block it. The other methods
+    return at once and may be called from any thread.
     """
 
     @property
     def model_revision(self) -> str:
-        """Fingerprint of what generates: the model's weights and tokenizer. Empty: any worker may continue."""
+        """Fingerprint of the model's weights and tokenizer. Empty: any worker may continue the job."""
 
     @property
     def is_exact(self) -> bool:
-        """Whether a continuation equals, bit for bit, what would have been generated without a break."""
+        """Whether an interrupted answer continues exactly as it would have without the interruption."""
 
     @property
     def can_continue(self) -> bool:
-        """Whether it can continue an answer of which something was released."""
+        """Whether it can continue an answer that has released output."""
 
     @property
     def fingerprint(self) -> Fingerprint | None:
-        """What must be the same in another worker for that to hold between them; None where it is unknown."""
+        """Workers with the same fingerprint continue each other's answers exactly. None: unknown."""
 
     @property
     def stats(self) -> BackendStats: ...
 
     @property
     def stalled_s(self) -> float:
-        """For how long there has been work and no step."""
+        """For how many seconds there has been work but no step."""
 
     async def resolve(self, request: GenerationRequest) -> Resolved:
-        """Decide what a request leaves open. Raises RequestError."""
+        """Fill in everything that a request leaves open. Raises RequestError."""
 
     def load(self, raw: str) -> Resolved:
-        """Read what a worker with such a backend stored. Raises DecodeError."""
+        """Decode a resolved request that a worker with the same backend stored. Raises DecodeError."""
 
     async def prepare(self, resolved: Resolved) -> None:
-        """Do beforehand what `add` would be long at, here or for a request that another worker resolved.
+        """Do the slow work before `add`, also for a request that another worker resolved.
 
-        Takes seconds where somebody means harm. Raises RequestError where the request cannot be served.
+        A malicious request can take seconds. Raises RequestError if the request cannot be served.
         """
 
     def start(self, on_outputs: OnOutputs, on_death: Callable[[BaseException], None]) -> None:
-        """Begin to run. `on_death` is called when it cannot go on; its requests are lost then."""
+        """Start. `on_death` is called if the backend fails, which loses its requests."""
 
     def add(
         self,
@@ -117,10 +120,10 @@ class Backend(Protocol):
         *,
         owner: str | None = None,
     ) -> None:
-        """Begin a request behind what `so_far` has released of it. One that is refused comes out as an error."""
+        """Start a request after its released output `so_far`. A refused request produces an output with an error."""
 
     def abort(self, request_id: str) -> None:
-        """Drop a request; does nothing for an unknown one."""
+        """Drop a request. Does nothing if it is unknown."""
 
     async def stop(self) -> None:
-        """Stop. When this returns, the last outputs have been handed out."""
+        """Stop, after the last outputs were delivered to `on_outputs`."""

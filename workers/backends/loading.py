@@ -1,4 +1,4 @@
-"""Loading of a LocalBackend: model, engine and resolver, with progress in the log. Imports torch."""
+"""Loads a LocalBackend: model, engine and resolver. Logs its progress. Imports torch."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from workers.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-#: Progress is told in steps of as many per cent.
+#: Progress is logged in steps of this many percent.
 _PROGRESS_STEP = 10
-#: Tokens of all sequences together in one step, and of one prompt; more where there are more slots.
+#: Maximum number of tokens in one step, of all sequences and of one prompt. The first grows with the number of slots.
 _STEP_TOKENS, _PREFILL_CHUNK = 256, 128
-#: A GPU needs many to be busy. Not measured, see docs/engine-inside.md.
+#: A GPU needs more tokens in a step to be busy. Not measured, see docs/engine-inside.md.
 _GPU_STEP_TOKENS, _GPU_PREFILL_CHUNK = 2048, 1024
 
 
 def load_local(settings: WorkerSettings, device: Device) -> LocalBackend:
-    """Blocking, for seconds to minutes. Raises BatonError when there is no usable model."""
+    """Load the backend. Blocks for seconds to minutes. Raises BatonError if there is no usable model."""
     transformers_logging.disable_default_handler()
     transformers_logging.enable_propagation()
     files = ModelFiles.find(settings.model)
-    # What is quick to say what is missing comes first.
+    # The quick checks come first.
     files.check()
     revision = files.revision(settings.quant)
     resolver = Resolver.from_files(files, revision, settings.max_model_len)
@@ -70,16 +70,16 @@ def load_local(settings: WorkerSettings, device: Device) -> LocalBackend:
 
 
 class _Progress:
-    """Tells of a load, each step once."""
+    """Logs the progress of a load, each step once."""
 
     def __init__(self) -> None:
-        self._told = 0
+        self._logged = 0
 
     def __call__(self, done: int, total: int) -> None:
         percent = 100 * done // max(total, 1)
-        if percent >= self._told + _PROGRESS_STEP:
-            self._told = percent - percent % _PROGRESS_STEP
-            logger.info("loading model %d %%", self._told)
+        if percent >= self._logged + _PROGRESS_STEP:
+            self._logged = percent - percent % _PROGRESS_STEP
+            logger.info("loading model %d %%", self._logged)
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def _out_of_memory_as_error(model: str, device: Device) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise OutOfMemory(f"{model} does not fit into the memory of {device.name}") from error
     except RuntimeError as error:
-        # What the CPU's allocator raises is told apart by its text alone.
+        # Errors of the CPU's allocator can be recognized only by their text.
         if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
             raise
         raise OutOfMemory(f"{model} does not fit into the memory of {device.name}") from error
@@ -98,5 +98,5 @@ def _out_of_memory_as_error(model: str, device: Device) -> Iterator[None]:
 def _described(loaded: LoadedModel) -> str:
     found = loaded.fingerprint
     form = found.dtype if found.quant == "none" else f"{found.dtype}, {found.quant}"
-    exactness = "exactly" if loaded.is_exact else "validly, not always exactly"
+    exactness = "exactly" if loaded.is_exact else "validly, but not always exactly"
     return f"{form}; interrupted answers are continued {exactness}"

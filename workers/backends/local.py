@@ -1,4 +1,4 @@
-"""LocalBackend: the thread that steps an engine, and the only one that touches it."""
+"""LocalBackend: runs the local engine in a thread of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from workers.engine.resolved_request import ResolvedRequest
 
 
 class StepStats(Protocol):
-    """What an engine counts."""
+    """An engine's counters."""
 
     @property
     def steps(self) -> int: ...
@@ -49,14 +49,14 @@ class StepStats(Protocol):
 
 
 class StepEngine(Protocol):
-    """An engine: single-threaded, advanced by `step`. See workers.engine.engine.Engine."""
+    """A single-threaded engine that `step` advances. See workers.engine.engine.Engine."""
 
     @property
     def has_work(self) -> bool: ...
     @property
     def stats(self) -> StepStats: ...
     def prepare(self, request: ResolvedRequest) -> None:
-        """The one method for other threads than that which steps. Raises RequestError."""
+        """The only method that other threads may call. Raises RequestError."""
 
     def add(
         self,
@@ -70,13 +70,13 @@ class StepEngine(Protocol):
     def step(self) -> Sequence[StepOutput]: ...
 
 
-#: Reads a request, on one thread at a time. Blocking. Raises RequestError.
+#: Resolves a request. Blocks, and is called by one thread at a time. Raises RequestError.
 Resolve = Callable[[GenerationRequest], ResolvedRequest]
 
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """A request that the engine did not take, as a step's output."""
+    """The output for a request that the engine refused."""
 
     request_id: str
     error: ErrorInfo
@@ -85,10 +85,10 @@ class _Refusal:
 
 
 class LocalBackend:
-    """An engine in this process. Idle, its thread sleeps until something is added.
+    """An engine in this process. Only its own thread steps it, and sleeps when there is no work.
 
-    Requests are resolved on a second thread and prepared on a third: a constraint that takes long holds up no
-    request that has none.
+    Requests are resolved on a second thread and prepared on a third, so that a slow constraint does not delay requests
+    without one.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class LocalBackend:
         self._refusals: list[_Refusal] = []
         self._is_stopping = False
         self._stats = BackendStats()
-        #: When the present work began to wait for a step; None without work.
+        #: Since when there has been work without a step. None: there is no work.
         self._waiting_since: float | None = None
         self._thread: threading.Thread | None = None
 
@@ -190,7 +190,7 @@ class LocalBackend:
             on_death(error)
 
     def _take_inbox(self) -> bool:
-        """Do what was asked for; wait for it when there is nothing else to do. False: stop."""
+        """Run the calls in the inbox. Waits for one if there is no other work. Returns False to stop."""
         has_work = self._engine.has_work or bool(self._refusals)
         self._waiting_since = time.monotonic() if has_work else None
         if not has_work:
@@ -241,5 +241,5 @@ class LocalBackend:
 
 
 def _own(resolved: Resolved) -> ResolvedRequest:
-    assert isinstance(resolved, ResolvedRequest), "made by another backend"
+    assert isinstance(resolved, ResolvedRequest), "resolved by another backend"
     return resolved

@@ -1,4 +1,4 @@
-"""HubQueue: calls for Celery's event loop, from any thread."""
+"""HubQueue: passes calls from any thread to Celery's event loop."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ logger = logging.getLogger(__name__)
 
 
 class HubQueue:
-    """A queue and a pipe that wakes the loop.
+    """A queue of calls, and a pipe that wakes the loop.
 
-    Not `hub.call_soon`: what such a call schedules itself (an acknowledgement, an event) waits there until
-    the loop's poll returns, up to a second. The queue outlives the loop's reset after a broken connection.
+    `hub.call_soon` is not enough: what such a call schedules (an acknowledgement, an event) waits until the loop's poll
+    returns, for up to a second. This queue also survives the loop's reset after a broken connection.
     """
 
     def __init__(self) -> None:
@@ -26,18 +26,18 @@ class HubQueue:
         os.set_blocking(self.writer, False)
 
     def post(self, call: Callable[..., object], *args: Any) -> None:
-        """Have `call` made in the loop's thread; before what is posted later."""
+        """Run `call` in the loop's thread. Calls run in the order in which they were posted."""
         self._calls.append((call, args))
-        with suppress(BlockingIOError):  # full: the loop is being woken
+        with suppress(BlockingIOError):  # the pipe is full, so the loop will wake anyway
             os.write(self.writer, b"\0")
 
     def register(self, hub: Any) -> None:
-        """Listen in this loop; again after each of its resets."""
+        """Start to deliver in this loop. To be called again after each reset of the loop."""
         hub.add_reader(self._reader, self.deliver)
         self.deliver()
 
     def deliver(self) -> None:
-        """Make the calls. In the loop's thread."""
+        """Run the posted calls. Called in the loop's thread."""
         with suppress(BlockingIOError):
             os.read(self._reader, 65_536)
         while self._calls:
@@ -45,4 +45,4 @@ class HubQueue:
             try:
                 call(*args)
             except Exception:
-                logger.exception("a callback of Celery's failed")
+                logger.exception("a Celery callback failed")

@@ -1,4 +1,4 @@
-"""PendingTask: a Celery message in this worker's hands, from its delivery to its acknowledgement."""
+"""PendingTask: a Celery message, from its delivery to this worker until its acknowledgement."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ Post = Callable[..., None]
 
 
 class JobFailed(Exception):
-    """Raised for Celery's eyes when a wake_up's job failed: the job and its error's code, never its content."""
+    """Reports to Celery that a wake-up's job failed. It names the job and the error's code, never any content."""
 
 
 class Delivery(NamedTuple):
-    """Celery's two callbacks for one delivery of a message; to be called in Celery's thread."""
+    """Celery's two callbacks for one delivery of a message. They must be called in Celery's thread."""
 
-    #: (pid, monotonic time): the task has started.
+    #: Takes (pid, monotonic time) when the task starts.
     accept: Callable[[int, float], None]
-    #: ((0, result, runtime)) or ((1, ExceptionInfo, runtime)): the task is over; acknowledges.
+    #: Takes (0, result, runtime) or (1, ExceptionInfo, runtime) when the task ends. Acknowledges the message.
     end: Callable[[tuple[int, Any, float]], None]
 
 
 class PendingTask:
-    """One wake-up. The claimer pairs it with the job that it got, and to Celery its task takes as long as that.
+    """One wake-up. The claimer pairs it with a claimed job. For Celery, its task runs as long as the job.
 
-    After a broken connection Celery's transport delivers the messages that it holds again: further
-    deliveries of the same message belong to the same wake-up, and each gets every callback.
+    After a broken connection Celery delivers unacknowledged messages again. Repeated deliveries of a message belong to
+    the same wake-up, and every callback is called for each delivery.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class PendingTask:
         forget: Callable[[], None],
         on_terminate: Callable[[PendingTask], None],
     ) -> None:
-        #: Not a process: Celery addresses the task by it.
+        #: Not a process id. Celery uses it to address the task.
         self.pid = pid
-        #: The job that rang; another one may be claimed with it.
+        #: The job for which the wake-up was sent. It may be used to claim another job.
         self.job_id = job_id
         self._post = post
         self._forget = forget
@@ -61,27 +61,27 @@ class PendingTask:
     # For the claimer, from any thread
 
     def accept(self) -> None:
-        """It got a job."""
+        """Report that a job was claimed with this wake-up."""
         self._post(self._accept, time.monotonic())
 
     def end(self, result: str) -> None:
-        """There is nothing more to do for it. `result` names the job that ran."""
+        """End the task. `result` says what happened, and names the job that ran."""
         self._post(self._end, 0, result)
 
     def fail(self, reason: str) -> None:
-        """Its job failed. `reason` names the job and the error's code."""
+        """End the task as failed. `reason` names the job and the error's code."""
         self._post(self._end, 1, reason)
 
     # In Celery's thread
 
     def deliver(self, delivery: Delivery) -> None:
-        """Celery brought the message (again)."""
+        """Add a delivery of the message."""
         self._deliveries.append(delivery)
         if self._accepted_at is not None:
             delivery.accept(self.pid, self._accepted_at)
 
     def terminate(self, signal: int | None = None) -> None:  # noqa: ARG002  # Celery passes it
-        """Celery revoked the task, with termination. Celery announces and acknowledges that by itself."""
+        """Handle a revoked task. Celery itself announces and acknowledges the revocation."""
         if not self._is_terminated:
             self._is_terminated = True
             self._on_terminate(self)
@@ -109,6 +109,6 @@ def _failure(reason: str) -> ExceptionInfo:
         raise JobFailed(reason)
     except JobFailed as error:
         info = ExceptionInfo()
-        # billiard wraps it for its way through a pipe, which is not gone here.
+        # billiard has wrapped it to send it through a pipe. There is no pipe here.
         info.exception = error
         return info

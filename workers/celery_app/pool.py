@@ -1,7 +1,7 @@
-"""TaskPool: Celery's pool, whose processes are the slots of one continuously batched backend.
+"""TaskPool: a Celery pool whose "processes" are the slots of one backend with continuous batching.
 
-Celery hands over each message and has it acknowledged when its job ends; its tracing of a task's body is not
-used, so there are no results, retries, chords, time limits or task signals. Hooks:
+Celery passes each message to the pool, and acknowledges it when the pool reports its end. The body of a task never
+runs, so there are no results, retries, chords, time limits or task signals. The hooks are described at
 https://docs.celeryq.dev/en/stable/internals/reference/celery.concurrency.base.html
 """
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class WorkerHandle(Protocol):
-    """What the pool needs of the worker behind it. Each may be called from Celery's thread."""
+    """What the pool needs of the worker. All methods may be called from Celery's thread."""
 
     @property
     def is_alive(self) -> bool: ...
@@ -34,19 +34,19 @@ class WorkerHandle(Protocol):
     def terminate(self, wake_up: PendingTask) -> None: ...
     @property
     def num_usable_wake_ups(self) -> int:
-        """How many wake-ups it can answer at once, with those of the jobs that run."""
+        """How many wake-ups the worker can use now, including those of the running jobs."""
 
     def info(self) -> Mapping[str, Any]: ...
     def drain(self) -> None:
-        """Leave in order. Blocking, bounded, idempotent."""
+        """Drain the worker. Blocks for a bounded time. Idempotent."""
 
 
 class TaskPool(BasePool):  # type: ignore[misc]  # celery is untyped
-    """Made by `bound_to`: Celery takes a class and makes the pool itself."""
+    """Celery creates the pool itself, from a class that `bound_to` returns."""
 
     worker: ClassVar[WorkerHandle]
 
-    #: Draining waits for another thread: not from inside a signal handler.
+    #: Draining waits for another thread, so Celery must not do it in a signal handler.
     signal_safe = False
     task_join_will_block = False
 
@@ -58,11 +58,11 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery is untyped
 
     @classmethod
     def bound_to(cls, worker: WorkerHandle) -> type[TaskPool]:
-        """A pool in front of this worker."""
+        """Return a pool class for this worker."""
         return type("TaskPool", (cls,), {"worker": worker, "__module__": cls.__module__})
 
     def on_start(self) -> None:
-        # A signal ends the loop's poll at once, which would else go on for up to a second.
+        # Make a signal end the loop's poll at once. Otherwise the poll may last another second.
         signal.set_wakeup_fd(self._inbox.writer, warn_on_full_buffer=False)
         self.worker.start()
 
@@ -71,13 +71,15 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery is untyped
 
     @property
     def num_processes(self) -> int:
-        """How many messages Celery may hold: it takes no wake-up that an idle worker could answer at once. The
-        further deliveries of a wake-up are messages, and need no slot."""
+        """How many messages Celery may hold. It leaves wake-ups that this worker cannot use now to idle workers.
+
+        Repeated deliveries of a wake-up count as messages but need no slot.
+        """
         further = sum(wake_up.num_deliveries - 1 for wake_up in self._by_task.values())
         return self.worker.num_usable_wake_ups + further
 
     def register_with_event_loop(self, hub: Any) -> None:
-        """Called at the start and after each broken connection."""
+        """Called by Celery at the start and after each broken connection."""
         self._inbox.register(hub)
 
     def on_apply(
@@ -90,9 +92,9 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery is untyped
         callback: Callable[[tuple[int, Any, float]], None],
         **_: Any,
     ) -> PendingTask | None:
-        """A message. Celery keeps a weak reference to what is returned and calls its `terminate`.
+        """Take a message. Celery keeps a weak reference to the returned object and calls its `terminate`.
 
-        One that names no job, such as anybody may send with the broker's password, is acknowledged and dropped.
+        A message that names no job is acknowledged and dropped. Anybody with the broker's password can send one.
         """
         _, task_id, request, *_rest = args
         job_id = _job_id(request)
@@ -120,13 +122,13 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery is untyped
         self._by_task.pop(task_id, None)
 
     def terminate_job(self, pid: int, signal: int | None = None) -> None:
-        """`revoke(terminate=True)`, from Flower or `celery control`, of a task that has begun."""
+        """Called for `revoke(terminate=True)`, from Flower or `celery control`, on a started task."""
         for wake_up in list(self._by_task.values()):
             if wake_up.pid == pid:
                 wake_up.terminate(signal)
 
     def on_stop(self) -> None:
-        """Warm and cold shutdown. Consuming has stopped, the connection is still open."""
+        """Called on a warm or cold shutdown. Consuming has stopped, and the connection is still open."""
         self.worker.drain()
         self._inbox.deliver()
 
@@ -143,7 +145,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # celery is untyped
 
 
 def _job_id(request: Any) -> str | None:
-    """The job that a message names; None where it is not a message of ours."""
+    """Return the job that a message names. None: it is not a message of Baton."""
     match request:
         case {"args": [str(job_id), *_]} if job_id.startswith(JOB_PREFIX):
             return job_id

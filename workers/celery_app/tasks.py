@@ -1,4 +1,4 @@
-"""The one Celery task, as a worker knows it. Its body never runs: the pool hands the message on."""
+"""The Celery task of a worker. Its body never runs, because the pool takes the message."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ class WakeUpRequest(Request):  # type: ignore[misc]  # celery is untyped
     """A wake-up that was delivered."""
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
-        """Called for each running task on a cold shutdown. The worker's drain queues the jobs again; only
-        `terminate`, which a person asked for, cancels one."""
+        """Called for each running task on a cold shutdown. Does nothing, because the worker's drain requeues the jobs.
+
+        Only `terminate`, on a person's request, cancels a job.
+        """
 
 
 class WakeUpTask(Task):  # type: ignore[misc]  # celery is untyped
-    """A call to a model's queue."""
+    """A wake-up for a model's queue."""
 
     name = keys.WAKE_UP_TASK
     Request = WakeUpRequest
@@ -27,10 +29,10 @@ class WakeUpTask(Task):  # type: ignore[misc]  # celery is untyped
     ignore_result = True
 
     def run(self, job_id: str) -> None:
-        """Never: see TaskPool."""
-        raise NotImplementedError(f"{job_id}: wake_ups are answered by workers.celery_app.pool.TaskPool")
+        """Never called. See TaskPool."""
+        raise NotImplementedError(f"{job_id}: wake-ups are handled by workers.celery_app.pool.TaskPool")
 
 
 def register_wake_up_task(app: Celery) -> None:
-    """Make the app a worker's."""
+    """Register the task with a worker's app."""
     app.register_task(WakeUpTask())

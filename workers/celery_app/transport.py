@@ -1,4 +1,4 @@
-"""WakeUpConnection: kombu's connection to Redis, mended where it ends a worker that lost its connection."""
+"""WakeUpConnection: kombu's connection to Redis, with fixes for workers that lose their connection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RETRY = {"interval_start": 1, "interval_step": 0, "interval_max": 1}
 
 
 class FleetingPool(ConnectionPool):
-    """Keeps no connection open that nobody uses."""
+    """Closes each connection when it is released."""
 
     def release(self, connection: Any) -> None:
         connection.disconnect()
@@ -22,13 +22,16 @@ class FleetingPool(ConnectionPool):
 
 
 class WakeUpChannel(Channel):  # type: ignore[misc]  # kombu is untyped
-    """A channel that is closed by one `close`, whatever the connection does, and leaves nothing open."""
+    """A channel that one call of `close` closes completely, in whatever state the connection is."""
 
     _caller: Redis | None = None
 
     def _create_client(self, asynchronous: bool = False) -> Any:
-        """One for all calls by the same pool. kombu makes one for each, several a wake-up, with tables of all
-        commands: an eighth of what its thread does."""
+        """Use one client for all calls with the same pool.
+
+        kombu creates one for each call, several for each wake-up, with tables of all commands. That takes an eighth of
+        its thread's time.
+        """
         if asynchronous:
             return super()._create_client(asynchronous=True)
         if self._caller is None or self._caller.connection_pool is not self.pool:
@@ -36,17 +39,23 @@ class WakeUpChannel(Channel):  # type: ignore[misc]  # kombu is untyped
         return self._caller
 
     def close(self) -> None:
-        """Closing reads the reply of the call that waits for a message first. When that fails kombu leaves
-        the rest for a second `close`, which finds the transport gone: AttributeError, and the worker ends
-        (kombu 5.7, Redis killed while a slot is free)."""
+        """Close again if closing fails.
+
+        kombu first reads the reply of the call that waits for a message. If that fails, kombu leaves the rest to a
+        second `close`. By then the transport is gone, and an AttributeError ends the worker (kombu 5.7, when Redis is
+        killed while a slot is free).
+        """
         try:
             super().close()
         except self.connection_errors:
             super().close()
 
     def _get_pool(self, asynchronous: bool = False) -> Any:
-        """A closed channel still gives back what it delivered, and acknowledges it when the jobs end: by a
-        pool that kombu makes then and nobody closes, a descriptor for each connection that broke."""
+        """Use a pool that keeps no connections once the channel is closed.
+
+        A closed channel still acknowledges its messages when their jobs end. kombu creates a new pool for that and
+        never closes it, which leaks a file descriptor for each broken connection.
+        """
         if self.closed:
             return FleetingPool(**self._connparams(asynchronous=asynchronous))
         return super()._get_pool(asynchronous=asynchronous)
@@ -62,8 +71,10 @@ class WakeUpTransport(Transport):  # type: ignore[misc]
         self._leave: Callable[[], None] = lambda: None
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
-        """kombu never takes out what it has called at each turn of the loop: each connection that broke would
-        stay for good, with all that hangs on it (kombu 5.7)."""
+        """Remember the callbacks that kombu adds, to remove them when the connection is closed.
+
+        kombu 5.7 never removes its callbacks from the loop, which keeps each broken connection in memory.
+        """
         others = frozenset(loop.on_tick)
         super().register_with_event_loop(connection, loop)
         self._leave = partial(loop.on_tick.difference_update, loop.on_tick - others)
@@ -74,10 +85,10 @@ class WakeUpTransport(Transport):  # type: ignore[misc]
 
 
 class WakeUpConnection(Connection):  # type: ignore[misc]
-    """To be set as `app.amqp.Connection`: no URL can name a transport of one's own and a Unix socket."""
+    """Set as `app.amqp.Connection`, because a URL cannot name both a custom transport and a Unix socket."""
 
     def ensure_connection(self, *args: Any, **options: Any) -> Any:
-        """Tried each second: kombu lets a worker wait up to half a minute for a Redis that is back."""
+        """Try every second. By default kombu waits up to half a minute, although Redis may be back."""
         return super().ensure_connection(*args, **(_RETRY | options))
 
     def get_transport_cls(self) -> Any:

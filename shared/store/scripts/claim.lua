@@ -91,7 +91,7 @@ local function take(id)
   return found(id)
 end
 
--- What to do with a queued job: 'take' | 'wait' | 'next' | 'stop' (no later job can be taken) | 'removed' from the queue.
+-- What to do with a queued job: 'take' | 'wait' | 'next' | 'stop' (no later job can be taken) | 'removed' (from queue).
 local function judge(id)
   local job = redis.call('HMGET', job_key(id), 'status', 'deaths', 'passed_ms', 'revision', 'score', 'created_ms',
     'needs', 'paused_ms')
