@@ -1,4 +1,4 @@
-"""ChatPromptRenderer: turns a conversation into the tokens of a prompt."""
+"""ChatPromptRenderer: renders a conversation as the tokens of a prompt."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from shared.domain.request import ChatMessage, ChatPrompt
 from shared.errors import RequestError, invalid_request, invalid_value
 from workers.engine.loading.loader import require_chat_template
 
-#: What a prompt ends with: a request for the assistant's next message; nothing behind the last message; the last
-#: message left open, to be continued.
+#: How a prompt ends: with the start of the assistant's next message, with the last message, or within the last message,
+#: which the model continues.
 PromptEnd = Literal["request", "nothing", "open message"]
-#: Names that transformers gives to a template itself, or takes for its own.
+#: Names that transformers passes to a template itself, or uses as parameters.
 _RESERVED = {
     "messages",
     *inspect.signature(PreTrainedTokenizerFast.apply_chat_template).parameters,
@@ -28,15 +28,15 @@ _RESERVED = {
 
 
 class ChatPromptRenderer:
-    """Turns messages into tokens by the model's own chat template.
+    """Renders messages with the model's chat template, and encodes the result.
 
-    A user's text that spells a special token is broken by a mark before it is rendered. The mark is a token
-    to this tokenizer, so nothing joins across it, and is left out of the prompt. Text that spells no special
-    token is rendered and encoded as transformers' `apply_chat_template` does.
+    If a user's text spells a special token, a mark is inserted into it before it is rendered. The mark is a token of
+    this tokenizer, so no token spans it. It is removed from the encoded prompt. Other text is rendered and encoded just
+    as transformers' `apply_chat_template` does.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        """Takes the tokenizer over, and changes it. Raises MissingChatTemplate."""
+        """Modifies the tokenizer, so it must not be used elsewhere. Raises MissingChatTemplate."""
         require_chat_template(tokenizer)
         self._tokenizer = tokenizer
         self._backend = tokenizer.backend_tokenizer
@@ -47,28 +47,28 @@ class ChatPromptRenderer:
         special |= dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
         self._special_ids = frozenset(special)
         words = sorted(map(re.escape, special.values()), key=len, reverse=True)
-        # A place where a special token begins, and its first character: such places may overlap.
+        # Matches the first character of each special token. The lookahead allows overlapping matches.
         self._special = re.compile(rf"(?=(?:{'|'.join(words)}))(.)", re.DOTALL) if words else None
-        # Private-use characters around what nobody can guess.
+        # A random text between private-use characters, so that nobody can guess it.
         self._mark = f"\ue000{secrets.token_hex(8)}\ue001"
         self._backend.add_tokens([AddedToken(self._mark, normalized=False)])
         self._mark_id = self._backend.token_to_id(self._mark)
         self._reads_effort = "reasoning_effort" in str(tokenizer.chat_template)
-        #: Characters of the longest token.
+        #: Number of characters of the longest token.
         self.longest_token = max(map(len, self._backend.get_vocab()))
 
     @property
     def end_token_ids(self) -> frozenset[int]:
-        """The end-of-sequence token, and what the template writes behind an assistant's message."""
+        """The end-of-sequence token, and the token that the template writes after an assistant's message."""
         eos = self._tokenizer.eos_token_id
         return self._end_of_turn() | (frozenset() if eos is None else {eos})
 
     def render(self, prompt: ChatPrompt) -> str:
-        """The text of the prompt. Raises RequestError."""
+        """Return the text of the prompt. Raises RequestError."""
         for name in prompt.template_variables:
             if name in _RESERVED:
                 param = f"chat_template_kwargs.{name}"
-                raise invalid_value(param, "it is no variable of the template's own")
+                raise invalid_value(param, "this name is reserved")
         messages = [self._inert_message(message) for message in prompt.messages]
         variables = self._inert_values(prompt.template_variables)
         if prompt.reasoning_effort is not None and self._reads_effort:
@@ -80,8 +80,8 @@ class ChatPromptRenderer:
             raise self._refusal(error, end) from error
 
     def encode(self, text: str, *, adds_special_tokens: bool = False) -> list[int]:
-        """The tokens of what was rendered. `adds_special_tokens`: with those that the tokenizer puts around a text."""
-        # `encode` would hold the interpreter, and with it the engine, until it is through.
+        """Encode a rendered text. `adds_special_tokens`: include the tokens that the tokenizer puts around a text."""
+        # Unlike `encode`, this releases the interpreter, so that the engine can run at the same time.
         (encoding,) = self._backend.encode_batch_fast([text], add_special_tokens=adds_special_tokens)
         return [token_id for token_id in encoding.ids if token_id != self._mark_id]
 
@@ -93,7 +93,7 @@ class ChatPromptRenderer:
         return self._special.sub(rf"\g<1>{self._mark}", text) if self._special else text
 
     def _inert_values(self, given: Any) -> Any:
-        """A JSON value with all of its text made inert."""
+        """Return a JSON value in which all text is inert."""
         if isinstance(given, dict):
             return {self._inert(name): self._inert_values(value) for name, value in given.items()}
         if isinstance(given, list):
@@ -113,19 +113,17 @@ class ChatPromptRenderer:
 
     def _refusal(self, error: Exception, end: PromptEnd) -> RequestError:
         if end == "open message" and isinstance(error, ValueError):
-            # transformers' own words show the whole prompt.
-            return invalid_value(
-                "continue_final_message", "the chat template does not show the last message whole"
-            )
+            # transformers' error message contains the whole prompt.
+            return invalid_value("continue_final_message", "the chat template changes the last message")
         why = str(error).replace(self._mark, "")
-        return invalid_request(f"The model's chat template refuses these messages: {why}", param="messages")
+        return invalid_request(f"The model's chat template rejects these messages: {why}", param="messages")
 
     def _end_of_turn(self) -> frozenset[int]:
         messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": self._mark}]
         try:
             prompt = self._render(messages, "nothing", {})
         except (TemplateError, TypeError, ValueError):
-            return frozenset()  # no template for a dialogue: the end of sequence must do
+            return frozenset()  # the template does not support this dialogue; end-of-sequence must suffice
         after = prompt.rpartition(self._mark)[2].lstrip()
         token_ids = self._backend.encode(after, add_special_tokens=False).ids
         return frozenset(token_ids[:1]) & self._special_ids

@@ -1,4 +1,4 @@
-"""Defaults: what a model's authors recommend for requests that do not say it themselves."""
+"""Defaults: the sampling that a model's authors recommend for requests without their own values."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from shared.errors import BatonError
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """Sampling of a request that leaves it open. Without a recommendation it is OpenAI's."""
+    """Sampling for a request that does not set it. The values here, OpenAI's, apply without a recommendation."""
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int | None = None
     min_p: float = 0.0
     repetition_penalty: float = 1.0
-    #: Length of an answer; None: all that fits.
+    #: Length of an answer. None: as long as fits.
     max_tokens: int | None = None
 
 
 class GenerationConfig:
-    """A model's generation_config.json; empty where there is none."""
+    """A model's generation_config.json. Empty if there is none."""
 
     def __init__(self, directory: Path) -> None:
-        """`directory`: or a file, which has none. Raises BatonError when it cannot be read."""
+        """`directory` may be a GGUF file, which has no such config. Raises BatonError if the config cannot be read."""
         self._path = directory / "generation_config.json"
         self._fields = self._read()
 
@@ -38,7 +38,7 @@ class GenerationConfig:
 
     @property
     def defaults(self) -> Defaults:
-        """The fields that vLLM takes too, and `do_sample: false`, which is greedy. Raises BatonError."""
+        """The same fields that vLLM uses, and `do_sample: false`, which means greedy. Raises BatonError."""
         is_greedy = self._fields.get("do_sample") is False
         return Defaults(
             temperature=0.0 if is_greedy else self._number("temperature", 1.0, least=0),

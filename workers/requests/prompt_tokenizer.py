@@ -1,4 +1,4 @@
-"""PromptTokenizer: turns the prompts of a request into token ids."""
+"""PromptTokenizer: converts the prompts of a request to token ids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workers.requests.token_range import TokenRange
 
 
 class PromptTokenizer:
-    """For one model. Errors name the fields of OpenAI's bodies: `messages` of a chat, else `prompt`."""
+    """Tokenizes prompts for one model. Errors name OpenAI's fields: `messages` for a chat, otherwise `prompt`."""
 
     def __init__(self, renderer: ChatPromptRenderer, tokens: TokenRange, *, max_model_len: int) -> None:
         self._renderer = renderer
@@ -20,7 +20,7 @@ class PromptTokenizer:
         self._max_model_len = max_model_len
 
     def tokenize(self, prompts: Sequence[Prompt]) -> tuple[tuple[int, ...], ...]:
-        """The tokens of each. Raises RequestError."""
+        """Return the tokens of each prompt. Raises RequestError."""
         many = len(prompts) > 1
         return tuple(
             [
@@ -30,7 +30,7 @@ class PromptTokenizer:
         )
 
     def room(self, prompts: Sequence[Prompt], token_ids: Sequence[Sequence[int]], wanted: int | None) -> int:
-        """How many tokens can follow the longest prompt. Raises RequestError where it is none, or fewer than wanted."""
+        """Return how many tokens can follow the longest prompt. Raises RequestError if 0 or less than `wanted`."""
         num, prompt = max(zip(map(len, token_ids), prompts, strict=True), key=lambda pair: pair[0])
         word, room = _word(prompt), self._max_model_len - num
         if room < 1:
@@ -61,7 +61,7 @@ class PromptTokenizer:
 
     def _require_short(self, text: str, what: str, param: str) -> None:
         if len(text) > self._max_model_len * self._renderer.longest_token:
-            # Known without the tokenizer, which would be at it for seconds.
+            # Refused without tokenizing, which could take seconds.
             raise self._too_long(f"{what} {len(text)} characters.", param)
 
     def _too_long(self, what: str, param: str) -> RequestError:

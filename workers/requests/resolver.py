@@ -1,4 +1,4 @@
-"""Resolver: what a request means to one model."""
+"""Resolver: resolves requests for one model."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from workers.requests.word_forms import word_forms
 
 T = TypeVar("T")
 _SEED_BITS = 63
-#: Tokens that all bad words of a request have together at most, as in vLLM: each choice has them read anew.
+#: Maximum number of tokens of all bad words of a request, as in vLLM, because each choice processes them again.
 _MAX_BAD_TOKENS = 1024
 
 
 class Resolver:
-    """Reads requests whose form the API has checked, and checks what only the model knows.
+    """Resolves requests whose form the API has checked, and checks what depends on the model.
 
-    For one thread at a time: it has a tokenizer of its own, since those cannot be shared. What a user writes in a
-    chat is text to the model, never a control token, whatever it looks like.
+    It may be used by one thread at a time, because its tokenizer cannot be shared. A user's text in a chat is always
+    encoded as text, even if it spells a control token.
     """
 
     def __init__(
@@ -43,35 +43,35 @@ class Resolver:
         eos_token_ids: frozenset[int] = frozenset(),
         defaults: Defaults | None = None,
     ) -> None:
-        """Takes the tokenizer over, and changes it. Raises MissingChatTemplate.
+        """Modifies the tokenizer, so it must not be used elsewhere. Raises MissingChatTemplate.
 
-        `vocab_size`: how many logits the model has; None: as many as the tokenizer has tokens.
+        `vocab_size`: the number of logits of the model. None: the number of tokens of the tokenizer.
         """
         self._tokens = TokenRange(vocab_size or len(tokenizer))
         self._renderer = ChatPromptRenderer(tokenizer)
         self._tokenizer = PromptTokenizer(self._renderer, self._tokens, max_model_len=max_model_len)
         self._model_revision = model_revision
         ends = eos_token_ids | self._renderer.end_token_ids
-        # Some configurations name ends that their model cannot draw; the engine would refuse each request.
+        # Some configurations name stop tokens that their model does not have. The engine would refuse every request.
         self._eos_token_ids = frozenset(token_id for token_id in ends if 0 <= token_id < self._tokens.size)
         self._defaults = defaults or Defaults()
 
     @classmethod
     def from_directory(cls, path: Path, model_revision: str, max_model_len: int | None = None) -> Resolver:
-        """For the model in a directory or a GGUF file."""
+        """Build a resolver for the model in a directory or a GGUF file."""
         return cls.from_files(ModelFiles(path), model_revision, max_model_len)
 
     @classmethod
     def from_files(cls, files: ModelFiles, model_revision: str, max_model_len: int | None = None) -> Resolver:
-        """`max_model_len` None: as long as the model was made for.
+        """Build a resolver for a model. `max_model_len` None: the model's own limit.
 
-        What the model's generation_config.json recommends is the default, as in vLLM. Raises BatonError.
+        The defaults are those of the model's generation_config.json, as in vLLM. Raises BatonError.
         """
         tokenizer, config = files.tokenizer(), files.config.get_text_config()
-        made_for = getattr(config, "max_position_embeddings", None)
-        lengths = [length for length in (max_model_len, made_for) if length is not None]
+        model_limit = getattr(config, "max_position_embeddings", None)
+        lengths = [length for length in (max_model_len, model_limit) if length is not None]
         if not lengths:
-            raise BatonError(f"{files.path} does not say how long a text may be: set max_model_len")
+            raise BatonError(f"{files.path} does not state the model's context length: set max_model_len")
         generation = GenerationConfig(files.path)
         return cls(
             tokenizer,
@@ -83,9 +83,9 @@ class Resolver:
         )
 
     def resolve(self, request: GenerationRequest) -> ResolvedRequest:
-        """The prompts' tokens, and every parameter filled in. Raises RequestError."""
+        """Tokenize the prompts and fill in all parameters. Raises RequestError."""
         options = request.sampling
-        # What is cheap to refuse comes before the prompts.
+        # The cheap checks come before the prompts.
         self._check_token_ids(options)
         bad_words = self._bad_words(options.bad_words)
         prompts = self._tokenizer.tokenize(request.prompts)
@@ -111,7 +111,7 @@ class Resolver:
             _given(options.top_p, usual.top_p),
         )
         if top_p == 0:
-            # The smallest set of tokens that reaches this is the most likely one.
+            # The smallest set that reaches this probability is the most likely token alone.
             temperature, top_p = 0.0, 1.0
         return SamplingParams(
             max_tokens=max_tokens,
@@ -158,7 +158,7 @@ class Resolver:
                 self._tokens.require(token_id, place)
         found = tuple(dict.fromkeys(tokens for _, tokens in forms))
         if (num := sum(map(len, found))) > _MAX_BAD_TOKENS:
-            raise invalid_value("bad_words", f"{num} tokens in all, and {_MAX_BAD_TOKENS} are the most")
+            raise invalid_value("bad_words", f"they have {num} tokens, and the maximum is {_MAX_BAD_TOKENS}")
         return found
 
 

@@ -1,4 +1,4 @@
-"""Word forms: the tokens in which a word can come within a text."""
+"""word_forms: the token sequences in which a word can occur in a text."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from shared.errors import invalid_value
 def word_forms(
     words: Sequence[str], encode: Callable[[str], list[int]], *, param: str
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Of each word, with its place in the request: its tokens, and those that it has behind a space.
+    """Yield the tokens of each word, without and with a leading space, and the word's field in the request.
 
-    As vLLM does it (vllm/sampling_params.py, update_from_tokenizer): space before a word does not count, and
-    the form with one is another where it has another first token and as many. Raises RequestError.
+    As in vLLM (vllm/sampling_params.py, update_from_tokenizer), leading space of a word is ignored. The form with a
+    space counts only if it has a different first token and the same number of tokens. Raises RequestError.
     """
     for index, word in enumerate(words):
-        place = f"{param}[{index}]"
+        field = f"{param}[{index}]"
         bare = encode(word.lstrip())
         if not bare:
-            raise invalid_value(place, "it must be more than space")
-        yield place, tuple(bare)
+            raise invalid_value(field, "it must not be only spaces")
+        yield field, tuple(bare)
         spaced = encode(" " + word.lstrip())
         if spaced and spaced[0] != bare[0] and len(spaced) == len(bare):
-            yield place, tuple(spaced)
+            yield field, tuple(spaced)

@@ -196,7 +196,7 @@ def test_a_message_that_the_template_does_not_show_whole_cannot_be_continued() -
     resolver = templated("{% for message in messages %}{{ message['content'][:3] }}{% endfor %}")
     info = refusal(resolver, chat("abcdef", continue_final_message=True))
     assert (info.status, info.param) == (400, "continue_final_message")
-    assert "does not show the last message whole" in info.message and "abc" not in info.message
+    assert "changes the last message" in info.message and "abc" not in info.message
 
 
 def test_the_template_reads_its_own_variables_and_others_change_nothing() -> None:
@@ -438,7 +438,7 @@ def test_what_only_the_model_knows_is_the_clients_fault(fields: dict[str, Any], 
     assert info.type == "invalid_request_error" and f"'{param}'" in info.message
 
 
-def test_a_prompt_may_have_so_many_logprobs_as_one_event_holds() -> None:
+def test_prompt_logprobs_are_limited_to_what_fits_in_one_event() -> None:
     resolver = make_resolver(max_model_len=10_000)
     num = len(resolver.resolve(chat("a")).prompts[0])
     longest = "a" * (1 + MAX_PROMPT_CANDIDATES // 21 - num)
@@ -449,12 +449,12 @@ def test_a_prompt_may_have_so_many_logprobs_as_one_event_holds() -> None:
     assert resolver.resolve(chat("a")).sampling.prompt_logprobs is None
 
 
-def test_bad_words_have_so_many_tokens_together() -> None:
+def test_bad_words_have_a_limit_on_their_tokens() -> None:
     words = [chr(ord("A") + i % 26) * (i // 26 + 1) for i in range(40)]
     assert make_resolver().resolve(chat("a", bad_words=tuple(words))).sampling.bad_words
     info = refusal(make_resolver(), chat("a", bad_words=tuple(f"{i:03}" + "abc" * 5 for i in range(60))))
     assert (info.status, info.code, info.param) == (400, "invalid_value", "bad_words")
-    assert "1080 tokens in all" in info.message
+    assert "they have 1080 tokens" in info.message
 
 
 def test_a_bad_word_beyond_the_models_vocabulary_is_refused() -> None:
@@ -500,7 +500,7 @@ def test_messages_that_the_template_refuses_are_the_clients_fault() -> None:
         make_resolver("mistral"), GenerationRequest((ChatPrompt((ChatMessage("assistant", "a"),)),))
     )
     assert info == ErrorInfo(
-        "The model's chat template refuses these messages: roles must alternate user/assistant",
+        "The model's chat template rejects these messages: roles must alternate user/assistant",
         "invalid_request_error",
         "messages",
         None,
