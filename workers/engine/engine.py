@@ -1,4 +1,4 @@
-"""Engine: generates for many requests at once. Single-threaded by contract; starts no thread."""
+"""Engine: generates output for many requests at once. Single-threaded."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Engine:
         grammars: GrammarCache | None = None,
         make_drafter: Callable[[], Drafter] | None = None,
     ) -> None:
-        """`make_drafter`: for each sequence; None where a token computed together with others may not be the
-        one that it is alone, or where nothing is to be guessed."""
+        """`make_drafter`: creates a drafter for each sequence. None: no speculative decoding, which is exact only if a
+        token's logits do not depend on the tokens computed with it."""
         self._runner = runner
         self._scheduler = scheduler
         self._sampler = IsolatingSampler(sampler)
@@ -65,7 +65,7 @@ class Engine:
 
     @property
     def has_work(self) -> bool:
-        """Whether `step` would do or hand out something."""
+        """Whether `step` has something to compute or to return."""
         return bool(self._requests)
 
     @property
@@ -98,7 +98,7 @@ class Engine:
 
     @property
     def max_model_len(self) -> int:
-        """Prompt and output of one sequence: what the model was made for, or less where memory is short."""
+        """Maximum length of a sequence's prompt and output: the model's limit, or less if memory is short."""
         return self._kv_budget.longest
 
     def add(
@@ -109,11 +109,11 @@ class Engine:
         *,
         owner: str | None = None,
     ) -> None:
-        """Takes a request up. `so_far` holds, from position 0, what has been released of each choice that has
-        released something: it is read as prompt, and a choice that it finishes is not run. What was computed
-        for an owner is kept for their next requests; None: nothing is.
+        """Start a request.
 
-        Raises RequestError where this model cannot serve the request; it is not taken then.
+        `so_far` is the released output of its choices, from position 0. It is processed like a prompt, and a choice
+        that it finishes does not run. Keys and values are cached for later requests of the same `owner`. None: they are
+        not cached. Raises RequestError if this model cannot serve the request.
         """
         assert request_id not in self._requests
         self._limits.check(request)
@@ -122,7 +122,7 @@ class Engine:
         except (MemoryError, RequestError):
             raise
         except Exception as error:
-            log.exception("request %s cannot begin", request_id)
+            log.exception("cannot start request %s", request_id)
             raise RequestError(_error_info(error)) from error
         self._requests[request_id] = entry
         root = None if owner is None else prefix_root(owner, request.model_revision)
@@ -131,26 +131,26 @@ class Engine:
             self._scheduler.add(sequence)
 
     def prepare(self, request: ResolvedRequest) -> None:
-        """Compiles what `add` would be long at. Blocking; the one method for other threads than the engine's.
+        """Compile the request's constraint before `add`. Blocks. The only method that other threads may call.
 
-        Raises RequestError as `add` does.
+        Raises RequestError if `add` would.
         """
         if (constraint := request.sampling.constraint) is not None:
             self._sequences.grammars_for(constraint).prepare(constraint)
 
     def close(self) -> None:
-        """Ends the process in which grammars are tried."""
+        """End the process in which grammars are tested."""
         if self._grammars is not None:
             self._grammars.close()
 
     def abort(self, request_id: str) -> None:
-        """Drops a request, with what it has not handed out; an unknown one is nothing to drop."""
+        """Drop a request and its unreturned output. Does nothing if it is unknown."""
         entry = self._requests.pop(request_id, None)
         if entry is not None:
             self._end(entry)
 
     def step(self) -> list[EngineOutput]:
-        """One forward for all that runs; answers what it made final, per request."""
+        """Run one forward pass for all running sequences. Returns the new output of each request."""
         self._watch.start()
         plan = self._scheduler.schedule()
         _note_cached(plan)
@@ -158,10 +158,10 @@ class Engine:
         if plan.rows:
             logits = self._runner.run(plan)
             self._watch.lap("run")
-            prompts, logits = read_prompts(plan, logits)
+            scored_prompts, logits = read_prompts(plan, logits)
             draws = self._draws(plan)
-            for told in prompts:
-                self._tell(told)
+            for scored in scored_prompts:
+                self._add_prompt_logprobs(scored)
             self._watch.lap("postprocess")
             while draws:
                 drawn = self._sampler.draw(logits, draws)
@@ -172,7 +172,7 @@ class Engine:
         return self._hand_out()
 
     def _draws(self, plan: Plan) -> list[Draw]:
-        """Counts what was computed; which tokens are drawn of it first."""
+        """Count what was computed. Returns the first token draws."""
         draws = plan.draws
         self._steps += 1
         if draws:
@@ -185,7 +185,7 @@ class Engine:
         return draws
 
     def _postprocess(self, draws: list[Draw], drawn: list[Drawn | Exception]) -> list[Draw]:
-        """Takes what was drawn; answers whose token was as guessed, and what they draw next."""
+        """Add the drawn tokens to their sequences. Returns the next draws of sequences whose draft was right."""
         self._generated_tokens += len(drawn)
         continuing = []
         for draw, token in zip(draws, drawn, strict=True):
@@ -204,7 +204,7 @@ class Engine:
         return continuing
 
     def _score_drafts(self, plan: Plan) -> None:
-        """Tells drafters what became of their drafts."""
+        """Report to each drafter how many of its tokens were accepted."""
         for row in plan.rows:
             if row.draft and row.sequence.drafter is not None:
                 num_accepted = row.sequence.num_computed - row.start - row.num_own
@@ -217,13 +217,13 @@ class Engine:
         entry.error = _error_info(error)
         self._end(entry)
 
-    def _tell(self, told: PromptLogprobCollector) -> None:
-        sequence = told.sequence
+    def _add_prompt_logprobs(self, scored: PromptLogprobCollector) -> None:
+        sequence = scored.sequence
         assert sequence.num_prompt_scored is not None
-        sequence.num_prompt_scored += len(told.tokens)
+        sequence.num_prompt_scored += len(scored.tokens)
         entry = self._requests[sequence.request_id]
         try:
-            entry.outputs[sequence].read_prompt(told.tokens)
+            entry.outputs[sequence].read_prompt(scored.tokens)
         except MemoryError:
             raise
         except Exception as error:

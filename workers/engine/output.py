@@ -1,4 +1,4 @@
-"""EngineOutput: what one step made final for one request."""
+"""EngineOutput: the new output of one request after a step."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from shared.errors import ErrorInfo
 
 @dataclass(frozen=True, slots=True)
 class EngineOutput:
-    """What became final for one request in one step."""
+    """The new output of one request."""
 
     request_id: str
-    #: In their order; a choice that drew several tokens may be there several times.
+    #: In order. A choice that drew several tokens may occur several times.
     choices: tuple[ChoiceOutput, ...]
-    #: The tokens of these choices, and those of the prompts that they are the first of.
+    #: The tokens of these choices. The first output of a request also counts its prompts.
     used: Usage = Usage()
-    #: Set when the request failed; the engine has dropped it then.
+    #: Set if the request failed. The engine has dropped it then.
     error: ErrorInfo | None = None
-    #: Whether the request has left the engine: every choice ended, or it failed.
+    #: Whether the request has left the engine, because all choices ended or it failed.
     is_last: bool = False

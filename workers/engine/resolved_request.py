@@ -1,4 +1,4 @@
-"""ResolvedRequest: what a request means to the local engine, with nothing left to decide."""
+"""ResolvedRequest: a request for the local engine, with all parameters filled in."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from shared.errors import DecodeError
 
 
 class ResolvedRequest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Stored at the first claim and used by all later ones, so that no other worker decides anew."""
+    """Stored at the first claim and used by all later claims, so that every worker uses the same values."""
 
     #: Token ids of each prompt.
     prompts: tuple[tuple[int, ...], ...]
     sampling: SamplingParams
-    #: Tokens that end a choice (end of sequence and turn, and what the client named).
+    #: Tokens that end a choice: end of sequence, end of turn, and those that the client named.
     stop_token_ids: tuple[int, ...]
     #: Fingerprint of the model's weights and tokenizer.
     model_revision: str
-    #: How the model's output is split into parts: name and version of a splitter; None: all of it is text.
+    #: Name and version of the splitter for the model's output. None: all output is text.
     output_format: str | None = None
-    #: Those of `stop_token_ids` that the client named: the finish says which one ended a choice.
+    #: The stop tokens that the client named. If one of them ends a choice, the finish reports which.
     named_stop_token_ids: tuple[int, ...] = ()
 
     @property
@@ -33,7 +33,7 @@ class ResolvedRequest(msgspec.Struct, frozen=True, omit_defaults=True):
         return sum(map(len, self.prompts))
 
     def prompt_of(self, choice: int) -> tuple[int, ...]:
-        """The prompt that a choice continues."""
+        """Return the prompt of a choice."""
         return self.prompts[choice // self.sampling.n]
 
     def encode(self) -> str:
@@ -41,8 +41,10 @@ class ResolvedRequest(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def decode(cls, raw: str) -> ResolvedRequest:
-        """The inverse of `encode`. Raises DecodeError, also for a sampling parameter that is not known here: other
-        tokens would be drawn without it."""
+        """The inverse of `encode`.
+
+        Raises DecodeError, also for an unknown sampling parameter, because ignoring it would change the drawn tokens.
+        """
         try:
             return _DECODER.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""TokenBytes: what each token of a tokenizer adds to a text, as bytes."""
+"""TokenBytes: the bytes that each token of a tokenizer adds to a text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BYTE_TOKEN = re.compile("<0x([0-9A-Fa-f]{2})>")
 
 
 class TokenBytes:
-    """The bytes of UTF-8 that each token of a vocabulary stands for. One per model, filled lazily.
+    """The UTF-8 bytes of each token of a vocabulary. One instance for each model, filled lazily.
 
     Supports byte-level BPE, and SentencePiece with or without byte tokens.
     """
@@ -28,9 +28,9 @@ class TokenBytes:
         self._known: dict[tuple[int, bool], bytes | None] = {}
 
     def get(self, token_id: int, *, is_first: bool) -> bytes | None:
-        """The token's bytes, which may be part of a character. None for special and unknown tokens.
+        """Return the token's bytes, which may be part of a character. None for special and unknown tokens.
 
-        The first token of a text may lack the space before its word.
+        As the first token of a text, it may lack the space before its word.
         """
         try:
             return self._known[token_id, is_first]
@@ -39,14 +39,14 @@ class TokenBytes:
             return found
 
     def text(self, token_id: int) -> str:
-        """The text of a single token. A special token yields its name, and an incomplete character U+FFFD."""
+        """Return the text of a single token. Special tokens return their name, and incomplete characters U+FFFD."""
         found = self.get(token_id, is_first=False)
         if found is None:
             return self._tokenizer.id_to_token(token_id) or ""
         return found.decode(errors="replace")
 
     def written(self, token_id: int) -> bytes | None:
-        """The written form of a special token. None for other tokens."""
+        """Return the written form of a special token. None for other tokens."""
         token = self._tokenizer.id_to_token(token_id) if token_id in self._special else None
         return None if token is None else token.encode()
 
@@ -73,7 +73,7 @@ def _decoder_names(tokenizer: Tokenizer) -> set[str]:
 
 
 def _byte_level_characters() -> Mapping[str, int]:
-    """The byte for each character of a byte-level vocabulary (GPT-2's bytes_to_unicode)."""
+    """Return the byte for each character of a byte-level vocabulary (GPT-2's bytes_to_unicode)."""
     alphabet = set(ByteLevel.alphabet())
     as_themselves = {chr(byte): byte for byte in range(256) if chr(byte) in alphabet and chr(byte) < "\u0100"}
     others = sorted(set(range(256)) - set(as_themselves.values()))
@@ -88,8 +88,10 @@ def _from_byte_level(token: str, characters: Mapping[str, int]) -> bytes:
 
 
 def _plain_token(tokenizer: Tokenizer) -> int | None:
-    """A token that decodes to letters whatever follows it. Decoding another token after it shows that token's
-    text inside a sentence."""
+    """Return a token that decodes to letters whatever follows it.
+
+    Decoding another token after it yields that token's text inside a sentence.
+    """
     for token_id in range(tokenizer.get_vocab_size()):
         text = tokenizer.decode([token_id])
         if text.isascii() and text.isalpha() and tokenizer.decode([token_id] * 2).startswith(text):

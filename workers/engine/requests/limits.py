@@ -1,4 +1,4 @@
-"""RequestLimits: the bounds within which a model can serve a request."""
+"""RequestLimits: checks that a model can serve a request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workers.engine.resolved_request import ResolvedRequest
 
 
 def too_long(max_model_len: int, what: str, param: str | None) -> RequestError:
-    """A request that does not fit into the context. `what`: the sentence that says why."""
+    """Return the error for a request that does not fit into the context. `what`: the end of the message."""
     return invalid_request(
         f"This model's maximum context length is {max_model_len} tokens. However, {what}",
         param=param,
@@ -20,15 +20,15 @@ def too_long(max_model_len: int, what: str, param: str | None) -> RequestError:
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """What lies beyond them would harm the requests beside it.
+    """Limits of the engine. A request outside of them would break other requests.
 
-    Resolvers refuse such requests in their clients' words. This is for requests that another worker resolved: its
-    context may be longer.
+    Resolvers already refuse such requests, with better messages. These checks are for requests that another worker
+    resolved, whose context may be longer.
     """
 
-    #: Prompt and output of one sequence, in tokens.
+    #: Maximum length of a sequence's prompt and output, in tokens.
     max_model_len: int
-    #: Token ids are below this.
+    #: All token ids are below this.
     vocab_size: int
 
     def check(self, request: ResolvedRequest) -> None:
@@ -43,12 +43,12 @@ class RequestLimits:
         unknown = next((i for i in _token_ids(request) if not 0 <= i < self.vocab_size), None)
         if unknown is not None:
             raise invalid_request(
-                f"This model has {self.vocab_size} tokens, from 0 on, and none with the id {unknown}."
+                f"This model has no token {unknown}: its token ids are 0 to {self.vocab_size - 1}."
             )
 
 
 def _token_ids(request: ResolvedRequest) -> Iterator[int]:
-    """All that the request names."""
+    """Yield all token ids of the request."""
     sampling = request.sampling
     for token_ids in (
         *request.prompts,

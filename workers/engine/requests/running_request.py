@@ -1,4 +1,4 @@
-"""RunningRequest: a request inside the engine."""
+"""RunningRequest: the state of a request in the engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.engine.scheduling.sequence import Sequence
 
 
 class TokenSink(Protocol):
-    """What turns the drawn tokens of one choice into output; an OutputBuilder."""
+    """Converts the drawn tokens of one choice to output. Implemented by OutputBuilder."""
 
     def read_prompt(self, tokens: list[PromptToken]) -> None: ...
     def push(
@@ -26,20 +26,21 @@ class TokenSink(Protocol):
     def replay(self, so_far: ChoiceOutput, *, is_complete: bool = False) -> ChoiceOutput | None: ...
 
 
-#: (request, choice) -> what takes the choice's tokens.
+#: (request, choice) -> the sink for the choice's tokens.
 MakeOutput = Callable[[ResolvedRequest, int], TokenSink]
 
 
 @dataclass(slots=True)
 class RunningRequest:
-    """Its sequences that still run, and what the next step hands out for it."""
+    """Running sequences of a request, and the output that the next step returns."""
 
-    #: Tokens of the prompts that no output has counted yet.
+    #: Prompt tokens that no output has counted yet.
     num_prompt_tokens: int = 0
     outputs: dict[Sequence, TokenSink] = field(default_factory=dict)
     choices: list[ChoiceOutput] = field(default_factory=list)
     error: ErrorInfo | None = None
-    #: Prompt tokens that were found in the prefix cache; counted with the first unit of a prompt's first choice.
+    #: Prompt tokens that were found in the prefix cache and that no output has counted yet. They are counted with the
+    #: first unit of a prompt's first choice.
     num_cached_tokens: int = 0
 
     @property
@@ -47,13 +48,13 @@ class RunningRequest:
         return not self.outputs
 
     def take(self, output: ChoiceOutput, sequence: Sequence) -> None:
-        """What became final of one choice."""
+        """Add the new output of one choice."""
         self.choices.append(output)
         if output.start == 0 and sequence.choice % sequence.sampling.n == 0:
             self.num_cached_tokens += sequence.num_cached or 0
 
     def hand_out(self, request_id: str) -> EngineOutput:
-        """What became final since the last call."""
+        """Return the output since the last call."""
         output = EngineOutput(request_id, tuple(self.choices), self._used(), self.error, self.is_over)
         self.choices.clear()
         return output
@@ -71,7 +72,7 @@ class RunningRequest:
 
 
 def _num_reasoning(output: ChoiceOutput) -> int:
-    """Tokens that add reasoning."""
+    """Return the number of tokens that add reasoning."""
     if not output.marks and output.head.kind != "reasoning":
         return 0
     return len({position for position, _, op in output.ops() if isinstance(op, Reasoning)})

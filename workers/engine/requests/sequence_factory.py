@@ -1,4 +1,4 @@
-"""SequenceFactory: makes a request's sequences, from its beginning or behind what was released of it."""
+"""SequenceFactory: creates the sequences of a request, from its start or after its released output."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class SequenceFactory:
     def take(
         self, request_id: str, request: ResolvedRequest, so_far: tuple[ChoiceOutput, ...]
     ) -> RunningRequest:
-        """A request whose choices go on behind what has been released of them. Raises RequestError."""
+        """Return the request's state, with a sequence for each unfinished choice. Raises RequestError."""
         released = {output.index: output for output in so_far}
-        # The first output of all counts the prompts.
+        # If output was released, the prompts have been counted.
         is_begun = any(output.texts for output in so_far)
         entry = RunningRequest(num_prompt_tokens=0 if is_begun else request.num_prompt_tokens)
         for choice in range(request.num_choices):
@@ -43,7 +43,7 @@ class SequenceFactory:
         return entry
 
     def grammars_for(self, constraint: Constraint) -> GrammarCache:
-        """Raises RequestError where there are none."""
+        """Return the grammars. Raises RequestError if there are none."""
         if self._grammars is None:
             raise invalid_request("This model has no tokenizer to constrain.", param=constraint.field)
         return self._grammars
@@ -70,7 +70,7 @@ class SequenceFactory:
     def _sequence(
         self, request_id: str, request: ResolvedRequest, choice: int, so_far: tuple[int, ...]
     ) -> Sequence:
-        """A choice that goes on behind these tokens of its output."""
+        """Return a sequence that continues a choice after these output tokens."""
         sampling, prompt = request.sampling, request.prompt_of(choice)
         adjustments = LogitAdjustments.of(sampling, request.stop_token_ids, prompt, so_far)
         matcher: TokenRule | None = None
@@ -80,7 +80,7 @@ class SequenceFactory:
         if matcher is not None:
             for token_id in so_far:
                 matcher.push(token_id)
-        # Once a token is released, so is what there was to tell of the prompt.
+        # The first released token has carried the log probabilities of the prompt.
         num_prompt_scored = 0 if sampling.wants_prompt_logprobs(choice) and not so_far else None
         drafter = None if self._make_drafter is None else self._make_drafter()
         return Sequence(

@@ -1,4 +1,4 @@
-"""Detokenizer: turns a sequence's tokens into text, token by token."""
+"""Detokenizer: converts a sequence's tokens to text, token by token."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Detokenizer:
         return self._decoder.decode(found)
 
     def raw(self, token_id: int) -> bytes:
-        """The bytes of a token if it came next. Empty for a token that is not shown."""
+        """Return the bytes that a token would add next. Empty for a token that does not appear in the text."""
         return self._bytes(token_id) or b""
 
     def flush(self) -> str:

@@ -1,4 +1,4 @@
-"""OutputBuilder: turns the drawn tokens of one choice into what may be shown."""
+"""OutputBuilder: converts the drawn tokens of one choice to output that can be released."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _NO_HEAD = Head()
 
 @dataclass(slots=True)
 class _Pending:
-    """A token that was drawn and is not released."""
+    """A drawn token that is not released yet."""
 
     token_id: int
     text: str
-    #: Where its text begins in the choice's.
+    #: Position of its text in the choice's text.
     start: int
-    #: Whether the text ends here with whole characters.
+    #: Whether the text up to here ends with a complete character.
     is_whole: bool
-    #: None where they were not asked for, or not told again.
+    #: None if not requested, or for a replayed token.
     logprobs: TokenLogprobs | None = None
 
     @property
@@ -38,23 +38,25 @@ class _Pending:
         return self.start + len(self.text)
 
     def cut(self, end: int) -> None:
-        """The choice's text ends there: what lies behind it says nothing."""
+        """End the choice's text at `end`. Tokens after it have no text."""
         self.text = self.text[: max(0, end - self.start)]
         if self.start >= end and self.logprobs is not None:
             self.logprobs = replace(self.logprobs, chosen=replace(self.logprobs.chosen, raw=b""))
 
 
 class OutputBuilder:
-    """Releases tokens once nothing that follows can change them, and finds the end of the choice.
+    """Releases tokens when later tokens can no longer change their text, and finds the end of the choice.
 
-    Held back are tokens that end within a character, those whose text may begin a stop string, and those whose text
-    the splitter of the output format holds back. Stop strings are found in the text before it is split. What is
-    released, in the end, is a function of the token ids alone: not of when, where and how often they came.
-    Tokens at positions before `min_tokens` end nothing; a stop string ends the choice where one after them
-    completes it; where the request includes what stops it, that is text too. Logprobs go with their tokens,
-    also with those that have no text; where the token drawn adds nothing to the text (a stop or special
-    token, one behind a stop string) its `raw` is empty. Those of the prompt go with the first token that is
-    released.
+    It holds back tokens that end within a character, tokens whose text may begin a stop string, and tokens whose text
+    the splitter of the output format holds back. Stop strings are searched before the text is split. The released
+    output depends only on the token ids, and not on how often or on which worker they were processed.
+
+    Tokens before `min_tokens` do not end the choice. A stop string ends it only if a later token completes the string.
+    If the request includes the stop string or token, it is part of the text.
+
+    Log probabilities are released with their tokens, also if these have no text. `raw` is empty if the drawn token adds
+    nothing to the text: a stop token, a special token, or a token after a stop string. The log probabilities of the
+    prompt are released with the first token.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class OutputBuilder:
         index: int,
         splitters: Splitters = SPLITTERS,
     ) -> None:
-        """Raises RequestError for an output format that is not among `splitters`."""
+        """Raises RequestError if the output format is not in `splitters`."""
         sampling = request.sampling
         splitter = make_splitter(request.output_format, splitters)
         self._parts = None if splitter is None else PartBuilder(splitter)
@@ -89,16 +91,16 @@ class OutputBuilder:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens drawn."""
+        """Number of drawn tokens."""
         return self._num_tokens
 
     @property
     def position(self) -> int:
-        """Tokens released."""
+        """Number of released tokens."""
         return self._position
 
     def read_prompt(self, tokens: Sequence[PromptToken]) -> None:
-        """Take what is told of the prompt's next tokens."""
+        """Take the log probabilities of the prompt's next tokens."""
         self._prompt += tokens
         for token in tokens:
             for token_id in (token.token_id, *[one for one, _ in token.top]):
@@ -108,11 +110,11 @@ class OutputBuilder:
     def push(
         self, token_id: int, scores: Scores | None = None, *, is_complete: bool = False
     ) -> ChoiceOutput | None:
-        """Take the next token; what became final through it, if anything did, with `finish` at the end.
+        """Take the next token. Returns the output that can be released now, if any, with `finish` at the end.
 
-        `is_complete`: nothing may follow it by the request's grammar, which ends the choice.
+        `is_complete`: the request's grammar allows no further token, which ends the choice.
         """
-        assert self._finish is None, "the choice is over"
+        assert self._finish is None, "the choice has ended"
         self._take(token_id, scores, is_complete=is_complete)
         num_final = len(self._pending) if self._finish else self._num_final()
         if self._parts is not None:
@@ -120,9 +122,9 @@ class OutputBuilder:
         return self._release(num_final) if num_final else None
 
     def replay(self, so_far: ChoiceOutput, *, is_complete: bool = False) -> ChoiceOutput | None:
-        """Take all that was released before, elsewhere; an empty output with `finish` if that was all.
+        """Take all output that another worker has released. Returns an empty output with `finish` if it is complete.
 
-        `is_complete`: nothing may follow these tokens by the request's grammar.
+        `is_complete`: the request's grammar allows no further token.
         """
         assert self._num_tokens == 0 and so_far.start == 0
         for position, token_id in enumerate(so_far.ids, 1):
@@ -131,7 +133,7 @@ class OutputBuilder:
                 break
         if self._parts is not None:
             self._parts.replay([pending.text for pending in self._pending], so_far.head_after)
-        # What is still held back here was released there: a token that was lost with its worker allowed it.
+        # The other worker released also tokens that are held back here, because it knew a further token.
         self._pending.clear()
         self._position = so_far.end
         return self._release(0) if self._finish else None
@@ -156,7 +158,7 @@ class OutputBuilder:
                 pending.cut(match.end)
 
     def _named(self, token_id: int) -> int | None:
-        """A stop token that the client named."""
+        """Return the token if the client named it as a stop token."""
         return token_id if token_id in self._named_stop_token_ids else None
 
     def _append(self, token_id: int, logprobs: TokenLogprobs | None, *, may_end: bool) -> StopMatch | None:
@@ -168,7 +170,7 @@ class OutputBuilder:
         return self._matcher.push(text, may_end=may_end) if text else None
 
     def _flush(self, *, may_end: bool) -> StopMatch | None:
-        """Give the last token what is left of the text. Returns the stop string that it completes."""
+        """Add the rest of the text to the last token. Returns the stop string that it completes."""
         text = self._detokenizer.flush()
         if not text or not self._pending:
             return None
@@ -178,13 +180,13 @@ class OutputBuilder:
 
     def _logprobs(self, token_id: int, scores: Scores) -> TokenLogprobs:
         ranked = ((token_id, scores.chosen), *scores.top)
-        told = [
+        candidates = [
             Candidate(one, self._detokenizer.raw(one), finite_logprob(logprob)) for one, logprob in ranked
         ]
-        return TokenLogprobs(told[0], tuple(told[1:]))
+        return TokenLogprobs(candidates[0], tuple(candidates[1:]))
 
     def _num_final(self) -> int:
-        """How many of the pending tokens can no longer change."""
+        """Return how many pending tokens can no longer change."""
         end = self._num_chars - self._matcher.num_held
         for num in range(len(self._pending), 0, -1):
             last = self._pending[num - 1]
@@ -193,7 +195,7 @@ class OutputBuilder:
         return 0
 
     def _split(self, parts: PartBuilder, num_final: int) -> int:
-        """Read the text of tokens that are final but for the splitter. Returns how many are final then."""
+        """Pass the text of final tokens to the splitter. Returns how many tokens can be released then."""
         for pending in self._pending[parts.num_units : num_final]:
             parts.push(pending.text)
         if self._finish is not None:

@@ -1,4 +1,4 @@
-"""PartBuilder: the parts of one choice's units, and which units can be released."""
+"""PartBuilder: assigns a splitter's operations to units, and decides which units can be released."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _KINDS: dict[type[Op], Kind] = {Text: "text", Reasoning: "reasoning", Refusal: "
 
 
 class Parts(NamedTuple):
-    """The parts of consecutive units, as a ChoiceOutput has them."""
+    """The parts of consecutive units, in the form of a ChoiceOutput."""
 
     texts: tuple[str, ...]
     marks: dict[int, tuple[Op, ...]] | None
@@ -22,28 +22,28 @@ class Parts(NamedTuple):
 class PartBuilder:
     """Assigns the operations that a splitter returns to units.
 
-    Units whose text the splitter holds back are held back too. What it returns belongs to the unit through which
-    it became certain, and those before it have no text of their own.
+    Units whose text the splitter holds back are held back too. An operation belongs to the unit after which the
+    splitter returned it. Units before it, whose text was held back, have no text of their own.
     """
 
     def __init__(self, splitter: Splitter) -> None:
         self._splitter = splitter
-        #: Operations of each unit that was read and not released.
+        #: Operations of each unit that was read and is not released.
         self._units: list[list[Op]] = []
         self._num_whole = 0
-        #: Operations for which the last unit has no room.
+        #: Operations beyond the last unit's limit.
         self._left: list[Op] = []
         self._head = Head()
         self._position = 0
 
     @property
     def num_units(self) -> int:
-        """Units that were read and not released."""
+        """Number of units that were read and are not released."""
         return len(self._units)
 
     @property
     def num_whole(self) -> int:
-        """How many of them nothing that follows can change."""
+        """How many of these units later text can no longer change."""
         return self._num_whole
 
     def push(self, text: str) -> None:
@@ -55,14 +55,14 @@ class PartBuilder:
             self._num_whole = len(self._units)
 
     def end(self) -> None:
-        """The last unit was read: what is held back is the last one's."""
+        """Assign everything that is held back to the last unit, after which no unit follows."""
         last = self._units[-1] = _merged([*self._units[-1], *self._left, *self._splitter.end()])
         if len(last) > MAX_OPS:
             last[MAX_OPS - 1 :] = [Text("".join(map(_content, last[MAX_OPS - 1 :])))]
         self._num_whole = len(self._units)
 
     def release(self, num: int) -> Parts:
-        """Take the first units out."""
+        """Remove the first units and return their parts."""
         units, self._units = self._units[:num], self._units[num:]
         self._num_whole -= num
         before, texts, marks = self._head, list[str](), dict[int, tuple[Op, ...]]()
@@ -77,9 +77,9 @@ class PartBuilder:
         return Parts(tuple(texts), marks or None, before)
 
     def replay(self, texts: Iterable[str], head: Head) -> None:
-        """Read units that were released elsewhere, behind which the state is `head`.
+        """Read units that another worker released. `head` is the state after them.
 
-        What the splitter holds back at their end was not released: the units have no text for it.
+        Text that the splitter holds back after them was not released.
         """
         for text in texts:
             self.push(text)
@@ -89,7 +89,7 @@ class PartBuilder:
 
 
 def _merged(ops: Sequence[Op]) -> list[Op]:
-    """Texts of one kind that follow each other, as one; no empty ones."""
+    """Merge consecutive texts of one kind, and drop empty ones."""
     merged: list[Op] = []
     for op in ops:
         if isinstance(op, Text | Reasoning | Refusal | Args):
@@ -107,7 +107,7 @@ def _merged(ops: Sequence[Op]) -> list[Op]:
 
 
 def _plain(ops: Sequence[Op], head: Head) -> str | None:
-    """The text of a unit that only adds to what is open; None for one that needs a mark."""
+    """Return the text of a unit that only adds to the open item. None: the unit needs a mark."""
     if not ops:
         return ""
     op = ops[0]

@@ -11,34 +11,34 @@ from shared.errors import ErrorInfo, RequestError
 
 
 class Splitter(Protocol):
-    """Reads the text of one choice, token by token, before any other processing than stop strings.
+    """Reads the text of one choice, token by token, after the search for stop strings.
 
-    What it returns is a function of the text and of how tokens divide it, so that a splitter that reads the same
-    tokens anew, on another worker, goes on as this one would.
+    What it returns depends only on the text and on how it is divided into tokens. So a splitter on another worker that
+    reads the same tokens again continues exactly as this one.
 
-    It holds back text that may turn out to be part of a tag or of a call whose name is incomplete. Text that turns
-    out to be neither is content. Nothing that was returned is taken back: a call is opened once its name is whole.
+    It holds back text that may be part of a tag, or of a call whose name is incomplete. Text that turns out to be
+    neither is content. It never takes back what it returned, so it opens a call only when the name is complete.
     """
 
     def push(self, text: str) -> Sequence[Op]:
-        """Read one token's text. Returns what became certain through it, in the order of the text."""
+        """Read one token's text. Returns the operations that are certain now, in the order of the text."""
 
     @property
     def is_holding(self) -> bool:
         """Whether the end of the text is held back."""
 
     def end(self) -> Sequence[Op]:
-        """The text ends here. Returns what was held back."""
+        """End the text. Returns what was held back."""
 
 
-#: Makes splitters, by the name and version of the output format: `hermes@1`. A change of what a format's splitter
-#: returns for any text takes a new version, because jobs may change workers within an answer.
+#: Creates splitters, by name and version of the output format, such as `hermes@1`. A splitter that returns something
+#: else for any text needs a new version, because a job may move to another worker within an answer.
 Splitters = Mapping[str, Callable[[], Splitter]]
 SPLITTERS: Splitters = MappingProxyType({})
 
 
 def make_splitter(output_format: str | None, splitters: Splitters = SPLITTERS) -> Splitter | None:
-    """None: all text is content. Raises RequestError for a format that this worker does not know."""
+    """Return a new splitter. None: all text is content. Raises RequestError for an unknown format."""
     if output_format is None:
         return None
     if output_format not in splitters:
