@@ -26,7 +26,7 @@ class CheapClient:
         """Returns the response's status. The body is read and discarded."""
         payload = json.dumps(body).encode()
         head = (
-            f"POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
+            f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
             f"content-length: {len(payload)}\r\n\r\n"
         )
         self._writer.write(head.encode() + payload)

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 _PROGRESS_STEP = 10
 #: Maximum number of tokens in one step, of all sequences and of one prompt. The first grows with the number of slots.
 _STEP_TOKENS, _PREFILL_CHUNK = 256, 128
-#: A GPU needs more tokens in a step to be busy. Not measured, see docs/engine-inside.md.
+#: A GPU needs more tokens in a step to be busy. Not measured, see docs/engine.md.
 _GPU_STEP_TOKENS, _GPU_PREFILL_CHUNK = 2048, 1024
 
 
