@@ -193,7 +193,7 @@ def test_a_replica_that_was_killed_loses_its_readers_after_its_lease(
     pausing.wait_until(pausing.is_ready, 30)
 
 
-def test_paused_jobs_at_the_head_of_the_queue_hold_up_nobody(pausing: System, tiny_model: Path) -> None:
+def test_paused_jobs_at_the_head_of_the_queue_delay_no_other_job(pausing: System, tiny_model: Path) -> None:
     with ExitStack() as stack:
         # All slots are taken, so that these wait when their clients leave.
         running = [Cut(pausing, number) for number in range(60, 92)]

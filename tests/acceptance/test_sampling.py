@@ -186,7 +186,7 @@ def test_a_stop_string_is_not_shown(alone: dict[str, Answer], asked: dict[str, d
     assert (found.texts[0], found.finish) == (plain[: plain.index(asked["stop"]["stop"][1])], {0: "stop"})
 
 
-def test_what_stops_is_shown_where_it_is_asked_for(
+def test_the_stop_string_is_shown_if_requested(
     alone: dict[str, Answer], asked: dict[str, dict[str, Any]]
 ) -> None:
     without, shown = alone["stop"], alone["stop, shown"]
@@ -197,7 +197,7 @@ def test_what_stops_is_shown_where_it_is_asked_for(
     assert last and shown.texts[0] == without.texts[0] + last
 
 
-def test_special_tokens_are_shown_where_it_is_asked_for(alone: dict[str, Answer]) -> None:
+def test_special_tokens_are_shown_if_requested(alone: dict[str, Answer]) -> None:
     """They are text like other text: a stop string may begin within one and end in the next."""
     found = alone["skip_special_tokens"]
     assert found.texts[0].endswith("<|") and found.finish == {0: "stop"}
@@ -307,7 +307,7 @@ def test_the_official_client_sends_vllms_names(system: System, alone: dict[str, 
         ({"bad_words": ["a", " "]}, "bad_words[1]"),
     ],
 )
-def test_what_only_the_worker_knows_is_a_true_400(
+def test_an_error_found_by_the_worker_is_a_400(
     system: System, fields: dict[str, Any], param: str, is_streamed: bool
 ) -> None:
     with pytest.raises(openai.BadRequestError) as caught:

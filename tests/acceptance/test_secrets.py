@@ -154,11 +154,11 @@ def content(store: redis.Redis, key: str) -> str:
     return json.dumps(read[store.type(key)]())
 
 
-def test_nothing_that_was_said_is_told(told: dict[str, str]) -> None:
+def test_no_prompt_or_output_is_logged(told: dict[str, str]) -> None:
     assert {where for where, text in told.items() if CANARY in text} == set()
 
 
-def test_no_password_is_told(closed_system: System, told: dict[str, str]) -> None:
+def test_no_password_is_logged(closed_system: System, told: dict[str, str]) -> None:
     password = (closed_system.home / "flower.password").read_text().strip().partition(":")[2]
     # `baton up` shows it once, to the person who started it.
     assert {where for where, text in told.items() if password in text} <= {"log up.log"}

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.name)
-def test_every_guard_stands_where_it_is_taken_out(guard: Guard) -> None:
+def test_every_guard_occurs_once_in_its_file(guard: Guard) -> None:
     assert guard.without((ROOT / guard.file).read_text()).count(guard.old) == 0
     assert guard.tests and all((ROOT / test).is_file() for test in guard.tests)
 

@@ -36,7 +36,7 @@ def test_what_a_process_does_at_first_says_nothing() -> None:
     assert flatness(Readings(3600, young, [], [1.0])) == []
 
 
-def test_the_steepest_is_told_and_redis_beside_it() -> None:
+def test_the_steepest_growth_is_reported_beside_that_of_redis() -> None:
     processes = [*steady("api-0", 1, 0, 3600, 0.2), *steady("up", 2, 0, 3600, 1.5)]
     store = [StoreReading(10.0 * number, 5 * MIB, 300) for number in range(360)]
     readings = Readings(3600, processes, store, [1.0])

@@ -92,7 +92,7 @@ async def test_all_workers_die_and_one_comes_back(cluster: Cluster) -> None:
     assert max(final.attempts for final in finals.values()) == 2
 
 
-async def test_a_worker_that_stands_still_too_long_comes_back_as_a_stranger(cluster: Cluster) -> None:
+async def test_a_worker_suspended_for_too_long_registers_again(cluster: Cluster) -> None:
     """F4"""
     await begin(cluster)
     finals = await under_load(cluster, once("worker stop", 4))
@@ -132,7 +132,7 @@ async def test_a_fault_that_passes(cluster: Cluster, kind: FaultKind, lasts_s: f
 
 
 @pytest.mark.parametrize("kind", ["redis full", "redis disk full"])
-async def test_no_room_is_nobodys_death(cluster: Cluster, kind: FaultKind) -> None:
+async def test_a_full_redis_kills_no_process(cluster: Cluster, kind: FaultKind) -> None:
     """F16, F17: what runs pauses, and goes on where it was."""
     await begin(cluster)
     finals = await under_load(cluster, once(kind, 4))

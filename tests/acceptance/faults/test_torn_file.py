@@ -34,7 +34,7 @@ def test_a_torn_end_harms_nothing_that_comes_later(server: RedisServer, num_byte
     assert stream(server) == before
 
 
-def test_what_was_written_anew_at_the_start_is_not_torn(server: RedisServer) -> None:
+def test_the_file_rewritten_at_the_start_is_not_torn(server: RedisServer) -> None:
     append(server, 0, 10, "first")
     server.kill()
     server.start()

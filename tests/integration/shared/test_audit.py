@@ -36,7 +36,9 @@ NEW_ALONE = {MODEL: Served(frozenset({"new"}), 1)}
 
 
 @pytest.mark.parametrize("damage", ["no worker", "not named", "not queued"])
-async def test_the_audit_mends_what_nobody_has(store: JobStore, redis_client: Redis, damage: str) -> None:
+async def test_the_audit_repairs_jobs_that_no_queue_or_worker_has(
+    store: JobStore, redis_client: Redis, damage: str
+) -> None:
     if damage == "not queued":
         job_id = new_job().id
         await store.create(replace(new_job(), id=job_id))
@@ -110,7 +112,7 @@ async def test_a_job_that_is_served_again_does_not_fail(store: JobStore, who: st
     assert not (await store.get(job_id)).is_terminal  # type: ignore[union-attr]
 
 
-async def test_a_job_that_nobody_has_begun_is_for_any_revision(store: JobStore) -> None:
+async def test_a_job_without_output_can_run_on_any_revision(store: JobStore) -> None:
     job = new_job()
     await store.create(job)
     await store.register(replace(OTHER, model_revision="new"))

@@ -173,7 +173,7 @@ async def test_a_claim_starts_the_job(store: JobStore) -> None:
     assert await store.claim(LEASE, "h2") == "empty"
 
 
-async def test_a_claim_called_again_answers_the_same_job(store: JobStore) -> None:
+async def test_a_repeated_claim_returns_the_same_job(store: JobStore) -> None:
     job = await running(store)
     await store.create(new_job())
     again = await claimed(store, LEASE, "h1")
@@ -318,7 +318,7 @@ async def test_a_job_that_was_started_does_not_expire(store: JobStore) -> None:
     assert (await stream(store, waiting.id))[-1] == Expired()
 
 
-async def test_failing_tells_the_error(store: JobStore) -> None:
+async def test_a_failed_job_has_its_error(store: JobStore) -> None:
     job = await running(store)
     error = ErrorInfo("no", code="model_changed")
     assert await store.fail(job.id, error) == "failed"
@@ -434,7 +434,7 @@ async def test_a_forgotten_job_leaves_nothing(store: JobStore, redis_client: Red
     assert not (await store.create(new_job(key=key))).is_replay
 
 
-async def test_a_drain_is_told_with_every_beat_and_ends_with_the_lease(store: JobStore) -> None:
+async def test_a_drain_is_reported_with_every_beat_and_ends_with_the_lease(store: JobStore) -> None:
     await store.register(LEASE)
     beat = {"steps": 0, "wake_ups": 0, "running": {}, "stats": {}}
     for _ in range(2):
@@ -463,7 +463,7 @@ EXACT = replace(LEASE, is_exact=True, fingerprint=PRINT)
         (replace(EXACT, fingerprint=None), replace(EXACT, fingerprint=None), False),
     ],
 )
-async def test_a_resumed_job_tells_whether_it_goes_on_exactly(
+async def test_a_resumed_job_reports_whether_it_continues_exactly(
     store: JobStore, first: Lease, second: Lease, is_exact: bool
 ) -> None:
     """Once it did not, it does not again."""
@@ -481,7 +481,7 @@ async def test_a_resumed_job_tells_whether_it_goes_on_exactly(
     assert told == [is_exact, is_exact]
 
 
-async def test_tokens_that_nobody_has_seen_need_not_be_continued_exactly(store: JobStore) -> None:
+async def test_unreleased_tokens_need_not_be_continued_exactly(store: JobStore) -> None:
     await store.create(new_job())
     for claim_token, digest in (("h1", "d1"), ("h2", "d2")):
         mine = replace(EXACT, worker_instance=f"w.{claim_token}", fingerprint=replace(PRINT, digest=digest))

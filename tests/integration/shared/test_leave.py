@@ -231,7 +231,7 @@ async def test_it_is_not_preempted_either(store: JobStore) -> None:
     assert await store.claim(NOT_RESUMABLE, "h2", instead_of=(low.id, "h1")) == "empty"
 
 
-async def test_the_next_claim_says_anew_whether_it_can_be_continued(store: JobStore) -> None:
+async def test_each_claim_states_whether_the_job_can_be_continued(store: JobStore) -> None:
     job_id = await read_running(store, NOT_RESUMABLE)
     await store.requeue(job_id, "h1", "drain")
     await store.register(OTHER)

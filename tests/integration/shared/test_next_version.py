@@ -182,7 +182,7 @@ async def test_a_replica_that_beats_otherwise_is_buried_after_its_time(
     assert (await store.survey(limit=9)).replicas == {}
 
 
-async def test_deadlines_of_an_unknown_kind_stay_for_who_knows_them(
+async def test_deadlines_of_an_unknown_kind_are_left_alone(
     store: JobStore, redis_client: Redis, reaper: Reaper, clock: Clock, next_version: NextVersion
 ) -> None:
     await next_version.everything()
@@ -195,7 +195,7 @@ async def test_deadlines_of_an_unknown_kind_stay_for_who_knows_them(
 
 
 @pytest.mark.parametrize("what", ["status", "record"])
-async def test_a_job_that_only_a_newer_version_understands_is_left_to_it(
+async def test_a_job_of_a_newer_version_is_left_alone(
     store: JobStore, redis_client: Redis, reaper: Reaper, clock: Clock, next_version: NextVersion, what: str
 ) -> None:
     if what == "status":

@@ -14,7 +14,7 @@ def job(owner: str = "a") -> NewJob:
     return new_job(model="m", owner=owner)
 
 
-async def test_an_owner_has_so_many_and_no_more(store: JobStore) -> None:
+async def test_an_owner_has_a_limit_of_open_jobs(store: JobStore) -> None:
     jobs = [job() for _ in range(3)]
     for each in jobs:
         await store.create(each, max_open=3)

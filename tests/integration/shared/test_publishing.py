@@ -124,7 +124,7 @@ async def test_who_has_left_hears_no_more(store: JobStore, channels: Channels) -
     assert [replica for replica, _ in await channels.heard()] == ["r2"]
 
 
-async def test_nothing_is_published_of_a_job_that_nobody_reads(store: JobStore, channels: Channels) -> None:
+async def test_a_job_without_readers_publishes_nothing(store: JobStore, channels: Channels) -> None:
     job = await running(store)
     await store.append([Append(job.id, "h1", (0,), (1,), output=words("a"))])
     await store.cancel(job.id, "client")

@@ -175,7 +175,7 @@ async def test_a_job_whose_revision_is_served_no_more_fails_after_a_minute(
     assert await last_event(store, upgraded.job_id) == event
 
 
-async def test_a_worker_of_the_revision_that_comes_back_is_waited_for_anew(
+async def test_the_wait_starts_again_when_a_worker_of_the_revision_returns(
     store: JobStore, upgraded: Upgraded
 ) -> None:
     await upgraded.begin()
@@ -196,7 +196,7 @@ async def test_a_job_waits_for_any_worker_while_there_is_none(store: JobStore, u
     assert await upgraded.round(361.1) == "failed"
 
 
-async def test_the_minute_begins_anew_when_redis_was_away(
+async def test_the_minute_starts_again_after_an_outage_of_redis(
     store: JobStore, upgraded: Upgraded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await upgraded.begin()
@@ -216,7 +216,7 @@ async def own_redis() -> AsyncIterator[RedisServer]:
     server.remove()
 
 
-async def test_a_reaper_that_cannot_write_judges_nobody(own_redis: RedisServer, clock: Clock) -> None:
+async def test_a_reaper_that_cannot_write_judges_no_worker(own_redis: RedisServer, clock: Clock) -> None:
     """Nor can the workers: their silence begins to count when the disk has room again."""
     client, celery = connect(own_redis.url, timeout_s=5), make_celery(own_redis.url)
     store, sender = JobStore(client), WakeUpSender(celery, client)
@@ -270,7 +270,7 @@ async def test_one_that_waited_for_an_hour_goes_on_in_the_next_class(
     assert reaper.acts["promoted"] == 1
 
 
-async def test_a_reaper_that_cannot_reach_redis_judges_nobody(
+async def test_a_reaper_that_cannot_reach_redis_judges_no_worker(
     store: JobStore, sender: WakeUpSender, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.register(LEASE)

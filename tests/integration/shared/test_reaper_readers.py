@@ -76,7 +76,7 @@ async def away(reaper: Reaper, clock: Clock, now: float, monkeypatch: pytest.Mon
         await reaper.try_tick()
 
 
-async def test_a_paused_job_is_cancelled_when_nobody_came_back_for_six_seconds(
+async def test_a_paused_job_is_cancelled_after_six_seconds_without_a_reader(
     store: JobStore, reaper: Reaper, clock: Clock
 ) -> None:
     job_id = await paused(store, reader_grace_s=0)
@@ -87,7 +87,7 @@ async def test_a_paused_job_is_cancelled_when_nobody_came_back_for_six_seconds(
     assert +reaper.acts == {"paused": 1}
 
 
-async def test_the_seconds_begin_anew_with_each_pause(store: JobStore, reaper: Reaper, clock: Clock) -> None:
+async def test_the_seconds_start_again_with_each_pause(store: JobStore, reaper: Reaper, clock: Clock) -> None:
     job_id = await paused(store, reader_grace_s=0)
     await rounds(store, reaper, clock, 0)
     await store.join(job_id, Reader("r2", 2))

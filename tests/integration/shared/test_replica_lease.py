@@ -36,7 +36,7 @@ async def test_it_finds_what_store_and_replica_do_not_agree_on(store: JobStore) 
         assert (answer.strays, set(answer.missing)) == ({stray: 1}, {unknown, renumbered, stopped})
 
 
-async def test_a_paused_job_that_is_followed_is_joined_anew(store: JobStore, redis_client: Redis) -> None:
+async def test_a_paused_job_that_is_read_is_joined_again(store: JobStore, redis_client: Redis) -> None:
     """Though it is registered: that it is paused tells that something went wrong."""
     job_id = await paused(store)
     await store.join(job_id, R1)

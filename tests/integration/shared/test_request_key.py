@@ -20,7 +20,7 @@ KEY = RequestKey.of("key", "owner", "/v1/jobs", {"a": 1})
 OTHER_BODY = RequestKey.of("key", "owner", "/v1/jobs", {"a": 2})
 
 
-async def test_the_same_key_answers_the_same_job(store: JobStore) -> None:
+async def test_the_same_key_returns_the_same_job(store: JobStore) -> None:
     first = await store.create(new_job(key=KEY))
     again = await store.create(new_job(key=KEY))
     assert again == Accepted(first.job_id, first.created_at, is_replay=True)

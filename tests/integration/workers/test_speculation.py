@@ -88,7 +88,7 @@ def resumed(worker: LoneWorker, request: ResolvedRequest) -> dict[str, tuple[Cho
 
 @pytest.mark.parametrize("likelihood", [1.0, 0.7, 0.0], ids=["always right", "often right", "never right"])
 @pytest.mark.parametrize("name", NAMES)
-def test_an_answer_is_the_same_whoever_guesses_it(
+def test_an_answer_is_the_same_with_every_drafter(
     workers: tuple[LoneWorker, LoneWorker],
     asked: dict[str, ResolvedRequest],
     expected: dict[str, tuple[ChoiceOutput, ...]],
@@ -124,7 +124,7 @@ def test_a_text_that_repeats_itself_is_drawn_in_fewer_steps(workers: tuple[LoneW
     assert saved == after.accepted_tokens - before.accepted_tokens > 40
 
 
-def test_nobody_guesses_where_it_is_switched_off_or_may_change_an_answer(tmp_path: Path) -> None:
+def test_speculation_is_off_if_disabled_or_if_it_may_change_an_answer(tmp_path: Path) -> None:
     config = EngineConfig(str(make_tiny_chat_model(tmp_path / "tiny")), dtype="float32", threads=1)
     loaded = load_model(config)
     sampling = SamplingParams(max_tokens=9, seed=0, logit_bias=((5, 100.0),))

@@ -110,7 +110,7 @@ def answers(worker: LoneWorker, **bodies: dict[str, Any]) -> dict[str, tuple[Cho
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_every_text_is_what_was_asked_for_alone_and_beside_others(worker: LoneWorker, name: str) -> None:
+def test_every_text_matches_its_constraint_alone_and_in_a_batch(worker: LoneWorker, name: str) -> None:
     alone = answers(worker, plain=PLAIN)["plain"]
     bodies = {way: body(name, way) for way in WAYS}
     found = answers(worker, plain=PLAIN, **bodies)

@@ -110,7 +110,7 @@ async def test_a_service_that_can_continues_character_by_character(
     assert (len(second.resolved), second.loaded) == (0, first.resolved)
 
 
-async def test_what_a_service_cannot_continue_fails_behind_what_was_released(
+async def test_a_job_that_its_service_cannot_continue_fails_after_its_output(
     store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     job_id = await jobs.create()
@@ -146,7 +146,7 @@ async def test_a_drain_lets_what_cannot_be_continued_finish(
     assert (waiting.status, waiting.attempts) == ("queued", 0)
 
 
-async def test_what_was_not_released_at_all_is_asked_again(
+async def test_a_job_without_output_is_started_again(
     store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     job_id = await jobs.create()

@@ -85,7 +85,7 @@ async def test_a_claim_that_gets_nothing_counts(jobs: Jobs, idle: Idle) -> None:
     assert await idle.is_ended_by_the_next_look()
 
 
-async def test_nobody_is_judged_while_redis_is_away(
+async def test_the_watchdog_checks_nothing_while_redis_is_away(
     redis_client: Redis, jobs: Jobs, idle: Idle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     idle.hold(await jobs.create())

@@ -233,7 +233,7 @@ async def test_a_job_that_had_a_worker_before_is_continued(
 REGEX = Constraint("regex", "a+", "structured_outputs.regex")
 
 
-async def test_a_constraint_that_takes_long_holds_up_nobody_else(
+async def test_a_slow_constraint_does_not_delay_other_jobs(
     store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     go_on = threading.Event()
@@ -323,7 +323,7 @@ async def test_steps_that_follow_soon_go_to_the_stream_together(
     assert await jobs.texts(job_id) == [scripted_text(1, 0, 30)]
 
 
-async def test_what_waits_for_its_turn_needs_no_further_news(
+async def test_output_waiting_for_its_turn_is_written_without_further_output(
     store: JobStore, sender: WakeUpSender, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_pace(monkeypatch, 0.1)
@@ -513,7 +513,7 @@ async def test_a_stream_that_lost_its_tail_gets_it_again(
     assert await jobs.texts(job_id) == [scripted_text(1, 0, 400)]
 
 
-async def test_a_reaped_worker_begins_anew_and_runs_its_jobs_no_more(
+async def test_a_reaped_worker_registers_again_and_drops_its_jobs(
     store: JobStore, sender: WakeUpSender, jobs: Jobs
 ) -> None:
     job_id = await jobs.create(3000)
@@ -633,7 +633,7 @@ async def test_a_drain_before_the_store_answers_is_short(
         pass
 
 
-async def test_a_drain_that_was_asked_for_is_told_with_the_next_beat(
+async def test_a_requested_drain_is_reported_with_the_next_beat(
     store: JobStore, sender: WakeUpSender
 ) -> None:
     async with Harness(store, sender) as harness:

@@ -101,7 +101,7 @@ async def test_a_worker_restarted_under_its_name_continues_its_job(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, None])
-async def test_a_worker_told_to_go_hands_its_jobs_on_at_once(
+async def test_a_drained_worker_requeues_its_jobs_at_once(
     workers: Workers,
     store: JobStore,
     jobs: Jobs,
@@ -251,7 +251,7 @@ class Monitor:
             self.events.append(event)
 
 
-async def test_celery_tells_of_each_task_what_became_of_it(
+async def test_celery_reports_the_result_of_each_task(
     workers: Workers, store: JobStore, jobs: Jobs, sender: WakeUpSender, celery: Celery
 ) -> None:
     await workers.start("w1").ready(store)

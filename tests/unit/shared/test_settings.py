@@ -9,7 +9,7 @@ from shared.errors import SettingsError
 from shared.settings import Environment
 
 
-def test_a_default_stands_for_what_is_not_set() -> None:
+def test_a_variable_that_is_not_set_has_its_default() -> None:
     env = Environment({"PATH": "/bin", "BATON_PORT": " "})
     assert env.read(settings.PORT) == 8000
     assert env.read(settings.DEVICES) == ("auto",)

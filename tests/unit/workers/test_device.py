@@ -35,7 +35,7 @@ def test_the_number_counts_among_those_visible() -> None:
         pin("cuda:2", {"CUDA_VISIBLE_DEVICES": "4,5"}, threads=None)
 
 
-def test_gpus_of_one_model_are_numbered_anew() -> None:
+def test_gpus_of_one_model_are_numbered_from_zero() -> None:
     environ: dict[str, str] = {}
     assert pin("cuda:1+cuda:3", environ, threads=None) == Device("cuda:1+cuda:3", "cuda:0+cuda:1")
     assert environ == {"CUDA_VISIBLE_DEVICES": "1,3"}

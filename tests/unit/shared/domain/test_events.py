@@ -114,7 +114,7 @@ def test_an_operation_of_a_newer_version_is_a_decode_error() -> None:
         decode_event('{"type":"output","choices":[[0,0,[1],[""],null,null,[],{"0":[["sing","la"]]}]]}')
 
 
-def test_what_a_later_version_tells_besides_is_left_out() -> None:
+def test_fields_of_a_newer_version_are_ignored() -> None:
     raw = '{"type":"started","worker":"w","mood":"good"}'
     assert decode_event(raw) == Started("w")
 

@@ -87,7 +87,7 @@ def test_an_output_cut_anywhere_joins_again(whole: ChoiceOutput, data: st.DataOb
 
 
 @given(outputs(), st.data())
-def test_the_state_where_an_output_is_cut_is_that_behind_what_came_before(
+def test_a_cut_output_has_the_state_after_the_units_before_it(
     whole: ChoiceOutput, data: st.DataObject
 ) -> None:
     cut = data.draw(st.integers(whole.start, whole.end))
@@ -148,7 +148,7 @@ def test_data_and_a_second_close_change_nothing() -> None:
     assert head.after(Data("signature", "x"), 9) == head.after(Close(), 9) == head
 
 
-def test_what_is_told_of_the_prompt_goes_with_the_first_token() -> None:
+def test_prompt_logprobs_go_with_the_first_token() -> None:
     whole = ChoiceOutput(0, 0, (1, 2), ("a", "b"), prompt_logprobs=TOLD)
     assert whole.since(0) == whole
     rest = whole.since(1)
@@ -156,7 +156,7 @@ def test_what_is_told_of_the_prompt_goes_with_the_first_token() -> None:
     assert ChoiceOutput(0, 0, (1,), ("a",), prompt_logprobs=TOLD).joined(rest) == whole
 
 
-def test_what_lies_behind_the_end_is_empty() -> None:
+def test_a_part_past_the_end_is_empty() -> None:
     stop = Finish("stop")
     rest = ChoiceOutput(0, 3, (1,), ("a",), stop).since(9)
     assert rest == ChoiceOutput(0, 4, (), (), stop, head=Head(0, "text", 0, 3, 1))

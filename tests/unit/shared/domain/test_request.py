@@ -57,7 +57,7 @@ def test_anything_else_is_a_decode_error(raw: str) -> None:
         GenerationRequest.decode(raw)
 
 
-def test_each_prompt_has_so_many_choices() -> None:
+def test_each_prompt_has_n_choices() -> None:
     assert [request.num_choices for request in REQUESTS] == [1, 6, 1, 1]
 
 

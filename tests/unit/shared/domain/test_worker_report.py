@@ -24,7 +24,7 @@ def test_a_report_comes_back_as_it_was() -> None:
     assert report.started_at == 12.5 and WorkerReport({}).started_at == 0
 
 
-def test_what_no_table_knows_is_left_out() -> None:
+def test_unknown_families_are_ignored() -> None:
     raw = json.dumps({"baton_worker_secrets": {"": 1}, STEPS.name: {"": 1}})
     assert WorkerReport.decode(raw) == WorkerReport({STEPS.name: {"": 1.0}})
 

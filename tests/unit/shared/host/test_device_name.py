@@ -17,6 +17,6 @@ def test_what_is_no_device_is_refused(text: str) -> None:
         read_device(text)
 
 
-def test_a_gpu_stands_once() -> None:
+def test_a_gpu_is_named_only_once() -> None:
     with pytest.raises(ValueError, match="names a GPU twice"):
         read_device("cuda:1+cuda:1")

@@ -86,7 +86,7 @@ async def test_lines_of_a_request_carry_its_id(lines: Lines) -> None:
     assert [line.get("request_id") for line in lines()] == ["req_1", "req_2", None]
 
 
-def test_of_an_exception_the_type_and_the_place_are_told_and_not_the_text(lines: Lines) -> None:
+def test_an_exceptions_type_and_place_are_logged_but_not_its_text(lines: Lines) -> None:
     try:
         fail()
     except ValueError:

@@ -18,7 +18,7 @@ def test_old_buckets_do_not_count() -> None:
     assert Throughput.decode(record | old, NOW_S) == Throughput(4, 6.5)
 
 
-def test_what_baton_did_not_write_is_told() -> None:
+def test_data_that_cannot_be_decoded_is_an_error() -> None:
     with pytest.raises(DecodeError):
         Throughput.decode({f"{BUCKET}:x": "1"}, NOW_S)
 

@@ -50,7 +50,7 @@ def test_each_step_hands_out_what_it_made(driven: Driven) -> None:
     assert found[1][0].used == Usage(completion=1)
 
 
-def test_what_is_behind_is_not_drawn_again(driven: Driven) -> None:
+def test_what_is_past_is_not_drawn_again(driven: Driven) -> None:
     so_far = (ChoiceOutput(0, 0, (1, 2), ("1 ", "2 ")),)
     driven.backend.add("a", request(3), so_far)
     (output,) = driven.outputs.get(timeout=WAIT_S)

@@ -284,7 +284,7 @@ def test_neighbours_with_other_parameters_change_nothing(model: PreTrainedModel)
     assert [choices_of(outputs, str(i))[0] for i in range(len(wanted))] == alone
 
 
-def test_log_probabilities_are_the_models_and_are_not_told_again_after_a_resume(
+def test_log_probabilities_are_the_models_and_are_not_repeated_after_a_resume(
     plain: PreTrainedModel, model: PreTrainedModel
 ) -> None:
     wanted = request(prompt(3), temperature=1.0, seed=5, logprobs=3, presence_penalty=1.0)
@@ -614,7 +614,7 @@ def test_a_batch_goes_on_with_the_same_tokens_wherever_it_was_cut(model: PreTrai
         assert (rest[0], rest[3]) == (whole[0], whole[3])
 
 
-def test_each_prompt_of_a_batch_is_told_by_its_first_choice(model: PreTrainedModel) -> None:
+def test_the_first_choice_of_each_prompt_has_its_prompt_logprobs(model: PreTrainedModel) -> None:
     engine = make_engine(model)
     engine.add("r", batch(prompt(1, 30), prompt(2, 20), n=2, prompt_logprobs=1))
     found = choices_of(run(engine), "r")
@@ -718,7 +718,7 @@ def test_prompt_logprobs_change_no_token_of_their_request_and_its_neighbours(mod
 
 
 @pytest.mark.parametrize("num_released", [0, 1, 5])
-def test_prompt_logprobs_are_told_again_only_where_no_token_was_released(
+def test_prompt_logprobs_are_repeated_only_if_no_token_was_released(
     model: PreTrainedModel, num_released: int
 ) -> None:
     """The same bits then, whatever the worker before had computed."""
@@ -770,7 +770,7 @@ def counting(model: PreTrainedModel) -> tuple[Engine, CountingRunner]:
     return engine, runner
 
 
-def test_logits_of_a_prompt_are_made_a_chunk_at_a_time_and_only_where_they_are_asked_for(
+def test_logits_of_a_prompt_are_computed_by_chunk_and_only_if_requested(
     model: PreTrainedModel,
 ) -> None:
     engine, runner = counting(model)
@@ -796,7 +796,7 @@ def test_several_choices_tell_their_prompt_once(model: PreTrainedModel) -> None:
     assert sum(runner.num_logits) == 99 + 3 * 2
 
 
-def test_a_prompt_that_is_read_anew_for_want_of_memory_is_told_once() -> None:
+def test_prompt_logprobs_are_returned_once_after_a_preemption() -> None:
     long = tiny_model("llama", vocab_size=len(TOKENIZER), max_position_embeddings=1024)
     prepare_model(long)
     wanted = [request(prompt(i, 500), max_tokens=20, prompt_logprobs=1) for i in range(3)]
@@ -820,7 +820,7 @@ class BrokenReading(OutputBuilder):
         raise ValueError(f"{len(tokens)} tokens")
 
 
-def test_a_prompt_that_cannot_be_told_ends_its_request_alone(model: PreTrainedModel) -> None:
+def test_an_error_in_prompt_logprobs_ends_only_its_request(model: PreTrainedModel) -> None:
     broken = request(prompt(9, 30), prompt_logprobs=1, n=2)
     engine = engine_with(model, broken, BrokenReading)
     engine.add("good", request(prompt(1)))

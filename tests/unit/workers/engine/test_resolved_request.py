@@ -40,7 +40,7 @@ def test_a_resolved_request_decodes_to_itself(resolved: ResolvedRequest) -> None
     assert ResolvedRequest.decode(resolved.encode()) == resolved
 
 
-def test_what_has_its_default_is_not_written() -> None:
+def test_fields_with_their_default_are_not_written() -> None:
     raw = '{"prompts":[[1]],"sampling":{"max_tokens":8,"seed":1},"stop_token_ids":[],"model_revision":"rev"}'
     resolved = ResolvedRequest(((1,),), SAMPLING, (), "rev")
     assert resolved.encode() == raw and ResolvedRequest.decode(raw) == resolved

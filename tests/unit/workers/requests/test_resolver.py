@@ -320,7 +320,7 @@ def test_bad_words_are_the_tokens_that_spell_them_at_the_begin_of_a_text_and_wit
     assert sampling.bad_words == tuple(expected)
 
 
-def test_what_is_text_of_what_stops_and_what_is_special_is_taken() -> None:
+def test_include_stop_and_skip_special_tokens_are_resolved() -> None:
     resolve = make_resolver().resolve
     asked = resolve(chat("a", include_stop=True, skip_special_tokens=False)).sampling
     usual = resolve(chat("a", include_stop=False, skip_special_tokens=True)).sampling
@@ -432,7 +432,7 @@ def test_stop_tokens_are_the_models_and_the_clients() -> None:
         ({"min_tokens": 1000}, "min_tokens"),
     ],
 )
-def test_what_only_the_model_knows_is_the_clients_fault(fields: dict[str, Any], param: str) -> None:
+def test_values_that_the_model_does_not_support_are_refused(fields: dict[str, Any], param: str) -> None:
     info = refusal(make_resolver(vocab_size=300), chat("a", **fields))
     assert (info.status, info.code, info.param) == (400, "invalid_value", param)
     assert info.type == "invalid_request_error" and f"'{param}'" in info.message

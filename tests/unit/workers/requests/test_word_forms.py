@@ -21,7 +21,7 @@ def forms(*words: str) -> list[tuple[str, tuple[int, ...]]]:
     return list(word_forms(words, _TOKENS.__getitem__, param="bad_words"))
 
 
-def test_a_word_has_its_form_behind_a_space_where_that_has_another_first_token_and_as_many() -> None:
+def test_a_word_has_a_form_after_a_space_with_another_first_token_and_equal_length() -> None:
     assert forms("cat") == [("bad_words[0]", (1,)), ("bad_words[0]", (2,))]
     assert forms("Hello", "x", "y") == [
         ("bad_words[0]", (3, 4)),

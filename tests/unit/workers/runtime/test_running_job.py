@@ -64,7 +64,7 @@ def drawn(*choices: tuple[int, int, int, str | None]) -> ScriptedOutput:
     return ScriptedOutput("h", tuple(outputs), Usage(0, sum(len(output.texts) for output in outputs)))
 
 
-def test_before_the_stream_is_known_there_is_no_news() -> None:
+def test_before_the_stream_is_known_there_is_no_new_output() -> None:
     running = RunningJob(a_job(end=(5,)), "h", None)
     assert not running.has_new_output
     assert running.due_at(0.0) == math.inf
@@ -136,7 +136,7 @@ def test_the_terminal_event_goes_with_the_last_output() -> None:
     assert running.status == "incomplete"
 
 
-def test_a_failure_ends_it_behind_what_is_there() -> None:
+def test_a_failure_ends_it_after_its_output() -> None:
     running = begun()
     info = ErrorInfo("no", code="c")
     running.take(drawn((0, 0, 1, None)))

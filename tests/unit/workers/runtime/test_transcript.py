@@ -114,7 +114,7 @@ def test_logprobs_go_with_their_tokens() -> None:
     )
 
 
-def test_what_is_told_of_the_prompt_is_told_again_where_redis_lost_the_first_token() -> None:
+def test_prompt_logprobs_are_repeated_if_redis_lost_the_first_token() -> None:
     first = ChoiceOutput(0, 0, (0,), ("a",), prompt_logprobs=TOLD)
     transcript = Transcript.of([Entry("2-1", (1,), Output((first,)))], 1)
     transcript.take([words("b", start=1)])
@@ -138,7 +138,7 @@ def test_it_is_read_from_a_stream() -> None:
     assert Transcript.of([], 1).so_far() == ()
 
 
-def test_progress_goes_behind_what_follows_it() -> None:
+def test_progress_moves_past_the_outputs_that_follow() -> None:
     before = progress(1, 4, finished=(False, True))
     after = before.after([words("b", start=1, reason="stop", head=text_head(1))])
     assert after == progress(2, 4, finished=(True, True))

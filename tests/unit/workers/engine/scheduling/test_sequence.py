@@ -54,7 +54,7 @@ def test_without_a_grammar_a_text_is_never_complete() -> None:
     assert not Sequence("r", 0, SamplingParams(max_tokens=9, seed=0), [5], 1).is_complete
 
 
-def test_logits_behind_the_prompts_tokens_are_wanted_until_those_but_the_last_were_told() -> None:
+def test_prompt_logprobs_are_wanted_until_all_but_the_last_token_are_scored() -> None:
     sampling = SamplingParams(max_tokens=9, seed=0, prompt_logprobs=0)
     asked = Sequence("r", 0, sampling, [5, 6, 7], 3, num_prompt_scored=0)
     assert asked.wants_prompt_logprobs

@@ -382,7 +382,7 @@ def telling_builder(index: int = 0) -> OutputBuilder:
 A_B = [PromptToken(one("b"), -1.0, 2, ((one("ab"), -0.5),)), PromptToken(_EOS, -3.0, 9, ((one("a"), -0.5),))]
 
 
-def test_what_is_told_of_the_prompt_goes_with_the_first_tokens_that_are_final() -> None:
+def test_prompt_logprobs_go_with_the_first_final_tokens() -> None:
     output = telling_builder()
     output.read_prompt(A_B[:1])
     output.read_prompt(A_B[1:])

@@ -245,7 +245,7 @@ class Bursting:
         return ()
 
 
-def test_a_unit_has_so_many_operations_and_the_rest_is_the_next_ones() -> None:
+def test_a_unit_has_a_limit_of_operations_and_the_next_unit_has_the_rest() -> None:
     calls = [op for number in range(6) for op in (Open(f"f{number}"), Args("{}"))]
     parts = PartBuilder(Bursting(calls, (Text("x"),)))
     parts.push("a")

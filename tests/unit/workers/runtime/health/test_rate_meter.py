@@ -3,7 +3,7 @@ from __future__ import annotations
 from workers.runtime.health.rate_meter import RateMeter
 
 
-def test_it_tells_the_rise_of_the_last_seconds() -> None:
+def test_it_returns_the_rate_of_the_last_seconds() -> None:
     meter = RateMeter()
     assert meter.rate == 0
     meter.note(100.0, 0)

@@ -34,7 +34,7 @@ def reading(report: WorkerReport, family: families.Family) -> HistogramReading:
     return value
 
 
-def test_every_family_is_told() -> None:
+def test_every_family_is_reported() -> None:
     report = report_of(Telemetry())
     assert set(report.measured) == {family.name for family in FAMILIES}
     assert report.measured[families.PROMPT_TOKENS.name] == {"": 7}
@@ -64,7 +64,7 @@ def test_a_wait_and_a_first_token_are_measured_once_a_job() -> None:
     assert (sum(between.counts), between.sum) == (2, 0.02)
 
 
-def test_jobs_that_left_are_told_by_outcome() -> None:
+def test_jobs_that_left_are_counted_by_outcome() -> None:
     telemetry = Telemetry()
     for outcome in ("completed", "failed", "completed"):
         telemetry.ended(outcome)
