@@ -1,4 +1,4 @@
-"""ApiProcess: a real API replica in a process of its own, which a test may kill."""
+"""ApiProcess: runs an API replica in a process that a test may kill."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ApiProcess:
         self._process = subprocess.Popen([sys.executable, "-m", "api.main"], env=self._environ)
 
     def wait_up(self) -> None:
-        """Until it answers, for at most 20 seconds."""
+        """Wait up to 20 seconds until it answers."""
         deadline = time.monotonic() + WAIT_S
         while not self._answers():
             assert self._process is not None and self._process.poll() is None, "the API ended"
@@ -44,7 +44,7 @@ class ApiProcess:
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """kill -9; nothing, if it does not run."""
+        """Kill it with SIGKILL. Does nothing if it does not run."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -52,21 +52,21 @@ class ApiProcess:
 
     @property
     def rss_bytes(self) -> int:
-        """Memory that it has."""
+        """Its resident memory."""
         assert self._process is not None
         rss: int = psutil.Process(self._process.pid).memory_info().rss
         return rss
 
     @property
     def cpu_s(self) -> float:
-        """CPU time that it took."""
+        """CPU time that it has used."""
         assert self._process is not None
         times = psutil.Process(self._process.pid).cpu_times()
         return float(times.user + times.system)
 
     @property
     def has_connections(self) -> bool:
-        """Whether somebody is connected to it."""
+        """Whether a client is connected."""
         assert self._process is not None
         found = psutil.Process(self._process.pid).net_connections("tcp")
         return any(one.status == psutil.CONN_ESTABLISHED and one.laddr.port == self.port for one in found)

@@ -1,4 +1,4 @@
-"""Fixtures that every kind of test uses."""
+"""Fixtures for all kinds of tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.redis_server import RedisServer
 
 
 def pytest_configure() -> None:
-    """A shell lets what it starts in the background ignore Ctrl-C, and so would all that tests start."""
+    """Restore Ctrl-C, which a shell makes its background processes ignore. The tests' processes would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -34,7 +34,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(scope="session", autouse=True)
 def _certificates_are_read_once() -> Iterator[None]:
-    """Each client of httpx would read those of this machine anew, 26 ms of CPU time, and speak plain HTTP."""
+    """Read the machine's certificates once. Each httpx client would read them again, which takes 26 ms of CPU time."""
     with pytest.MonkeyPatch.context() as patch:
         read_once = functools.cache(httpx.create_ssl_context)
         patch.setattr("httpx._transports.default.create_ssl_context", read_once)
@@ -43,7 +43,7 @@ def _certificates_are_read_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
-    """One Redis for all tests that do not harm it."""
+    """One Redis for all tests that do not stop it or damage its data."""
     server = RedisServer()
     server.start()
     yield server

@@ -1,4 +1,4 @@
-"""FakeWorker: a worker without an engine. It claims through the real store and says what a test tells it."""
+"""FakeWorker: a worker without an engine. It claims jobs through the real store and releases scripted output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from shared.store.append import Append, AppendAnswer
 from shared.store.job_store import JobStore
 from workers.runtime.transcript import Transcript
 
-#: What a `FakeWorker` says when a test does not tell it otherwise.
+#: The default output of a `FakeWorker`.
 ANSWER = ("Hel", "lo", ",", " wor", "ld", "!")
 PROMPT_TOKENS = 7
 _POLL_S = 0.002
@@ -30,16 +30,16 @@ _BEAT_S = 0.2
 
 
 class Running:
-    """A claimed job, in the hands of a test. Each unit counts as a token."""
+    """A claimed job that a test controls. Each unit counts as a token."""
 
     def __init__(self, store: JobStore, job: Job, before: Sequence[ChoiceOutput] = ()) -> None:
-        """`before`: what other workers have released of it."""
+        """`before`: the output that other workers have released."""
         self.job = job
         self.end = list(job.end)
-        #: Tokens used, as the next entry says them.
+        #: Tokens used, as the next entry reports them.
         self.used = job.used
         self._store = store
-        #: What was said of each choice: every entry begins with the head that follows from it.
+        #: The released output of each choice. Each entry begins with the head that follows from it.
         self._said: list[ChoiceOutput | None] = [None] * job.n
         for output in before:
             self._said[output.index] = output
@@ -169,7 +169,7 @@ def says(texts: Sequence[str], *, finish: Finish | str = "stop", gap_s: float = 
 
 
 class FakeWorker:
-    """Claims every job of its model. With a script it plays it; without, `claimed` hands them to the test."""
+    """Claims every job of its model. It plays a script for each job, or `claimed` returns the jobs to the test."""
 
     def __init__(
         self, store: JobStore, script: Script | None = None, *, model: str = "test", name: str = "fake-0"
@@ -187,7 +187,7 @@ class FakeWorker:
         self._held: dict[str, str] = {}
 
     async def claimed(self) -> Running:
-        """The next job that was claimed; waits at most ten seconds."""
+        """Return the next claimed job. Waits up to ten seconds."""
         async with asyncio.timeout(10):
             return await self._claimed.get()
 
@@ -201,7 +201,7 @@ class FakeWorker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         while self._tasks:
-            # Until they ended: a call of Redis may swallow a cancellation (shared/store/redis_client.py).
+            # Repeated, because a call to Redis may lose a cancellation (shared/store/redis_client.py).
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(self._tasks, timeout=0.1)

@@ -1,14 +1,14 @@
-"""Features: a request for each sampling parameter, to the tiny chat model."""
+"""Features: a request to the tiny chat model for each sampling parameter."""
 
 from __future__ import annotations
 
 from typing import Any
 
-#: What a feature is added to. 40 tokens, each drawn.
+#: The base of each feature's request: 40 tokens, each drawn.
 PLAIN: dict[str, Any] = {"temperature": 1.0, "seed": 5, "max_tokens": 40}
 #: The tiny chat model's end of turn, and some of its other tokens.
 END, ONE, OTHER = 2, 20, 300
-#: Those whose answers are as long as `max_tokens` allows, once `ignore_eos` is set.
+#: Features whose answers are as long as `max_tokens` allows if `ignore_eos` is set.
 ENDLESS: dict[str, dict[str, Any]] = {
     "greedy": {"temperature": 0},
     "temperature": {"temperature": 0.5},
@@ -29,7 +29,7 @@ ENDLESS: dict[str, dict[str, Any]] = {
     },
     "regex": {"structured_outputs": {"regex": "([a-z]{2,9} [0-9]{1,3}, )+"}},
 }
-#: An object in which nothing is endless, whoever writes it.
+#: A schema for objects of limited length.
 PERSON: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -43,7 +43,7 @@ PERSON: dict[str, Any] = {
 
 
 def features(plain: str) -> dict[str, dict[str, Any]]:
-    """Each feature by its name. `plain`: the answer to PLAIN, of which some strings are to stop the text."""
+    """Return the features by name. `plain` is the answer to PLAIN. Some of its strings are used as stop strings."""
     middle = len(plain) * 2 // 3
     # The first begins in the text again and again and is never complete; the second is, and crosses tokens.
     stop = [plain[3:6] + "\x7f", plain[middle : middle + 3]]
@@ -106,5 +106,5 @@ def features(plain: str) -> dict[str, dict[str, Any]]:
     return {name: {**PLAIN, **fields} for name, fields in added.items()}
 
 
-#: Their names, for those who make a test of each.
+#: The features' names, for parametrized tests.
 NAMES = tuple(features("0123456789"))

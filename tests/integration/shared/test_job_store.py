@@ -201,7 +201,7 @@ async def test_a_job_resolved_for_another_revision_is_passed_over(store: JobStor
 async def test_jobs_that_a_worker_may_not_take_hide_none_behind_them(
     store: JobStore, redis_client: Redis, num_passed: int, is_found: bool
 ) -> None:
-    """Up to a bound: a claim looks at so many jobs and no more."""
+    """Up to a limit: a claim looks only at a limited number of jobs."""
     for _ in range(num_passed):
         job = new_job()
         await store.create(job)

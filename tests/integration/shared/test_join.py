@@ -84,7 +84,7 @@ async def test_a_second_join_of_a_replica_replaces_its_number(store: JobStore) -
 
 
 async def test_after_three_pauses_each_costs_the_job_its_place(store: JobStore) -> None:
-    """In its class. Who opens and closes in a loop would make others pay for computing the prompt anew."""
+    """Within its class. Otherwise a client that keeps reconnecting would make others pay for recomputing its prompt."""
     job_id, later, low = await read(store), new_job(), new_job(priority="low")
     await store.create(later)
     await store.create(low)

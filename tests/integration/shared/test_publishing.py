@@ -41,7 +41,7 @@ class Channels:
         await self._pubsub.aclose()  # type: ignore[no-untyped-call]
 
     async def heard(self) -> list[tuple[str, list[list[object]]]]:
-        """The messages since the last call: replica, and what it was told."""
+        """Return the messages since the last call, with their replicas."""
         await self._redis.publish(keys.channel("end"), "[]")
         found: list[tuple[str, list[list[object]]]] = []
         while True:

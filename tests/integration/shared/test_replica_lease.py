@@ -37,7 +37,7 @@ async def test_it_finds_what_store_and_replica_do_not_agree_on(store: JobStore) 
 
 
 async def test_a_paused_job_that_is_read_is_joined_again(store: JobStore, redis_client: Redis) -> None:
-    """Though it is registered: that it is paused tells that something went wrong."""
+    """It is registered, but it should not be paused then, so the heartbeat names it."""
     job_id = await paused(store)
     await store.join(job_id, R1)
     await redis_client.hset(keys.job(job_id), "paused_ms", "1")
@@ -46,7 +46,7 @@ async def test_a_paused_job_that_is_read_is_joined_again(store: JobStore, redis_
 
 
 async def test_a_dead_replica_leaves_all_of_its_jobs(store: JobStore) -> None:
-    """However many: each call of the script ends so many registrations and no more."""
+    """However many there are: each call of the script ends only a limited number of registrations."""
     jobs = [await read(store) for _ in range(450)]
     await store.join(jobs[0], R2)
     for _ in range(2):

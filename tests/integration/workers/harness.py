@@ -131,7 +131,7 @@ redis.call('XSETID', KEYS[1], entries[kept][1])
 
 
 async def lose_tail(redis: Redis, job_id: str) -> None:
-    """Redis starts anew with an older file."""
+    """Restart Redis with an older file."""
     await redis.eval(_LOSE_TAIL, 1, keys.events(job_id))
 
 
@@ -142,20 +142,20 @@ async def reap(store: JobStore) -> None:
 
 
 class CelerySide:
-    """Delivers wake-ups as the pool does, and writes down what Celery would be told."""
+    """Delivers wake-ups as the pool does, and records what it reports to Celery."""
 
     def __init__(self) -> None:
         self._pids = itertools.count(1)
-        self.told: dict[int, list[Any]] = {}
+        self.reports: dict[int, list[Any]] = {}
 
     def wake_up(self, job_id: str, worker: Worker | Claimer) -> PendingTask:
         pid = next(self._pids)
-        told = self.told[pid] = []
+        reports = self.reports[pid] = []
         wake_up = PendingTask(
             pid=pid, job_id=job_id, post=_call, forget=lambda: None, on_terminate=lambda _: None
         )  # fmt: skip
         wake_up.deliver(
-            Delivery(lambda *_: told.append("accepted"), lambda outcome: told.append(_plain(outcome)))
+            Delivery(lambda *_: reports.append("accepted"), lambda outcome: reports.append(_plain(outcome)))
         )
         worker.hold(wake_up)
         return wake_up
@@ -218,14 +218,14 @@ class Harness:
     def send(self, job_id: str) -> PendingTask:
         return self.celery.wake_up(job_id, self.worker)
 
-    async def told(self, wake_up: PendingTask, num: int = 2) -> list[Any]:
-        """What Celery was told of a wake-up, once it is as much."""
+    async def reports(self, wake_up: PendingTask, num: int = 2) -> list[Any]:
+        """Wait for `num` reports to Celery about a wake-up, and return them."""
 
         async def is_there() -> bool:
-            return len(self.celery.told[wake_up.pid]) >= num
+            return len(self.celery.reports[wake_up.pid]) >= num
 
         await eventually(is_there)
-        return self.celery.told[wake_up.pid]
+        return self.celery.reports[wake_up.pid]
 
 
 def _fail(error: BaseException) -> NoReturn:

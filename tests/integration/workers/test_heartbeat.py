@@ -1,4 +1,4 @@
-"""A beat's answer: what the store believes to run here and does not, is given back, with patience."""
+"""The reply to a heartbeat names strays, which the worker queues again after two replies in a row."""
 
 from __future__ import annotations
 

@@ -32,11 +32,11 @@ async def test_a_high_job_takes_the_place_of_a_low_one_that_goes_on_afterwards(
         high = await jobs.create(20, seed=2, priority="high")
         assert (await jobs.ended(high)).status == "completed"
         # The publisher asks meanwhile: where the answer to the claim is late or lost, it learns of it first.
-        assert (await harness.told(wake_up))[1] in {f"{high} completed", f"{low} taken away"}
+        assert (await harness.reports(wake_up))[1] in {f"{high} completed", f"{low} taken away"}
         assert not (await jobs.get(low)).is_terminal
         again = harness.send(low)
         job = await jobs.ended(low)
-        assert await harness.told(again) == ["accepted", f"{low} completed"]
+        assert await harness.reports(again) == ["accepted", f"{low} completed"]
     assert await jobs.life(low) == [
         Queued(),
         Started("w1"),

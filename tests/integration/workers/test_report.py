@@ -1,4 +1,4 @@
-"""What a worker tells of itself reaches Redis with its beats, and only ever rises."""
+"""A worker's report reaches Redis with its heartbeats, and its counters never decrease."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.integration.workers.harness import Harness, Jobs, eventually
 
 
 async def report_of(redis: Redis, store: JobStore, *, claims: int) -> WorkerReport:
-    """The worker's report, once it tells of so many claims and of their end."""
+    """Wait until the worker's report counts this many claims and their ends, and return it."""
     found: list[WorkerReport] = []
 
     async def is_there() -> bool:
@@ -57,11 +57,11 @@ async def test_counters_rise_with_the_work(
         if family.kind != "gauge":
             for label, before in first.measured[family.name].items():
                 assert has_risen(before, second.measured[family.name][label]), family.name
-    told = second.measured
-    assert told[families.OUTPUT_TOKENS.name] == {"": 10}
+    measured = second.measured
+    assert measured[families.OUTPUT_TOKENS.name] == {"": 10}
     for family, count in (
         (families.BATCH, 10), (families.QUEUE_WAIT, 2), (families.FIRST_TOKEN, 2),
         (families.BETWEEN_TOKENS, 8),
     ):  # fmt: skip
-        reading = told[family.name][""]
+        reading = measured[family.name][""]
         assert isinstance(reading, HistogramReading) and sum(reading.counts) == count, family.name

@@ -23,8 +23,8 @@ def asked(worker: LoneWorker) -> dict[str, dict[str, Any]]:
     worker.add("plain", worker.resolve(PLAIN))
     worker.run()
     # Not with the others, which are streamed as well.
-    told = {"prompt_logprobs": {**PLAIN, "prompt_logprobs": 2, "n": 2, "stop": ["\x7f"]}}
-    return features(worker.answer("plain", 1)[0].text) | told
+    added = {"prompt_logprobs": {**PLAIN, "prompt_logprobs": 2, "n": 2, "stop": ["\x7f"]}}
+    return features(worker.answer("plain", 1)[0].text) | added
 
 
 @pytest.mark.parametrize("name", [*NAMES, "prompt_logprobs"])

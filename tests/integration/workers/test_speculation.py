@@ -1,4 +1,4 @@
-"""Guessed tokens change no answer, whatever is asked for and whoever guesses."""
+"""Drafted tokens change no answer, with every feature and every drafter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text is what was asked for, whoever writes it: here a model with random weights."""
+"""The text always satisfies its constraint, here even with a model of random weights."""
 
 from __future__ import annotations
 

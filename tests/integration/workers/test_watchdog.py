@@ -1,4 +1,4 @@
-"""A worker that could claim and does not ends itself; one without a reason to claim goes on."""
+"""A worker that could claim jobs and does not ends itself. A worker without a reason to claim continues."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ async def test_a_job_goes_from_the_wake_up_to_its_terminal_event(
     async with Harness(store, sender) as harness:
         wake_up = harness.send(job_id)
         job = await jobs.ended(job_id)
-        assert await harness.told(wake_up) == ["accepted", f"{job_id} completed"]
+        assert await harness.reports(wake_up) == ["accepted", f"{job_id} completed"]
     assert await jobs.life(job_id) == [Queued(), Started("w1"), Completed()]
     assert await jobs.texts(job_id) == [scripted_text(1, 0, 5)]
     assert (job.status, job.worker, job.used, job.end) == ("completed", "w1", Usage(3, 5), (5,))
@@ -104,8 +104,10 @@ async def test_a_wake_up_too_many_is_acknowledged_at_once(
     job_id = await jobs.create(5)
     async with Harness(store, sender) as harness:
         wake_ups = [harness.send(job_id) for _ in range(3)]
-        told = [await harness.told(wake_up, num) for wake_up, num in zip(wake_ups, (2, 1, 1), strict=True)]
-    assert told == [["accepted", f"{job_id} completed"], ["nothing queued"], ["nothing queued"]]
+        reports = [
+            await harness.reports(wake_up, num) for wake_up, num in zip(wake_ups, (2, 1, 1), strict=True)
+        ]
+    assert reports == [["accepted", f"{job_id} completed"], ["nothing queued"], ["nothing queued"]]
 
 
 async def test_a_request_that_cannot_be_read_fails_alone(
@@ -117,7 +119,7 @@ async def test_a_request_that_cannot_be_read_fails_alone(
         harness.send(good)
         wake_up = harness.send(bad)
         await jobs.ended(bad)
-        assert await harness.told(wake_up) == ["accepted", f"failed: {bad} context_length_exceeded"]
+        assert await harness.reports(wake_up) == ["accepted", f"failed: {bad} context_length_exceeded"]
         await jobs.ended(good)
     event = (await jobs.life(bad))[-1]
     assert isinstance(event, Failed)
@@ -356,7 +358,7 @@ async def test_a_drained_worker_rings_for_its_jobs_and_leaves_no_lease(
     async with Harness(store, sender) as harness:
         wake_up = harness.send(job_id)
         await jobs.reached(job_id, 5)
-    assert await harness.told(wake_up) == ["accepted", f"{job_id} requeued"]
+    assert await harness.reports(wake_up) == ["accepted", f"{job_id} requeued"]
     assert await sender.num_waiting(MODEL) == 1
     assert await store.workers() == []
 
@@ -369,7 +371,7 @@ async def test_a_wake_up_without_a_job_yet_is_sent_again_on_drain(
         harness.send(first)
         waiting = harness.send(second)
         await jobs.reached(first, 1)
-    assert await harness.told(waiting, 1) == ["requeued"]
+    assert await harness.reports(waiting, 1) == ["requeued"]
     assert await sender.num_waiting(MODEL) == 2
 
 
@@ -408,7 +410,7 @@ async def test_cancelling_a_running_job_frees_its_slot(
         await jobs.reached(first, 3)
         await store.cancel(first, "client")
         await jobs.ended(second)
-        assert await harness.told(wake_up) == ["accepted", f"{first} taken away"]
+        assert await harness.reports(wake_up) == ["accepted", f"{first} taken away"]
         assert harness.backend.stats.running == 0
     assert (await jobs.life(first))[-1] == Cancelled("client")
     assert sum(isinstance(event, Cancelled) for event in await jobs.life(first)) == 1
@@ -447,7 +449,7 @@ async def test_terminating_a_waiting_wake_up_only_drops_it(
         waiting = harness.send(second)
         await jobs.reached(first, 3)
         await harness.worker.terminate(waiting)
-        assert await harness.told(waiting) == ["accepted", "revoked"]
+        assert await harness.reports(waiting) == ["accepted", "revoked"]
         assert (await jobs.get(second)).status == "queued"
         await store.cancel(first, "client")
         harness.send(second)
@@ -497,7 +499,7 @@ async def test_the_lost_answer_to_the_last_append_ends_the_job_once(
     lossy.losses["append"] = 1
     async with Harness(lossy, sender) as harness:
         wake_up = harness.send(job_id)
-        assert await harness.told(wake_up) == ["accepted", f"{job_id} completed"]
+        assert await harness.reports(wake_up) == ["accepted", f"{job_id} completed"]
     assert await jobs.life(job_id) == [Queued(), Started("w1"), Completed()]
 
 
@@ -522,10 +524,10 @@ async def test_a_reaped_worker_registers_again_and_drops_its_jobs(
         await jobs.reached(job_id, 3)
         (worker,) = await store.workers()
         await store.release(worker.worker_instance, "worker_died", died=True)
-        assert (await harness.told(wake_up))[1].startswith(f"{job_id} taken away")
+        assert (await harness.reports(wake_up))[1].startswith(f"{job_id} taken away")
         await eventually(lambda: _has_worker(store))
-        (anew,) = await store.workers()
-        assert anew.worker_instance != worker.worker_instance
+        (renewed,) = await store.workers()
+        assert renewed.worker_instance != worker.worker_instance
         harness.send(job_id)
         await jobs.reached(job_id, 10)
         await store.cancel(job_id, "client")

@@ -120,9 +120,9 @@ async def test_a_drained_worker_requeues_its_jobs_at_once(
         assert await store.drain((await first.ready(store)).worker_instance)
     else:
         first.signal(number)
-    told = time.monotonic()
+    started = time.monotonic()
     assert await first.exit_status(10) == (EX_DRAINED if number is None else 0)
-    assert time.monotonic() - told < 3
+    assert time.monotonic() - started < 3
     for seed, job_id in enumerate(job_ids):
         await jobs.ended(job_id, 20)
         assert await jobs.texts(job_id) == [scripted_text(seed, 0, 300)]
@@ -164,7 +164,7 @@ async def test_a_restart_of_redis_holds_output_up_and_loses_none() -> None:
         await workers.start("w1").ready(store)
         job_ids = [await jobs.create(LONG, seed=seed) for seed in range(3)]
         await jobs.reached(job_ids[0], 0)
-        # Nobody rings: the reapers of the worker find that wake-ups are missing.
+        # No wake-up is sent. The worker's reaper finds that wake-ups are missing.
         await jobs.reached(job_ids[0], 20)
         server.kill()
         await asyncio.to_thread(server.start)
@@ -203,7 +203,7 @@ async def test_restarts_of_redis_leave_no_descriptor_open() -> None:
             for job_id in job_ids:
                 await jobs.ended(job_id, 20)
             await all_acknowledged(client)
-            # Nobody rings: the worker's reaper does, and so has its connection to the broker.
+            # No wake-up is sent, except by the worker's reaper, which shows that its broker connection works.
             await jobs.ended(await jobs.create(5, seed=3), 20)
             await eventually(is_as_after_the_first)
     finally:

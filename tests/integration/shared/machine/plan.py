@@ -76,7 +76,7 @@ class Plan:
         return [self.token(choice, position) for position in range(self.lengths[choice])]
 
     def step(self, transcript: Transcript, drawn: int) -> tuple[ChoiceOutput, ...]:
-        """What comes next when each open choice draws up to so many tokens."""
+        """Return the next output when each open choice draws up to this many tokens."""
         found = enumerate(zip(transcript.positions, transcript.finishes, self.lengths, strict=True))
         return tuple(
             self._output(index, start, min(start + drawn, length))

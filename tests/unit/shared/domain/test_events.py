@@ -43,7 +43,7 @@ from shared.domain.output import (
 )
 from shared.domain.usage import Usage
 from shared.errors import DecodeError, ErrorInfo
-from tests.unit.shared.domain.test_prompt_logprobs import TOLD
+from tests.unit.shared.domain.test_prompt_logprobs import PROMPT_LOGPROBS
 
 LOGPROBS = (
     TokenLogprobs(Candidate(1, b"\xc3", -0.5), (Candidate(1, b"\xc3", -0.5), Candidate(9, b" a", -2.25))),
@@ -65,7 +65,7 @@ EVENTS: list[Event] = [
     Output((ChoiceOutput(0, 0, (1, 2), ("", ""), marks=MARKS),)),  # type: ignore[arg-type]
     Output(
         (
-            ChoiceOutput(0, 0, (1, 2), ("", "é"), STOP, LOGPROBS, prompt_logprobs=TOLD),
+            ChoiceOutput(0, 0, (1, 2), ("", "é"), STOP, LOGPROBS, prompt_logprobs=PROMPT_LOGPROBS),
             ChoiceOutput(1, 0, (1,), ("a",)),
         )
     ),

@@ -22,7 +22,7 @@ from shared.domain.output import (
     TokenLogprobs,
     finite_logprob,
 )
-from tests.unit.shared.domain.test_prompt_logprobs import TOLD
+from tests.unit.shared.domain.test_prompt_logprobs import PROMPT_LOGPROBS
 
 _text = st.text("ab", max_size=2)
 ops: st.SearchStrategy[Op] = st.one_of(
@@ -149,11 +149,11 @@ def test_data_and_a_second_close_change_nothing() -> None:
 
 
 def test_prompt_logprobs_go_with_the_first_token() -> None:
-    whole = ChoiceOutput(0, 0, (1, 2), ("a", "b"), prompt_logprobs=TOLD)
+    whole = ChoiceOutput(0, 0, (1, 2), ("a", "b"), prompt_logprobs=PROMPT_LOGPROBS)
     assert whole.since(0) == whole
     rest = whole.since(1)
     assert rest == ChoiceOutput(0, 1, (2,), ("b",), head=Head(0, "text", 0, 0, 1))
-    assert ChoiceOutput(0, 0, (1,), ("a",), prompt_logprobs=TOLD).joined(rest) == whole
+    assert ChoiceOutput(0, 0, (1,), ("a",), prompt_logprobs=PROMPT_LOGPROBS).joined(rest) == whole
 
 
 def test_a_part_past_the_end_is_empty() -> None:

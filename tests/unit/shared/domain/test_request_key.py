@@ -1,4 +1,4 @@
-"""A request's key tells the owner, and of the rest only hashes."""
+"""A request's key contains the owner, and only hashes of the rest."""
 
 from __future__ import annotations
 

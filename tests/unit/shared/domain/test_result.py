@@ -24,7 +24,7 @@ from shared.domain.result import ChoiceResult, Item, Result
 from shared.domain.usage import Usage
 from shared.errors import DecodeError
 from tests.unit.shared.domain.test_output import front, outputs
-from tests.unit.shared.domain.test_prompt_logprobs import TOLD
+from tests.unit.shared.domain.test_prompt_logprobs import PROMPT_LOGPROBS
 
 
 def result_of(*outputs: ChoiceOutput) -> Result:
@@ -82,14 +82,17 @@ def test_an_answer_is_its_items() -> None:
 
 def test_choices_do_not_mix() -> None:
     result = Result.empty(2)
-    told = (TokenLogprobs(Candidate(7, b"b", -0.5)),)
+    logprobs = (TokenLogprobs(Candidate(7, b"b", -0.5)),)
     result.take(
-        [ChoiceOutput(0, 0, (1,), ("a",)), ChoiceOutput(1, 0, (2,), ("b",), None, told, prompt_logprobs=TOLD)]
+        [
+            ChoiceOutput(0, 0, (1,), ("a",)),
+            ChoiceOutput(1, 0, (2,), ("b",), None, logprobs, prompt_logprobs=PROMPT_LOGPROBS),
+        ]
     )
     result.take([ChoiceOutput(0, 1, (3,), ("c",), Finish("stop"), head=Head(0, "text", 0, 0, 1))])
     assert [choice.text for choice in result.choices] == ["ac", "b"]
     assert [choice.finish for choice in result.choices] == [Finish("stop"), None]
-    assert (result.choices[1].logprobs, result.choices[1].prompt_logprobs) == ([*told], TOLD)
+    assert (result.choices[1].logprobs, result.choices[1].prompt_logprobs) == ([*logprobs], PROMPT_LOGPROBS)
     assert result.choices[0].logprobs is None
 
 

@@ -61,12 +61,12 @@ class FakeHub:
 
 
 class Message:
-    """What Celery gives to `apply_async`, and what it is told."""
+    """The arguments that Celery passes to `apply_async`, and the calls of its callbacks."""
 
     def __init__(self, task_id: str, job_id: str) -> None:
         self.task_id = task_id
         self.body: dict[str, Any] = {"args": [job_id], "kwargs": {}}
-        self.told: list[Any] = []
+        self.calls: list[Any] = []
 
     def apply(self, pool: TaskPool) -> PendingTask:
         wake_up = self.send(pool)
@@ -80,8 +80,8 @@ class Message:
         return pool.apply_async(
             never_run,
             args=(keys.WAKE_UP_TASK, self.task_id, self.body, b"", None, None),
-            accept_callback=lambda pid, at: self.told.append(("accepted", pid, at)),
-            callback=self.told.append,
+            accept_callback=lambda pid, at: self.calls.append(("accepted", pid, at)),
+            callback=self.calls.append,
             error_callback=None,
             timeout_callback=None,
             timeout=None,
@@ -129,14 +129,14 @@ def test_a_message_becomes_a_wake_up_and_its_task_takes_as_long_as_the_job(
 ) -> None:
     message = Message("t1", "job_a")
     wake_up = message.apply(pool)
-    assert (worker.held, wake_up.job_id, message.told) == ([wake_up], "job_a", [])
+    assert (worker.held, wake_up.job_id, message.calls) == ([wake_up], "job_a", [])
     wake_up.accept()
     hub.turn()
-    ((_, pid, started),) = message.told
+    ((_, pid, started),) = message.calls
     assert pid == wake_up.pid
     wake_up.end("job_b completed")
     hub.turn()
-    status, result, runtime = message.told[1]
+    status, result, runtime = message.calls[1]
     assert (status, result) == (0, "job_b completed")
     assert 0 <= runtime < 60 and started > 0
 
@@ -167,7 +167,7 @@ def test_a_message_that_names_no_job_is_acknowledged_and_dropped(
     assert message.send(pool) is None
     hub.turn()
     assert worker.held == []
-    assert [told[0] for told in message.told] == ["accepted", 0]
+    assert [call[0] for call in message.calls] == ["accepted", 0]
 
 
 def test_a_failed_job_fails_its_task(pool: TaskPool, hub: FakeHub) -> None:
@@ -176,7 +176,7 @@ def test_a_failed_job_fails_its_task(pool: TaskPool, hub: FakeHub) -> None:
     wake_up.accept()
     wake_up.fail("job_a some_code")
     hub.turn()
-    status, info, _ = message.told[1]
+    status, info, _ = message.calls[1]
     assert (status, repr(info.exception)) == (1, "JobFailed('job_a some_code')")
 
 
@@ -189,12 +189,12 @@ def test_a_second_delivery_belongs_to_the_same_wake_up(
     hub.turn()
     assert second.apply(pool) is wake_up
     assert worker.held == [wake_up]
-    assert second.told == first.told
+    assert second.calls == first.calls
     assert pool.num_processes == worker.num_usable_wake_ups + 1
     wake_up.end("job_a completed")
     hub.turn()
-    assert first.told == second.told
-    assert len(first.told) == 2
+    assert first.calls == second.calls
+    assert len(first.calls) == 2
     assert pool.num_processes == worker.num_usable_wake_ups
 
 
@@ -203,11 +203,11 @@ def test_callbacks_outlive_a_reset_of_the_loop(pool: TaskPool) -> None:
     message.apply(pool).end("nothing queued")
     fresh = FakeHub()
     pool.register_with_event_loop(fresh)
-    assert message.told[0][:2] == (0, "nothing queued")
+    assert message.calls[0][:2] == (0, "nothing queued")
     other = Message("t2", "job_b")
     other.apply(pool).end("nothing queued")
     fresh.turn()
-    assert len(other.told) == 1
+    assert len(other.calls) == 1
 
 
 def test_a_callback_that_fails_spares_the_next(
@@ -215,11 +215,11 @@ def test_a_callback_that_fails_spares_the_next(
 ) -> None:
     bad, good = Message("t1", "job_a"), Message("t2", "job_b")
     wake_ups = bad.apply(pool), good.apply(pool)
-    bad.told = None  # type: ignore[assignment]
+    bad.calls = None  # type: ignore[assignment]
     for wake_up in wake_ups:
         wake_up.accept()
     hub.turn()
-    assert len(good.told) == 1
+    assert len(good.calls) == 1
     assert "a Celery callback failed" in caplog.text
 
 
@@ -237,7 +237,7 @@ def test_what_celery_announced_as_revoked_is_not_ended_again(pool: TaskPool, hub
     wake_up.terminate(signal.SIGTERM)
     wake_up.end("job_a taken away")
     hub.turn()
-    assert [told[0] for told in message.told] == ["accepted"]
+    assert [call[0] for call in message.calls] == ["accepted"]
 
 
 def test_stop_drains_and_acknowledges(pool: TaskPool, worker: FakeWorker) -> None:
@@ -245,7 +245,7 @@ def test_stop_drains_and_acknowledges(pool: TaskPool, worker: FakeWorker) -> Non
     message.apply(pool)
     pool.stop()
     assert worker.calls == ["start", "drain"]
-    assert message.told[0][:2] == (0, "requeued")
+    assert message.calls[0][:2] == (0, "requeued")
 
 
 def test_terminate_drains_as_well(pool: TaskPool, worker: FakeWorker) -> None:

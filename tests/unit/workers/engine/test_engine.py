@@ -292,10 +292,10 @@ def test_log_probabilities_are_the_models_and_are_not_repeated_after_a_resume(
     assert whole.logprobs is not None and len(whole.logprobs) == 12
     token_ids = torch.tensor([[*prompt(3), *whole.ids]])
     exact = plain(token_ids).logits[0, 8:-1].detach().log_softmax(-1)
-    for token_id, told, row in zip(whole.ids, whole.logprobs, exact, strict=True):
-        assert told.chosen.token_id == token_id
-        assert told.chosen.logprob == pytest.approx(float(row[token_id]), abs=1e-3)
-        assert [one.token_id for one in told.top] == row.topk(3).indices.tolist()
+    for token_id, scored, row in zip(whole.ids, whole.logprobs, exact, strict=True):
+        assert scored.chosen.token_id == token_id
+        assert scored.chosen.logprob == pytest.approx(float(row[token_id]), abs=1e-3)
+        assert [one.token_id for one in scored.top] == row.topk(3).indices.tolist()
     for cut in range(12):
         engine = make_engine(model)
         engine.add("r", wanted, (ChoiceOutput(0, 0, whole.ids[:cut], whole.texts[:cut]),))
@@ -618,9 +618,9 @@ def test_the_first_choice_of_each_prompt_has_its_prompt_logprobs(model: PreTrain
     engine = make_engine(model)
     engine.add("r", batch(prompt(1, 30), prompt(2, 20), n=2, prompt_logprobs=1))
     found = choices_of(run(engine), "r")
-    told = [found[choice].prompt_logprobs for choice in range(4)]
-    assert told[1] is None and told[3] is None
-    assert [told[0], told[2]] == [
+    scored = [found[choice].prompt_logprobs for choice in range(4)]
+    assert scored[1] is None and scored[3] is None
+    assert [scored[0], scored[2]] == [
         alone(make_engine(model), request(one, prompt_logprobs=1)) for one in (prompt(1, 30), prompt(2, 20))
     ]
 
@@ -653,8 +653,8 @@ def test_usage_does_not_count_again_what_was_released(model: PreTrainedModel) ->
     assert used_by(run(engine)) == Usage(prompt=0, completion=8, cached=128)
 
 
-def told_of(outputs: Iterable[EngineOutput], request_id: str) -> PromptLogprobs:
-    """What was told of a request's prompt: once, with the first choice's first token."""
+def prompt_logprobs_of(outputs: Iterable[EngineOutput], request_id: str) -> PromptLogprobs:
+    """Return the log probabilities of a request's prompt, released once, with the first choice's first token."""
     (found,) = [
         (choice.index, choice.start, choice.prompt_logprobs)
         for output in outputs
@@ -667,23 +667,23 @@ def told_of(outputs: Iterable[EngineOutput], request_id: str) -> PromptLogprobs:
 
 def alone(engine: Engine, wanted: ResolvedRequest, *, owner: str | None = None) -> PromptLogprobs:
     engine.add("alone", wanted, owner=owner)
-    return told_of(run(engine), "alone")
+    return prompt_logprobs_of(run(engine), "alone")
 
 
 @torch.inference_mode()
 def test_prompt_logprobs_are_those_of_the_models_own_forward(model: PreTrainedModel) -> None:
     token_ids = prompt(3, 60)
     wanted = request(token_ids, prompt_logprobs=3, temperature=1.0, presence_penalty=1.0)
-    told = alone(make_engine(model), wanted)
+    scored = alone(make_engine(model), wanted)
     plain = tiny_model("llama", vocab_size=len(TOKENIZER)).double()
     exact = plain(torch.tensor([token_ids])).logits[0].log_softmax(-1)
-    assert [one.token_id for one in told.tokens] == list(token_ids[1:])
-    for one, row in zip(told.tokens, exact, strict=False):
+    assert [one.token_id for one in scored.tokens] == list(token_ids[1:])
+    for one, row in zip(scored.tokens, exact, strict=False):
         assert one.logprob == pytest.approx(float(row[one.token_id]), abs=1e-5)
         assert one.rank == 1 + int((row > row[one.token_id]).sum())
         assert [value for _, value in one.top] == pytest.approx(row.topk(3).values.tolist(), abs=1e-5)
         assert [token_id for token_id, _ in one.top] == row.topk(3).indices.tolist()
-    assert told.texts.keys() >= set(token_ids[1:]) and len({one.rank for one in told.tokens}) > 20
+    assert scored.texts.keys() >= set(token_ids[1:]) and len({one.rank for one in scored.tokens}) > 20
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -702,7 +702,7 @@ def test_prompt_logprobs_are_the_same_in_chunks_whole_and_beside_others(dtype: t
         engine.step()
     engine.add("r", wanted)
     outputs = run(engine)
-    assert told_of(outputs, "r") == whole
+    assert prompt_logprobs_of(outputs, "r") == whole
 
 
 def test_prompt_logprobs_change_no_token_of_their_request_and_its_neighbours(model: PreTrainedModel) -> None:
@@ -726,7 +726,7 @@ def test_prompt_logprobs_are_repeated_only_if_no_token_was_released(
     first = make_engine(model)
     first.add("r", wanted)
     outputs = run(first)
-    whole, told = choices_of(outputs, "r"), told_of(outputs, "r")
+    whole, scored = choices_of(outputs, "r"), prompt_logprobs_of(outputs, "r")
     engine = make_engine(model, chunk=9)
     released = [
         ChoiceOutput(0, 0, whole[0].ids[:num_released], whole[0].texts[:num_released]),
@@ -735,7 +735,7 @@ def test_prompt_logprobs_are_repeated_only_if_no_token_was_released(
     engine.add("r", wanted, tuple(one for one in released if one.token_ids))
     found = choices_of(run(engine), "r")
     assert found[0].ids == whole[0].ids[num_released:]
-    assert found[0].prompt_logprobs == (told if num_released == 0 else None)
+    assert found[0].prompt_logprobs == (scored if num_released == 0 else None)
     assert found[1].prompt_logprobs is None
 
 
@@ -791,8 +791,8 @@ def test_logits_of_a_prompt_are_computed_by_chunk_and_only_if_requested(
 def test_several_choices_tell_their_prompt_once(model: PreTrainedModel) -> None:
     engine, runner = counting(model)
     engine.add("r", request(prompt(5, 100), prompt_logprobs=1, n=3, max_tokens=2), owner="ann")
-    told = told_of(run(engine), "r")
-    assert len(told.tokens) == 99
+    scored = prompt_logprobs_of(run(engine), "r")
+    assert len(scored.tokens) == 99
     assert sum(runner.num_logits) == 99 + 3 * 2
 
 
@@ -812,7 +812,7 @@ def test_prompt_logprobs_are_returned_once_after_a_preemption() -> None:
     outputs = run(short)
     assert short.stats.cache.preempted >= 1
     ample = engine_with(None)
-    assert [told_of(outputs, str(i)) for i in range(3)] == [alone(ample, one) for one in wanted]
+    assert [prompt_logprobs_of(outputs, str(i)) for i in range(3)] == [alone(ample, one) for one in wanted]
 
 
 class BrokenReading(OutputBuilder):

@@ -405,8 +405,8 @@ def test_a_top_k_that_leaves_everything_is_none(top_k: int, expected: int | None
 
 def test_logprobs_need_no_alternatives() -> None:
     resolve = make_resolver().resolve
-    told = [chat("a"), chat("a", logprobs=0), chat("a", logprobs=2)]
-    assert [resolve(request).sampling.logprobs for request in told] == [None, 0, 2]
+    requests = [chat("a"), chat("a", logprobs=0), chat("a", logprobs=2)]
+    assert [resolve(request).sampling.logprobs for request in requests] == [None, 0, 2]
 
 
 def test_stop_tokens_are_the_models_and_the_clients() -> None:

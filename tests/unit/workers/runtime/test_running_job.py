@@ -180,8 +180,8 @@ def test_a_job_that_fails_and_one_that_is_too_large_store_no_result() -> None:
     assert large.unstored_result() is None
 
 
-class Told:
-    """A wake-up, and what Celery is told of it."""
+class Reports:
+    """A wake-up, and what it reports to Celery."""
 
     _pids = itertools.count(1)
 
@@ -208,22 +208,22 @@ def test_slots_are_taken_by_choices() -> None:
 
 def test_the_end_of_a_job_ends_its_wake_up() -> None:
     jobs = RunningJobs(scripted_backend(slots=4), Telemetry(), slots=4)
-    told = Told()
-    running = RunningJob(a_job(), "h", told.wake_up)
+    reports = Reports()
+    running = RunningJob(a_job(), "h", reports.wake_up)
     running.begin(Transcript(1))
     running.take(drawn((0, 0, 1, "stop")))
     jobs.add(running)
     jobs.close(running)
-    jobs.drop(running, "again: is not told")
-    assert told.outcomes == [(0, "job_x completed")]
+    jobs.drop(running, "again: is not reported")
+    assert reports.outcomes == [(0, "job_x completed")]
 
 
 def test_a_failed_jobs_wake_up_fails_with_the_code_alone() -> None:
     jobs = RunningJobs(scripted_backend(slots=4), Telemetry(), slots=4)
-    told = Told()
-    running = RunningJob(a_job(), "h", told.wake_up)
+    reports = Reports()
+    running = RunningJob(a_job(), "h", reports.wake_up)
     running.error = ErrorInfo("secret prompt", code="some_code")
     jobs.add(running)
     jobs.close(running)
-    ((status, info),) = told.outcomes
+    ((status, info),) = reports.outcomes
     assert (status, repr(info.exception)) == (1, "JobFailed('job_x some_code')")

@@ -7,7 +7,7 @@ import msgspec
 from shared.domain.events import Entry, Output, Queued, Requeued, Started
 from shared.domain.output import Args, Candidate, ChoiceOutput, Close, Finish, Head, Open, TokenLogprobs
 from shared.domain.usage import Usage
-from tests.unit.shared.domain.test_prompt_logprobs import TOLD
+from tests.unit.shared.domain.test_prompt_logprobs import PROMPT_LOGPROBS
 from workers.runtime.transcript import Progress, Transcript
 
 
@@ -25,7 +25,7 @@ def words(
 
 
 def text_head(chars: int) -> Head:
-    """Within a text, after so many characters."""
+    """Return the state within a text, after this many characters."""
     return Head(kind="text", chars=chars)
 
 
@@ -105,21 +105,21 @@ def test_a_backend_without_token_ids_has_none() -> None:
 
 
 def test_logprobs_go_with_their_tokens() -> None:
-    told = tuple(TokenLogprobs(Candidate(i, b"x", -float(i)), ()) for i in range(3))
+    logprobs = tuple(TokenLogprobs(Candidate(i, b"x", -float(i)), ()) for i in range(3))
     transcript = Transcript(1)
-    transcript.take([ChoiceOutput(0, 0, (0, 1), ("x", "x"), None, told[:2])])
-    transcript.take([ChoiceOutput(0, 2, (2,), ("x",), Finish("length"), told[2:])])
+    transcript.take([ChoiceOutput(0, 0, (0, 1), ("x", "x"), None, logprobs[:2])])
+    transcript.take([ChoiceOutput(0, 2, (2,), ("x",), Finish("length"), logprobs[2:])])
     assert transcript.since(progress(1)) == Output(
-        (ChoiceOutput(0, 1, (1, 2), ("x", "x"), Finish("length"), told[1:], text_head(1)),)
+        (ChoiceOutput(0, 1, (1, 2), ("x", "x"), Finish("length"), logprobs[1:], text_head(1)),)
     )
 
 
 def test_prompt_logprobs_are_repeated_if_redis_lost_the_first_token() -> None:
-    first = ChoiceOutput(0, 0, (0,), ("a",), prompt_logprobs=TOLD)
+    first = ChoiceOutput(0, 0, (0,), ("a",), prompt_logprobs=PROMPT_LOGPROBS)
     transcript = Transcript.of([Entry("2-1", (1,), Output((first,)))], 1)
     transcript.take([words("b", start=1)])
     assert transcript.since(progress(1)) == Output((words("b", start=1, head=text_head(1)),))
-    whole = ChoiceOutput(0, 0, (0, 1), ("a", "b"), prompt_logprobs=TOLD)
+    whole = ChoiceOutput(0, 0, (0, 1), ("a", "b"), prompt_logprobs=PROMPT_LOGPROBS)
     assert transcript.since(Progress.none(1)) == Output((whole,))
     assert transcript.so_far() == (whole,)
 

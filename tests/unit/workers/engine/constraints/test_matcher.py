@@ -43,10 +43,10 @@ def begin(
     stop_token_ids: tuple[int, ...] = (END,),
     begun: LLMatcher | None = None,
 ) -> Matcher:
-    def anew() -> LLMatcher:
+    def new_matcher() -> LLMatcher:
         return compiled(kind, text)
 
-    return Matcher(begun or anew(), anew, VOCABULARY, stop_token_ids)
+    return Matcher(begun or new_matcher(), new_matcher, VOCABULARY, stop_token_ids)
 
 
 def allowed(matcher: Matcher) -> set[int]:

@@ -270,7 +270,7 @@ def test_what_adds_nothing_to_the_text_has_log_probabilities_without_bytes() -> 
     scores = Scores(-1.0, ())
 
     def raws(output: OutputBuilder, tokens: list[int]) -> list[bytes]:
-        return [told.chosen.raw for told in joined(run(output, tokens, scores)).logprobs or ()]
+        return [one.chosen.raw for one in joined(run(output, tokens, scores)).logprobs or ()]
 
     assert raws(builder(logprobs=0), [*ids("a"), _EOS + 1, _EOS]) == [b"a", b"", b""]
     assert raws(builder(logprobs=0, stop_token_ids=(one("c"),)), ids("a", "c")) == [b"a", b""]
@@ -306,8 +306,8 @@ def test_a_resume_at_any_point_of_release_gives_the_same_tokens_texts_and_end(
     outputs = run(fresh(), token_ids, scores)
     whole = joined(outputs)
     for end in range((outputs[-1].start if whole.finish else whole.end) + 1):
-        told = None if whole.logprobs is None else whole.logprobs[:end]
-        so_far = ChoiceOutput(0, 0, whole.ids[:end], whole.texts[:end], logprobs=told)
+        released = None if whole.logprobs is None else whole.logprobs[:end]
+        so_far = ChoiceOutput(0, 0, whole.ids[:end], whole.texts[:end], logprobs=released)
         output = fresh()
         assert output.replay(so_far) is None
         rest = run(output, token_ids[end:], scores)
@@ -387,11 +387,11 @@ def test_prompt_logprobs_go_with_the_first_final_tokens() -> None:
     output.read_prompt(A_B[:1])
     output.read_prompt(A_B[1:])
     assert output.push(_PARTY) is None
-    told = PromptLogprobs(
+    scored = PromptLogprobs(
         tuple(A_B), {one("b"): "b", one("ab"): "ab", one("a"): "a", _EOS: "<|end|>"}
     )  # fmt: skip
     assert output.push(_POPPER) == ChoiceOutput(
-        0, 0, (_PARTY, _POPPER), ("", "🎉"), prompt_logprobs=told
+        0, 0, (_PARTY, _POPPER), ("", "🎉"), prompt_logprobs=scored
     )  # fmt: skip
     assert output.push(one("a")) == ChoiceOutput(0, 2, (one("a"),), ("a",))
 

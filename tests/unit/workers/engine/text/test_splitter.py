@@ -232,7 +232,7 @@ def test_parts_do_not_depend_on_how_tokens_divide_the_text(pieces: list[str | by
 
 
 class Bursting:
-    """Returns what a test tells it, and holds nothing."""
+    """Returns scripted operations, and never holds text back."""
 
     def __init__(self, *bursts: Sequence[Op]) -> None:
         self._bursts = list(bursts)
