@@ -1,4 +1,4 @@
-"""CuttingProxy: stands before a server and cuts connections in the middle of what they bring."""
+"""CuttingProxy: a proxy that cuts a server's connections in the middle of a response."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def _guard(name: str, file: str, old: str, new: str, *tests: str) -> Guard:
 GUARDS = (
     # Writing
     _guard(
-        "claim_token compared in append",
+        "claim token compared in append",
         _LUA + "append.lua",
         "if seen[1] ~= claim_token then",
         "if false then",
@@ -77,7 +77,7 @@ GUARDS = (
         _STORE,
     ),
     _guard(
-        "cancelling clears the claim_token",
+        "cancelling clears the claim token",
         _LUA + "prelude.lua",
         "event, job.readers)\n  take_away(id, job)\n",
         "event, job.readers)\n",
@@ -93,7 +93,7 @@ GUARDS = (
     _guard("every write is published", _LUA + "requeue.lua", "publish()", "", _PUBLISHING),
     # Claiming and giving back
     _guard(
-        "a claim repeated by its word",
+        "a repeated claim recognized by its token",
         _LUA + "claim.lua",
         "if held[i + 1] == claim_token then",
         "if false then",
@@ -114,14 +114,14 @@ GUARDS = (
         _STORE,
     ),
     _guard(
-        "claim_token compared in requeue",
+        "claim token compared in requeue",
         _LUA + "requeue.lua",
         "job.claim_token ~= claim_token then",
         "false then",
         _STORE,
     ),
     _guard(
-        "claim_token compared in release",
+        "claim token compared in release",
         _LUA + "release.lua",
         "job.claim_token == held[i + 1] and",
         "",
@@ -129,7 +129,7 @@ GUARDS = (
     ),
     _guard("deaths end a job", _LUA + "prelude.lua", "if deaths >= MAX_DEATHS then", "if false then", _STORE),
     _guard(
-        "a reaped worker_instance's beat",
+        "the heartbeat of a reaped worker instance",
         _LUA + "beat.lua",
         "if redis.call('SISMEMBER', WORKERS, worker_instance) == 0 then return {'unknown'} end",
         "",
@@ -179,7 +179,7 @@ GUARDS = (
         _REAPER,
     ),
     _guard(
-        "nobody is judged while nobody can write",
+        "no worker is judged while Redis takes no writes",
         _LUA + "promote.lua",
         "write_although_full()",
         "",
@@ -307,7 +307,7 @@ GUARDS = (
         _LEAVE,
     ),
     _guard(
-        "only so many preemptions of a job",
+        "a limited number of preemptions of a job",
         _LUA + "claim.lua",
         "'num_preemptions')) or 0) >= MAX_PREEMPTIONS",
         "'num_preemptions')) or 0) >= math.huge",
@@ -371,7 +371,7 @@ GUARDS = (
         _JOIN,
     ),
     _guard(
-        "nobody reads what is over",
+        "an ended job has no readers",
         _LUA + "prelude.lua",
         "redis.call('HDEL', replica_jobs_key(replica), id) end\n  redis.call('HSET'",
         "end\n  redis.call('HSET'",
@@ -422,7 +422,7 @@ GUARDS = (
         _REPLICA,
     ),
     _guard(
-        "registrations that nobody follows are named",
+        "registrations of jobs that are not read are named",
         _LUA + "beat_replica.lua",
         "if not followed[registered[i]] then",
         "if false then",
@@ -451,7 +451,7 @@ GUARDS = (
         _REPLICA,
     ),
     _guard(
-        "only the replicas that read are told",
+        "only the replicas that read get messages",
         _LUA + "prelude.lua",
         "  if not readers or readers == '' then return end\n",
         "  readers = 'r1:1 r2:1'\n",
@@ -459,7 +459,7 @@ GUARDS = (
     ),
     # Results
     _guard(
-        "claim_token compared in keep_result",
+        "claim token compared in keep_result",
         _LUA + "keep_result.lua",
         "if redis.call('HGET', job_key(ARGV[1]), 'claim_token') ~= ARGV[2] then return 'not yours' end",
         "",

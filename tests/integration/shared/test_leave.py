@@ -1,4 +1,4 @@
-"""A replica leaves a job; when nobody reads it any more, it pauses. Each call may be late, or repeated."""
+"""A replica leaves a job. A job without readers pauses. Each call may be late or repeated."""
 
 from __future__ import annotations
 

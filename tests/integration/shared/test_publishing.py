@@ -1,4 +1,4 @@
-"""What the scripts write reaches the replicas that read the job, each on its own channel, and nobody else."""
+"""What the scripts write is published only to the replicas that read the job, each on its own channel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reaper's duties for readers: dead replicas have left, and paused jobs end when nobody comes back."""
+"""The reaper's duties for readers: it ends registrations of dead replicas, and paused jobs without a reader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker stores a job's whole output before it ends the job; nobody else does."""
+"""A worker stores a job's complete output before it ends the job. No other process does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Worker on the test's own loop, with a scripted engine behind it and the test in Celery's place."""
+"""Harness: a Worker in the test's event loop, with a scripted engine. The test takes Celery's place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load: a seeded draw of requests, and the slots that keep so many of them running at once."""
+"""Load: random requests from a seed, and slots that keep a fixed number of them running."""
 
 from __future__ import annotations
 

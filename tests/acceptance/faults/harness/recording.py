@@ -1,4 +1,4 @@
-"""Engines that a run may use: how workers are started, and what they answer when nobody disturbs them."""
+"""Engines for a run: how to start their workers, and their answers without faults."""
 
 from __future__ import annotations
 
