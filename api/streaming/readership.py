@@ -32,8 +32,8 @@ POLL_S = 15.0
 _TICK_S = 0.25
 
 
-class SendsWakeUps(Protocol):
-    """`shared.cluster.wake_up_sender.WakeUpSender`, as far as it is needed here."""
+class Sender(Protocol):
+    """The part of `shared.cluster.wake_up_sender.WakeUpSender` that is needed here."""
 
     async def send(self, wake_ups: list[WakeUp]) -> None: ...
 
@@ -56,7 +56,7 @@ class Readership:
     def __init__(
         self,
         store: JobStore,
-        sender: SendsWakeUps,
+        sender: Sender,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
