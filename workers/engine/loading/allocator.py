@@ -14,7 +14,7 @@ _KEPT = 1 << 30
 def keep_freed_memory() -> bool:
     """Make glibc keep freed memory for the next step. Returns whether glibc is in use and accepted it.
 
-    By default glibc returns blocks of megabytes to the system, which then clears each page anew. Attention
+    By default glibc returns blocks of megabytes to the system, which then clears each page again. Attention
     over long prompts and the logits of many rows use such blocks. For 64 tokens attending to 2048 keys,
     attention took 7 ms instead of 1.5 ms.
     """
