@@ -239,7 +239,7 @@ DRAIN_S = Variable(
     "BATON_DRAIN_S",
     "5",
     _positive,
-    "Seconds that open streams may continue after the API is asked to stop, and answers that only their worker can end.",
+    "Seconds that open streams, and answers that only their worker can end, may continue after a stop.",
 )
 LOG_LEVEL = Variable(
     "BATON_LOG_LEVEL",

@@ -28,6 +28,7 @@ class BareServer:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._store = JobStore(redis)
+        self._joining = asyncio.Semaphore(16)
         self._readers: dict[str, asyncio.Queue[dict[str, Any]]] = {}
         self._listener: asyncio.Task[None] | None = None
 
@@ -44,7 +45,8 @@ class BareServer:
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         job_id = scope["path"][1:]
         self._readers[job_id] = queue
-        await self._store.join(job_id, Reader(REPLICA, 1))
+        async with self._joining:  # fewer at once than the client has connections
+            await self._store.join(job_id, Reader(REPLICA, 1))
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         while True:
             event = await queue.get()

@@ -58,7 +58,9 @@ class Reader(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are not subclasses of asyncio.Transport.
-        cast(asyncio.Transport, transport).write(f"GET {self._path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+        cast(asyncio.Transport, transport).write(
+            f"GET {self._path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode()
+        )
 
     def data_received(self, data: bytes) -> None:
         now = time.monotonic_ns()

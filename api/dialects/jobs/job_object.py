@@ -45,7 +45,8 @@ def job_summary(job: Job, position: QueuePosition | None) -> dict[str, Any]:
 
 
 _FIELDS = (
-    "id", "object", "endpoint", "status", "paused", "reason", "model", "worker", "priority", "on_disconnect", "queue_position",
+    "id", "object", "endpoint", "status", "paused", "reason", "model", "worker", "priority", "on_disconnect",
+    "queue_position",
     "eta_seconds", "attempts", "retry_of", "created_at", "started_at", "completed_at", "urls", "metadata", "positions",
     "output_so_far", "timing", "usage", "result", "error",
 )  # fmt: skip

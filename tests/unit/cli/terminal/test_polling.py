@@ -5,10 +5,10 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from cli.terminal import polling as module
 from cli.client.api_client import ApiClient, ApiError
 from cli.client.endpoint import Endpoint
 from cli.exit_codes import ExitCode
+from cli.terminal import polling as module
 from cli.terminal.polling import poll_job
 
 JOB = "job_" + "a" * 24
