@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 
 import httpx
@@ -37,6 +37,8 @@ from tests.redis_server import RedisServer
 
 MODEL = "bench"
 REQUEST = GenerationRequest((TextPrompt(""),))
+#: Seconds for which a second replica is measured while nothing is relayed.
+IDLE_S = 3.0
 #: How many jobs one call of the writer appends to, like a worker's slots.
 SLOTS = 32
 
@@ -51,6 +53,22 @@ class Figures:
     #: CPU time of the server process, at the steady rate and in the burst.
     steady_us_per_token: float
     burst_us_per_token: float
+
+
+class Bystander:
+    """A second replica, which follows nothing: its CPU time while nothing is relayed, and in the first one's bursts."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._server = server
+        self.idle: list[float] = []
+        self.busy: list[float] = []
+
+    @contextmanager
+    def measured(self, into: list[float]) -> Iterator[None]:
+        """Adds milliseconds of CPU time per second."""
+        cpu_s, started = self._server.cpu_s, time.monotonic()
+        yield
+        into.append(1000 * (self._server.cpu_s - cpu_s) / (time.monotonic() - started))
 
 
 class Writer:
@@ -99,7 +117,11 @@ def _token(job: Job, position: int) -> Append:
 
 
 def measure(
-    redis_url: str, server: ServerProcess, path_of: Callable[[str], str], options: argparse.Namespace
+    redis_url: str,
+    server: ServerProcess,
+    path_of: Callable[[str], str],
+    options: argparse.Namespace,
+    bystander: Bystander | None = None,
 ) -> Figures:
     """Runs one round."""
     phases = [1, options.steady, options.burst]
@@ -136,13 +158,17 @@ def measure(
         await wait_for_subscriptions(server, options.clients)
         await writer.write(1, None)
         await asyncio.to_thread(read_delays)
+        if bystander is not None:
+            with bystander.measured(bystander.idle):
+                await asyncio.sleep(IDLE_S)
         cpu = [server.cpu_s]
         await writer.write(options.steady, options.rate)
         steady = await asyncio.to_thread(read_delays)
         cpu.append(server.cpu_s)
         started = time.monotonic()
-        await writer.write(options.burst, None)
-        burst = await asyncio.to_thread(read_delays)
+        with bystander.measured(bystander.busy) if bystander is not None else nullcontext():
+            await writer.write(options.burst, None)
+            burst = await asyncio.to_thread(read_delays)
         cpu.append(server.cpu_s)
         await redis.flushall()
         await redis.aclose()
@@ -206,16 +232,27 @@ def main() -> None:
     settings = {"MAX_READERS": str(options.clients), "FIRST_OUTPUT_WAIT_S": "60", "LEASE_S": "600"}
     redis = RedisServer()
     redis.start()
-    own, rival = [], []
+    own: list[Figures] = []
+    rival: list[Figures] = []
+    idle: list[float] = []
+    busy: list[float] = []
     try:
         for _ in range(options.rounds):
-            with api_process(redis.url, MODEL, **settings) as server:
-                own.append(measure(redis.url, server, _chat_path, options))
+            with (
+                api_process(redis.url, MODEL, **settings) as server,
+                api_process(redis.url, MODEL, **settings) as other,
+            ):
+                bystander = Bystander(other)
+                own.append(measure(redis.url, server, _chat_path, options, bystander))
+                idle, busy = [*idle, *bystander.idle], [*busy, *bystander.busy]
             with bare_process(redis.url) as server:
                 rival.append(measure(redis.url, server, lambda job_id: f"/{job_id}", options))
     finally:
         redis.remove()
     report(own, rival, options)
+    print(
+        f"a replica that follows nothing, CPU ms per second: {spread(idle, 1)} idle, {spread(busy, 1)} in the bursts"
+    )
 
 
 def _chat_path(job_id: str) -> str:
