@@ -44,9 +44,9 @@ class BareServer:
             return
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         job_id = scope["path"][1:]
-        self._readers[job_id] = queue
         async with self._joining:  # fewer at once than the client has connections
             await self._store.join(job_id, Reader(REPLICA, 1))
+        self._readers[job_id] = queue  # counted once its output arrives here
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         while True:
             event = await queue.get()
