@@ -29,13 +29,14 @@ class BareServer:
         self._redis = redis
         self._store = JobStore(redis)
         self._joining = asyncio.Semaphore(16)
+        self._is_listening = asyncio.Event()
         self._readers: dict[str, asyncio.Queue[dict[str, Any]]] = {}
         self._listener: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if self._listener is None:
-            await self._store.register_replica(REPLICA)
             self._listener = asyncio.create_task(self._listen())
+        await self._is_listening.wait()
         await receive()
         if scope["path"] == "/metrics":
             await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -57,8 +58,10 @@ class BareServer:
                 return
 
     async def _listen(self) -> None:
+        await self._store.register_replica(REPLICA)
         pubsub = self._redis.pubsub()
         await pubsub.subscribe(keys.channel(REPLICA))
+        self._is_listening.set()
         while True:
             message = await pubsub.get_message(timeout=5)
             if message is None or message["type"] != "message":
