@@ -46,7 +46,8 @@ async def longer_than_a_lease(worker: Part) -> None:
     log = worker.life.log
 
     async def is_long() -> bool:
-        return log.read_text().count("cannot write the output of 1 jobs") >= 7  # at 50, 100, 200 … ms, then each second
+        # Refused at 50, 100, 200 … ms, then each second.
+        return log.read_text().count("cannot write the output of 1 jobs") >= 7
 
     await eventually(is_long, 20, "refused again and again")
 
