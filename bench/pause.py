@@ -174,9 +174,9 @@ async def measure(system: System, rounds: int, wait_s: float) -> None:
     print(f"neighbour after the drop, pause / continue: {spread(gain)}")
     await asyncio.sleep(wait_s)
     answers = await asyncio.gather(
-        *(stream.resume(system.urls[index % 2]) for index, (_, stream) in enumerate(dropped[:NUM_STREAMS]))
+        *(stream.resume(system.urls[index % 2]) for index, (_, stream) in enumerate(dropped[-NUM_STREAMS:]))
     )
-    wanted = await asyncio.gather(*(undisturbed(system, number) for number, _ in dropped[:NUM_STREAMS]))
+    wanted = await asyncio.gather(*(undisturbed(system, number) for number, _ in dropped[-NUM_STREAMS:]))
     equal = sum(
         (a.texts, a.finish, a.usage) == (w.texts, w.finish, w.usage)
         for a, w in zip(answers, wanted, strict=True)
