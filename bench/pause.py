@@ -45,6 +45,8 @@ class Stream:
     def __init__(self, http: httpx.AsyncClient, response: httpx.Response) -> None:
         self._http = http
         self._response = response
+        # One iterator for all reads: httpx closes the connection when an unfinished iterator is dropped.
+        self._lines = response.aiter_lines()
         self.blocks: list[Block] = []
         self.times: list[float] = []
 
@@ -59,7 +61,7 @@ class Stream:
     async def read(self, num: int | None = None) -> None:
         """Read this many events, or all."""
         fields: dict[str, str] = {}
-        async for line in self._response.aiter_lines():
+        async for line in self._lines:
             if line and not line.startswith(":"):
                 name, _, value = line.partition(": ")
                 fields[name] = value
