@@ -17,10 +17,9 @@ from tests.acceptance.system import START_S, System
 from tests.tiny_chat_model import reference_answer
 
 pytestmark = pytest.mark.timeout(300)
-#: In the status line, in an id, between an id and its data, in data, between two events.
-CUTS = (
-    Cut(b"HTTP/1.1"), Cut(b"\nid: ", 2), Cut(b"\ndata: "), Cut(b'"content":', 2), Cut(b"}\n\n", 3)
-)  # fmt: skip
+#: In the status line, in an id, between an id and its data, in data, between two events. Together they need three
+#: events of output, since a slow machine may put many tokens into one.
+CUTS = (Cut(b"HTTP/1.1"), Cut(b"\nid: ", 2), Cut(b"\ndata: "), Cut(b'"content":'), Cut(b"}\n\n"))
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
