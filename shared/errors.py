@@ -22,6 +22,10 @@ class StoreUnavailable(BatonError):
     """Raised when Redis does not answer or refuses a write."""
 
 
+class BrokerUnavailable(StoreUnavailable):
+    """Raised when the Redis that holds Celery's messages does not answer. It may be another one than the store."""
+
+
 class KeyReused(BatonError):
     """Raised when a request's key already belongs to a different request."""
 

@@ -41,6 +41,10 @@ def make_celery(broker_url: str) -> Celery:
             "queue_order_strategy": "priority",
             "socket_keepalive": True,
             "socket_connect_timeout": 2,
+            # A broker that hangs, or that is away, must not keep the thread that sends. Workers connect again by
+            # workers.celery_app.transport.
+            "socket_timeout": 5,
+            "max_retries": 0,
             "health_check_interval": 25,
         },
     )

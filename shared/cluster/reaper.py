@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, Mapping
 from shared.cluster.wake_up_sender import WakeUpSender
 from shared.domain.lease import WorkerState
 from shared.domain.wake_up import WakeUp
-from shared.errors import StoreUnavailable
+from shared.errors import BrokerUnavailable, StoreUnavailable
 from shared.runtime.failpoint import failpoint
 from shared.store.deadline import Deadline
 from shared.store.job_store import JobStore, Served
@@ -117,7 +117,12 @@ class Reaper:
         await self._sender.send(wake_ups)
         promoted, waiting = await self._store.promote(sorted(survey.models))
         self.acts["promoted"] += promoted
-        await self._sender.send(await self._lost_wake_ups(survey.workers, waiting))
+        try:
+            await self._sender.send(await self._lost_wake_ups(survey.workers, waiting))
+        except BrokerUnavailable as error:
+            # It may be another Redis than the store: the other duties go on.
+            logger.warning("reaper cannot count wake-ups: %s", error)
+            self._patience.keep_only("wake_ups", set())
 
     async def _bury_dead(self, workers: list[WorkerState]) -> list[WakeUp]:
         wake_ups: list[WakeUp] = []
@@ -180,7 +185,7 @@ class Reaper:
         return mended
 
     async def _lost_wake_ups(self, workers: list[WorkerState], waiting: dict[str, int]) -> list[WakeUp]:
-        """Return new wake-ups for the queued jobs whose wake-ups were lost."""
+        """Return new wake-ups for the queued jobs whose wake-ups were lost. Raises BrokerUnavailable."""
         held = Counter[str]()
         for worker in workers:
             # Each running job keeps one wake-up. The worker can claim further jobs with the rest.

@@ -21,11 +21,12 @@ LEASE_S = 1.5
 class WorkerProcess:
     """One process; its log is shown when a test fails."""
 
-    def __init__(self, url: str, name: str, *, slots: int, step_s: float) -> None:
+    def __init__(self, url: str, broker_url: str, name: str, *, slots: int, step_s: float) -> None:
         self.name = name
         self._log = Path(tempfile.mkstemp(prefix=f"baton-{name}-", suffix=".log")[1])
         settings = {
             "BATON_REDIS_URL": url,
+            "BATON_BROKER_URL": broker_url,
             "BATON_MODEL": MODEL,
             "BATON_WORKER_NAME": name,
             "BATON_MAX_SLOTS": str(slots),
@@ -81,12 +82,12 @@ class WorkerProcess:
 class Workers:
     """Starts processes, and ends those that the test left."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, broker_url: str | None = None) -> None:
+        self._url, self._broker_url = url, broker_url or url
         self._started: list[WorkerProcess] = []
 
     def start(self, name: str, *, slots: int = 4, step_s: float = 0.005) -> WorkerProcess:
-        worker = WorkerProcess(self._url, name, slots=slots, step_s=step_s)
+        worker = WorkerProcess(self._url, self._broker_url, name, slots=slots, step_s=step_s)
         self._started.append(worker)
         return worker
 
