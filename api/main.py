@@ -13,8 +13,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.http.protocol import Connection
-from api.http.server import Server
+from api.http.serving.protocol import Connection
+from api.http.serving.server import Server
 from api.settings import ApiSettings
 from shared.errors import SettingsError
 from shared.runtime.exit_codes import EX_CONFIG

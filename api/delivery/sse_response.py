@@ -13,7 +13,7 @@ from api.delivery.pump import pump
 from api.delivery.sse_sink import SseSink
 from api.dialects.base import Encoder
 from api.errors import ClientGone, ShuttingDown
-from api.http.abort import ABORT
+from api.http.serving.abort import ABORT
 from api.streaming.subscription import Subscription
 from api.streaming.updates import Update
 from shared.errors import RequestError

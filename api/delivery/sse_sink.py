@@ -1,4 +1,4 @@
-"""SseSink: writes events as the body of an ASGI response, with pings. It cuts a client that reads nothing."""
+"""SseSink: writes events as the body of an ASGI response, with pings."""
 
 from __future__ import annotations
 
@@ -9,11 +9,6 @@ from starlette.types import Send
 
 from api.delivery import sse
 from api.dialects.base import Block
-
-#: A write that a client does not read for this long ends its connection.
-_STALL_S = 30.0
-#: How late that may be noticed.
-_LATE_S = 1.0
 
 
 class SseSink:
@@ -69,14 +64,9 @@ class SseSink:
         self._timer.cancel()
 
     def _beat(self) -> None:
-        """Wakes the pump when nothing was sent for the ping time, and cuts a client that reads nothing."""
-        quiet_s = self._loop.time() - self._sent_at
-        if quiet_s > _STALL_S:
-            self.cut_if_stuck()
-        rest_s = self._ping_s - quiet_s
+        """Wakes the pump when nothing was sent for the ping time."""
+        rest_s = self._ping_s - (self._loop.time() - self._sent_at)
         if rest_s <= 0:
             self._wake()
             rest_s = self._ping_s
-        if self._is_sending:
-            rest_s = min(rest_s, max(_STALL_S - quiet_s, 0) + _LATE_S)
         self._timer = self._loop.call_later(rest_s, self._beat)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from api.http.protocol import MAX_HEAD_BYTES
+from api.http.serving.protocol import MAX_HEAD_BYTES
 from shared import settings
 
 CONF = Path(__file__).parents[2] / "deploy/nginx/nginx.conf"

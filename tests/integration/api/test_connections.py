@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.delivery import sse_sink
+from api.http.serving import stall_guard
 from shared.cluster import reaper
 from shared.domain.job import Job
 from shared.store.job_store import JobStore
@@ -91,7 +91,7 @@ async def test_a_reader_that_left_for_good_ends_its_chat(
 async def test_a_reader_who_stops_reading_is_cut_and_may_come_back(
     start_api: StartApi, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sse_sink, "_STALL_S", 0.5)
+    monkeypatch.setattr(stall_guard, "STALL_S", 0.5)
     api = start_api(ping_s=0.2)
     stalled = ask_and_read_little(api, post(CHAT, chat(stream=True)))
     text, num = "x" * 10_000, 150
@@ -114,7 +114,7 @@ async def test_a_slow_reader_gets_it_all(
     start_api: StartApi, store: JobStore, monkeypatch: pytest.MonkeyPatch, *, is_late: bool
 ) -> None:
     # It takes ten times as long for the whole, and never so long for a piece.
-    monkeypatch.setattr(sse_sink, "_STALL_S", 0.5)
+    monkeypatch.setattr(stall_guard, "STALL_S", 0.5)
     api = start_api(ping_s=0.1)
     texts = [f"{number} ".ljust(1000, "x") for number in range(1500)]
     async with FakeWorker(store) as worker, httpx.AsyncClient(base_url=api.url, timeout=20) as http:

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from api.delivery import sse_sink
 from api.delivery.client_watch import watch_client
 from api.delivery.sse_response import SseResponse
 from api.dialects.openai_chat.encoder import ChatEncoder
 from api.errors import ClientGone, ShuttingDown, StreamExpired
-from api.http.abort import ABORT
+from api.http.serving.abort import ABORT
 from api.streaming.cursor import Cursor
 from api.streaming.subscription import Subscription
 from shared.domain.events import Completed, Entry, Output, Queued, Started
@@ -176,25 +175,3 @@ async def test_a_stream_that_is_stuck_in_a_write_is_cut_when_its_following_ends(
     client.subscription.fail(ShuttingDown())
     await reading
     assert (client.is_complete, client.is_cut, client.closed) == (False, True, [1])
-
-
-async def test_a_client_that_takes_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse_sink, "_STALL_S", 0.05)
-    monkeypatch.setattr(sse_sink, "_LATE_S", 0.01)
-    client = StuckClient(ping_s=0.02)
-    client.subscription.join(BEGIN)
-    await asyncio.wait_for(client.read(), 5)
-    assert (client.is_complete, client.is_cut, client.closed) == (False, True, [1])
-
-
-async def test_a_client_that_is_slow_to_take_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse_sink, "_STALL_S", 2)
-    client = StuckClient(ping_s=0.01)
-    client.subscription.join(BEGIN)
-    reading = asyncio.create_task(client.read())
-    await client.is_stuck.wait()
-    await asyncio.sleep(0.1)
-    client.subscription.join(END)
-    client.may_take = True
-    await reading
-    assert client.is_complete and not client.is_cut

@@ -1,31 +1,38 @@
-"""Connection: uvicorn's HTTP/1.1 protocol with limits on a request's head. The app can cut the connection."""
+"""Connection: uvicorn's HTTP/1.1 protocol with limits on what a client may send, and may leave unread.
+
+The app can cut the connection.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from api.http.abort import ABORT
+from api.http.serving.abort import ABORT
+from api.http.serving.flow import Flow
+from api.http.serving.sockets import set_options
+from api.http.serving.stall_guard import StallGuard
 from shared.errors import ErrorInfo
 
 #: Bytes of a request's line and headers together, trailers included.
 MAX_HEAD_BYTES = 64 * 1024
 #: Header lines of a request.
 MAX_HEADERS = 128
-#: Bytes that the system buffers for a client, where it lets us limit them. Without a limit it buffers megabytes, and
-#: while a client reads these slowly, for minutes, its connection would look as if it had stalled.
-_MAX_UNSENT_BYTES = 64 * 1024
-#: A client that acknowledges nothing for this long has vanished without closing its connection; pings see to it that
-#: there is something to acknowledge.
-_VANISHED_MS = 30_000
-#: Bytes that this process buffers besides, before a write has to wait.
+#: Requests that may wait on a connection while another one is answered. If a client sends more, they are read later.
+MAX_WAITING = 16
+#: Bytes of these requests' bodies together.
+_MAX_WAITING_BYTES = 64 * 1024
+#: Bytes that the parser gets at once where requests may begin. It cannot be stopped, so as many more requests may wait
+#: as fit in here.
+_PARSED_AT_ONCE = 1024
+#: Bytes that this process buffers for a client besides the system, before a write has to wait.
 _MAX_UNWRITTEN_BYTES = 16 * 1024
 #: Seconds for which the rest of a request that was answered early is read and discarded. If the connection were closed
 #: at once, it would be reset, and its client might never see the response.
@@ -51,24 +58,62 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
         self._is_head_too_large = False
         self._is_refused = False
-        #: Whether a request's head was read and its body was not.
+        #: Whether a request's head was read and its body was not, and how much is left of a body of known length.
         self._is_in_body = False
+        self._body_left = 0
+        #: What the parser gets once fewer requests wait.
+        self._unparsed = b""
         self._timer: asyncio.TimerHandle | None = None
 
     # The transport's side
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
+        self.flow = Flow(transport, lambda: not self._unparsed)
+        self._stall_guard = StallGuard(transport, self.loop)
         transport.set_write_buffer_limits(_MAX_UNWRITTEN_BYTES)
-        _bound_unsent(transport.get_extra_info("socket"))
+        set_options(transport.get_extra_info("socket"))
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._stall_guard.stop()
+        self._unparsed = b""
         super().connection_lost(exc)
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stall_guard.watch()
+
+    def resume_writing(self) -> None:
+        self._stall_guard.stop()
+        super().resume_writing()
+
     def data_received(self, data: bytes) -> None:
-        if self._is_refused:
+        self._unparsed += data
+        self._parse()
+
+    def _parse(self) -> None:
+        """Give the parser what it may have now, and read more if that is all there is."""
+        while self._unparsed and not self._is_full:
+            size = max(_PARSED_AT_ONCE, self._body_left)
+            part, self._unparsed = self._unparsed[:size], self._unparsed[size:]
+            self._feed(part)
+        if self.transport.is_closing():
+            return
+        if self._unparsed:
+            self.flow.pause_reading()
+        elif self.cycle is None or len(self.cycle.body) <= HIGH_WATER_LIMIT:
+            self.flow.resume_reading()
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether as many requests wait as may."""
+        num_bytes = sum([len(cycle.body) for cycle, _ in self.pipeline])
+        return len(self.pipeline) >= MAX_WAITING or num_bytes > _MAX_WAITING_BYTES
+
+    def _feed(self, data: bytes) -> None:
+        if self._is_refused or self.transport.is_closing():
             return
         if self._unread_head is None and not self._is_in_body:
             # Also for line ends between two requests: they must not keep a connection open.
@@ -106,10 +151,15 @@ class Connection(HttpToolsProtocol):
         self._unread_head = None
         self._stop_timer()
         self._is_in_body = True
+        self._body_left = next((int(value) for name, value in self.headers if name == b"content-length"), 0)
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._body_left = max(0, self._body_left - len(body))
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
-        self._is_in_body = False
+        self._is_in_body, self._body_left = False, 0
         super().on_message_complete()
         if self.cycle.response_complete:
             self._stop_timer()
@@ -133,9 +183,17 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._is_in_body and not self.transport.is_closing():
+        if self.transport.is_closing():
+            # It is closed once the client has read the rest.
+            self._stall_guard.watch()
+            return
+        if self._is_in_body and self.cycle.response_complete:
             self._unset_keepalive_if_required()
             self._linger()
+        self._parse()
+
+    def timeout_keep_alive_handler(self) -> None:
+        self._close()
 
     def _unsupported_upgrade_warning(self) -> None:
         """Log nothing: a client may ask for another protocol, and gets this one."""
@@ -148,13 +206,18 @@ class Connection(HttpToolsProtocol):
 
     def _give_up_head(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
-            self.transport.close()
+            self._close()
         else:
             # A response is still being sent: the timer of the next request must not end it.
             self._start_timer(self._receipt_s, self._give_up_head)
 
     def _linger(self) -> None:
-        self._start_timer(_LINGER_S, self.transport.close)
+        self._start_timer(_LINGER_S, self._close)
+
+    def _close(self) -> None:
+        """Close the connection once the client has read what was written."""
+        self.transport.close()
+        self._stall_guard.watch()
 
     def _start_timer(self, seconds: float, act: Any) -> None:
         self._stop_timer()
@@ -181,13 +244,6 @@ class Connection(HttpToolsProtocol):
         self.transport.write(STATUS_LINE[status] + head.encode() + body)
         self.transport.write_eof()
         self._linger()
-
-
-def _bound_unsent(connection: socket.socket) -> None:
-    if connection.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MAX_UNSENT_BYTES)
-    if connection.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_USER_TIMEOUT"):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _VANISHED_MS)
 
 
 class _Unchunked:
