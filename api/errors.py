@@ -15,7 +15,15 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from shared.domain.events import Cancelled, Completed, Expired, Failed, Incomplete
-from shared.errors import DecodeError, ErrorInfo, KeyReused, RequestError, StoreUnavailable, TooManyJobs
+from shared.errors import (
+    BrokerUnavailable,
+    DecodeError,
+    ErrorInfo,
+    KeyReused,
+    RequestError,
+    StoreUnavailable,
+    TooManyJobs,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +32,18 @@ ERROR_CODE = "error_code"
 
 #: Seconds after which a client may repeat a request that got 429 or 503.
 RETRY_AFTER_S = 2
+#: Errors after which a client may repeat its request. A 503 says that nothing was done, or that it may be done again.
+_REPEATABLE = (408, 429, 503)
 #: Methods that a route may have.
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+
+
+UNAVAILABLE = ErrorInfo("Redis does not answer. Try again.", code="store_unavailable", status=503)
+_BROKER_UNAVAILABLE = ErrorInfo(
+    "Celery's broker does not answer, so no worker would start the request. Try again.",
+    code="broker_unavailable",
+    status=503,
+)
 
 
 class ClientGone(RequestError):
@@ -69,6 +87,20 @@ class EventUnreadable(RequestError):
     def __init__(self, job_id: str) -> None:
         message = f"This replica cannot read the events of {job_id}. Reconnect to continue at another one."
         super().__init__(ErrorInfo(message, code="event_unreadable", status=503))
+
+
+class Unsettled(RequestError):
+    """Raised when Redis does not say whether it stored a new job."""
+
+    def __init__(self, job_id: str, *, has_key: bool) -> None:
+        rest = (
+            "Repeat the request with the same Idempotency-Key."
+            if has_key
+            else "If it was stored, it will be cancelled. Repeat the request."
+        )
+        message = f"Redis does not say whether it stored {job_id}. {rest}"
+        super().__init__(ErrorInfo(message, code=UNAVAILABLE.code, status=503))
+        self.job_id = job_id
 
 
 _CANCELLED: dict[str, ErrorInfo] = {
@@ -123,11 +155,16 @@ class _ErrorResponse(Response):
         self._given = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        info = self._info
-        scope.setdefault("state", {})[ERROR_CODE] = info.code or info.type
+        info, headers = self._info, self._given
+        state = scope.setdefault("state", {})
+        state[ERROR_CODE] = info.code or info.type
+        if info.status not in _REPEATABLE and (info.status == HTTPStatus.CONFLICT or "job_id" in state):
+            # Clients of OpenAI and Anthropic repeat every 408, 409, 429 and 5xx. Here that would be the same again, or
+            # the work of a job that has ended.
+            headers = {**headers, "x-should-retry": "false"}
         dialect = _dialect_of(scope)
         body = {"error": info.to_json()} if dialect is None else dialect.error(info)
-        await JSONResponse(body, info.status, self._given)(scope, receive, send)
+        await JSONResponse(body, info.status, headers)(scope, receive, send)
 
 
 class _FormatsErrors(Protocol):
@@ -142,7 +179,6 @@ def _dialect_of(scope: Scope) -> _FormatsErrors | None:
     return found
 
 
-UNAVAILABLE = ErrorInfo("Redis does not answer. Try again.", code="store_unavailable", status=503)
 _KEY_REUSED = ErrorInfo(
     "This Idempotency-Key was used for a different request.",
     "invalid_request_error",
@@ -169,6 +205,7 @@ def install_error_handlers(app: FastAPI) -> None:
     """Turn every exception that a route may raise into an error response."""
     app.add_exception_handler(RequestError, _request_error)
     app.add_exception_handler(StoreUnavailable, _store_unavailable)
+    app.add_exception_handler(BrokerUnavailable, _broker_unavailable)
     app.add_exception_handler(KeyReused, _key_reused)
     app.add_exception_handler(TooManyJobs, _too_many_jobs)
     app.add_exception_handler(DecodeError, _decode_error)
@@ -176,14 +213,21 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation_error)
 
 
-async def _request_error(_: Request, error: Exception) -> Response:
+async def _request_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
+    if isinstance(error, Unsettled):
+        request.state.job_id = error.job_id
     return error_response(error.info)
 
 
 async def _store_unavailable(_: Request, error: Exception) -> Response:
     logger.warning("store: %s", error)
     return error_response(UNAVAILABLE)
+
+
+async def _broker_unavailable(_: Request, error: Exception) -> Response:
+    logger.warning("%s", error)
+    return error_response(_BROKER_UNAVAILABLE)
 
 
 async def _key_reused(_: Request, error: Exception) -> Response:

@@ -12,6 +12,7 @@ from api.jobs.dispatcher import Dispatcher
 from api.jobs.models import Models
 from api.jobs.position_feed import PositionFeed
 from api.jobs.wait_estimator import WaitEstimator
+from api.jobs.withdrawals import Withdrawals
 from api.metrics.registry import Metrics
 from api.settings import ApiSettings
 from api.streaming.lag_probe import LagProbe
@@ -37,8 +38,10 @@ class Services:
     """The collaborators of the routes."""
 
     store: JobStore
+    sender: WakeUpSender
     relay: Relay
     dispatcher: Dispatcher
+    withdrawals: Withdrawals
     models: Models
     reaper: Reaper
     cluster_stats: ClusterStatsCache
@@ -66,17 +69,31 @@ async def open_services(settings: ApiSettings, metrics: Metrics) -> AsyncIterato
         probe = LagProbe(redis, metrics.relayed)
         readership = Readership(store, sender)
         relay = Relay(store, PubSubReader(redis, readership.replica, probe), readership)
-        dispatcher = Dispatcher(store, sender, relay, max_open_jobs=settings.max_open_jobs)
+        withdrawals = Withdrawals(store)
+        dispatcher = Dispatcher(store, sender, relay, withdrawals, max_open_jobs=settings.max_open_jobs)
         wait_estimator = WaitEstimator(store)
         position_feed = PositionFeed(wait_estimator)
         reaper = Reaper(store, sender, lease_s=settings.lease_s)
         await stack.enter_async_context(
-            _running(relay.listen, relay.look_after, readership.run, reaper.run, probe.run, position_feed.run)
+            _running(
+                *(relay.listen, relay.look_after, readership.run, reaper.run),
+                *(probe.run, position_feed.run, withdrawals.run),
+            )
         )
         models = Models(store, settings.model)
         cluster_stats = ClusterStatsCache(redis, store, models.all)
         yield Services(
-            store, relay, dispatcher, models, reaper, cluster_stats, wait_estimator, position_feed, readership
+            store,
+            sender,
+            relay,
+            dispatcher,
+            withdrawals,
+            models,
+            reaper,
+            cluster_stats,
+            wait_estimator,
+            position_feed,
+            readership,
         )
 
 

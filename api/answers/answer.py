@@ -18,6 +18,7 @@ from api.dialects.base import Dialect, JobInfo, Parsed, StreamDialect, View
 from api.errors import NO_WORKER, StreamExpired, error_of, error_of_status
 from api.http.idempotency import mark_replay
 from api.streaming.cursor import Cursor
+from api.streaming.readership import Departure
 from api.streaming.resume import event_id, read_cursor, resume
 from api.streaming.subscription import Subscription
 from api.streaming.updates import EndEvent, Update
@@ -26,7 +27,7 @@ from shared.domain.events import Queued
 from shared.domain.job import Job, NewJob
 from shared.domain.output import ChoiceOutput
 from shared.domain.result import Result
-from shared.errors import ErrorInfo, RequestError
+from shared.errors import BatonError, BrokerUnavailable, ErrorInfo, RequestError
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,11 @@ class Reading:
         return [] if self.has_begun else await until_output(self.subscription, wait_s)
 
     @contextmanager
-    def closed_on_error(self) -> Iterator[None]:
+    def closed_on_error(self, departure: Departure = "ended") -> Iterator[None]:
         try:
             yield
         except BaseException:
-            self.subscription.close()
+            self.subscription.close(departure)
             raise
 
 
@@ -65,20 +66,23 @@ async def answer_new(exchange: Exchange, dialect: Dialect, parsed: Parsed, new: 
 
     The status line waits for the first output or the end; errors that are known by then get their true status.
     """
+    dispatcher = exchange.services.dispatcher
+    await dispatcher.require_wake_ups(new.key)
     if new.key is None:
-        exchange.name_job(new.id)
-        subscription, job = await exchange.services.dispatcher.accept_and_follow(new)
+        subscription, job = await dispatcher.accept_and_follow(new)
+        exchange.name_job(job.job_id)
         reading = Reading(subscription, job, Cursor.start(new.id, job.n))
     else:
         found, text = await _accept_with_key(exchange, parsed, new)
         if not parsed.is_streamed and found.job.is_terminal:
             return await answer_whole(exchange, dialect, found)
         reading = await _take_up(exchange, found.job, read_cursor(text, found.job))
-    with reading.closed_on_error():
+    # A client without a key cannot name the job: when it repeats the request, nobody reads this one any more.
+    with reading.closed_on_error("left" if new.key is None else "ended"):
         watch_client(reading.subscription, exchange.request.receive)
         first = await reading.first_updates(exchange.settings.first_output_wait_s)
-        if reading.is_untouched(first) and not await exchange.services.models.may_be_served(new.model):
-            await _give_up(exchange, reading.job)
+        if reading.is_untouched(first):
+            await _require_start(exchange, reading.job)
         if not parsed.is_streamed:
             return await _whole(reading, dialect, parsed.view, first)
         return _stream(exchange, reading, dialect, parsed.view, first, is_post=True)
@@ -134,11 +138,19 @@ async def _take_up(exchange: Exchange, job: Job, start: Cursor) -> Reading:
     return Reading(subscription, JobInfo.of(job), start, last.is_terminal and start.ending == "over")
 
 
-async def _give_up(exchange: Exchange, job: JobInfo) -> None:
-    """No worker serves the model: end the job. Raises RequestError (503), unless it ended meanwhile."""
-    if await exchange.services.store.give_up(job.job_id, "deadline") == "cancelled":
+async def _require_start(exchange: Exchange, job: JobInfo) -> None:
+    """End a job that no worker has started if none will: raises RequestError (503) or BrokerUnavailable, unless it
+    ended meanwhile."""
+    if not await exchange.services.models.may_be_served(job.model):
         message = f"No worker serves the model '{job.model}' now. Start one with `baton workers start`."
-        raise RequestError(ErrorInfo(message, code=NO_WORKER, status=503))
+        reason: BatonError = RequestError(ErrorInfo(message, code=NO_WORKER, status=503))
+    else:
+        try:
+            return await exchange.services.dispatcher.require_broker()
+        except BrokerUnavailable as error:
+            reason = error
+    if await exchange.services.withdrawals.give_up(job.job_id) == "cancelled":
+        raise reason
 
 
 async def _whole(reading: Reading, dialect: Dialect, view: View, first: list[Update]) -> Response:

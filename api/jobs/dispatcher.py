@@ -7,12 +7,14 @@ import logging
 from typing import Protocol
 
 from api.dialects.base import JobInfo
+from api.jobs.withdrawals import Withdrawals
 from api.streaming.cursor import Cursor
 from api.streaming.relay import Relay
 from api.streaming.subscription import Subscription
 from shared.domain.job import Accepted, NewJob
+from shared.domain.request_key import RequestKey
 from shared.domain.wake_up import WakeUp
-from shared.errors import BatonError
+from shared.errors import BatonError, BrokerUnavailable, StoreUnavailable
 from shared.runtime.failpoint import failpoint
 from shared.store.job_store import JobStore, Reader
 
@@ -22,15 +24,21 @@ logger = logging.getLogger(__name__)
 class WakeUps(Protocol):
     """Sends wake-ups: `shared.cluster.wake_up_sender.WakeUpSender`."""
 
+    @property
+    def has_failed(self) -> bool: ...
     async def send(self, wake_ups: list[WakeUp]) -> None: ...
+    async def ping(self) -> None: ...
 
 
 class Dispatcher:
     """Accepts jobs."""
 
-    def __init__(self, store: JobStore, sender: WakeUps, relay: Relay, *, max_open_jobs: int) -> None:
+    def __init__(
+        self, store: JobStore, sender: WakeUps, relay: Relay, withdrawals: Withdrawals, *, max_open_jobs: int
+    ) -> None:
         self._store = store
         self._sender = sender
+        self._withdrawals = withdrawals
         self._relay = relay
         self._max_open_jobs = max_open_jobs
         self._sending: set[asyncio.Task[None]] = set()
@@ -38,10 +46,13 @@ class Dispatcher:
     async def accept(self, job: NewJob, *, reader: Reader | None = None) -> Accepted:
         """Store the job and send its wake-up; or return the job that its key made before.
 
-        Raises StoreUnavailable, after which the job may have been written, KeyReused and TooManyJobs.
+        Raises StoreUnavailable: the job was not stored. Raises Unsettled, KeyReused and TooManyJobs.
         """
         failpoint("creating")
-        accepted = await self._store.create(job, max_open=self._max_open_jobs, reader=reader)
+        try:
+            accepted = await self._store.create(job, max_open=self._max_open_jobs, reader=reader)
+        except StoreUnavailable:
+            accepted = await self._withdrawals.settle(job)
         failpoint("created")
         if accepted.is_replay:
             return accepted
@@ -51,8 +62,24 @@ class Dispatcher:
         task.add_done_callback(self._sending.discard)
         return accepted
 
+    async def require_broker(self) -> None:
+        """Raises BrokerUnavailable if no worker would hear of a new job; StoreUnavailable if the store is away too."""
+        try:
+            await self._sender.ping()
+        except BrokerUnavailable:
+            await self._store.ping()
+            raise
+
+    async def require_wake_ups(self, key: RequestKey | None) -> None:
+        """The same for a request whose client waits, as far as it is known. A key that is known needs no worker.
+
+        A job that nobody waits for is accepted without a broker, and runs once the broker is back.
+        """
+        if self._sender.has_failed and not (key and await self._store.is_known(key)):
+            await self.require_broker()
+
     async def accept_and_follow(self, job: NewJob) -> tuple[Subscription, JobInfo]:
-        """The same for a job without a key, with a subscription from its first event on. Raises StoreUnavailable."""
+        """The same for a job without a key, with a subscription from its first event on. Raises the same."""
         assert job.key is None
         # Subscribed first, then stored: nothing can be missed and nothing has to be read.
         n = job.request.num_choices

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from api.dependencies import ServicesDep
 from api.errors import RETRY_AFTER_S
 from api.lifespan import Services
-from shared.errors import ErrorInfo, StoreUnavailable
+from shared.cluster.wake_up_sender import WakeUpSender
+from shared.errors import BrokerUnavailable, ErrorInfo, StoreUnavailable
 
 router = APIRouter()
 
@@ -26,7 +29,8 @@ async def live() -> dict[str, str]:
 @router.get("/health")
 @router.get("/health/ready")
 async def ready(services: ServicesDep) -> Response:
-    """Redis responds and a worker serves the configured model; otherwise 503, which names what is missing."""
+    """Redis responds, Celery's broker does, and a worker serves the configured model; otherwise 503, which names what
+    is missing."""
     checks = await _checks(services)
     missing = [part for part, is_there in checks.items() if not is_there]
     if not missing:
@@ -37,7 +41,17 @@ async def ready(services: ServicesDep) -> Response:
 
 
 async def _checks(services: Services) -> dict[str, bool]:
+    pinging = asyncio.create_task(_is_up(services.sender))
     try:
-        return {"redis": True, "worker": await services.models.is_served(services.models.configured)}
+        redis, worker = True, await services.models.is_served(services.models.configured)
     except StoreUnavailable:
-        return {"redis": False, "worker": False}
+        redis, worker = False, False
+    return {"redis": redis, "broker": await pinging, "worker": worker}
+
+
+async def _is_up(broker: WakeUpSender) -> bool:
+    try:
+        await broker.ping()
+    except BrokerUnavailable:
+        return False
+    return True

@@ -22,9 +22,9 @@ from api.http.query import MAX_WAIT_S, read_count, read_flag, read_seconds, read
 from api.streaming.queue_position import QueuePosition
 from api.streaming.resume import read_cursor, resume
 from api.streaming.wait import until_end_within
-from shared.domain.job import TERMINAL_STATUSES, Job, NewJob, Priority, is_job_id, new_job_id
+from shared.domain.job import LIVE_STATUSES, TERMINAL_STATUSES, Job, NewJob, Priority, is_job_id, new_job_id
 from shared.domain.request_key import RequestKey
-from shared.errors import DecodeError, invalid_request
+from shared.errors import DecodeError, StoreUnavailable, invalid_request
 from shared.runtime.failpoint import failpoint
 
 router = APIRouter()
@@ -34,7 +34,7 @@ _EXAMPLE = {
     "priority": "low",
     "expires_after": 3600,
 }
-_STATUSES = TERMINAL_STATUSES | {"queued", "in_progress"}
+_STATUSES = TERMINAL_STATUSES | LIVE_STATUSES
 
 
 @router.post(
@@ -190,8 +190,20 @@ def _repeated(exchange: Exchange, old: Job, key: RequestKey | None) -> NewJob:
 async def _accept(exchange: Exchange, new: NewJob) -> Response:
     accepted = await exchange.services.dispatcher.accept(new)
     mark_replay(exchange.request, accepted)
-    shown = await _show(exchange, await find_job(exchange, accepted.job_id))
+    if accepted.is_replay:
+        shown = await _show(exchange, await find_job(exchange, accepted.job_id))
+    else:
+        shown = await _show_new(exchange, Job.accepted(new, accepted.created_at))
     return JSONResponse(shown, 202, {"location": shown["urls"]["get"]})
+
+
+async def _show_new(exchange: Exchange, job: Job) -> dict[str, Any]:
+    """A job that was accepted just now. Nothing can fail any more, as its client would repeat the request."""
+    try:
+        position = await _position(exchange, job)
+    except StoreUnavailable:
+        position = None
+    return exchange.jobs.object(job, position, None, shows_output=False)
 
 
 async def _show(exchange: Exchange, found: FoundJob, *, shows_output: bool = False) -> dict[str, Any]:

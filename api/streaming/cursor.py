@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from shared.errors import BatonError
+from shared.errors import BatonError, RequestError, invalid_request
 
 Stage = Literal["nothing", "begun", "finished"]
 Ending = Literal["open", "usage", "over"]
@@ -25,6 +26,15 @@ _MAX_LENGTH = 1024
 
 class InvalidCursor(BatonError):
     """Raised when a text is not a cursor of this job."""
+
+
+def invalid_event_id(why: str) -> RequestError:
+    return invalid_request(f"Invalid event id: {why}.", param="Last-Event-ID", code="invalid_event_id")
+
+
+def behind_the_end() -> RequestError:
+    """For a cursor that no event of its job can reach."""
+    return invalid_event_id("it lies behind the end of this job's events")
 
 
 class ChoiceCursor(NamedTuple):
@@ -97,6 +107,10 @@ class Cursor(NamedTuple):
             for position, stage in self.choices
         ]
         return self._replace(choices=tuple(choices))
+
+    def is_ahead_of(self, end: Sequence[int]) -> bool:
+        """Whether the reader has more of a choice than was released, as after Redis was set back."""
+        return any(map(int.__gt__, self.positions, end))
 
     @property
     def positions(self) -> tuple[int, ...]:

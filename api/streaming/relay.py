@@ -18,18 +18,21 @@ from api.errors import EventUnreadable, ShuttingDown, StreamExpired
 from api.streaming.cursor import Cursor
 from api.streaming.pubsub_reader import Heard
 from api.streaming.readership import Readership
+from api.streaming.record_check import check_records
 from api.streaming.subscription import Subscription
 from api.streaming.updates import advance
 from shared.domain.events import Entry, decode_event, decode_positions
 from shared.domain.usage import Usage
-from shared.errors import DecodeError, StoreUnavailable
+from shared.errors import DecodeError, RequestError, StoreUnavailable
 from shared.store.job_reader import Page
 from shared.store.job_store import JobStore
 
 logger = logging.getLogger(__name__)
 
-#: A followed job of which nothing is heard for this long is looked up.
-SILENCE_S = 2.0
+#: A followed job of which nothing is heard for this long is looked up: its last event, and more rarely its record.
+SILENCE_S, RECORD_SILENCE_S = 2.0, 15.0
+#: Records that are read in one call.
+_RECORDS_AT_ONCE = 100
 _TICK_S = 0.25
 #: Readers who get a page before the relay looks to its other duties.
 _READ_AT_ONCE = 32
@@ -46,6 +49,8 @@ class _Followed:
     """A job that somebody follows."""
 
     heard_at: float
+    #: When its record was read, or something was heard.
+    checked_at: float
     subscriptions: list[Subscription] = field(default_factory=list)
 
     def is_silent(self, before: float) -> bool:
@@ -88,7 +93,8 @@ class Relay:
         if self._is_stopping:
             raise ShuttingDown
         subscription = Subscription(job_id, cursor, self._readership.add(job_id))
-        self._followed.setdefault(job_id, _Followed(self._clock())).subscriptions.append(subscription)
+        now = self._clock()
+        self._followed.setdefault(job_id, _Followed(now, now)).subscriptions.append(subscription)
         subscription.on_close(lambda: self._leave(subscription))
         subscription.on_room(lambda: self._read_later(subscription))
         return subscription
@@ -188,22 +194,25 @@ class Relay:
                     self._hear(followed, heard)
 
     def _hear(self, followed: _Followed, heard: Heard) -> None:
-        followed.heard_at = self._clock()
+        followed.heard_at = followed.checked_at = self._clock()
         try:
             end, used = decode_positions(heard.end), Usage.decode(heard.used)
             entry = Entry(heard.stream_id, end, decode_event(heard.event), used)
+            self._offer(followed, entry)
         except DecodeError as error:
             self._fail(followed, heard.job_id, error)
-            return
-        self._offer(followed, entry)
 
     def _fail(self, followed: _Followed, job_id: str, error: DecodeError) -> None:
-        """An event that this version cannot read, and must not skip."""
+        """Something that this version cannot read, and must not skip."""
         logger.error("%s: %s", job_id, error)
+        self._end(followed, EventUnreadable(job_id))
+
+    def _end(self, followed: _Followed, reason: RequestError) -> None:
         for subscription in list(followed.subscriptions):
-            subscription.fail(EventUnreadable(job_id))
+            subscription.fail(reason)
 
     def _offer(self, followed: _Followed, entry: Entry) -> None:
+        """Raises DecodeError."""
         for subscription in followed.subscriptions:
             if not subscription.offer(entry):
                 self._read_later(subscription)
@@ -223,6 +232,7 @@ class Relay:
             try:
                 await self._mend()
                 await self._look_up_silent()
+                await self._check_records()
             except StoreUnavailable as error:
                 logger.warning("relay: %s", error)
                 await asyncio.sleep(_TICK_S)
@@ -264,10 +274,35 @@ class Relay:
             if followed is None:
                 continue
             followed.heard_at = self._clock()
+            self._found(followed, job_id, last)
+
+    def _found(self, followed: _Followed, job_id: str, last: Entry | DecodeError | None) -> None:
+        """A look-up found this as the last entry of a job's stream."""
+        try:
             if isinstance(last, Entry):
                 self._offer(followed, last)
             elif last is None:
                 for subscription in followed.subscriptions:
                     self._read_later(subscription)
             else:
-                self._fail(followed, job_id, last)
+                raise last
+        except DecodeError as error:
+            self._fail(followed, job_id, error)
+
+    async def _check_records(self) -> None:
+        """Read the records of jobs that were silent for long, so that no reader waits for ever, whatever happened."""
+        now = self._clock()
+        silent = [
+            id for id, followed in self._followed.items() if followed.checked_at < now - RECORD_SILENCE_S
+        ]
+        silent = silent[:_RECORDS_AT_ONCE]
+        ends = await check_records(self._store, silent)
+        for job_id in silent:
+            if not (followed := self._followed.get(job_id)):
+                continue
+            followed.checked_at = now
+            match ends.get(job_id):
+                case Entry() as end:
+                    self._found(followed, job_id, end)
+                case RequestError() as reason:
+                    self._end(followed, reason)

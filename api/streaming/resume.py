@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fastapi import Request
 
-from api.errors import EventUnreadable, StreamExpired
-from api.streaming.cursor import Cursor, InvalidCursor
+from api.errors import EventUnreadable, StreamCorrupt, StreamExpired
+from api.streaming.cursor import Cursor, InvalidCursor, behind_the_end, invalid_event_id
 from api.streaming.relay import Relay
 from api.streaming.subscription import Subscription
 from shared.domain.events import Entry
 from shared.domain.job import Job
-from shared.errors import DecodeError, RequestError, invalid_request
+from shared.errors import DecodeError, RequestError
 
 
 def event_id(request: Request, *names: str) -> str | None:
@@ -46,15 +44,18 @@ async def resume(relay: Relay, job: Job, cursor: Cursor) -> tuple[Subscription, 
     """Follow the job from the cursor on. Returns the stream's last entry too.
 
     A cursor ahead of an unfinished job waits for it, as Redis may have lost the end of its file. Raises RequestError
-    (400) for a cursor ahead of a finished one, StreamExpired, EventUnreadable, StoreUnavailable.
+    (400) for a cursor ahead of a finished one, StreamExpired, StreamCorrupt, EventUnreadable, StoreUnavailable.
     """
     if cursor.ending == "over" and not job.is_terminal:
         cursor = cursor._replace(ending="open")
     subscription = relay.follow(job.id, cursor)
     try:
         last = await relay.catch_up(subscription)
-        if last.is_terminal and is_ahead(cursor.positions, last.end):
-            raise invalid_event_id("it lies behind the end of this job's events")
+        if last.is_terminal and cursor.is_ahead_of(last.end):
+            raise behind_the_end()
+        if cursor.ending == "over" and not last.is_terminal:
+            # The record says that the job has ended, and its stream does not: nothing more would come.
+            raise StreamCorrupt(job.id)
     except DecodeError as error:
         subscription.close()
         raise EventUnreadable(job.id) from error
@@ -62,11 +63,3 @@ async def resume(relay: Relay, job: Job, cursor: Cursor) -> tuple[Subscription, 
         subscription.close()
         raise
     return subscription, last
-
-
-def is_ahead(positions: Sequence[int], end: Sequence[int]) -> bool:
-    return any(have > there for have, there in zip(positions, end, strict=True))
-
-
-def invalid_event_id(why: str) -> RequestError:
-    return invalid_request(f"Invalid event id: {why}.", param="Last-Event-ID", code="invalid_event_id")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from api.errors import ClientGone, StreamCorrupt
-from api.streaming.cursor import Cursor
+from api.streaming.cursor import Cursor, behind_the_end
 from api.streaming.queue_position import QueuePosition
 from api.streaming.readership import Departure
 from api.streaming.updates import Update, advance, marker_after
@@ -57,6 +57,8 @@ class Subscription:
         #: Live entries that wait for the stream to be read.
         self._held: list[Entry] | None = None
         self._failure: RequestError | None = None
+        #: Where it stood when what was read by id did not continue it.
+        self._lost_at: Cursor | None = None
         self._is_closed = False
         self._waiter: asyncio.Future[None] | None = None
         self._closers: list[Callable[[], object]] = []
@@ -99,11 +101,7 @@ class Subscription:
         self.is_behind = False
         for number, entry in enumerate(entries):
             if not self._add(entry):
-                if not by_id:
-                    self.fail(StreamCorrupt(self.job_id))
-                # Redis was set back, or something before that id was never heard: positions will tell.
-                self.last_id = None
-                return not by_id
+                return self._lose(by_id=by_id)
             if self.is_behind:
                 self.page_size = max(1, number)
                 return True
@@ -114,13 +112,25 @@ class Subscription:
         self.is_behind = True
         return True
 
+    def _lose(self, *, by_id: bool) -> bool:
+        """What was read does not continue what the reader has. False: it may be found by position."""
+        # Redis was set back, or something before that id was never heard: positions will tell, once.
+        if not by_id or self._lost_at == self.cursor:
+            self.fail(StreamCorrupt(self.job_id))
+            return True
+        self._lost_at, self.last_id = self.cursor, None
+        return False
+
     def _add(self, entry: Entry) -> bool:
         """False: something before it is missing. Without room for it the subscription is behind."""
         if self.is_behind:
             return True
         updates = advance(self.cursor, entry)
         if updates is None:
-            return False
+            if not (entry.is_terminal and self.cursor.is_ahead_of(entry.end)):
+                return False
+            self.fail(behind_the_end())
+            return True
         weight = sum([_weight(one) for one in updates])
         if self._unread and self._unread_bytes + weight > MAX_UNREAD_BYTES:
             self.is_behind = True

@@ -21,6 +21,7 @@ from shared.domain.events import (
 )
 from shared.domain.output import ChoiceOutput
 from shared.domain.usage import Usage
+from shared.errors import DecodeError
 
 EndEvent = Completed | Incomplete | Failed | Cancelled | Expired
 
@@ -44,8 +45,10 @@ class Update(NamedTuple):
 
 def advance(cursor: Cursor, entry: Entry) -> list[Update] | None:
     """The updates of `entry` for a reader at `cursor`; empty when it knows them, None when something before it is
-    missing (a gap: the stream has to be read again)."""
+    missing (a gap: the stream has to be read again). Raises DecodeError for an entry of another number of choices."""
     event = entry.event
+    if len(entry.end) != len(cursor.choices):
+        raise DecodeError("stream entry", entry.id)
     fence, _, number = entry.id.partition("-")
     if isinstance(event, Output):
         return None if int(fence) > cursor.marker else _read_output(cursor, event, entry)
@@ -65,6 +68,8 @@ def marker_after(cursor: Cursor, entry: Entry) -> Cursor:
 def _read_output(cursor: Cursor, output: Output, entry: Entry) -> list[Update] | None:
     updates: list[Update] = []
     for part in output.choices:
+        if not 0 <= part.index < len(cursor.choices):
+            raise DecodeError("stream entry", entry.id)
         units, stage = cursor.choices[part.index]
         if part.start > units:
             return None

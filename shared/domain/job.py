@@ -16,6 +16,7 @@ from shared.errors import DecodeError, ErrorInfo
 
 JobStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled", "expired"]
 TERMINAL_STATUSES: frozenset[str] = frozenset({"completed", "incomplete", "failed", "cancelled", "expired"})
+LIVE_STATUSES: frozenset[str] = frozenset({"queued", "in_progress"})
 Priority = Literal["high", "normal", "low"]
 CancelReason = Literal["client", "deadline", "reader_gone"]
 RequeueReason = Literal["drain", "preempted", "worker_died", "given_back", "paused"]
@@ -159,6 +160,30 @@ class Job:
     @property
     def is_terminal(self) -> bool:
         return self.status in TERMINAL_STATUSES
+
+    @classmethod
+    def accepted(cls, new: NewJob, created_at: float) -> Job:
+        """Return the job as it is right after its creation."""
+        return cls(
+            id=new.id,
+            endpoint=new.endpoint,
+            model=new.model,
+            owner=new.owner,
+            n=new.request.num_choices,
+            priority=new.priority,
+            on_disconnect=new.on_disconnect,
+            metadata=dict(new.metadata),
+            status="queued",
+            created_at=created_at,
+            fence=1,
+            attempts=0,
+            deaths=0,
+            end=(0,) * new.request.num_choices,
+            view=new.view,
+            expires_after_s=new.expires_after_s,
+            cancel_after_s=new.cancel_after_s,
+            retry_of=new.retry_of,
+        )
 
     @property
     def request(self) -> GenerationRequest:

@@ -202,7 +202,7 @@ class JobReader:
             for stream_id, fields in found:
                 newest_first.append((stream_id, fields))
                 num_read += 1
-                if all(have >= end for have, end in zip(positions, _end(fields), strict=True)):
+                if _is_at_or_before(fields, positions):
                     return _page([*newest_first][::-1], last, is_end=num_read <= limit)
             if len(found) < count:
                 return _page([*newest_first][::-1], last, is_end=num_read <= limit)
@@ -328,6 +328,14 @@ def _page(found: _Found, last: _Found, *, is_end: bool) -> Page:
     newest = decode_entry(*last[0]) if last else None
     is_last = bool(entries) and newest is not None and entries[-1].id == newest.id
     return Page(entries, newest, is_end or is_last)
+
+
+def _is_at_or_before(fields: Mapping[str, str], positions: tuple[int, ...]) -> bool:
+    """Raise DecodeError for an entry with another number of choices."""
+    end = _end(fields)
+    if len(end) != len(positions):
+        raise DecodeError("stream entry", fields)
+    return all(have >= there for have, there in zip(positions, end, strict=True))
 
 
 def _end(fields: Mapping[str, str]) -> tuple[int, ...]:

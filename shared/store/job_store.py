@@ -41,6 +41,10 @@ _LEFT_AT_ONCE = 200
 _PROMOTED_AT_ONCE = 500
 
 
+#: How late a `create` may run after its caller has given it up: Redis may still have it in a socket's buffer.
+_LATEST_CREATE_S = 60.0
+
+
 class Served(NamedTuple):
     """What the workers of one model can serve."""
 
@@ -121,11 +125,18 @@ class JobStore(JobReader):
             *(reader or ("", "")),
             *_pairs(job.record()),
         )
-        if answer[0] == "conflict":
-            raise KeyReused
         if answer[0] == "full":
             raise TooManyJobs
-        return Accepted(answer[1], int(answer[2]) / 1000, is_replay=answer[0] == "replay")
+        return _accepted(answer)
+
+    async def withdraw(self, job_id: str, key: RequestKey | None) -> Accepted | None:
+        """Find out what came of a `create` whose reply was lost. Returns None if it has not run. Then it never will.
+
+        Raises KeyReused, as `create` does.
+        """
+        named = ("", "") if key is None else (key.name, key.fingerprint)
+        answer = await self._call("withdraw", job_id, *named, _ms(_LATEST_CREATE_S))
+        return None if answer[0] == "withdrawn" else _accepted(answer)
 
     async def bind(self, key: RequestKey, job_id: str) -> bool:
         """Bind a key to an existing job. Returns whether it was bound to it before. Raises KeyReused."""
@@ -348,6 +359,12 @@ class JobStore(JobReader):
     async def forget(self, job_id: str) -> None:
         """Remove a job that has ended, with its stream and its keys."""
         await self._call("forget", job_id)
+
+
+def _accepted(answer: list[str]) -> Accepted:
+    if answer[0] == "conflict":
+        raise KeyReused
+    return Accepted(answer[1], int(answer[2]) / 1000, is_replay=answer[0] == "replay")
 
 
 def _ms(seconds: float) -> int:

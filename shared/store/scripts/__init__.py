@@ -8,8 +8,8 @@ from typing import Literal
 from shared.store import keys
 
 ScriptName = Literal[
-    "create", "bind", "register", "claim", "append", "requeue", "release", "cancel", "beat", "audit", "join", "leave",
-    "forget", "drain", "promote", "look", "survey", "keep_result",
+    "create", "withdraw", "bind", "register", "claim", "append", "requeue", "release", "cancel", "beat", "audit",
+    "join", "leave", "forget", "drain", "promote", "look", "survey", "keep_result",
     "register_replica", "beat_replica", "release_replica",
 ]  # fmt: skip
 

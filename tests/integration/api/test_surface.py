@@ -31,7 +31,7 @@ async def test_ready_names_what_is_missing(http: httpx.AsyncClient, store: JobSt
     async with FakeWorker(store):
         assert (await http.get("/health/ready")).json() == {
             "status": "ok",
-            "checks": {"redis": True, "worker": True},
+            "checks": {"redis": True, "broker": True, "worker": True},
         }
     assert (await http.get("/health/live")).json() == {"status": "ok"}
 

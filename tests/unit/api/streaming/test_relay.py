@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Literal, cast
 
 import msgspec
 import pytest
 
-from api.errors import EventUnreadable, ShuttingDown, StreamExpired
+from api.errors import EventUnreadable, ShuttingDown, StreamCorrupt, StreamExpired
 from api.streaming.cursor import Cursor
 from api.streaming.pubsub_reader import Heard
 from api.streaming.readership import Readership
-from api.streaming.relay import SILENCE_S, Relay
+from api.streaming.relay import RECORD_SILENCE_S, SILENCE_S, Relay
 from api.streaming.subscription import MAX_PAGE, Subscription
 from api.streaming.updates import Update
 from shared.domain.events import (
@@ -27,10 +28,12 @@ from shared.domain.events import (
     encode_event,
     encode_positions,
 )
+from shared.domain.job import Job, NewJob
 from shared.domain.output import ChoiceOutput, Finish
+from shared.domain.request import GenerationRequest, TextPrompt
 from shared.domain.wake_up import WakeUp
-from shared.errors import DecodeError, StoreUnavailable
-from shared.store.job_reader import Page
+from shared.errors import DecodeError, RequestError, StoreUnavailable
+from shared.store.job_reader import Page, UnreadableJob
 from shared.store.job_store import JobStore, Joined, Reader
 from tests.unit.api.streams import JOB_ID, output
 
@@ -42,6 +45,9 @@ ENTRIES = [
     Entry("2-3", (3,), Output((output(0, 2, "c", finish="stop"),))),
     Entry("2-4", (3,), Completed()),
 ]
+
+
+NUM_LONG = 10 * MAX_PAGE
 
 
 def _key(stream_id: str) -> tuple[int, int]:
@@ -56,6 +62,8 @@ class FakeStore:
         self.streams: dict[str, list[Entry]] = {JOB_ID: []}
         self.is_down = False
         self.joined: list[tuple[str, int]] = []
+        #: Records as the relay finds them. A job without one runs.
+        self.records: dict[str, Job | UnreadableJob | None] = {}
         self.num_reads, self.num_entries = 0, 0
 
     async def page(self, job_id: str, *, after: str | None, limit: int) -> Page:
@@ -88,6 +96,10 @@ class FakeStore:
         streams = [self.streams.get(job_id) for job_id in job_ids]
         return [stream[-1] if stream else None for stream in streams]
 
+    async def get_many(self, job_ids: Sequence[str]) -> list[Job | UnreadableJob | None]:
+        await self._answer()
+        return [self.records.get(job_id, _job("in_progress")) for job_id in job_ids]
+
     async def join(self, job_id: str, reader: Reader) -> Joined:
         await self._answer()
         self.joined.append((job_id, reader.seq))
@@ -97,6 +109,11 @@ class FakeStore:
         await asyncio.sleep(0)
         if self.is_down:
             raise StoreUnavailable("down")
+
+
+def _job(status: str) -> Job:
+    new = NewJob(JOB_ID, "m", "public", GenerationRequest((TextPrompt("x"),)))
+    return replace(Job.accepted(new, 0), status=status)
 
 
 class FakeSource:
@@ -216,6 +233,98 @@ async def test_a_stream_that_is_gone_ends_the_following() -> None:
                 await subscription.take()
 
 
+async def fails(subscription: Subscription) -> RequestError:
+    """What ends the following."""
+    with pytest.raises(RequestError) as error:
+        async with asyncio.timeout(5):
+            while True:
+                await subscription.take()
+    return error.value
+
+
+@pytest.mark.parametrize("num_tokens", [3, NUM_LONG])
+@pytest.mark.parametrize("position", [1, 7])
+@pytest.mark.parametrize("is_there", [True, False], ids=["joins at the end", "joins before"])
+async def test_a_cursor_ahead_of_a_job_ends_with_it(
+    num_tokens: int, position: int, *, is_there: bool
+) -> None:
+    """Redis was set back: the reader has more than the job will ever have."""
+    async with running() as system:
+        stream = long_stream(num_tokens)
+        cursor = Cursor.decode(f"1.AbCdEfGh.9.o.{num_tokens + position}b", JOB_ID, 1)
+        system.store.streams[JOB_ID] = stream if is_there else stream[:2]
+        subscription = system.relay.follow(JOB_ID, cursor)
+        await system.relay.catch_up(subscription)
+        for entry in stream[2:]:
+            system.source.say(entry)
+        system.store.streams[JOB_ID] = stream
+        assert (await fails(subscription)).info.code == "invalid_event_id"
+
+
+async def test_a_stream_without_its_middle_ends_with_an_error() -> None:
+    async with running() as system:
+        stream = long_stream(NUM_LONG)
+        system.store.streams[JOB_ID] = stream[: 3 * MAX_PAGE] + stream[4 * MAX_PAGE :]
+        subscription = system.follow()
+        await system.relay.catch_up(subscription)
+        assert isinstance(await fails(subscription), StreamCorrupt)
+
+
+async def test_a_stream_without_the_finish_of_its_choice_ends_with_an_error() -> None:
+    async with running() as system:
+        stream = long_stream(NUM_LONG)
+        system.store.streams[JOB_ID] = [*stream[:-2], stream[-1]]
+        cursor = Cursor.decode(f"1.AbCdEfGh.2.o.{NUM_LONG}b", JOB_ID, 1)
+        subscription = system.relay.follow(JOB_ID, cursor)
+        await system.relay.catch_up(subscription)
+        assert isinstance(await fails(subscription), StreamCorrupt)
+
+
+async def test_an_entry_of_another_number_of_choices_ends_only_its_own_readers() -> None:
+    async with running() as system:
+        system.store.streams["job_other"] = ENTRIES[:2]
+        heard, read = system.follow(), system.relay.follow("job_other", Cursor.start("job_other", 1))
+        system.source.say(replace(ENTRIES[0], end=(0, 0)))
+        assert isinstance(await fails(heard), EventUnreadable)
+        system.store.streams["job_other"] = [*ENTRIES[:2], Entry("2-1", (1,), Output((output(1, 0, "a"),)))]
+        system.now = SILENCE_S + 1
+        assert isinstance(await fails(read), EventUnreadable)
+        # The relay goes on.
+        after = system.follow()
+        system.source.say(*ENTRIES)
+        assert await text_of(after, lambda text: len(text) == 3) == "abc"
+
+
+@pytest.mark.parametrize(
+    ("record", "kind"),
+    [
+        (None, StreamExpired),
+        (UnreadableJob(JOB_ID), EventUnreadable),
+        (_job("hibernated"), EventUnreadable),
+        (_job("completed"), StreamCorrupt),
+    ],
+)
+async def test_a_job_that_no_longer_runs_ends_its_silent_stream(
+    record: Job | UnreadableJob | None, kind: type[RequestError]
+) -> None:
+    async with running() as system:
+        system.store.streams[JOB_ID] = ENTRIES[:3]
+        subscription = system.follow()
+        await system.relay.catch_up(subscription)
+        system.store.records[JOB_ID] = record
+        system.now = RECORD_SILENCE_S + 1
+        assert isinstance(await fails(subscription), kind)
+
+
+async def test_a_job_that_ended_unheard_ends_its_stream() -> None:
+    async with running() as system:
+        system.store.streams[JOB_ID] = ENTRIES
+        subscription = system.follow()
+        system.store.records[JOB_ID] = _job("completed")
+        system.now = RECORD_SILENCE_S + 1
+        assert await text_of(subscription, lambda text: len(text) == 3) == "abc"
+
+
 async def test_catching_up_joins_what_is_heard_meanwhile() -> None:
     async with running() as system:
         subscription = system.follow()
@@ -318,9 +427,6 @@ def long_stream(num_tokens: int, *, first_fence: int = 2) -> list[Entry]:
 
 def text_of_long(num_tokens: int) -> str:
     return "".join(f"{at} " for at in range(num_tokens))
-
-
-NUM_LONG = 10 * MAX_PAGE
 
 
 async def test_a_late_reader_reads_a_long_stream_once_page_by_page() -> None:
