@@ -37,10 +37,12 @@ def create_app(
             app.state.services = opened
             yield
 
+    has_docs = "docs" in settings.public_pages
     app = FastAPI(
         title="Baton",
         version=metadata.version("baton"),
         lifespan=lifespan,
+        openapi_url="/openapi.json" if has_docs else None,
         redoc_url=None,
         redirect_slashes=False,
     )

@@ -60,6 +60,15 @@ async def _exchange(
 ExchangeDep = Annotated[Exchange, Depends(_exchange)]
 
 
+async def _require_metrics(request: Request) -> None:
+    if "metrics" not in cast(ApiSettings, request.app.state.settings).public_pages:
+        (await _principal(request)).require("metrics", "Reading metrics")
+
+
+#: For /metrics: open, or for those with the scope.
+METRICS = Depends(_require_metrics)
+
+
 async def _readers(request: Request) -> StreamLimiter:
     return cast(StreamLimiter, request.app.state.readers)
 

@@ -54,10 +54,10 @@ class ClientGone(RequestError):
 
 
 class ShuttingDown(RequestError):
-    """Raised when this replica stops. The job runs on and can be read from another replica."""
+    """Raised when this replica stops. The job can be read from another replica."""
 
     def __init__(self) -> None:
-        message = "This replica is stopping. The job runs on: reconnect to continue reading it."
+        message = "This replica is stopping. Repeat the request, or read its job at another replica."
         super().__init__(ErrorInfo(message, code="shutting_down", status=503))
 
 

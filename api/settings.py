@@ -23,6 +23,7 @@ class ApiSettings:
     api_keys: tuple[str, ...] = ()
     admin_keys: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
+    public_pages: tuple[str, ...] = ("metrics", "docs")
     strict_parameters: bool = False
     ping_s: float = 15.0
     first_output_wait_s: float = 10.0
@@ -56,6 +57,7 @@ class ApiSettings:
             api_keys=api_keys,
             admin_keys=admin_keys,
             cors_origins=environment.read(settings.CORS_ORIGINS),
+            public_pages=environment.read(settings.PUBLIC_PAGES),
             strict_parameters=environment.read(settings.STRICT_PARAMETERS),
             ping_s=environment.read(settings.PING_S),
             first_output_wait_s=environment.read(settings.FIRST_OUTPUT_WAIT_S),

@@ -82,6 +82,16 @@ def _flag(text: str) -> bool:
     return text == "true"
 
 
+_PAGES = ("metrics", "docs")
+
+
+def _pages(text: str) -> tuple[str, ...]:
+    pages = () if text == "none" else _list(text)
+    if not set(pages) <= set(_PAGES):
+        raise ValueError(f"must be none, or one or more of {', '.join(_PAGES)}")
+    return pages
+
+
 def _devices(text: str) -> tuple[str, ...]:
     devices = tuple(map(read_device, _list(text)))
     if not devices:
@@ -199,6 +209,13 @@ CORS_ORIGINS = Variable(
     "Origins of web pages that may use the API, as in https://app.example.com, separated by commas; * allows all."
     " Pages from loopback addresses always may.",
 )
+PUBLIC_PAGES = Variable(
+    "BATON_PUBLIC_PAGES",
+    "metrics,docs",
+    _pages,
+    "What needs no API key: metrics (/metrics), docs (/docs and /openapi.json), or none. Without metrics, /metrics"
+    " needs an admin key; without docs, the two pages are not served.",
+)
 STRICT_PARAMETERS = Variable(
     "BATON_STRICT_PARAMETERS",
     "false",
@@ -276,8 +293,8 @@ FAILPOINT = Variable(
 VARIABLES: tuple[Variable[Any], ...] = (
     HOST, PORT, FLOWER_PORT, HOME, REDIS_URL, BROKER_URL, APPENDFSYNC, MODEL, MODEL_NAME, DEVICES, DTYPE,
     QUANT, NATIVE, SPECULATION, THREADS, MAX_SLOTS, MAX_MODEL_LEN, MAX_KV_TOKENS, API_REPLICAS, API_KEYS,
-    ADMIN_KEYS, CORS_ORIGINS, STRICT_PARAMETERS, PING_S, FIRST_OUTPUT_WAIT_S, BODY_LIMIT, RECEIPT_S, MAX_READERS,
-    MAX_OPEN_JOBS, READER_GRACE_S, RETENTION_S, LEASE_S, DRAIN_S, LOG_LEVEL, LOG_FORMAT, WORKER_NAME,
+    ADMIN_KEYS, CORS_ORIGINS, PUBLIC_PAGES, STRICT_PARAMETERS, PING_S, FIRST_OUTPUT_WAIT_S, BODY_LIMIT, RECEIPT_S,
+    MAX_READERS, MAX_OPEN_JOBS, READER_GRACE_S, RETENTION_S, LEASE_S, DRAIN_S, LOG_LEVEL, LOG_FORMAT, WORKER_NAME,
     WORKER_DEVICE, FLOWER_BASIC_AUTH, FAILPOINT,
 )  # fmt: skip
 

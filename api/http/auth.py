@@ -11,7 +11,7 @@ from typing import Literal
 from shared.errors import invalid_request
 
 #: `inference`: own jobs and models. `admin`: draining workers, other owners' objects, the priority `high`.
-#: `metrics`: reserved for reading metrics.
+#: `metrics`: reading metrics where these are not public.
 Scope = Literal["inference", "admin", "metrics"]
 
 #: The owner of everything while no keys are set.

@@ -24,7 +24,9 @@ _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:/\[\]@]+)(?::\d{1,5})?")
 LOOPBACK_ORIGIN = r"https?://(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?"
 _LOOPBACK_ORIGIN = re.compile(LOOPBACK_ORIGIN)
 #: Response headers that pages may read.
-EXPOSED = ("x-request-id", "x-job-id", ignored_parameters.HEADER, "retry-after", "idempotent-replayed")
+EXPOSED = (
+    "x-request-id", "x-job-id", ignored_parameters.HEADER, "retry-after", "x-should-retry", "idempotent-replayed"
+)  # fmt: skip
 
 
 class Origins:

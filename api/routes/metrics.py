@@ -1,17 +1,17 @@
-"""/metrics: for Prometheus. It needs no key: it shows numbers, never content."""
+"""/metrics: for Prometheus. By default it needs no key: it shows numbers, never content."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from api.dependencies import MetricsDep, ServicesDep
+from api.dependencies import METRICS, MetricsDep, ServicesDep
 from api.metrics.collectors import cluster_collectors, replica_collectors
 from shared.errors import StoreUnavailable
 
 router = APIRouter()
 
 
-@router.get("/metrics")
+@router.get("/metrics", dependencies=[METRICS])
 async def get_metrics(services: ServicesDep, metrics: MetricsDep) -> Response:
     """Metrics of this replica, of queues and of all workers."""
     try:

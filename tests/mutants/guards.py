@@ -606,10 +606,31 @@ GUARDS = (
     _guard(
         "what does not go on from an id is read by position",
         "api/streaming/subscription.py",
-        "                self.last_id = None\n",
-        "",
+        "        if not by_id or self._lost_at == self.cursor:",
+        "        if True:",
         _RELAY,
         _SUBSCRIPTION,
+    ),
+    _guard(
+        "what cannot be found by position either is an error",
+        "api/streaming/subscription.py",
+        "        if not by_id or self._lost_at == self.cursor:",
+        "        if not by_id:",
+        _RELAY,
+    ),
+    _guard(
+        "a cursor ahead of the end is an error",
+        "api/streaming/subscription.py",
+        "            if not (entry.is_terminal and self.cursor.is_ahead_of(entry.end)):",
+        "            if True:",
+        _RELAY,
+    ),
+    _guard(
+        "a job that was silent for long is looked up by its record",
+        "api/streaming/relay.py",
+        "                await self._check_records()\n",
+        "",
+        _RELAY,
     ),
     _guard(
         "silence is looked up",
@@ -646,6 +667,13 @@ GUARDS = (
         "return exchange.principal.is_admin or exchange.principal.id == owner",
         "return True",
         "tests/integration/api/test_jobs.py",
+    ),
+    _guard(
+        "a creation that was given up never comes",
+        _LUA + "withdraw.lua",
+        "redis.call('HSET', job_key(id), 'created_ms', string.format('%.0f', now_ms()))",
+        "",
+        f"{_SHARED}/test_withdraw.py",
     ),
     _guard(
         "fingerprint of a repeated request",

@@ -98,7 +98,7 @@ def test_nginx_is_made_for_the_services_that_there_are(compose: dict[str, Any]) 
     for name, port in re.findall(r"^ +server (\w+):(\d+) resolve", conf, re.MULTILINE):
         build = compose["services"][name]["build"]
         assert f"EXPOSE {port}\n" in (ROOT / build["dockerfile"]).read_text()
-    listened = re.findall(r"^ +listen (\d+);", conf, re.MULTILINE)
+    listened = re.findall(r"^ +listen (\d+)[ ;]", conf, re.MULTILINE)
     assert [published.rpartition(":")[2] for published in nginx["ports"]] == listened
 
 

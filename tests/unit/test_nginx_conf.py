@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from api.http.serving import sockets
 from api.http.serving.protocol import MAX_HEAD_BYTES
 from shared import settings
 
@@ -40,3 +41,8 @@ def test_a_post_is_never_sent_twice_and_an_answer_is_an_answer() -> None:
 def test_nothing_of_nginx_s_own_files_is_served_and_no_query_is_logged() -> None:
     assert values("root") == values("alias") == []
     assert "$request " not in TEXT and "$args" not in TEXT and "$request_uri" not in TEXT
+
+
+def test_clients_that_vanished_are_noticed_as_by_the_api() -> None:
+    idle, interval, count = (sockets.OPTIONS[f"TCP_KEEP{name}"] for name in ("IDLE", "INTVL", "CNT"))
+    assert f"8080 so_keepalive={idle}s:{interval}s:{count}" in values("listen")

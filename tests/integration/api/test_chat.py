@@ -321,3 +321,24 @@ async def _begin(worker: FakeWorker, text: str) -> Running:
 
 async def _fail(running: Running, error: ErrorInfo) -> None:
     await running.fail(error)
+
+
+@pytest.mark.parametrize("end", ["cancelled", "failed"])
+async def test_the_official_client_does_not_repeat_a_chat_whose_job_has_ended(
+    api: ApiServer, http: httpx.AsyncClient, store: JobStore, end: str
+) -> None:
+    async with (
+        FakeWorker(store) as worker,
+        openai.AsyncOpenAI(base_url=f"{api.url}/v1", api_key="none", max_retries=2) as client,
+    ):
+        asking = asyncio.create_task(client.chat.completions.create(model=MODEL, messages=MESSAGES))
+        running = await worker.claimed()
+        if end == "failed":
+            await running.fail(ErrorInfo("worker lost", code="worker_lost"))
+        else:
+            await http.post(f"/v1/jobs/{running.job.id}/cancel")
+        with pytest.raises(openai.APIStatusError) as error:
+            await asking
+    assert error.value.response.headers["x-should-retry"] == "false"
+    assert error.value.response.headers["x-job-id"] == running.job.id
+    assert len((await http.get("/v1/jobs")).json()["data"]) == 1

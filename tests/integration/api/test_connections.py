@@ -207,7 +207,7 @@ async def test_then_it_leaves_them_incomplete(
         running = await worker.claimed()
         await running.say("a")
         whole = asyncio.create_task(http.post(CHAT, json=chat()))
-        await worker.claimed()
+        waited_for = await worker.claimed()
         received = await reader.readuntil(b"\n\n")
         begun = time.monotonic()
         api.begin_exit()
@@ -219,6 +219,9 @@ async def test_then_it_leaves_them_incomplete(
         assert (await whole).json()["error"]["code"] == "shutting_down"
         writer.close()
         await asyncio.to_thread(api.join)
+        # A client that got a 503 repeats its request: the job of the first one does not run on.
+        job = await store.get(waited_for.job.id)
+        assert job is not None and job.is_paused
         # Another replica has the rest.
         last = blocks(received[received.index(b"\nid: ") + 1 :])[0]
         taking_up = asyncio.create_task(resume(other_http, last.json["id"], last.id))

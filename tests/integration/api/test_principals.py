@@ -114,3 +114,24 @@ async def test_pages_of_allowed_origins_may_ask_and_read(keyed: httpx.AsyncClien
 async def test_pages_of_other_origins_may_not_read(keyed: httpx.AsyncClient) -> None:
     response = await keyed.get("/v1/models", headers={**ALICE, "origin": EVIL})
     assert response.status_code == 200 and "access-control-allow-origin" not in response.headers
+
+
+async def test_metrics_and_docs_are_public_unless_they_are_not(
+    keyed: httpx.AsyncClient, start_api: StartApi
+) -> None:
+    pages = ("/metrics", "/docs", "/openapi.json")
+    assert [(await keyed.get(page)).status_code for page in pages] == [200, 200, 200]
+    api = start_api(api_keys=("sk-alice",), admin_keys=("sk-admin",), public_pages=())
+    async with httpx.AsyncClient(base_url=api.url) as http:
+        assert [(await http.get(page, headers=ADMIN)).status_code for page in pages] == [200, 404, 404]
+        assert (await http.get("/metrics")).status_code == 401
+        refused = await http.get("/metrics", headers=ALICE)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "insufficient_scope")
+        assert (await http.get("/health/live")).status_code == 200
+
+
+async def test_two_keys_at_once_are_refused(keyed: httpx.AsyncClient) -> None:
+    for first, second in ((ALICE, ADMIN), (ALICE, ALICE)):
+        headers = [*first.items(), *second.items()]
+        refused = await keyed.get("/v1/models", headers=headers)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_authorization")
