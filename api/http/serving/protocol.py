@@ -61,6 +61,8 @@ class Connection(HttpToolsProtocol):
         #: Whether a request's head was read and its body was not, and how much is left of a body of known length.
         self._is_in_body = False
         self._body_left = 0
+        #: The request that is being answered. uvicorn's `cycle` is the last one that was read.
+        self._answered: RequestResponseCycle | None = None
         #: What the parser gets once fewer requests wait.
         self._unparsed = b""
         self._timer: asyncio.TimerHandle | None = None
@@ -79,6 +81,9 @@ class Connection(HttpToolsProtocol):
         self._stop_timer()
         self._stall_guard.stop()
         self._unparsed = b""
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -177,6 +182,7 @@ class Connection(HttpToolsProtocol):
     # The app's side
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
         if cycle.scope["http_version"] == "1.0":
             app = _Unchunked(app, cycle)
         super()._start_asgi_task(cycle, app)

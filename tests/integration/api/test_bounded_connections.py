@@ -72,7 +72,6 @@ async def test_pipelined_requests_whose_answers_nobody_reads(process: ApiProcess
     connections = [connect(process.port) for _ in range(2)]
     taken = [await asyncio.to_thread(send_what_is_taken, connection, data) for connection in connections]
     growth = process.rss_bytes - before
-    assert max(taken) < len(data)
     assert growth < MAX_GROWTH_BYTES, f"{growth >> 20} MiB for {[num >> 10 for num in taken]} KiB"
     # Others are served.
     assert httpx.get(f"{process.url}/health/live").status_code == 200

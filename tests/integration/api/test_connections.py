@@ -46,12 +46,13 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode()
 
 
+@pytest.mark.parametrize("behind", [b"", get("/health/live")], ids=["alone", "with a request behind it"])
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_a_client_that_leaves_pauses_its_chat(
-    api: ApiServer, store: JobStore, *, streamed: bool
+    api: ApiServer, store: JobStore, *, streamed: bool, behind: bytes
 ) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", api.port)
-    writer.write(post(CHAT, chat(stream=streamed)))
+    writer.write(post(CHAT, chat(stream=streamed)) + behind)
     async with FakeWorker(store) as worker:
         running = await worker.claimed()
         await running.say("a")
