@@ -19,7 +19,7 @@ COMPILER = $(if $(shell command -v cc),,$(if $(filter cpu,$(TORCH)),$(comma)comp
 comma := ,
 INDEX = $(if $(TORCH_INDEX),$$($(REACHABLE) && echo --extra-index-url $(TORCH_INDEX)))
 
-.PHONY: help run test check bench showcase chaos endure trials goals faults walk machine mutants soak equality perplexity \
+.PHONY: help run test check bench showcase chaos endure trials goals faults walk fuzz machine mutants soak equality perplexity \
 	bench-engine bench-features bench-gpu docs clean venv venv-dev
 
 help:
@@ -95,6 +95,11 @@ goals: venv-dev ## R1 to R14 as one table, of the figures in docs/reports and of
 
 soak: venv-dev ## the engine alone under random work, half an hour: outputs, memory, a report (SECONDS, ARGS)
 	@$(BIN)/python -m tests.soak --report docs/reports/soak-engine.md $(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS)) $(ARGS)
+
+# make fuzz SECONDS=300 SEED=7 PART=models; without PART: http, redis, records, celery and models, one after the other
+FUZZ = $(if $(PART),--part $(PART)) $(if $(SEED),--seed $(SEED)) $(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS))
+fuzz: venv-dev ## bad input at random: HTTP, Redis's errors, records, Celery messages, model files (SECONDS, SEED, PART, ARGS)
+	@$(BIN)/python -m tests.fuzz $(FUZZ) $(ARGS)
 
 walk: venv-dev ## a newcomer: install in an empty directory, run, chat, kill, resume, drain, stop
 	@$(BIN)/python -m pytest -m walk tests/acceptance $(ARGS)
