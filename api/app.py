@@ -9,6 +9,7 @@ from importlib import metadata
 from fastapi import FastAPI
 
 from api.dialects.openai_chat.dialect import OpenAIChat
+from api.dialects.openai_completions.dialect import OpenAICompletions
 from api.dialects.registry import Dialects
 from api.errors import install_error_handlers
 from api.http.auth import Keys
@@ -19,11 +20,11 @@ from api.http.stream_limiter import StreamLimiter
 from api.lifespan import OpenServices, open_services
 from api.metrics.access_log import AccessLogMiddleware
 from api.metrics.registry import Metrics
-from api.routes import chat, health, job_events, jobs, metrics, models, workers
+from api.routes import chat, completions, health, job_events, jobs, metrics, models, workers
 from api.settings import ApiSettings
 
 #: The dialects of the API.
-DIALECTS = Dialects([OpenAIChat()])
+DIALECTS = Dialects([OpenAIChat(), OpenAICompletions()])
 
 
 def create_app(
@@ -53,7 +54,7 @@ def create_app(
     app.state.readers = StreamLimiter(settings.max_readers)
     app.state.metrics = Metrics()
     install_error_handlers(app)
-    for resource in (chat, jobs, job_events, models, workers, health, metrics):
+    for resource in (chat, completions, jobs, job_events, models, workers, health, metrics):
         app.include_router(resource.router)
     # The last one added is the outermost.
     app.add_middleware(BodyLimitMiddleware, limit=settings.body_limit, receipt_s=settings.receipt_s)

@@ -77,7 +77,8 @@ def make_tiny_chat_model(directory: Path, **overrides: Any) -> Path:
 
 
 @functools.lru_cache(1)
-def _loaded(directory: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+def loaded(directory: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """The model and its tokenizer as transformers loads them."""
     torch.set_num_threads(1)  # in so small a model several wait for each other, 15 times as long
     model = LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
     return model, PreTrainedTokenizerFast.from_pretrained(directory)
@@ -86,7 +87,7 @@ def _loaded(directory: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]
 def reference_answer(directory: Path, prompt: str, num_tokens: int) -> str:
     """What transformers' own `generate` answers to the prompt alone, greedily."""
     tokens, num_prompt = _generate(directory, prompt, num_tokens)
-    text = _loaded(directory)[1].decode(tokens[num_prompt:], skip_special_tokens=True)
+    text = loaded(directory)[1].decode(tokens[num_prompt:], skip_special_tokens=True)
     assert isinstance(text, str)
     return text
 
@@ -95,7 +96,7 @@ def reference_logits(directory: Path, prompt: str, num_tokens: int) -> torch.Ten
     """[num_tokens, vocabulary]: of which transformers draws that answer."""
     tokens, num_prompt = _generate(directory, prompt, num_tokens)
     with torch.no_grad():
-        logits = _loaded(directory)[0](tokens[None, :-1]).logits
+        logits = loaded(directory)[0](tokens[None, :-1]).logits
     assert isinstance(logits, torch.Tensor)
     return logits[0, num_prompt - 1 :]
 
@@ -113,7 +114,7 @@ def reference_prompt_logits(directory: Path, prompt: str) -> tuple[list[int], to
 @functools.cache
 def _generate(directory: Path, prompt: str, num_tokens: int) -> tuple[torch.Tensor, int]:
     """Prompt and answer, and the length of the prompt."""
-    model, tokenizer = _loaded(directory)
+    model, tokenizer = loaded(directory)
     messages = [{"role": "user", "content": prompt}]
     inputs = tokenizer.apply_chat_template(
         messages, add_generation_prompt=True, return_tensors="pt", return_dict=True

@@ -26,6 +26,11 @@ class Refused:
     note: str = ""
 
 
+def vllm(*idle: Any, note: str = "") -> Refused:
+    """A field of vLLM's that is refused."""
+    return Refused("vLLM", idle, note)
+
+
 def drop_noop_fields(
     fields: dict[str, Any], schema: type[Schema], unsupported: Mapping[str, Refused], prefix: str
 ) -> dict[str, Any]:

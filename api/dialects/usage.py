@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
+from api.dialects.base import View
 from shared.domain.usage import Usage
+
+#: Where a stream says what was used: nowhere, in a last chunk of its own, or in that one and in every other.
+UsageIn = Literal["nothing", "last", "every"]
+
+
+def usage_in(view: View) -> UsageIn:
+    """Where `stream_options` ask for it."""
+    if not view.get("include_usage"):
+        return "nothing"
+    return "every" if view.get("continuous_usage_stats") else "last"
 
 
 def usage_json(used: Usage) -> dict[str, Any]:

@@ -20,13 +20,19 @@ class PromptToken(msgspec.Struct, frozen=True, array_like=True):
     top: tuple[tuple[int, float], ...] = ()
 
 
-class PromptLogprobs(msgspec.Struct, frozen=True):
+class PromptLogprobs(msgspec.Struct, frozen=True, omit_defaults=True):
     """Released once for each prompt, with the first token of its first choice."""
 
     #: One for each token of the prompt except the first, which has no token before it.
     tokens: tuple[PromptToken, ...] = ()
-    #: Text of each token id that occurs in `tokens`.
+    #: Text of each token id that occurs in `tokens`, and of the first token.
     texts: dict[int, str] = {}
+    #: With `echo`: the prompt's first token.
+    first: int | None = None
+    #: With `echo`: the bytes that each token of the prompt adds to its text.
+    raws: dict[int, bytes] = {}
+    #: With `echo`: the prompt's text.
+    text: str = ""
 
     @property
     def num_candidates(self) -> int:

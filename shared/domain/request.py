@@ -16,9 +16,13 @@ from shared.errors import DecodeError
 #: The version of stored requests that this code reads. A request states in `needs` the version that supports all of
 #: its fields. A worker skips requests of a version above its own. Raise the version with each new field that changes
 #: answers, and list the field in `_SINCE`.
-READER_VERSION = 1
+READER_VERSION = 2
 #: (class, field) -> the version that introduced the field. Fields of version 1 are not listed.
-_SINCE: dict[tuple[str, str], int] = {}
+_SINCE = {
+    ("TextPrompt", "suffix"): 2,
+    ("SamplingOptions", "echo"): 2,
+    ("SamplingOptions", "prompt_only"): 2,
+}
 
 #: Maximum number of choices of one job, over all of its prompts.
 MAX_CHOICES = 64
@@ -55,6 +59,8 @@ class TextPrompt(_Record, frozen=True, tag_field="kind", tag="text"):
     """Text that the model continues."""
 
     text: str
+    #: Text after the model's text, for models with fill-in-the-middle tokens.
+    suffix: str | None = None
 
 
 class TokenPrompt(_Record, frozen=True, tag_field="kind", tag="tokens"):
@@ -95,6 +101,10 @@ class SamplingOptions(_Record, frozen=True):
     logprobs: int | None = None
     #: The same for the tokens of the prompt.
     prompt_logprobs: int | None = None
+    #: Whether each choice's text begins with the prompt.
+    echo: bool = False
+    #: Whether only the prompt matters. One token is drawn, and it has no text and no log probability.
+    prompt_only: bool = False
 
 
 class GenerationRequest(_Record, frozen=True):

@@ -55,6 +55,8 @@ class SamplingParams(
     constraint: Constraint | None = None
     #: The same as `logprobs`, for the tokens of the prompt.
     prompt_logprobs: int | None = None
+    #: Whether only the prompt matters. The one token that is drawn has no text and no log probability.
+    prompt_only: bool = False
 
     @property
     def is_greedy(self) -> bool:

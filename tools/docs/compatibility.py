@@ -12,17 +12,27 @@ import msgspec
 
 from api.dialects.openai_chat.message import Message
 from api.dialects.openai_chat.prompting import VllmPromptOptions
-from api.dialects.openai_chat.sampling import VllmSampling
-from api.dialects.openai_chat.schema import ChatRequest, StreamOptions, VllmWithoutEffect, WithoutEffect
-from api.dialects.openai_chat.structured_outputs import NamedSchema, ResponseFormat, StructuredOutputs
+from api.dialects.openai_chat.schema import ChatRequest, WithoutEffect
 from api.dialects.openai_chat.unsupported import (
     UNSUPPORTED,
     UNSUPPORTED_IN_MESSAGE,
-    UNSUPPORTED_IN_STRUCTURED_OUTPUTS,
 )
+from api.dialects.openai_completions.schema import CompletionRequest
+from api.dialects.openai_completions.schema import WithoutEffect as IdleInCompletions
+from api.dialects.openai_completions.unsupported import UNSUPPORTED as UNSUPPORTED_IN_COMPLETIONS
+from api.dialects.parameters.sampling import VllmSampling
+from api.dialects.parameters.stream_options import StreamOptions
+from api.dialects.parameters.structured_outputs import (
+    UNSUPPORTED_IN_STRUCTURED_OUTPUTS,
+    NamedSchema,
+    ResponseFormat,
+    StructuredOutputs,
+)
+from api.dialects.parameters.without_effect import VllmWithoutEffect
 from api.dialects.unsupported import Refused
 from api.http.openapi import json_schema
 from shared.domain.prompt_logprobs import MAX_PROMPT_CANDIDATES
+from shared.domain.request import MAX_CHOICES
 from shared.domain.sampling import SamplingParams
 
 #: Parameters whose default may come from the model's generation_config.json.
@@ -32,9 +42,9 @@ _DEFAULTS = {"max_tokens": "all that fits", "top_k": "all", "seed": "random"}
 
 _INTRODUCTION = """# Compatibility
 
-This page lists OpenAI's parameters of `/v1/chat/completions` and vLLM's extra ones, which the official clients
-send through `extra_body`. The `body` of a job on `/v1/jobs` takes the same parameters. `make docs` generates
-this page from `api/dialects`.
+This page lists OpenAI's parameters of `/v1/chat/completions` and [`/v1/completions`](#completions), and vLLM's extra
+ones, which the official clients send through `extra_body`. The `body` of a job on `/v1/jobs` takes the same
+parameters. `make docs` generates this page from `api/dialects`.
 
 - A parameter that is `null` counts as not given. Values are not converted: `"5"`, `5.0` and `true` are not
   integers, and `true` is not a number. `1` is accepted where a number such as `1.0` is expected.
@@ -91,6 +101,21 @@ for a stop token that is itself allowed as text. `stop` strings end the answer a
 At `max_tokens` the text may be unfinished; `finish_reason` is then `length`. Special tokens are never generated.
 """
 
+_COMPLETIONS = f"""## Completions
+
+`/v1/completions` continues text. The prompt is taken as it is, without the chat template. Choices are numbered prompt
+by prompt: choice `prompt * n + k` is the k-th one of a prompt. A request may have up to {MAX_CHOICES} choices in all.
+In a text, the names of special tokens stand for these tokens. Token ids are used as they are.
+"""
+_COMPLETION_LOGPROBS = """\
+`logprobs` has four lists with an entry for each token: `tokens`, `token_logprobs`, `top_logprobs` (by text; the token
+itself is always there) and `text_offset` (characters of `text` before the token). With `echo`, the prompt's tokens come
+first; the first of them has no log probability. `max_tokens: 0` returns the prompt's alone and uses no tokens.
+`logprobs` with `echo`, `prompt_logprobs` and `best_of` above `n` need whole answers.
+`suffix` needs a model with fill-in-the-middle tokens (Qwen2.5-Coder, CodeGemma, StarCoder, Granite, SantaCoder,
+DeepSeek-Coder, Code Llama, Seed-Coder, Codestral); other models answer 400.
+"""
+
 
 def page() -> str:
     """The whole page."""
@@ -120,8 +145,26 @@ def page() -> str:
         _fields(Message),
         _refusals(UNSUPPORTED_IN_MESSAGE),
         _LOGPROBS,
+        _COMPLETIONS,
+        *_completions(chat),
     ]
     return "\n".join(parts)
+
+
+def _completions(chat: Mapping[str, Any]) -> Iterable[str]:
+    """What differs from a chat."""
+    properties = _properties(CompletionRequest)
+    idle = {name: properties.pop(name) for name in IdleInCompletions.model_fields}
+    same = sorted(name for name, found in properties.items() if chat.get(name) == found)
+    own = {name: found for name, found in properties.items() if name not in same}
+    yield f"These parameters are the same as in a chat: {', '.join(map(_code, same))}.\n"
+    yield "### Supported in completions\n"
+    yield _table(("parameter", "from", "value", "default", "what it does"), _supported(own))
+    yield _COMPLETION_LOGPROBS
+    yield "### Accepted without effect in completions\n"
+    yield _table(("parameter", "from", "value", "why"), _idle(idle))
+    yield "### Rejected by name in completions\n"
+    yield _refusals(UNSUPPORTED_IN_COMPLETIONS)
 
 
 def _properties(schema: type[Any]) -> dict[str, Any]:
@@ -176,7 +219,8 @@ def _default(name: str, found: dict[str, Any]) -> str:
     if value is None and isinstance(defaults.get(name), int | float):
         value = defaults[name]
     shown = _DEFAULTS.get(name, "") if value is None else _code(json.dumps(value))
-    return f"{shown} \\*".strip() if name in RECOMMENDED else shown
+    is_recommended = name in RECOMMENDED and found.get("default") is None
+    return f"{shown} \\*".strip() if is_recommended else shown
 
 
 def _value(found: dict[str, Any]) -> str:

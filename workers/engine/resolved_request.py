@@ -22,6 +22,8 @@ class ResolvedRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     output_format: str | None = None
     #: The stop tokens that the client named. If one of them ends a choice, the finish reports which.
     named_stop_token_ids: tuple[int, ...] = ()
+    #: Text of each prompt, with which the text of its choices begins. Empty: it does not begin with the prompt.
+    echo: tuple[str, ...] = ()
 
     @property
     def num_choices(self) -> int:
@@ -35,6 +37,10 @@ class ResolvedRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     def prompt_of(self, choice: int) -> tuple[int, ...]:
         """Return the prompt of a choice."""
         return self.prompts[choice // self.sampling.n]
+
+    def echo_of(self, choice: int) -> str | None:
+        """Return the text with which a choice begins, if any."""
+        return self.echo[choice // self.sampling.n] if self.echo else None
 
     def encode(self) -> str:
         return _ENCODER.encode(self).decode()

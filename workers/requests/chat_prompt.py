@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import secrets
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from jinja2 import TemplateError
@@ -84,6 +85,16 @@ class ChatPromptRenderer:
         # Unlike `encode`, this releases the interpreter, so that the engine can run at the same time.
         (encoding,) = self._backend.encode_batch_fast([text], add_special_tokens=adds_special_tokens)
         return [token_id for token_id in encoding.ids if token_id != self._mark_id]
+
+    def decode(self, token_ids: Sequence[int], *, shows_special: bool) -> str:
+        """Return the text of token ids."""
+        text: str = self._backend.decode(list(token_ids), skip_special_tokens=not shows_special)
+        return text
+
+    def token_id(self, token: str) -> int | None:
+        """Return the id of a token of the vocabulary."""
+        token_id: int | None = self._backend.token_to_id(token)
+        return token_id
 
     def _inert_message(self, message: ChatMessage) -> dict[str, str]:
         name = {} if message.name is None else {"name": self._inert(message.name)}

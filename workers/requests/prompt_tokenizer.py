@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shared.domain.request import ChatPrompt, Prompt, TokenPrompt
+from shared.domain.request import ChatPrompt, Prompt, TextPrompt, TokenPrompt
 from shared.errors import RequestError, invalid_value
 from workers.engine.requests.limits import too_long
 from workers.requests.chat_prompt import ChatPromptRenderer
+from workers.requests.fill_in_the_middle import FillInTheMiddle
 from workers.requests.token_range import TokenRange
 
 
@@ -18,6 +19,7 @@ class PromptTokenizer:
         self._renderer = renderer
         self._tokens = tokens
         self._max_model_len = max_model_len
+        self._fill_in = FillInTheMiddle.of(renderer.token_id)
 
     def tokenize(self, prompts: Sequence[Prompt]) -> tuple[tuple[int, ...], ...]:
         """Return the tokens of each prompt. Raises RequestError."""
@@ -53,11 +55,28 @@ class PromptTokenizer:
             self._require_short(text, "your messages have", "messages")
             return self._renderer.encode(text)
         else:
-            self._require_short(prompt.text, "your prompt has", param)
-            token_ids = self._renderer.encode(prompt.text, adds_special_tokens=True)
+            self._require_short(prompt.text + (prompt.suffix or ""), "your prompt has", param)
+            token_ids = self._of_text(prompt)
         if not token_ids:
             raise invalid_value(param, "the prompt is empty")
         return token_ids
+
+    def _of_text(self, prompt: TextPrompt) -> Sequence[int]:
+        token_ids = self._renderer.encode(prompt.text, adds_special_tokens=True)
+        if prompt.suffix is None:
+            return token_ids
+        if self._fill_in is None:
+            raise invalid_value("suffix", "this model has no fill-in-the-middle tokens")
+        bare = self._renderer.encode(prompt.text)
+        # What the tokenizer puts before a text, such as a beginning-of-sequence token, stays in front.
+        begin = token_ids[: len(token_ids) - len(bare)] if bare and token_ids[-len(bare) :] == bare else []
+        return [*begin, *self._fill_in.prompt(bare, self._renderer.encode(prompt.suffix))]
+
+    def echo(self, prompt: Prompt, token_ids: Sequence[int], *, shows_special: bool) -> str:
+        """Return the text of a prompt, as a completion that echoes it shows it."""
+        if isinstance(prompt, TextPrompt):
+            return prompt.text
+        return self._renderer.decode(token_ids, shows_special=shows_special)
 
     def _require_short(self, text: str, what: str, param: str) -> None:
         if len(text) > self._max_model_len * self._renderer.longest_token:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -100,6 +101,16 @@ class Resolver:
             self._stop_token_ids(options),
             self._model_revision,
             named_stop_token_ids=tuple(sorted(set(options.stop_token_ids))),
+            echo=self._echo(request, prompts) if options.echo else (),
+        )
+
+    def _echo(self, request: GenerationRequest, prompts: Sequence[Sequence[int]]) -> tuple[str, ...]:
+        shows_special = not request.sampling.skip_special_tokens
+        return tuple(
+            [
+                self._tokenizer.echo(prompt, token_ids, shows_special=shows_special)
+                for prompt, token_ids in zip(request.prompts, prompts, strict=True)
+            ]
         )
 
     def _sampling(
@@ -134,6 +145,7 @@ class Resolver:
             n=request.n,
             constraint=request.constraint,
             prompt_logprobs=options.prompt_logprobs,
+            prompt_only=options.prompt_only,
         )
 
     def _top_k(self, top_k: int | None) -> int | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from api.dialects.openai_chat.schema import Metadata
+from api.dialects.parameters.metadata import Metadata
 from api.dialects.unsupported import Refused, drop_noop_fields
 from api.http.on_disconnect import OnDisconnectWord
 from api.http.validation import Schema, validate
@@ -40,7 +40,7 @@ class JobRequest(Schema):
 
 def read_job(fields: dict[str, Any]) -> JobRequest:
     """A job from its JSON. Raises RequestError (400)."""
-    if "body" not in fields and "messages" in fields:
+    if "body" not in fields and not {"messages", "prompt"}.isdisjoint(fields):
         raise _is_bare_body()
     job = validate(JobRequest, drop_noop_fields(fields, JobRequest, _UNSUPPORTED, ""))
     if job.metadata is not None and "metadata" in job.body:

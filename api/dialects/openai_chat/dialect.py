@@ -6,9 +6,10 @@ from typing import Any
 
 from api.dialects.base import ItemReader, JobInfo, Parsed, View
 from api.dialects.openai_chat.completion import completion
-from api.dialects.openai_chat.encoder import ChatEncoder, UsageIn
+from api.dialects.openai_chat.encoder import ChatEncoder
 from api.dialects.openai_chat.ids import completion_id, job_id_of
 from api.dialects.openai_chat.schema import read_chat
+from api.dialects.usage import usage_in
 from api.streaming.cursor import Cursor
 from shared.domain.result import Result
 from shared.errors import ErrorInfo
@@ -32,10 +33,7 @@ class OpenAIChat:
         )
 
     def encoder(self, job: JobInfo, view: View, start: Cursor, items: ItemReader) -> ChatEncoder:  # noqa: ARG002
-        usage_in: UsageIn = "nothing"
-        if view.get("include_usage"):
-            usage_in = "every" if view.get("continuous_usage_stats") else "last"
-        return ChatEncoder(job, start, usage_in=usage_in)
+        return ChatEncoder(job, start, usage_in=usage_in(view))
 
     def whole(self, job: JobInfo, view: View, result: Result) -> dict[str, Any]:  # noqa: ARG002
         return completion(job, result)

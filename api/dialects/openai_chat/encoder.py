@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 from api.dialects.base import Block, JobInfo
 from api.dialects.openai_chat.chunk import ChunkWriter, compact, usage_field
+from api.dialects.usage import UsageIn
 from api.errors import error_of
 from api.streaming.cursor import ChoiceCursor, Cursor
 from api.streaming.updates import EndEvent, Update
 from shared.domain.output import ChoiceOutput
 from shared.errors import ErrorInfo
-
-#: Where a stream says what was used: nowhere, in a last chunk of its own, or in that one and in every other.
-UsageIn = Literal["nothing", "last", "every"]
 
 
 class ChatEncoder:

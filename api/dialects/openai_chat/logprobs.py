@@ -23,13 +23,16 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
     return {"token": token, "logprob": finite_logprob(candidate.logprob), "bytes": list(candidate.raw)}
 
 
-def prompt_logprobs_json(logprobs: PromptLogprobs) -> list[dict[str, Any] | None]:
-    """vLLM's `prompt_logprobs`: for each token an object by token id, its own first; null for the first token."""
-    return [None, *[_prompt_token(token, logprobs.texts) for token in logprobs.tokens]]
+def prompt_logprobs_json(logprobs: PromptLogprobs, num_top: int | None = None) -> list[dict[str, Any] | None]:
+    """vLLM's `prompt_logprobs`: for each token an object by token id, its own first; null for the first token.
+
+    `num_top`: show at most this many of the most likely tokens. None: all.
+    """
+    return [None, *[_prompt_token(token, logprobs.texts, num_top) for token in logprobs.tokens]]
 
 
-def _prompt_token(token: PromptToken, texts: Mapping[int, str]) -> dict[str, Any]:
-    ranked = [(rank, *candidate) for rank, candidate in enumerate(token.top, 1)]
+def _prompt_token(token: PromptToken, texts: Mapping[int, str], num_top: int | None) -> dict[str, Any]:
+    ranked = [(rank, *candidate) for rank, candidate in enumerate(token.top[:num_top], 1)]
     return {
         str(token_id): {"logprob": logprob, "rank": rank, "decoded_token": texts[token_id]}
         for rank, token_id, logprob in [(token.rank, token.token_id, token.logprob), *ranked]

@@ -4,51 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from api.dialects.openai_chat.message import Message, read_message
 from api.dialects.openai_chat.prompting import PromptOptions
-from api.dialects.openai_chat.sampling import Sampling
-from api.dialects.openai_chat.structured_outputs import Structure, drop_noop_structure
 from api.dialects.openai_chat.unsupported import UNSUPPORTED
+from api.dialects.parameters.metadata import Metadata
+from api.dialects.parameters.sampling import Limit, Sampling
+from api.dialects.parameters.stream_options import Streamed, drop_noop_stream_options
+from api.dialects.parameters.structured_outputs import Structure, drop_noop_structure
+from api.dialects.parameters.without_effect import VllmWithoutEffect
 from api.dialects.unsupported import drop_noop_fields
-from api.http.validation import FieldFault, Schema, validate
+from api.http.validation import FieldFault, validate
 from shared.domain.request import GenerationRequest
 
 MAX_MESSAGES = 4096
-#: 16 pairs, names of 64 characters, values of 512.
-Metadata = Annotated[
-    dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]],
-    Field(max_length=16),
-]
 _Name = Annotated[str, Field(max_length=512)] | None
-_NO_MEDIA = "The model reads text only."
-
-
-class StreamOptions(Schema):
-    """How a stream is sent."""
-
-    include_usage: bool = Field(False, description="Send the usage in a last chunk.")
-    continuous_usage_stats: bool = Field(
-        False, description="With `include_usage`: send the usage so far in every chunk (vLLM)."
-    )
-    include_obfuscation: bool = Field(False, description="No effect: nothing is added to chunks.")
-
-
-class VllmWithoutEffect(Schema):
-    """vLLM's fields that are accepted and change nothing."""
-
-    cache_salt: _Name = Field(None, description="Cached prompts are never shared between API keys.")
-    guided_decoding_backend: _Name = Field(None, description="There is one backend.")
-    length_penalty: float | None = Field(None, description="It applies to beam search only.")
-    media_io_kwargs: dict[str, Any] | None = Field(None, description=_NO_MEDIA)
-    mm_processor_kwargs: dict[str, Any] | None = Field(None, description=_NO_MEDIA)
-    priority: int | None = Field(None, description="Use `priority` of `/v1/jobs`.")
-    request_id: _Name = Field(None, description="Use the header `x-request-id`.")
-    session_id: _Name = Field(None, description="Requests need no routing.")
-    spaces_between_special_tokens: bool | None = Field(None, description="Nothing is put between tokens.")
-    stream_interval: int | None = Field(None, description="Output is sent as soon as it is there.")
-    truncation_side: Literal["left", "right"] | None = Field(None, description="Prompts are not truncated.")
 
 
 class WithoutEffect(VllmWithoutEffect):
@@ -68,25 +39,39 @@ class WithoutEffect(VllmWithoutEffect):
     )
 
 
-class ChatRequest(WithoutEffect, Structure, PromptOptions, Sampling):
+class ChatRequest(WithoutEffect, Streamed, Structure, PromptOptions, Sampling):
     """A chat, checked."""
 
     model: Annotated[str, Field(min_length=1)] = Field(description="One of `/v1/models`.")
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)] = Field(
         description="The conversation, rendered by the model's own chat template."
     )
-    stream: bool = Field(False, description="Answer with server-sent events.")
-    stream_options: StreamOptions | None = Field(None, description="Options of the stream; needs `stream`.")
+    max_completion_tokens: Limit = Field(
+        None, description="The newer name of `max_tokens`; used if both are given."
+    )
+    logprobs: bool | None = Field(
+        None, description="Return the log probability of each token, before temperature, penalties and bias."
+    )
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
+        None, description="Number of most likely tokens to return at each position; needs `logprobs`."
+    )
     metadata: Metadata | None = Field(
         None, description="Stored with the job. Names of up to 64 characters, values of up to 512."
     )
 
-    @field_validator("stream_options")
-    @classmethod
-    def _needs_stream(cls, options: StreamOptions | None, info: Any) -> StreamOptions | None:
-        if options is not None and info.data.get("stream") is False:
-            raise ValueError("it is only allowed with 'stream': true")
-        return options
+    @property
+    def token_limit(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def num_logprobs(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    @model_validator(mode="after")
+    def _has_logprobs(self) -> ChatRequest:
+        if self.top_logprobs and not self.logprobs:
+            raise FieldFault("top_logprobs", "it is only allowed with 'logprobs': true")
+        return self
 
     @model_validator(mode="after")
     def _shows_the_prompt_whole(self) -> ChatRequest:
@@ -98,12 +83,6 @@ class ChatRequest(WithoutEffect, Structure, PromptOptions, Sampling):
         """What is to be generated."""
         return GenerationRequest((self.prompt(self.messages),), self.n, self.sampling(), self.constraint())
 
-    def view(self) -> dict[str, Any]:
-        """How it is to be shown."""
-        options = self.stream_options
-        shown = {} if options is None else options.model_dump(exclude={"include_obfuscation"})
-        return {name: True for name, is_wanted in shown.items() if is_wanted}
-
 
 def read_chat(fields: dict[str, Any], *, prefix: str = "", ignored: list[str] | None = None) -> ChatRequest:
     """A chat from its JSON. A field that is null counts as not given. Raises RequestError (400).
@@ -112,14 +91,11 @@ def read_chat(fields: dict[str, Any], *, prefix: str = "", ignored: list[str] | 
     """
     ignored = [] if ignored is None else ignored
     fields = drop_noop_fields(fields, ChatRequest, UNSUPPORTED, prefix)
-    messages, options = fields.get("messages"), fields.get("stream_options")
-    if isinstance(messages, list):
+    if isinstance(messages := fields.get("messages"), list):
         fields["messages"] = [
             read_message(message, f"{prefix}messages[{index}]", ignored)
             for index, message in enumerate(messages)
         ]
-    if isinstance(options, dict):
-        fields["stream_options"] = drop_noop_fields(options, StreamOptions, {}, f"{prefix}stream_options.")
-    if isinstance(outputs := fields.get("structured_outputs"), dict):
-        fields["structured_outputs"] = drop_noop_structure(outputs, f"{prefix}structured_outputs.")
+    drop_noop_stream_options(fields, prefix)
+    drop_noop_structure(fields, prefix)
     return validate(ChatRequest, fields, prefix=prefix, ignored=ignored)

@@ -42,6 +42,8 @@ class RunningRequest:
     #: Prompt tokens that were found in the prefix cache and that no output has counted yet. They are counted with the
     #: first unit of a prompt's first choice.
     num_cached_tokens: int = 0
+    #: Whether drawn tokens count. Those of a request that only looks at its prompt do not.
+    counts_output: bool = True
 
     @property
     def is_over(self) -> bool:
@@ -68,7 +70,7 @@ class RunningRequest:
         if num_tokens == 0:
             return Usage()
         self.num_prompt_tokens = self.num_cached_tokens = 0
-        return Usage(num_prompt, num_tokens, num_cached, num_reasoning)
+        return Usage(num_prompt, num_tokens if self.counts_output else 0, num_cached, num_reasoning)
 
 
 def _num_reasoning(output: ChoiceOutput) -> int:

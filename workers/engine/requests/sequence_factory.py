@@ -37,7 +37,10 @@ class SequenceFactory:
         released = {output.index: output for output in so_far}
         # If output was released, the prompts have been counted.
         is_begun = any(output.texts for output in so_far)
-        entry = RunningRequest(num_prompt_tokens=0 if is_begun else request.num_prompt_tokens)
+        entry = RunningRequest(
+            num_prompt_tokens=0 if is_begun else request.num_prompt_tokens,
+            counts_output=not request.sampling.prompt_only,
+        )
         for choice in range(request.num_choices):
             self._start(entry, request_id, request, choice, released.get(choice))
         return entry

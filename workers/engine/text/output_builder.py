@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from shared.domain.output import Candidate, ChoiceOutput, Finish, Head, TokenLogprobs, finite_logprob
+from shared.domain.output import (
+    Candidate,
+    ChoiceOutput,
+    Finish,
+    Head,
+    Op,
+    Text,
+    TokenLogprobs,
+    finite_logprob,
+)
 from shared.domain.prompt_logprobs import PromptLogprobs, PromptToken
 from workers.engine.resolved_request import ResolvedRequest
 from workers.engine.sampling.logprobs import Scores
@@ -54,6 +63,8 @@ class OutputBuilder:
     Tokens before `min_tokens` do not end the choice. A stop string ends it only if a later token completes the string.
     If the request includes the stop string or token, it is part of the text.
 
+    If the request echoes its prompt, the first token's text begins with it. Stop strings are not searched in it.
+
     Log probabilities are released with their tokens, also if these have no text. `raw` is empty if the drawn token adds
     nothing to the text: a stop token, a special token, or a token after a stop string. The log probabilities of the
     prompt are released with the first token.
@@ -76,7 +87,8 @@ class OutputBuilder:
         self._includes_stop = sampling.includes_stop
         self._max_tokens = sampling.max_tokens
         self._min_tokens = sampling.min_tokens
-        self._wants_logprobs = sampling.logprobs is not None
+        self._is_hidden = sampling.prompt_only
+        self._wants_logprobs = sampling.logprobs is not None and not sampling.prompt_only
         self._stop_token_ids = frozenset(request.stop_token_ids)
         self._named_stop_token_ids = request.named_stop_token_ids
         self._index = index
@@ -86,6 +98,8 @@ class OutputBuilder:
         self._position = 0
         self._finish: Finish | None = None
         self._wants_prompt_logprobs = sampling.wants_prompt_logprobs(index)
+        self._echo = request.echo_of(index)
+        self._prompt_ids = request.prompt_of(index)
         self._prompt: list[PromptToken] = []
         self._prompt_texts: dict[int, str] = {}
 
@@ -140,12 +154,12 @@ class OutputBuilder:
 
     def _take(self, token_id: int, scores: Scores | None = None, *, is_complete: bool) -> None:
         logprobs = self._logprobs(token_id, scores) if scores is not None else None
-        may_end = self._num_tokens >= self._min_tokens
+        may_end = self._num_tokens >= self._min_tokens and not self._is_hidden
         self._num_tokens += 1
         is_stop_token = may_end and token_id in self._stop_token_ids
-        has_text = self._includes_stop or not is_stop_token
+        has_text = not self._is_hidden and (self._includes_stop or not is_stop_token)
         match = self._append(token_id, logprobs, may_end=may_end) if has_text else None
-        is_end = is_stop_token or is_complete
+        is_end = is_stop_token or (is_complete and not self._is_hidden)
         if match is None and (is_end or self._num_tokens == self._max_tokens):
             match = self._flush(may_end=may_end)
             self._finish = Finish("stop", self._named(token_id)) if is_end else Finish("length")
@@ -205,10 +219,14 @@ class OutputBuilder:
     def _release(self, num: int) -> ChoiceOutput:
         final, self._pending = self._pending[:num], self._pending[num:]
         start, self._position = self._position, self._position + num
-        if self._parts is None:
-            texts, marks, head = tuple([token.text for token in final]), None, _NO_HEAD
-        else:
+        marks: dict[int, tuple[Op, ...]] | None = None
+        if self._parts is not None:
             texts, marks, head = self._parts.release(num)
+        else:
+            texts, head = tuple([token.text for token in final]), _NO_HEAD
+            if self._echo is not None and start == 0 and texts:
+                # The first unit adds the prompt, then its own text.
+                marks, texts = {0: tuple(map(Text, filter(None, (self._echo, texts[0]))))}, ("", *texts[1:])
         return ChoiceOutput(
             self._index,
             start,
@@ -222,4 +240,13 @@ class OutputBuilder:
         )
 
     def _prompt_logprobs(self) -> PromptLogprobs:
-        return PromptLogprobs(tuple(self._prompt), self._prompt_texts)
+        if self._echo is None:
+            return PromptLogprobs(tuple(self._prompt), self._prompt_texts)
+        first, ids = self._prompt_ids[0], set(self._prompt_ids)
+        return PromptLogprobs(
+            tuple(self._prompt),
+            {first: self._token_bytes.text(first), **self._prompt_texts},
+            first,
+            {token_id: self._token_bytes.get(token_id, is_first=False) or b"" for token_id in ids},
+            self._echo,
+        )

@@ -8,16 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import openai.types.chat.completion_create_params as official
+import openai.types.completion_create_params as official_completions
 import pytest
 from openai.types.chat import ChatCompletionStreamOptionsParam
 
 from api.dialects.openai_chat.message import Message
-from api.dialects.openai_chat.schema import ChatRequest, StreamOptions, WithoutEffect, read_chat
-from api.dialects.openai_chat.structured_outputs import NamedSchema, ResponseFormat, StructuredOutputs
+from api.dialects.openai_chat.schema import ChatRequest, WithoutEffect, read_chat
 from api.dialects.openai_chat.unsupported import (
     UNSUPPORTED,
     UNSUPPORTED_IN_MESSAGE,
+)
+from api.dialects.openai_completions.schema import CompletionRequest
+from api.dialects.openai_completions.unsupported import UNSUPPORTED as UNSUPPORTED_IN_COMPLETIONS
+from api.dialects.parameters.stream_options import StreamOptions
+from api.dialects.parameters.structured_outputs import (
     UNSUPPORTED_IN_STRUCTURED_OUTPUTS,
+    NamedSchema,
+    ResponseFormat,
+    StructuredOutputs,
 )
 from api.http.validation import names_of
 from shared.errors import RequestError
@@ -71,7 +79,7 @@ BOUNDS: dict[str, tuple[list[Any], list[Any], dict[str, Any]]] = {
 
 def rows(part: str) -> set[str]:
     """The parameters in the table of one section of the page."""
-    text = page().split(f"\n## {part}\n")[1].split("\n## ")[0]
+    text = re.split(r"\n##+ ", page().split(f"# {part}\n")[1])[0]
     return set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
 
 
@@ -92,7 +100,17 @@ def test_every_parameter_has_its_place() -> None:
     assert not set(ChatRequest.model_fields) & set(UNSUPPORTED)
 
 
+def test_every_parameter_of_a_completion_has_its_place() -> None:
+    own, idle = rows("Supported in completions"), rows("Accepted without effect in completions")
+    same = set(re.findall(r"`(\w+)`", page().split("same as in a chat: ")[1].splitlines()[0]))
+    assert own | idle | same == set(CompletionRequest.model_fields) and not own & same
+    assert {"prompt", "echo", "best_of", "suffix", "max_tokens", "logprobs"} <= own
+    assert rows("Rejected by name in completions") == set(UNSUPPORTED_IN_COMPLETIONS)
+
+
 def test_every_parameter_of_the_official_client_is_known() -> None:
+    of_completions = set(official_completions.CompletionCreateParamsBase.__annotations__) | {"stream"}
+    assert of_completions <= set(CompletionRequest.model_fields) | set(UNSUPPORTED_IN_COMPLETIONS)
     names = set(official.CompletionCreateParamsBase.__annotations__) | {"stream"}
     assert names <= set(ChatRequest.model_fields) | set(UNSUPPORTED)
     options = set(ChatCompletionStreamOptionsParam.__annotations__)

@@ -575,3 +575,28 @@ def test_a_models_directory_gives_the_vocabulary(tmp_path: Path) -> None:
 def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BatonError, match="no usable tokenizer"):
         Resolver.from_directory(tmp_path, "revision")
+
+
+def test_an_echo_is_the_text_as_it_was_given() -> None:
+    resolver = RESOLVERS["llama-3"]
+    request = GenerationRequest(
+        (TextPrompt("<|eot_id|>hi"), TokenPrompt(tuple(resolver.resolve(texts("hi there")).prompts[0]))),
+        sampling=SamplingOptions(echo=True),
+    )
+    assert resolver.resolve(request).echo == ("<|eot_id|>hi", "hi there")
+    assert resolver.resolve(texts("hi")).echo == ()
+
+
+def test_a_suffix_is_put_between_the_models_own_tokens() -> None:
+    tokenizer = make_tokenizer("llama-3")
+    names = ("<fim_prefix>", "<fim_suffix>", "<fim_middle>")
+    tokenizer.backend_tokenizer.add_special_tokens([AddedToken(name, normalized=False) for name in names])
+    resolver = Resolver(tokenizer, model_revision="revision", max_model_len=1000)
+    prefix, suffix, middle = (tokenizer.convert_tokens_to_ids(name) for name in names)
+    (prompt,) = resolver.resolve(GenerationRequest((TextPrompt("ab", "yz"),))).prompts
+    inner = [tokenizer.convert_tokens_to_ids(each) for each in "abyz"]
+    assert prompt[-7:] == (prefix, *inner[:2], suffix, *inner[2:], middle)
+
+
+def test_a_suffix_needs_a_model_with_such_tokens() -> None:
+    assert refusal(RESOLVERS["chatml"], GenerationRequest((TextPrompt("ab", "yz"),))).param == "suffix"

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.dialects.openai_chat.completion import completion
-from api.dialects.openai_chat.encoder import ChatEncoder, UsageIn
+from api.dialects.openai_chat.encoder import ChatEncoder
 from api.dialects.openai_chat.ids import call_id
+from api.dialects.usage import UsageIn
 from api.streaming.cursor import Cursor
 from shared.domain.events import Cancelled, Completed, Entry, Failed, Output, Queued, Requeued, Started
 from shared.domain.output import Args, Close, Head, Op, Open, Reasoning, Refusal

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from shared.domain.output import Candidate, ChoiceOutput, Finish, TokenLogprobs
+from shared.domain.output import Candidate, ChoiceOutput, Finish, Text, TokenLogprobs
 from shared.domain.prompt_logprobs import PromptLogprobs, PromptToken
 from shared.domain.sampling import SamplingParams
 from workers.engine.resolved_request import ResolvedRequest
@@ -54,6 +54,10 @@ def builder(
     named_stop_token_ids: tuple[int, ...] = (),
     includes_stop: bool = False,
     shows_special: bool = False,
+    echo: str | None = None,
+    prompt_only: bool = False,
+    prompt_logprobs: int | None = None,
+    prompt: tuple[int, ...] = (1,),
 ) -> OutputBuilder:
     sampling = SamplingParams(
         max_tokens=max_tokens,
@@ -63,9 +67,16 @@ def builder(
         logprobs=logprobs,
         includes_stop=includes_stop,
         shows_special=shows_special,
+        prompt_only=prompt_only,
+        prompt_logprobs=prompt_logprobs,
     )
     request = ResolvedRequest(
-        ((1,),), sampling, stop_token_ids, "revision", named_stop_token_ids=named_stop_token_ids
+        (prompt,),
+        sampling,
+        stop_token_ids,
+        "revision",
+        named_stop_token_ids=named_stop_token_ids,
+        echo=() if echo is None else (echo,),
     )
     return OutputBuilder(token_bytes(), request, 0)
 
@@ -406,3 +417,37 @@ def test_other_choices_and_continuations_tell_nothing_of_the_prompt() -> None:
     continued = telling_builder()
     assert continued.replay(ChoiceOutput(0, 0, (one("a"),), ("a",))) is None
     assert continued.push(one("b")) == ChoiceOutput(0, 1, (one("b"),), ("b",))
+
+
+def test_an_echoed_prompt_is_text_of_the_first_token() -> None:
+    output = joined(run(builder(echo="ab?", stop=("b?a",), max_tokens=2), ids("a", "b")))
+    assert output.marks == {0: (Text("ab?"), Text("a"))} and output.texts == ("", "b")
+    assert output.text == "ab?ab" and output.finish == LENGTH
+
+
+def test_an_echoed_prompt_comes_with_the_first_release_only() -> None:
+    first, second = run(builder(echo="x", max_tokens=3), ids("a", "b"))
+    assert (first.text, second.marks, second.text) == ("xa", None, "b")
+
+
+def test_a_first_token_without_text_has_the_prompt_alone() -> None:
+    output = joined(run(builder(echo="x"), [_EOS]))
+    assert output.marks == {0: (Text("x"),)} and output.finish == STOP
+
+
+def test_a_request_that_only_looks_at_its_prompt_shows_no_token() -> None:
+    scores = Scores(-1.0, ())
+    for token_id in (one("a"), _EOS):
+        output = joined(run(builder(prompt_only=True, max_tokens=1, logprobs=0), [token_id], scores))
+        assert (output.text, output.finish, output.logprobs) == ("", LENGTH, None)
+
+
+def test_an_echo_tells_the_tokens_of_its_prompt() -> None:
+    prompt = (_EOS, one("a"), _PARTY)
+    output = builder(echo="a", prompt_logprobs=0, prompt=prompt)
+    output.read_prompt([PromptToken(one("a"), -1.0, 1), PromptToken(_PARTY, -2.0, 3)])
+    (released,) = run(output, ids("b"))
+    found = released.prompt_logprobs
+    assert found is not None and (found.first, found.text) == (_EOS, "a")
+    assert found.raws == {_EOS: b"", one("a"): b"a", _PARTY: b"\xf0\x9f"}
+    assert found.texts == {_EOS: "<|end|>", one("a"): "a", _PARTY: "\ufffd"}

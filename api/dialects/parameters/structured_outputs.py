@@ -8,12 +8,12 @@ library can tell whether a schema or a grammar is valid; here its length is chec
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from api.dialects.openai_chat.unsupported import UNSUPPORTED_IN_STRUCTURED_OUTPUTS
-from api.dialects.unsupported import drop_noop_fields
+from api.dialects.unsupported import Refused, drop_noop_fields, vllm
 from api.http.strict_json import parse_object
 from api.http.validation import FieldFault, Schema
 from shared.domain.constraint import Constraint, ConstraintKind
@@ -23,6 +23,15 @@ from shared.errors import RequestError
 MAX_TEXT = 65_536
 _MAX_CHOICES = 1024
 _ANY_OBJECT = '{"type":"object"}'
+
+#: Fields of `structured_outputs` that are refused by name.
+UNSUPPORTED_IN_STRUCTURED_OUTPUTS: Mapping[str, Refused] = {
+    "disable_additional_properties": vllm(False, note="Use `additionalProperties: false` in the schema."),
+    "disable_any_whitespace": vllm(False, note="There is at most one line break or space between parts."),
+    "disable_fallback": vllm(True),
+    "structural_tag": vllm(),
+    "whitespace_pattern": vllm(),
+}
 
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
 _Choices = Annotated[list[_Text], Field(min_length=1, max_length=_MAX_CHOICES)]
@@ -138,9 +147,12 @@ class Structure(Schema):
         return None if asked is None else asked.constraint()
 
 
-def drop_noop_structure(fields: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """`structured_outputs` without null and default values. Raises RequestError."""
-    return drop_noop_fields(fields, StructuredOutputs, UNSUPPORTED_IN_STRUCTURED_OUTPUTS, prefix)
+def drop_noop_structure(fields: dict[str, Any], prefix: str) -> None:
+    """Drop null and default values from `structured_outputs` of a request, in place. Raises RequestError."""
+    if isinstance(outputs := fields.get("structured_outputs"), dict):
+        fields["structured_outputs"] = drop_noop_fields(
+            outputs, StructuredOutputs, UNSUPPORTED_IN_STRUCTURED_OUTPUTS, f"{prefix}structured_outputs."
+        )
 
 
 def _constraint(kind: ConstraintKind, value: Any, field: str) -> Constraint:

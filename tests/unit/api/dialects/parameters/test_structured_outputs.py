@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from api.dialects.openai_chat.schema import read_chat
-from api.dialects.openai_chat.structured_outputs import MAX_TEXT
-from api.dialects.openai_chat.unsupported import UNSUPPORTED_IN_STRUCTURED_OUTPUTS
+from api.dialects.parameters.structured_outputs import MAX_TEXT, UNSUPPORTED_IN_STRUCTURED_OUTPUTS
 from shared.domain.constraint import Constraint
 from shared.errors import RequestError
 

@@ -1,4 +1,4 @@
-"""Sampling: how the tokens of a request are drawn, in a client's words.
+"""Sampling: how the tokens of a request are drawn, in the words of OpenAI's endpoints.
 
 OpenAI's names (https://platform.openai.com/docs/api-reference/chat/create) and vLLM's
 (https://docs.vllm.ai/en/stable/serving/openai_compatible_server.html), which the official clients send through
@@ -22,13 +22,13 @@ _MAX_BIASES = 1024
 _MAX_STOP_TOKENS = 128
 _MAX_ALLOWED = 16_384
 _MAX_BAD_WORDS = 128
-_INT32 = 2**31
+INT32 = 2**31
 _INT64 = 2**63
 #: Seeds have 63 bits.
 _SEED_BITS = 63
 _TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,9}")
 
-TokenId = Annotated[int, Field(ge=0, lt=_INT32)]
+TokenId = Annotated[int, Field(ge=0, lt=INT32)]
 _StopString = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 _StopStrings = Annotated[list[_StopString], Field(max_length=4)]
 _Biases = Annotated[
@@ -36,7 +36,7 @@ _Biases = Annotated[
     Field(max_length=_MAX_BIASES),
 ]
 _BadWord = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-_Limit = Annotated[int, Field(ge=1, lt=_INT32)] | None
+Limit = Annotated[int, Field(ge=1, lt=INT32)] | None
 
 
 def _as_list(value: Any) -> Any:
@@ -48,7 +48,7 @@ def _as_list(value: Any) -> Any:
 class VllmSampling(Schema):
     """vLLM's names."""
 
-    top_k: Annotated[int, Field(ge=-1, lt=_INT32)] | None = Field(
+    top_k: Annotated[int, Field(ge=-1, lt=INT32)] | None = Field(
         None, description="Sample from the `top_k` most likely tokens. 0 and -1: from all."
     )
     min_p: Annotated[float, Field(ge=0, le=1)] | None = Field(
@@ -57,7 +57,7 @@ class VllmSampling(Schema):
     repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = Field(
         None, description="Values above 1 make tokens of the prompt and of the answer less likely."
     )
-    min_tokens: Annotated[int, Field(ge=0, lt=_INT32)] | None = Field(
+    min_tokens: Annotated[int, Field(ge=0, lt=INT32)] | None = Field(
         None, description="Minimum number of tokens before anything ends the answer; at most `max_tokens`."
     )
     stop_token_ids: Annotated[list[TokenId], Field(max_length=_MAX_STOP_TOKENS)] | None = Field(
@@ -83,14 +83,11 @@ class VllmSampling(Schema):
 
 
 class Sampling(VllmSampling):
-    """OpenAI's names."""
+    """OpenAI's names. Log probabilities are asked for in each endpoint's own way."""
 
-    max_tokens: _Limit = Field(
+    max_tokens: Limit = Field(
         None,
         description="Maximum number of tokens of the answer. Prompt and answer must fit into the context.",
-    )
-    max_completion_tokens: _Limit = Field(
-        None, description="The newer name of `max_tokens`; used if both are given."
     )
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
         None, description="Sampling temperature. 0: greedy."
@@ -114,12 +111,6 @@ class Sampling(VllmSampling):
     logit_bias: _Biases | None = Field(
         None, description="Maps token ids (decimal) to values that are added to their logits."
     )
-    logprobs: bool | None = Field(
-        None, description="Return the log probability of each token, before temperature, penalties and bias."
-    )
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
-        None, description="Number of most likely tokens to return at each position; needs `logprobs`."
-    )
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] = Field(
         1, description=f"Number of choices. `n` times `max_tokens` is limited to {MAX_OUTPUT_TOKENS}."
     )
@@ -134,8 +125,6 @@ class Sampling(VllmSampling):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Sampling:
-        if self.top_logprobs and not self.logprobs:
-            raise FieldFault("top_logprobs", "it is only allowed with 'logprobs': true")
         limit = self.token_limit
         if limit is not None and (self.min_tokens or 0) > limit:
             raise FieldFault("min_tokens", f"it is greater than the token limit, {limit}")
@@ -146,7 +135,12 @@ class Sampling(VllmSampling):
     @property
     def token_limit(self) -> int | None:
         """Maximum number of tokens of each choice."""
-        return self.max_completion_tokens or self.max_tokens
+        return self.max_tokens
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """Number of alternatives returned with each token's log probability. None: no log probabilities."""
+        return None
 
     def sampling(self) -> SamplingOptions:
         """The options. What means the same is the same in them."""
@@ -170,6 +164,6 @@ class Sampling(VllmSampling):
             logit_bias={int(token_id): bias for token_id, bias in (self.logit_bias or {}).items()},
             allowed_token_ids=tuple(self.allowed_token_ids or ()),
             bad_words=tuple(self.bad_words or ()),
-            logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+            logprobs=self.num_logprobs,
             prompt_logprobs=self.prompt_logprobs,
         )
