@@ -9,11 +9,16 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
 
 from shared.store.job_store import JobStore
 from shared.store.redis_client import connect
 from tests.redis_server import RedisServer
+
+# How long an example takes says nothing on a busy machine.
+settings.register_profile("baton", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("baton")
 
 
 def pytest_configure() -> None:

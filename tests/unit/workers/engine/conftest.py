@@ -2,12 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
-
-# These tests check results, not times. On a busy machine an example may take longer than the default deadline of
-# 200 ms, and hypothesis then reports the test as flaky.
-settings.register_profile("engine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("engine")
 
 
 @pytest.fixture(scope="session", autouse=True)
