@@ -19,7 +19,11 @@ class DecodeError(BatonError):
 
 
 class StoreUnavailable(BatonError):
-    """Raised when Redis does not answer or refuses a write."""
+    """Raised when Redis does not answer or refuses a call. It may accept it later."""
+
+
+class ScriptFailed(StoreUnavailable):
+    """Raised when a script fails on the data that it finds. It may have written a part. Another call may fail again."""
 
 
 class BrokerUnavailable(StoreUnavailable):

@@ -25,6 +25,58 @@ from urllib.parse import urlsplit
 
 _CHUNK = 65_536
 
+#: What Redis 6 to 8 and Valkey answer instead of a result, and what a later version might.
+REFUSALS = (
+    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+    "BUSYGROUP Consumer Group name already exists",
+    "BUSYKEY Target key name already exists.",
+    "CLUSTERDOWN The cluster is down",
+    "CROSSSLOT Keys in request don't hash to the same slot",
+    "DENIED Redis is running in protected mode because protected mode is enabled",
+    "ERR Error writing to the append only file: No space left on device",
+    "ERR max number of clients reached",
+    "ERR operation not permitted",
+    "ERR unknown command `EVALSHA`, with args beginning with: `0`, ",
+    "ERR Protocol error: invalid bulk length",
+    "ERR EXEC without MULTI",
+    "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration"
+    " is correct?",
+    "ERR DB index is out of range",
+    "EXECABORT Transaction discarded because of previous errors.",
+    "FAILOVER The server is failing over",
+    "INPROG Failover already in progress.",
+    "IOERR error or timeout reading to target instance",
+    "LOADING Redis is loading the dataset in memory",
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    "MISCONF Redis is configured to save RDB snapshots, but it is currently not able to persist on disk.",
+    "MOVED 3999 127.0.0.1:6381",
+    "ASK 3999 127.0.0.1:6381",
+    "MOVED nowhere",
+    "NOADDR unknown address",
+    "NOAUTH Authentication required.",
+    "NOGOODSLAVE No suitable replica to promote",
+    "NOMASTERLINK Can't SYNC while not connected with my master",
+    "NOPERM this user has no permissions to run the 'evalsha' command",
+    "NOPROTO unsupported protocol version",
+    "NOQUORUM Not enough available Sentinels",
+    "NOREPLICAS Not enough good replicas to write.",
+    "NOSCRIPT No matching script. Please use EVAL.",
+    "NOTBUSY No scripts in execution right now.",
+    "NOTREADY the server is not ready",
+    "OOM command not allowed when used memory > 'maxmemory'.",
+    "PERSISTENCE cannot write",
+    "READONLY You can't write against a read only replica.",
+    "REDIRECT 127.0.0.1:6380",
+    "SYNTAX error",
+    "TRYAGAIN Multiple keys request during rehashing of slot",
+    "UNBLOCKED client unblocked via CLIENT UNBLOCK",
+    "UNKILLABLE Sorry the script already executed write commands against the dataset.",
+    "VERSIONMISMATCH a word of a later version",
+    "WRONGPASS invalid username-password pair or user is disabled.",
+    "a text without a word",
+    "",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Pass:

@@ -90,6 +90,6 @@ class PubSubReader:
 def _decode(data: str) -> list[Heard]:
     try:
         return _DECODER.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeError):
         logger.warning("pub/sub: dropped a message that Baton's scripts did not write")
         return []

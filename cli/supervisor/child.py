@@ -29,6 +29,8 @@ class Child:
         self.state: State = "starting"
         #: Why the process last ended, and when it starts again.
         self.exit_reason = ""
+        #: When it became ready since its latest start, on the monotonic clock. None: not yet.
+        self.ready_at: float | None = None
         self.log = logs / f"{plan.id}.log"
         self._lock = lock
         self._log_start = 0
@@ -50,7 +52,8 @@ class Child:
         return ChildState(plan.role, plan.id, self.pid, plan.url, plan.device, self.state)
 
     async def start(self) -> None:
-        """Start the process. Its output goes to the log."""
+        """Start the process. Its output goes to the log. Raises OSError."""
+        self.ready_at = None
         with self._open_log() as log:
             self._process = await asyncio.create_subprocess_exec(
                 *ends_with_parent(self.plan.command),
@@ -59,6 +62,8 @@ class Child:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                # What it writes is for this user alone: Redis's file has prompts and answers.
+                umask=0o077,
                 pass_fds=(self._lock,),
             )
         if self.plan.role != "worker":

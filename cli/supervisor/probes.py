@@ -38,7 +38,7 @@ class Probes:
         """Whether a GET returns 200."""
         try:
             return (await self._http.get(url)).status_code == 200
-        except httpx.TransportError:
+        except httpx.HTTPError:
             return False
 
     async def _is_store_ready(self) -> bool:

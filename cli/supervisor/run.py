@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import ssl
 from collections.abc import AsyncIterator, Coroutine, Sequence
@@ -27,6 +28,8 @@ from shared.cluster.wake_up_sender import WakeUpSender
 from shared.store.job_store import JobStore
 from shared.store.redis_client import connect
 
+logger = logging.getLogger(__name__)
+
 #: Interval between requests to `/health/ready` during the start.
 _POLL_S = 0.2
 
@@ -37,7 +40,10 @@ async def run(prepared: Prepared, home: Home, lock: int, console: Console) -> No
     state_file = StateFile(home.path)
 
     def on_change(children: Sequence[Child]) -> None:
-        state_file.write(child.report for child in children)
+        try:
+            state_file.write(child.report for child in children)
+        except OSError as error:  # the disk is full: `baton ps` shows what was before
+            logger.error("cannot write the state of the processes: %s", error)
         display.changed(children)
 
     async with _collaborators(prepared) as (probes, lease_releaser):

@@ -19,7 +19,7 @@ class StartRequests:
         """Removes a request. Returns whether there was one."""
         try:
             self._path(worker_id).unlink()
-        except FileNotFoundError:
+        except OSError:  # there is none
             return False
         return True
 

@@ -18,7 +18,8 @@ from cli.supervisor.plan import ChildPlan
 from cli.supervisor.probes import Probe
 from cli.supervisor.start_requests import StartRequests
 from cli.supervisor.state_file import Role
-from shared.runtime.exit_codes import EX_DRAINED
+from shared.runtime.cancellation import cancel_and_wait
+from shared.runtime.exit_codes import EX_DRAINED, EX_OSERR
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Supervisor:
         self._requests = requests
         self._grace_s = grace_s
         self._is_up = False
+        self._notices: set[asyncio.Task[None]] = set()
 
     async def start(self, keepers: asyncio.TaskGroup) -> None:
         """Start all children in order. The tasks that restart them are added to `keepers`.
@@ -83,6 +85,7 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Stop all children in order. Each stage takes at most the grace period."""
+        await cancel_and_wait(self._notices)
         for roles in _STOP_ORDER:
             stage = self._of(roles)
             await asyncio.gather(*(child.stop(self._grace_s) for child in stage))
@@ -104,13 +107,12 @@ class Supervisor:
         attempt = 0
         while True:
             attempt = 0 if ready.is_set() else attempt + 1
-            started = time.monotonic()
             status = await self._run_once(child, ready)
             if status == EX_DRAINED:
                 await self._await_start_request(child, ready)
                 continue
             self._check_start(child, status, attempt)
-            wait_s = backoff.wait_s(time.monotonic() - started)
+            wait_s = backoff.wait_s(None if child.ready_at is None else time.monotonic() - child.ready_at)
             child.state = "restarting"
             child.exit_reason = f"{describe_exit(status)}, restarting in {wait_s:g} s"
             logger.warning("%s %s", child.plan.id, child.exit_reason)
@@ -119,7 +121,11 @@ class Supervisor:
 
     async def _run_once(self, child: Child, ready: asyncio.Event) -> int:
         """Runs a child until it ends and returns its exit status."""
-        await child.start()
+        try:
+            await child.start()
+        except OSError as error:  # no memory, no process, no room for its log
+            logger.error("%s does not start: %s", child.plan.id, error)
+            return EX_OSERR
         logger.info("%s started as process %s", child.plan.id, child.pid)
         self._on_change(self.children)
         async with asyncio.TaskGroup() as life:
@@ -128,19 +134,37 @@ class Supervisor:
             prober.cancel()
         child.kill()
         if child.plan.role == "worker" and child.last_pid is not None:
-            await self._on_worker_death(child.plan.id, child.last_pid)
+            notice = asyncio.create_task(self._give_notice(child.plan.id, child.last_pid))
+            self._notices.add(notice)
+            notice.add_done_callback(self._notices.discard)
         return status
+
+    async def _give_notice(self, name: str, pid: int) -> None:
+        """Report a worker's death. The next start does not wait for it, and no failure of it ends the supervisor."""
+        try:
+            await self._on_worker_death(name, pid)
+        except Exception:
+            logger.exception("the notice of the death of %s failed", name)
 
     async def _await_ready(self, child: Child, ready: asyncio.Event) -> None:
         wait_s = _FIRST_PROBE_S
-        while child.pid is not None and not await self._probe(child.plan, child.pid):
+        while child.pid is not None and not await self._is_ready(child.plan, child.pid):
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, _PROBE_S)
         if child.pid is not None:
             child.state = "ready"
+            child.ready_at = time.monotonic()
             logger.info("%s is ready", child.plan.id)
             ready.set()
             self._on_change(self.children)
+
+    async def _is_ready(self, plan: ChildPlan, pid: int) -> bool:
+        """Probe a child. It is not ready if the probe itself fails."""
+        try:
+            return await self._probe(plan, pid)
+        except Exception:
+            logger.exception("the probe of %s failed", plan.id)
+            return False
 
     async def _await_start_request(self, child: Child, ready: asyncio.Event) -> None:
         """A drained worker stays stopped until its start is requested."""
@@ -170,6 +194,11 @@ class Supervisor:
 
 def describe_exit(status: int) -> str:
     """An exit status in words."""
+    if status == EX_OSERR:
+        return "could not be started"
     if status >= 0:
         return f"exited with code {status}"
-    return f"killed by {signal.Signals(-status).name}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:  # a real-time signal
+        return f"killed by signal {-status}"

@@ -134,14 +134,14 @@ def decode_event(raw: str | bytes | msgspec.Raw) -> Event:
     try:
         event: Event = _DECODER.decode(raw)
         return event
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeError) as error:
         return _unknown(raw, error)
 
 
 def _unknown(raw: str | bytes | msgspec.Raw, cause: Exception) -> Unknown:
     try:
         kind = _TYPE_DECODER.decode(raw).type
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeError) as error:
         raise DecodeError("event", raw) from error
     if kind in _TYPES:
         raise DecodeError("event", raw) from cause

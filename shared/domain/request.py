@@ -134,7 +134,7 @@ class GenerationRequest(_Record, frozen=True):
         """The inverse of `encode`. Raises DecodeError."""
         try:
             return _DECODER.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeError) as error:
             raise DecodeError("request", raw) from error
 
 

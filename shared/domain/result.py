@@ -88,7 +88,7 @@ class Result(msgspec.Struct):
         """The inverse of `encode`. Raises DecodeError."""
         try:
             return _DECODER.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeError) as error:
             raise DecodeError("result", raw) from error
 
 

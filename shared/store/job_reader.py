@@ -22,7 +22,7 @@ from shared.domain.usage import Usage
 from shared.errors import DecodeError
 from shared.store import keys, scripts
 from shared.store.deadline import Deadline
-from shared.store.redis_client import unavailable_as_error
+from shared.store.redis_client import reads_replies, unavailable_as_error
 from shared.store.throughput import Throughput
 
 logger = logging.getLogger(__name__)
@@ -91,6 +91,7 @@ class _Look(NamedTuple):
             return None
 
 
+@reads_replies
 class JobReader:
     """Reads the jobs in one Redis."""
 

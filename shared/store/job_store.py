@@ -33,7 +33,7 @@ from shared.store.append import Append, AppendAnswer
 from shared.store.deadline import Deadline
 from shared.store.job_reader import JobReader
 from shared.store.queue_score import PRIORITY_SPAN, PROMOTED_AFTER_S, class_offset
-from shared.store.redis_client import unavailable_as_error
+from shared.store.redis_client import reads_replies, unavailable_as_error
 
 #: Maximum number of registrations of a dead replica that one call ends.
 _LEFT_AT_ONCE = 200
@@ -80,6 +80,7 @@ class ReplicaBeat(NamedTuple):
     missing: list[str]
 
 
+@reads_replies
 class JobStore(JobReader):
     """Reads and changes the jobs in one Redis."""
 

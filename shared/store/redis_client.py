@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.connection import HiredisRespSerializer
-from redis.exceptions import ConnectionError, OutOfMemoryError, ReadOnlyError, ResponseError, TimeoutError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    ConnectionError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
 from redis.typing import EncodableT
 
-from shared.errors import StoreUnavailable
+from shared.errors import ScriptFailed, SettingsError, StoreUnavailable
 
-#: Errors with which Redis refuses writes: memory full, disk full, still loading. For a script, Redis 6 wraps the
-#: error: `ERR Error running script …: -OOM command not allowed …`.
-_REFUSAL = re.compile(r"(?:^|-)(?:OOM|MISCONF|LOADING|READONLY|MASTERDOWN)\b")
+logger = logging.getLogger(__name__)
+S = TypeVar("S")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: What a script's error names besides its cause. Redis 6: `Error running script (call to f_…): @user_script:7: …`,
+#: Redis 7: `… script: …, on @user_script:7.`
+_SCRIPT = re.compile(r"user_script|Error compiling script")
+#: The word with which an error of Redis begins: `BUSY`, `-OOM`, …
+_WORD = re.compile(r"(?:^|: |-)([A-Z]{3,})\b")
+#: Errors that say that a key holds something else than Baton stores there.
+_FOREIGN_DATA = "WRONGTYPE"
+#: What Python raises when a reply is not of the form that its reader expects.
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
 
 #: Maximum number of connections of one client. Further calls wait for one. redis-py's plain pool would raise instead.
 _MAX_CONNECTIONS = 64
@@ -39,6 +60,8 @@ def connect(url: str, *, timeout_s: float) -> Redis:
         max_connections=_MAX_CONNECTIONS,
         timeout=_POOL_WAIT_S,
         decode_responses=True,
+        # Anybody can write bytes that are not text to a key that Baton reads.
+        encoding_errors="surrogateescape",
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         **({} if url.startswith("unix:") else {"socket_keepalive": True}),
@@ -59,7 +82,17 @@ class _Mended(AbstractConnection):
 
     def pack_command(self, *args: EncodableT) -> list[bytes]:
         """Pack in C, as redis-py's synchronous client does. Its asyncio client takes a microsecond an argument."""
-        return cast(list[bytes], _SERIALIZER.pack(*args))  # type: ignore[arg-type]  # redis-py's own mistake
+        try:
+            return cast(list[bytes], _SERIALIZER.pack(*args))  # type: ignore[arg-type]  # redis-py's own mistake
+        except UnicodeEncodeError:  # an id with bytes that are not text, as it was read
+            return super().pack_command(*args)
+
+    async def _read_response_from_parser(self, *args: Any, **options: Any) -> Any:
+        """Read a reply. One that is no reply of Redis breaks the connection."""
+        try:
+            return await super()._read_response_from_parser(*args, **options)
+        except UNREADABLE as error:
+            raise ConnectionError("Redis sent what is no reply") from error
 
     async def _send_packed_command(self, command: Iterable[bytes]) -> None:
         # Under uvloop, writing to a connection that was reset raises RuntimeError. redis-py does not handle it: the
@@ -91,12 +124,72 @@ _MENDED: dict[type[AbstractConnection], type[AbstractConnection]] = {
 
 @contextmanager
 def unavailable_as_error() -> Iterator[None]:
-    """Raise StoreUnavailable when Redis does not answer or refuses a write."""
+    """Raise StoreUnavailable for whatever Redis answers but a result.
+
+    Whoever calls Redis waits and tries again. That is right for every error word, also for those that this version does
+    not know: what is refused now (busy, loading, read-only, full, no replicas, no permission) may be accepted later. A
+    script's own fault is a ScriptFailed.
+    """
     try:
         yield
-    except (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError, OSError) as error:
-        raise StoreUnavailable(str(error) or type(error).__name__) from error
-    except ResponseError as error:
-        if not _REFUSAL.search(str(error)):
-            raise
-        raise StoreUnavailable(str(error)) from error
+    except (RedisError, OSError) as error:
+        text = str(error) or type(error).__name__
+        if _is_script_fault(error, text):
+            logger.error("a script failed: %s", text)
+            raise ScriptFailed(text) from error
+        raise StoreUnavailable(text) from error
+    except UNREADABLE as error:
+        # Either a mistake of Baton's or a reply that was damaged on its way.
+        logger.exception("cannot read Redis's reply")
+        raise StoreUnavailable("cannot read Redis's reply") from error
+
+
+def _is_script_fault(error: Exception, text: str) -> bool:
+    """Whether a script failed on what it found, and not because Redis refused one of its commands."""
+    if not isinstance(error, ResponseError):
+        return False
+    code = error.status_code
+    word = _WORD.search(text) if code in (None, "ERR") else None
+    code = word[1] if word else code
+    return code == _FOREIGN_DATA or (code in (None, "ERR") and _SCRIPT.search(text) is not None)
+
+
+def reads_replies(store: type[S]) -> type[S]:
+    """Make the public coroutine methods of a class do what they do within `unavailable_as_error`.
+
+    Not only the call to Redis: a damaged reply also shows where its parts are read.
+    """
+    for name, method in list(vars(store).items()):
+        if inspect.iscoroutinefunction(method) and not name.startswith("_"):
+            setattr(store, name, _reading(method))
+    return store
+
+
+def _reading(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    @functools.wraps(method)
+    async def read(*args: P.args, **options: P.kwargs) -> T:
+        with unavailable_as_error():
+            return await method(*args, **options)
+
+    return read
+
+
+async def check_access(url: str, variable: str, *, timeout_s: float) -> None:
+    """Call Redis once, at the start of a process.
+
+    Raises SettingsError if the server refuses the user or the database that the URL names: waiting would not help.
+    Raises StoreUnavailable if there is no answer yet, or another one.
+    """
+    redis = connect(url, timeout_s=timeout_s)
+    try:
+        with unavailable_as_error():
+            await redis.ping()
+    except StoreUnavailable as error:
+        if isinstance(error.__cause__, _DENIED) or "DB index is out of range" in str(error):
+            raise SettingsError(f"{variable}: Redis refuses access: {error}") from error
+        raise
+    finally:
+        await redis.aclose()
+
+
+_DENIED = (AuthenticationError, AuthenticationWrongNumberOfArgsError, NoPermissionError)

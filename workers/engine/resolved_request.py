@@ -53,7 +53,7 @@ class ResolvedRequest(msgspec.Struct, frozen=True, omit_defaults=True):
         """
         try:
             return _DECODER.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeError) as error:
             raise DecodeError("resolved request", raw) from error
 
 

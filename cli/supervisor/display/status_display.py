@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 
 from rich.console import Console
@@ -58,8 +59,9 @@ class Display:
                 self._shown[child.plan.id] = child.state
 
     def line(self, text: str) -> None:
-        """Print text without interpreting markup."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        """Print text without interpreting markup. The processes go on if the terminal is gone."""
+        with suppress(OSError, SystemExit):  # rich makes a SystemExit of a broken pipe
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2, 0, 0), expand=True)

@@ -70,3 +70,10 @@ async def test_all_but_workers_give_way(tmp_path: Path, lock: int, role: Role) -
     assert child.pid is not None
     assert os.sched_getscheduler(child.pid) == (os.SCHED_OTHER if role == "worker" else os.SCHED_BATCH)
     await child.stop(grace_s=WAIT_S)
+
+
+async def test_what_it_writes_is_for_this_user_alone(tmp_path: Path, lock: int) -> None:
+    child = make(tmp_path, lock, f"echo prompt > {tmp_path}/file; mkdir {tmp_path}/folder")
+    await child.start()
+    await child.wait()
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("file", "folder")] == [0o600, 0o700]
