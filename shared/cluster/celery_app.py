@@ -45,7 +45,8 @@ def make_celery(broker_url: str) -> Celery:
             # workers.celery_app.transport.
             "socket_timeout": 5,
             "max_retries": 0,
-            "health_check_interval": 25,
+            # How long a connection may be dead until Celery notices. The watchdog waits ten seconds for that.
+            "health_check_interval": 3,
         },
     )
     return app

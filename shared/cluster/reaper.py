@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, Mapping
 from shared.cluster.wake_up_sender import WakeUpSender
 from shared.domain.lease import WorkerState
 from shared.domain.wake_up import WakeUp
-from shared.errors import BrokerUnavailable, StoreUnavailable
+from shared.errors import BrokerUnavailable, ScriptFailed, StoreUnavailable
 from shared.runtime.failpoint import failpoint
 from shared.store.deadline import Deadline
 from shared.store.job_store import JobStore, Served
@@ -130,7 +130,7 @@ class Reaper:
             if self._patience.unchanged_s(("worker", worker.worker_instance), worker.beat) > self._lease_s:
                 logger.warning("worker %s sent no heartbeat for %s s", worker.worker_instance, self._lease_s)
                 failpoint("reaper_judged")
-                wake_ups += await self._store.release(worker.worker_instance, "worker_died", died=True)
+                wake_ups += await self._release(worker.worker_instance)
                 failpoint("reaper_released")
                 self.acts["buried"] += 1
         self._patience.keep_only("worker", {("worker", worker.worker_instance) for worker in workers})
@@ -143,16 +143,27 @@ class Reaper:
             thing = ("unreadable", worker_instance)
             if self._patience.unchanged_s(thing, frozenset(record.items())) > self._lease_s:
                 logger.warning("removing the unreadable lease of %s", worker_instance)
-                wake_ups += await self._store.release(worker_instance, "worker_died", died=True)
+                wake_ups += await self._release(worker_instance)
                 self.acts["unreadable"] += 1
         self._patience.keep_only("unreadable", {("unreadable", name) for name in records})
         return wake_ups
+
+    async def _release(self, worker_instance: str) -> list[WakeUp]:
+        """Release a dead worker's jobs. One whose records are damaged does not keep the reaper from the others."""
+        try:
+            return await self._store.release(worker_instance, "worker_died", died=True)
+        except ScriptFailed as error:
+            logger.error("cannot release %s: %s", worker_instance, error)
+            return []
 
     async def _bury_replicas(self, beats: dict[str, str]) -> None:
         for replica, beat in beats.items():
             if self._patience.unchanged_s(("replica", replica), beat) > REPLICA_LEASE_S:
                 logger.warning("replica %s sent no heartbeat for %s s", replica, REPLICA_LEASE_S)
-                await self._store.release_replica(replica)
+                try:
+                    await self._store.release_replica(replica)
+                except ScriptFailed as error:
+                    logger.error("cannot release %s: %s", replica, error)
                 self.acts["replica"] += 1
         self._patience.keep_only("replica", {("replica", replica) for replica in beats})
 
@@ -206,7 +217,10 @@ class Reaper:
 
     async def _keep_deadlines(self, due: list[Deadline]) -> None:
         for deadline in due:
-            await self._keep(deadline)
+            try:
+                await self._keep(deadline)
+            except ScriptFailed as error:
+                logger.error("%s: cannot act on its deadline: %s", deadline.job_id, error)
         self._patience.keep_only("paused", {("paused", d.job_id) for d in due if d.kind == "paused"})
 
     async def _keep(self, deadline: Deadline) -> None:

@@ -12,11 +12,12 @@ from typing import Any, cast
 from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from shared.domain.wake_up import WakeUp
 from shared.errors import BrokerUnavailable, StoreUnavailable
 from shared.store import keys
-from shared.store.redis_client import unavailable_as_error
+from shared.store.redis_client import UNREADABLE, unavailable_as_error
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class WakeUpSender:
                     retry=False,
                 )
                 self._has_failed = False
-        except OperationalError as error:
+        except (OperationalError, RedisError, OSError, *UNREADABLE) as error:
             raise BrokerUnavailable(type(error.__cause__ or error).__name__) from error
         finally:
             self._waiting_since = None

@@ -71,7 +71,7 @@ class Append:
         return json.dumps(rest)
 
 
-AppendAnswerKind = Literal["end", "closed", "not yours", "gone"]
+AppendAnswerKind = Literal["end", "closed", "not yours", "gone", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class AppendAnswer:
     """The reply to an Append.
 
     `end`: the stream ends at `positions`, continue from there. `closed`: this claim has ended the job. `not yours` and
-    `gone`: drop the job.
+    `gone`: drop the job. `unreadable`: what the stream ends with, or this reply, makes no sense.
     """
 
     kind: AppendAnswerKind
@@ -87,8 +87,11 @@ class AppendAnswer:
 
     @classmethod
     def decode(cls, line: str) -> AppendAnswer:
-        """Decode one line of the script's reply. Raises DecodeError."""
+        """Decode one line of the script's reply."""
         kind, _, positions = line.partition(":")
-        if kind not in get_args(AppendAnswerKind):
-            raise DecodeError("answer", line)
-        return cls(cast(AppendAnswerKind, kind), decode_positions(positions) if positions else ())
+        try:
+            if kind in get_args(AppendAnswerKind):
+                return cls(cast(AppendAnswerKind, kind), decode_positions(positions) if positions else ())
+        except DecodeError:
+            pass
+        return cls("unreadable")

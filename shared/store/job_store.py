@@ -178,8 +178,8 @@ class JobStore(JobReader):
     async def append(self, batch: Sequence[Append]) -> list[AppendAnswer]:
         """Write new output of several jobs in one call. Returns one reply for each."""
         args = [part for entry in batch for part in entry.args()]
-        answers = await self._call("append", *args)
-        return [AppendAnswer.decode(line) for line in answers.split("\n")]
+        lines = (await self._call("append", *args)).split("\n")
+        return [AppendAnswer.decode(line) for _, line in zip(batch, lines, strict=True)]
 
     async def keep_result(self, job_id: str, claim_token: str, result: bytes) -> bool:
         """Store the complete output of a job that this claim is about to end. False: the claim has lost the job."""

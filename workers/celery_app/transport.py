@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
+from queue import Empty
 from typing import Any
 
 from kombu import Connection
-from kombu.transport.redis import Channel, Transport
+from kombu.transport.redis import Channel, QoS, Transport
 from redis import ConnectionPool, Redis
+from redis.exceptions import RedisError
+
+from shared.store.redis_client import UNREADABLE
+
+logger = logging.getLogger(__name__)
 
 _RETRY = {"interval_start": 1, "interval_step": 0, "interval_max": 1}
 
@@ -21,9 +28,22 @@ class FleetingPool(ConnectionPool):
         super().release(connection)
 
 
-class WakeUpChannel(Channel):  # type: ignore[misc]  # kombu is untyped
+class WakeUpQoS(QoS):  # type: ignore[misc]  # kombu is untyped
+    """The messages that were not acknowledged yet."""
+
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
+        """Queue a message again. Drops what is no message: kombu would fail on it again and again."""
+        try:
+            super().restore_by_tag(tag, client, leftmost)
+        except UNREADABLE as error:
+            logger.warning("dropped what cannot be queued again: %s", type(error).__name__)
+            self._remove_from_indices(tag).execute()
+
+
+class WakeUpChannel(Channel):  # type: ignore[misc]
     """A channel that one call of `close` closes completely, in whatever state the connection is."""
 
+    QoS = WakeUpQoS
     _caller: Redis | None = None
 
     def _create_client(self, asynchronous: bool = False) -> Any:
@@ -37,6 +57,16 @@ class WakeUpChannel(Channel):  # type: ignore[misc]  # kombu is untyped
         if self._caller is None or self._caller.connection_pool is not self.pool:
             self._caller = super()._create_client()
         return self._caller
+
+    def _brpop_read(self, **options: Any) -> Any:
+        """Read a message. What is no message of Celery is dropped: anybody may write to the queue's list."""
+        try:
+            return super()._brpop_read(**options)
+        except UNREADABLE as error:
+            logger.warning("dropped what is no Celery message: %s", type(error).__name__)
+            # If it was the reply that was damaged, the next one may be as well. kombu connects again.
+            self.client.connection.disconnect()
+            raise Empty from error
 
     def close(self) -> None:
         """Close again if closing fails.
@@ -65,6 +95,8 @@ class WakeUpTransport(Transport):  # type: ignore[misc]
     """A transport that leaves the event loop when its connection is closed."""
 
     Channel = WakeUpChannel
+    #: Celery connects again whatever Redis answers. By default an error word, or a damaged reply, ends the worker.
+    connection_errors = (*Transport.connection_errors, *Transport.channel_errors, RedisError, *UNREADABLE)
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -9,12 +9,13 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from shared.errors import StoreUnavailable
+from shared.errors import DecodeError, ScriptFailed, StoreUnavailable
 from shared.runtime.failpoint import Name, failpoint
 from shared.store.append import Append, AppendAnswer
 from shared.store.job_store import JobStore
 from workers.backends.backend import StepOutput
 from workers.runtime.backoff import Backoff
+from workers.runtime.claimer import UNREADABLE_JOB
 from workers.runtime.health.telemetry import Telemetry
 from workers.runtime.running_job import RunningJob, RunningJobs
 from workers.runtime.transcript import Transcript
@@ -41,6 +42,8 @@ class Publisher:
         self._round_is_over = asyncio.Condition()
         self._backoff = Backoff()
         self._is_flushing = False
+        #: Claim tokens of jobs on whose records a script failed.
+        self._damaged: set[str] = set()
 
     def take(self, outputs: Sequence[StepOutput]) -> None:
         """Add the outputs of a step. Outputs of jobs that are no longer here are dropped."""
@@ -104,6 +107,9 @@ class Publisher:
             for running in due:
                 if not running.is_sure:
                     await self._look(running)
+            due = [running for running in due if self._jobs.get(running.claim_token) is running]
+            if not due:
+                return
             # No `await` from here to `batch`: a job that ends while results are stored is ended in the next round,
             # after its own result is stored.
             results = [
@@ -113,7 +119,7 @@ class Publisher:
             await self._keep(results)
             asked_at = time.perf_counter()
             _pass_by(batch, "appending", "ending")
-            answers = await self._store.append(batch)
+            answers = await self._append(batch)
             _pass_by(batch, "appended", "ended")
             self._telemetry.publish.observe(time.perf_counter() - asked_at)
         except StoreUnavailable as error:
@@ -136,19 +142,42 @@ class Publisher:
             )
             failpoint("result_kept")
 
+    async def _append(self, batch: Sequence[Append]) -> list[AppendAnswer]:
+        """Write all. A job whose record is damaged must not keep back the output of the others."""
+        try:
+            return await self._store.append(batch)
+        except ScriptFailed:
+            answers: list[AppendAnswer] = []
+            for append in batch:
+                try:
+                    answers += await self._store.append([append])
+                except ScriptFailed:
+                    answers.append(AppendAnswer("unreadable"))
+                    self._damaged.add(append.claim_token)
+            return answers
+
     async def _look(self, running: RunningJob) -> None:
-        """Read the stream to learn what it has.
+        """Read the stream to learn what it has, or end a job whose stream or record cannot be used.
 
         A call whose reply was lost may have succeeded or not, and Redis may have lost the end of the stream.
         """
-        entries = await self._store.entries(running.job.id)
-        running.learn(Transcript.of(entries, running.job.n))
+        try:
+            if running.claim_token in self._damaged:
+                raise DecodeError("record", running.job.id)
+            entries = await self._store.entries(running.job.id)
+            running.learn(Transcript.of(entries, running.job.n))
+        except DecodeError as error:
+            logger.error("%s: %s", running.job.id, error)
+            with suppress(ScriptFailed):  # then nobody can end it
+                await self._store.fail(running.job.id, UNREADABLE_JOB)
+            self._damaged.discard(running.claim_token)
+            self._jobs.drop(running, "cannot be read")
 
     def _settle(self, running: RunningJob, append: Append, answer: AppendAnswer) -> None:
         match answer.kind:
             case "end" if answer.positions == append.end and append.terminal is None:
                 running.confirm(append)
-            case "end":
+            case "end" | "unreadable":
                 running.doubt()
             case "closed":
                 self._jobs.close(running)

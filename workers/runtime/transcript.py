@@ -9,6 +9,7 @@ from shared.domain.events import Entry, Output
 from shared.domain.output import ChoiceOutput, Finish, Head, Op, TokenLogprobs
 from shared.domain.prompt_logprobs import PromptLogprobs
 from shared.domain.usage import Usage
+from shared.errors import DecodeError
 
 
 class Progress(NamedTuple):
@@ -96,13 +97,23 @@ class Transcript:
 
     @classmethod
     def of(cls, entries: Iterable[Entry], num_choices: int) -> Transcript:
-        """Build the transcript from a job's stream."""
+        """Build the transcript from a job's stream. Raises DecodeError if its entries do not follow one another."""
         transcript = cls(num_choices)
         for entry in entries:
             if isinstance(entry.event, Output):
+                if not all(map(transcript._is_next, entry.event.choices)):
+                    raise DecodeError("stream", entry)
                 transcript.take(entry.event.choices)
             transcript.used = entry.used
         return transcript
+
+    def _is_next(self, output: ChoiceOutput) -> bool:
+        """Whether an output directly follows what is there of its choice."""
+        if not 0 <= output.index < len(self._choices):
+            return False
+        choice, num_ids = self._choices[output.index], len(output.token_ids or ())
+        has_all_ids = output.token_ids is None or num_ids == len(output.texts)
+        return has_all_ids and output.start == len(choice.texts) and choice.finish is None
 
     @property
     def finishes(self) -> tuple[Finish | None, ...]:

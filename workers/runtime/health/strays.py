@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from shared.cluster.wake_up_sender import WakeUpSender
 from shared.domain.wake_up import WakeUp
+from shared.errors import ScriptFailed
 from shared.runtime.failpoint import failpoint
 from shared.store.job_store import JobStore
 from workers.runtime.claimer import UNREADABLE_JOB, Claimer
@@ -44,7 +45,10 @@ class Strays:
         # Jobs may have been claimed since the heartbeat was sent.
         strays = set(unknown.items()) - set(self._jobs.claim_tokens.items())
         for job_id, claim_token in strays & self._named:
-            await self._give_back(job_id, claim_token)
+            try:
+                await self._give_back(job_id, claim_token)
+            except ScriptFailed as error:
+                logger.error("%s cannot be given back: %s", job_id, error)
         self._named = strays - self._named
 
     async def _give_back(self, job_id: str, claim_token: str) -> None:
