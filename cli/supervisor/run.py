@@ -17,6 +17,7 @@ from cli.supervisor.display.banner import banner
 from cli.supervisor.display.status_display import Display
 from cli.supervisor.lease_releaser import LeaseReleaser
 from cli.supervisor.probes import Probes
+from cli.supervisor.redis_version import RedisData
 from cli.supervisor.setup.flower_password import keep_flower_auth
 from cli.supervisor.setup.home import Home
 from cli.supervisor.setup.prepare import Prepared
@@ -42,6 +43,8 @@ async def run(prepared: Prepared, home: Home, lock: int, console: Console) -> No
     def on_change(children: Sequence[Child]) -> None:
         try:
             state_file.write(child.report for child in children)
+            if prepared.redis_version and any(_is_ready_redis(child) for child in children):
+                RedisData(home.redis).keep_version(prepared.redis_version)
         except OSError as error:  # the disk is full: `baton ps` shows what was before
             logger.error("cannot write the state of the processes: %s", error)
         display.changed(children)
@@ -62,6 +65,10 @@ async def run(prepared: Prepared, home: Home, lock: int, console: Console) -> No
         finally:
             display.line("stopping …")
             await supervisor.stop()
+
+
+def _is_ready_redis(child: Child) -> bool:
+    return child.plan.role == "redis" and child.state == "ready"
 
 
 async def _work(

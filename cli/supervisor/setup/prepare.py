@@ -12,6 +12,7 @@ from cli.errors import StartRefused
 from cli.supervisor.embedded_redis import redis_binary, redis_command, socket_path
 from cli.supervisor.parent_death import ends_with_parent
 from cli.supervisor.plan import ChildPlan, plan_children, ports, redis_plan
+from cli.supervisor.redis_version import RedisVersion
 from cli.supervisor.setup.devices import query_gpus, resolve_devices
 from cli.supervisor.setup.flower_password import FlowerAuth, flower_auth
 from cli.supervisor.setup.home import Home
@@ -34,6 +35,8 @@ class Prepared:
     model_name: str
     devices: tuple[str, ...]
     is_key_needed: bool
+    #: Version of the Redis that is started. None: it is somebody else's.
+    redis_version: RedisVersion | None = None
 
     @property
     def api_url(self) -> str:
@@ -60,8 +63,9 @@ def prepare(settings: UpSettings, home: Home, environ: Mapping[str, str]) -> Pre
     }
     auth = _flower_auth(settings, home)
     plans = plan_children(settings, devices, auth.text, common)
-    if not settings.redis_url:
-        command = redis_command(redis_binary(), home.redis, socket, settings.appendfsync)
+    redis = None if settings.redis_url else redis_binary(home.redis)
+    if redis is not None:
+        command = redis_command(redis.path, home.redis, socket, settings.appendfsync)
         plans.insert(0, redis_plan(command, redis_url, environ))
     return Prepared(
         plans=tuple(plans),
@@ -71,6 +75,7 @@ def prepare(settings: UpSettings, home: Home, environ: Mapping[str, str]) -> Pre
         model_name=environ.get("BATON_MODEL_NAME") or model_name_of(common["BATON_MODEL"]),
         devices=devices,
         is_key_needed=bool(environ.get("BATON_API_KEYS")),
+        redis_version=None if redis is None else redis.version,
     )
 
 

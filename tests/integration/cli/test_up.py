@@ -189,6 +189,37 @@ async def test_nothing_survives_a_killed_baton_up_and_the_next_one_goes_on_from_
     await redis.aclose()
 
 
+def test_the_home_says_which_redis_wrote_its_data(up: Up) -> None:
+    up.start()
+    up.wait_ready()
+    up.process.send_signal(signal.SIGTERM)
+    assert up.process.wait(WAIT_S) == 0
+    folder = up.home / "redis"
+    assert (folder / "version").read_text().startswith("redis 6.2.")
+    assert {path.name: path.stat().st_mode & 0o077 for path in folder.iterdir()} == {
+        "version": 0,
+        "appendonly.aof": 0,
+    }
+    (folder / "appendonly.aof").unlink()
+    up.start()
+    assert up.process.wait(WAIT_S) == ExitCode.CONFIG
+    assert "has no append-only file now" in up.output.read_text()
+
+
+def test_a_damaged_file_is_no_empty_start(up: Up) -> None:
+    up.start()
+    up.wait_ready()
+    up.process.send_signal(signal.SIGTERM)
+    assert up.process.wait(WAIT_S) == 0
+    file = up.home / "redis" / "appendonly.aof"
+    damaged = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$9\r\nshort\r\n" + file.read_bytes()
+    file.write_bytes(damaged)
+    up.start()
+    assert up.process.wait(WAIT_S) == ExitCode.FAILED
+    assert "Bad file format reading the append only file" in up.output.read_text()
+    assert file.read_bytes() == damaged
+
+
 def test_a_second_one_on_the_same_home_is_refused(up: Up) -> None:
     up.start()
     up.wait_ready()

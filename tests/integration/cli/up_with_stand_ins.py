@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cli.errors import CommandError
-from cli.supervisor.embedded_redis import redis_binary, redis_command, socket_path
+from cli.supervisor.embedded_redis import RedisBinary, redis_binary, redis_command, socket_path
 from cli.supervisor.plan import ChildPlan, redis_plan
 from cli.supervisor.run import run
 from cli.supervisor.setup.flower_password import FlowerAuth
@@ -21,11 +21,13 @@ from cli.supervisor.setup.home import Home
 from cli.supervisor.setup.prepare import Prepared
 
 
-def plans(home: Home, api_port: str, flower_port: str, worker: list[str]) -> tuple[ChildPlan, ...]:
+def plans(
+    home: Home, redis: RedisBinary, api_port: str, flower_port: str, worker: list[str]
+) -> tuple[ChildPlan, ...]:
     socket = socket_path(home.redis)
     environ = {**os.environ, "BATON_REDIS_URL": f"unix://{socket}"}
     stand_in = (sys.executable, "-m", "tests.integration.cli.stand_in")
-    command = redis_command(redis_binary(), home.redis, socket, "always")
+    command = redis_command(redis.path, home.redis, socket, "always")
     return (
         redis_plan(command, f"unix://{socket}", environ),
         ChildPlan("api", "api-1", (*stand_in, "api", api_port), environ, f"http://127.0.0.1:{api_port}"),
@@ -42,9 +44,11 @@ def main() -> None:
     home = Home(Path(sys.argv[1]))
     home.make()
     with home.locked() as lock:
-        children = plans(home, sys.argv[2], sys.argv[3], sys.argv[4:])
+        redis = redis_binary(home.redis)
+        children = plans(home, redis, sys.argv[2], sys.argv[3], sys.argv[4:])
         url = children[0].url or ""
-        prepared = Prepared(children, url, url, FlowerAuth("a:b", is_new=False), "stand-in", ("cpu",), False)
+        auth = FlowerAuth("a:b", is_new=False)
+        prepared = Prepared(children, url, url, auth, "stand-in", ("cpu",), False, redis.version)
         asyncio.run(run(prepared, home, lock, Console()))
 
 

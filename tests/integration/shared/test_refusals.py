@@ -31,6 +31,7 @@ ERROR = ErrorInfo("no")
 #: Every method of the store that calls Redis.
 CALLS: dict[str, Callable[[JobStore], Awaitable[object]]] = {
     "create": lambda store: store.create(new_job()),
+    "withdraw": lambda store: store.withdraw(JOB, RequestKey("o:k", "f")),
     "bind": lambda store: store.bind(RequestKey("o:k", "f"), JOB),
     "claim": lambda store: store.claim(LEASE, "token"),
     "append": lambda store: store.append([Append(JOB, "token", (0,), (0,))]),

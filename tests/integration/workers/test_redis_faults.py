@@ -105,7 +105,7 @@ async def test_what_is_no_celery_message(
     for text in ("", "no JSON", "[]", "7", "null", "{}", '{"properties": 1}', '{"body": "x"}', b"\xff"):
         await redis_client.lpush(keys.broker_list(MODEL), text)
     for text in ("no JSON", "7", "[1, 2]", '[{}, "e", "r"]', "[[], [], []]"):
-        await redis_client.hset("baton:unacked", f"tag {text}", text)  # type: ignore[misc]  # redis-py's types
+        await redis_client.hset("baton:unacked", f"tag {text}", text)
         await redis_client.zadd("baton:unacked_index", {f"tag {text}": 1})
     # A worker that starts queues again what was not acknowledged for a day.
     another = Workers(redis_server.url)
@@ -130,8 +130,8 @@ async def test_connections_that_redis_closes(
     job_id = await jobs.create(300)
     await sender.send([WakeUp(job_id, MODEL)])
     for _ in range(10):
-        await redis_client.client_kill_filter(skipme=True, _type="normal")  # type: ignore[no-untyped-call]
-        await redis_client.client_kill_filter(skipme=True, _type="pubsub")  # type: ignore[no-untyped-call]
+        await redis_client.client_kill_filter(skipme=True, _type="normal")
+        await redis_client.client_kill_filter(skipme=True, _type="pubsub")
         await redis_client.script_flush()
         await asyncio.sleep(0.1)
     await jobs.ended(job_id, 30)
@@ -147,7 +147,9 @@ def test_a_sender_survives_every_answer(proxy: RedisProxy, redis_server: RedisSe
 
     async def send() -> None:
         sender = WakeUpSender(celery, None)  # type: ignore[arg-type]
-        for mode in (*map(Refuse, REFUSALS), *map(Garble, range(30)), Cut("command"), Cut("middle"), Pass()):
+        refusals, garbles = [Refuse(text) for text in REFUSALS], [Garble(seed) for seed in range(30)]
+        modes: list[Mode] = [*refusals, *garbles, Cut("command"), Cut("middle"), Pass()]
+        for mode in modes:
             proxy.mode = mode
             await sender.send([WakeUp("job_AAAAAAAAAAAAAAAAAAAAAAAA", "sent")])
         sender.close()

