@@ -125,12 +125,12 @@ class Subscription:
         """False: something before it is missing. Without room for it the subscription is behind."""
         if self.is_behind:
             return True
-        updates = advance(self.cursor, entry)
-        if updates is None:
-            if not (entry.is_terminal and self.cursor.is_ahead_of(entry.end)):
-                return False
+        if entry.is_terminal and self.cursor.is_ahead_of(entry.end):
             self.fail(behind_the_end())
             return True
+        updates = advance(self.cursor, entry)
+        if updates is None:
+            return False
         weight = sum([_weight(one) for one in updates])
         if self._unread and self._unread_bytes + weight > MAX_UNREAD_BYTES:
             self.is_behind = True

@@ -621,8 +621,8 @@ GUARDS = (
     _guard(
         "a cursor ahead of the end is an error",
         "api/streaming/subscription.py",
-        "            if not (entry.is_terminal and self.cursor.is_ahead_of(entry.end)):",
-        "            if True:",
+        "        if entry.is_terminal and self.cursor.is_ahead_of(entry.end):",
+        "        if False:",
         _RELAY,
     ),
     _guard(
