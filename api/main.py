@@ -21,12 +21,14 @@ from shared.runtime.exit_codes import EX_CONFIG
 from shared.runtime.gc_tuning import freeze
 from shared.runtime.logs import configure_logging, log_uncaught
 from shared.settings import Environment
+from shared.store.redis_client import check_access
 
 
 def main() -> int:
     """Serve until a signal. Returns the exit status."""
     try:
         settings = ApiSettings.from_environment(Environment(os.environ))
+        check_access({"BATON_REDIS_URL": settings.redis_url, "BATON_BROKER_URL": settings.broker_url})
         listening = _bind(settings.host, settings.port)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")

@@ -15,6 +15,7 @@ from shared import settings
 from shared.cluster.celery_app import make_celery
 from shared.errors import SettingsError
 from shared.runtime.logs import configure_logging, log_uncaught
+from shared.store.redis_client import check_access
 
 
 def flower_environment(env: settings.Environment) -> dict[str, str]:
@@ -54,6 +55,7 @@ def main(environ: Mapping[str, str] = os.environ) -> None:
         env = settings.Environment(environ)
         variables, url = flower_environment(env), broker_url(env)
         _log(env)
+        check_access({"BATON_BROKER_URL": url})
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(ExitCode.CONFIG)

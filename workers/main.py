@@ -12,6 +12,7 @@ from shared.runtime.exit_codes import EX_CONFIG
 from shared.runtime.gc_tuning import gc_paused
 from shared.runtime.logs import configure_logging, log_uncaught
 from shared.settings import Environment
+from shared.store.redis_client import check_access
 from workers.backends.backend import Backend
 from workers.device import Device, pin
 from workers.settings import WorkerSettings
@@ -30,6 +31,7 @@ def main() -> int:
         settings = WorkerSettings.from_environment(Environment(os.environ))
         configure_logging("worker", settings.name, level=settings.log_level, form=settings.log_format)
         log_uncaught()
+        check_access({"BATON_REDIS_URL": settings.redis_url, "BATON_BROKER_URL": settings.broker_url})
         device = pin(settings.device, os.environ, threads=settings.threads)
         backend = _load(settings, device)
     except BatonError as error:

@@ -41,6 +41,14 @@ class Probes:
         except httpx.HTTPError:
             return False
 
+    async def why_no_redis(self) -> str | None:
+        """What Redis says instead of an answer. None: it answers."""
+        try:
+            await self._store.ping()
+        except StoreUnavailable as error:
+            return str(error)
+        return None
+
     async def _is_store_ready(self) -> bool:
         try:
             await self._store.ping()

@@ -75,6 +75,8 @@ async def _work(
     supervisor: Supervisor, display: Display, probes: Probes, prepared: Prepared, home: Home
 ) -> None:
     """Start everything, print the banner, and keep the processes running."""
+    if prepared.redis_version is None and (reason := await probes.why_no_redis()):
+        display.line(f"BATON_REDIS_URL: Redis does not answer, everything waits for it: {reason}")
     try:
         async with asyncio.TaskGroup() as keepers:
             with display:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -174,12 +175,17 @@ def _reading(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
     return read
 
 
-async def check_access(url: str, variable: str, *, timeout_s: float) -> None:
-    """Call Redis once, at the start of a process.
+def check_access(urls: Mapping[str, str], *, timeout_s: float = 2.0) -> None:
+    """Call each Redis once, at the start of a process. `urls`: by the variable that holds the URL.
 
-    Raises SettingsError if the server refuses the user or the database that the URL names: waiting would not help.
-    Raises StoreUnavailable if there is no answer yet, or another one.
+    Raises SettingsError if a server refuses the user or the database that its URL names, because waiting would not
+    help. Ignores any other failure: Redis may come later, and all that use it say so until then.
     """
+    for url, variable in {url: variable for variable, url in urls.items() if url}.items():
+        asyncio.run(_check_access(variable, url, timeout_s))
+
+
+async def _check_access(variable: str, url: str, timeout_s: float) -> None:
     redis = connect(url, timeout_s=timeout_s)
     try:
         with unavailable_as_error():
@@ -187,7 +193,6 @@ async def check_access(url: str, variable: str, *, timeout_s: float) -> None:
     except StoreUnavailable as error:
         if isinstance(error.__cause__, _DENIED) or "DB index is out of range" in str(error):
             raise SettingsError(f"{variable}: Redis refuses access: {error}") from error
-        raise
     finally:
         await redis.aclose()
 
