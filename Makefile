@@ -19,7 +19,7 @@ COMPILER = $(if $(shell command -v cc),,$(if $(filter cpu,$(TORCH)),$(comma)comp
 comma := ,
 INDEX = $(if $(TORCH_INDEX),$$($(REACHABLE) && echo --extra-index-url $(TORCH_INDEX)))
 
-.PHONY: help run test check bench showcase chaos endure trials goals faults walk fuzz machine mutants soak equality perplexity \
+.PHONY: help run test check bench showcase chaos endure trials kills goals faults walk fuzz machine mutants soak equality perplexity \
 	bench-engine bench-features bench-gpu docs clean venv venv-dev
 
 help:
@@ -89,6 +89,9 @@ endure: venv-dev ## an hour of faults, one every 15 s: memory, descriptors and k
 
 trials: venv-dev ## one stream, one fault, thirty times each, at the defaults: how long it is silent (ROUNDS)
 	@$(BIN)/python -m tests.acceptance.faults.trials $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
+
+kills: venv-dev ## kill the parts of one `baton up` under load, then one at a time: how long readers hear nothing (KILLS, ROUNDS)
+	@$(BIN)/python -m tests.acceptance.faults.kills $(if $(KILLS),--kills $(KILLS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
 goals: venv-dev ## R1 to R14 as one table, of the figures in docs/reports and of tests that are run now
 	@$(BIN)/python -m tests.acceptance.faults.verdict.goals docs/reports/*.json $(ARGS)

@@ -14,6 +14,7 @@ from shared.domain.events import Entry, Output, event_type
 from shared.domain.job import Job
 from shared.errors import StoreUnavailable
 from shared.store import keys
+from shared.store.job_store import JobStore
 from tests.acceptance.faults.harness.cluster import Cluster
 from tests.acceptance.faults.harness.http import Unreachable, fetch
 from tests.acceptance.faults.verdict.figures import Usage
@@ -78,8 +79,13 @@ def _final(job: Job, entries: list[Entry]) -> Final:
 
 async def finals_of(cluster: Cluster, job_ids: Iterable[str]) -> dict[str, Final]:
     """Those of these jobs that are there."""
-    found = [await final_of(cluster, job_id) for job_id in job_ids]
-    return {final.job_id: final for final in found if final is not None}
+    return await finals_in(cluster.store, job_ids)
+
+
+async def finals_in(store: JobStore, job_ids: Iterable[str]) -> dict[str, Final]:
+    """The same in any store."""
+    jobs = [await store.get(job_id) for job_id in job_ids]
+    return {job.id: _final(job, await store.entries(job.id)) for job in jobs if job is not None}
 
 
 class Finals:
