@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 from fastapi import Response
 from fastapi.responses import JSONResponse
@@ -28,6 +29,9 @@ from shared.domain.job import Job, NewJob
 from shared.domain.output import ChoiceOutput
 from shared.domain.result import Result
 from shared.errors import BatonError, BrokerUnavailable, ErrorInfo, RequestError
+
+#: How a stream tells the position of a waiting job: in events of the dialect, or in comments, which clients skip.
+QueueShown = Literal["events", "comments"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +118,10 @@ async def answer_events(
     with reading.closed_on_error():
         watch_client(reading.subscription, exchange.request.receive)
         first: list[Update] = []
-        if shows_queue:
-            exchange.services.position_feed.add(reading.subscription, job.model)
-        else:
+        if not shows_queue:
             first = await reading.first_updates(exchange.settings.first_output_wait_s)
-        return _stream(exchange, reading, dialect, job.view, first, is_post=False)
+        queue: QueueShown = "events" if shows_queue else "comments"
+        return _stream(exchange, reading, dialect, job.view, first, is_post=False, queue=queue)
 
 
 async def _accept_with_key(exchange: Exchange, parsed: Parsed, new: NewJob) -> tuple[FoundJob, str | None]:
@@ -174,6 +177,7 @@ def _stream(
     first: list[Update],
     *,
     is_post: bool,
+    queue: QueueShown = "comments",
 ) -> Response:
     if reading.is_over:
         reading.subscription.close()
@@ -182,6 +186,7 @@ def _stream(
         _raise_failure(first)
     items = StoredOutput(exchange.services.store, reading.job.job_id, reading.job.n)
     encoder = dialect.encoder(reading.job, view, reading.start, items)
+    exchange.services.position_feed.add(reading.subscription, reading.job.model)
     timer = exchange.metrics.stream_meter(exchange.request.state.started_at)
     return SseResponse(
         reading.subscription,
@@ -189,6 +194,7 @@ def _stream(
         exchange.settings.ping_s,
         first=first,
         retries=not is_post,
+        comments_queue=queue == "comments",
         on_output=timer.sent if is_post else lambda: None,
     )
 

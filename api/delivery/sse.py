@@ -7,6 +7,7 @@ ends a block with data, a ping is a comment line within the next block, and `ret
 from __future__ import annotations
 
 from api.dialects.base import Block
+from api.streaming.queue_position import QueuePosition
 
 #: Keeps the connection alive; no blank line follows it.
 PING = b": ping\n"
@@ -18,6 +19,12 @@ HEADERS = {
     "cache-control": "no-cache",
     "x-accel-buffering": "no",
 }
+
+
+def queue_comment(position: QueuePosition) -> bytes:
+    """A comment that tells where a job stands in its queue; as with a ping, no blank line follows it."""
+    eta = "" if position.eta_seconds is None else f" eta_seconds={position.eta_seconds}"
+    return f": queued position={position.position}{eta}\n".encode()
 
 
 def frame(block: Block) -> bytes:

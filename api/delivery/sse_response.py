@@ -34,6 +34,7 @@ class SseResponse(Response):
         *,
         first: list[Update],
         retries: bool,
+        comments_queue: bool = False,
         on_output: Callable[[], object] = lambda: None,
     ) -> None:
         self.status_code = 200
@@ -44,13 +45,21 @@ class SseResponse(Response):
         self._ping_s = ping_s
         self._first = first
         self._retries = retries
+        self._comments_queue = comments_queue
         self._on_output = on_output
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Send until the job's end. `watch_client` ends the subscription when the client leaves."""
         subscription, encoder = self._subscription, self._encoder
         abort = scope.get("extensions", {}).get(ABORT, {}).get("call")
-        sink = SseSink(send, self._ping_s, wake=subscription.wake, abort=abort, retries=self._retries)
+        sink = SseSink(
+            send,
+            self._ping_s,
+            wake=subscription.wake,
+            abort=abort,
+            retries=self._retries,
+            queue_position=lambda: subscription.queue_position if self._comments_queue else None,
+        )
         subscription.on_fail(sink.cut_if_stuck)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})

@@ -9,6 +9,7 @@ from starlette.types import Send
 
 from api.delivery import sse
 from api.dialects.base import Block
+from api.streaming.queue_position import QueuePosition
 
 
 class SseSink:
@@ -22,13 +23,16 @@ class SseSink:
         wake: Callable[[], object],
         abort: Callable[[], object] | None,
         retries: bool,
+        queue_position: Callable[[], QueuePosition | None] = lambda: None,
     ) -> None:
         """`wake` makes the pump call `write`. `abort` cuts the connection, where the server can do so. `retries`: an
-        EventSource can reconnect to this stream."""
+        EventSource can reconnect to this stream. `queue_position` is told in comments."""
         self._send = send
         self._ping_s = ping_s
         self._wake = wake
         self._abort = abort
+        self._queue_position = queue_position
+        self._told: QueuePosition | None = None
         self._head = sse.RETRY if retries else b""
         self._loop = asyncio.get_running_loop()
         self._sent_at = self._loop.time()
@@ -36,13 +40,15 @@ class SseSink:
         self._timer = self._loop.call_later(ping_s, self._beat)
 
     async def write(self, blocks: Sequence[Block], *, is_last: bool) -> None:
-        """Write events, or a ping if one is due."""
+        """Write events, or a comment if the queue position has changed or a ping is due."""
         if blocks:
             body = sse.frame(blocks[0]) if len(blocks) == 1 else b"".join(map(sse.frame, blocks))
             if self._head:
                 body, self._head = self._head + body, b""
         elif is_last:
             body = b""
+        elif (position := self._queue_position()) is not None and position != self._told:
+            body, self._told = sse.queue_comment(position), position
         elif self._loop.time() - self._sent_at >= self._ping_s:
             body = sse.PING
         else:

@@ -52,6 +52,7 @@ class Subscription:
         self.is_behind = False
         #: Whether the job waits for a worker, by the last that was heard of it.
         self.is_waiting = False
+        self._queue_position: QueuePosition | None = None
         self._unread: list[Update] = []
         self._unread_bytes = 0
         #: Live entries that wait for the stream to be read.
@@ -149,12 +150,18 @@ class Subscription:
 
     def set_queue_position(self, position: QueuePosition) -> None:
         """Report the job's position in the queue; it replaces an older one that was not taken yet."""
+        self._queue_position = position
         update = Update(position, self.cursor)
         if self._unread and isinstance(self._unread[-1].event, QueuePosition):
             self._unread[-1] = update
         else:
             self._unread.append(update)
         self.wake()
+
+    @property
+    def queue_position(self) -> QueuePosition | None:
+        """The position that was reported last; None once the job waits no more."""
+        return self._queue_position if self.is_waiting else None
 
     def fail(self, reason: RequestError) -> None:
         """End the following: `take` raises `reason`."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import httpx
 from redis.asyncio import Redis
@@ -15,7 +15,8 @@ from shared.domain.lease import Lease
 from shared.store import keys
 from shared.store.append import Append
 from shared.store.job_store import JobStore
-from tests.fake_worker import FakeWorker
+from tests.fake_worker import FakeWorker, hello
+from tests.integration.api.conftest import StartApi
 from tests.integration.api.requests import CHAT, chat, read_blocks, submit
 from tests.integration.api.server import MODEL
 from tests.unit.api.streams import Block
@@ -120,14 +121,21 @@ async def test_polling_ends_with_the_position(http: httpx.AsyncClient, store: Jo
     assert [event["event"] for event in now["events"]] == ["job.started", "job.output"]
 
 
-async def test_a_chat_is_told_nothing_of_it(http: httpx.AsyncClient, store: JobStore) -> None:
-    lease = replace(LEASE, slots=1)
-    await store.register(lease)
-    asking = asyncio.create_task(http.post(CHAT, json=chat(stream=True)))
-    await asyncio.sleep(1.5)  # longer than a round of the watch
-    async with FakeWorker(store) as worker:
-        running = await worker.claimed()
-        await running.say("a")
-        await running.complete()
-        response = await asking
-    assert b"queue_position" not in response.content and b"event:" not in response.content
+async def test_a_chat_is_told_in_comments(start_api: StartApi, store: JobStore) -> None:
+    await store.register(LEASE)
+    api = start_api(first_output_wait_s=0.2)
+    async with httpx.AsyncClient(base_url=api.url, timeout=20) as http:
+        await submit(http)
+        lines = list[str]()
+        async with http.stream("POST", CHAT, json=chat(stream=True)) as response:
+            reading = response.aiter_lines()
+            while not lines or not lines[-1].startswith(": queued"):
+                lines.append(await anext(reading))
+            assert lines[-1] == ": queued position=1"
+            async with FakeWorker(store, hello):
+                lines += [line async for line in reading]
+    assert not any(line.startswith("event:") for line in lines)
+    # A blank line follows data only: stock clients read anything before it as an event.
+    ends = [before for before, line in itertools.pairwise(lines) if not line]
+    assert ends and all(line.startswith("data: ") for line in ends)
+    assert lines[-2:] == ["data: [DONE]", ""]
