@@ -109,6 +109,10 @@ class ScriptedUpstream:
         return self._can_continue
 
     @property
+    def max_model_len(self) -> int | None:
+        return None
+
+    @property
     def fingerprint(self) -> Fingerprint | None:
         return None
 

@@ -84,6 +84,7 @@ def _lease(settings: WorkerSettings, backend: Backend, device: str) -> Lease:
         is_exact=backend.is_exact,
         fingerprint=backend.fingerprint,
         can_continue=backend.can_continue,
+        max_model_len=backend.max_model_len,
     )
 
 

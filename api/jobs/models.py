@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import NamedTuple
+
 from shared.errors import RequestError, StoreUnavailable, invalid_request
 from shared.store.job_store import JobStore
 
 #: Names that an error lists.
 _MAX_SHOWN = 10
+
+
+class ServedModel(NamedTuple):
+    """A model that requests can name now."""
+
+    name: str
+    #: When a worker first registered it, in seconds since the epoch.
+    created: int
+    #: Maximum number of tokens of prompt and answer together, with any of its workers. None: unknown.
+    max_model_len: int | None
 
 
 class Models:
@@ -27,6 +40,19 @@ class Models:
         """Raises RequestError (404) for a model that was never served here, StoreUnavailable."""
         if model not in self._known and model not in await self.all():
             raise _unknown(model, await self.all())
+
+    async def served(self) -> list[ServedModel]:
+        """Those that living workers serve, the configured one first. Raises StoreUnavailable."""
+        workers, times = await asyncio.gather(self._store.workers(), self._store.model_times())
+        names = sorted({worker.model for worker in workers}, key=lambda name: (name != self.configured, name))
+        return [
+            ServedModel(
+                name,
+                times.get(name, 0) // 1000,
+                min((w.max_model_len for w in workers if w.model == name and w.max_model_len), default=None),
+            )
+            for name in names
+        ]
 
     async def is_served(self, model: str) -> bool:
         """Whether a living worker serves it. Raises StoreUnavailable."""

@@ -92,10 +92,13 @@ def system_messages(system: str | None) -> list[dict[str, str]]:
 
 
 def default_model(client: ApiClient) -> str:
-    """The first model that the server lists. Raises CommandError if it lists none."""
+    """The first model that is served. Raises CommandError if there is none."""
     models = client.call("GET", "/v1/models")["data"]
     if not models:
-        raise CommandError("the server lists no models; choose one with --model", ExitCode.USAGE)
+        raise CommandError(
+            "no worker serves a model now; start one with `baton workers start`, or choose a model with --model",
+            ExitCode.USAGE,
+        )
     return str(models[0]["id"])
 
 

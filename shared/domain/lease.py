@@ -31,6 +31,8 @@ class Lease:
     #: Whether the backend can continue an interrupted answer. If it cannot, a job that has released output is never
     #: paused or preempted.
     can_continue: bool = True
+    #: Maximum number of tokens of prompt and answer together. None: unknown.
+    max_model_len: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class WorkerState:
     model_revision: str = ""
     #: The version of stored requests that it reads.
     reads: int = 1
+    #: Maximum number of tokens of prompt and answer together. None: unknown.
+    max_model_len: int | None = None
 
     @classmethod
     def decode(cls, worker_instance: str, record: Mapping[str, str], jobs: int) -> WorkerState:
@@ -82,6 +86,7 @@ class WorkerState:
                 fingerprint=_fingerprint(record.get("computes")),
                 model_revision=record.get("revision", ""),
                 reads=int(record.get("reads", 1)),
+                max_model_len=int(record["context"]) if record.get("context") else None,
             )
         except (KeyError, ValueError) as error:
             raise DecodeError("worker", dict(record)) from error

@@ -280,6 +280,12 @@ class JobReader:
         with unavailable_as_error():
             return await cast(Awaitable[set[str]], self._redis.smembers(keys.MODELS))
 
+    async def model_times(self) -> dict[str, int]:
+        """Return when a worker first registered each model, in ms since the epoch."""
+        with unavailable_as_error():
+            found = await cast(Awaitable[dict[str, str]], self._redis.hgetall(keys.MODEL_TIMES))
+        return {model: int(time) for model, time in found.items() if time.isdecimal()}
+
     async def ping(self) -> None:
         """Raise StoreUnavailable if Redis does not answer."""
         with unavailable_as_error():

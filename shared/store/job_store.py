@@ -253,6 +253,8 @@ class JobStore(JobReader):
             "continues": int(lease.can_continue),
             "reads": READER_VERSION,
         }
+        if lease.max_model_len is not None:
+            fields["context"] = lease.max_model_len
         if lease.fingerprint is not None:
             fields |= {"fingerprint": lease.fingerprint.id, "computes": lease.fingerprint.encode()}
         await self._call("register", lease.worker_instance, lease.model, *_pairs(fields))

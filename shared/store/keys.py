@@ -37,6 +37,8 @@ WORKERS = PREFIX + "workers"
 REPLICAS = PREFIX + "replicas"
 #: set of every model that a worker has ever registered.
 MODELS = PREFIX + "models"
+#: hash model -> wall-clock ms at which a worker first registered it.
+MODEL_TIMES = PREFIX + "model_times"
 #: A key that never exists. Deleting it needs no memory, and fails if Redis accepts no writes.
 NOTHING = PREFIX + "nothing"
 #: Name of the one Celery task: a wake-up.
@@ -126,6 +128,7 @@ def lua_names() -> str:
             "WORKERS": WORKERS,
             "REPLICAS": REPLICAS,
             "MODELS": MODELS,
+            "MODEL_TIMES": MODEL_TIMES,
             "NOTHING": NOTHING,
         }.items()
     ]

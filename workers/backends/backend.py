@@ -91,6 +91,10 @@ class Backend(Protocol):
         """Workers with the same fingerprint continue each other's answers exactly. None: unknown."""
 
     @property
+    def max_model_len(self) -> int | None:
+        """Maximum number of tokens of prompt and answer together. None: unknown."""
+
+    @property
     def stats(self) -> BackendStats: ...
 
     @property

@@ -99,6 +99,7 @@ class LocalBackend:
         model_revision: str,
         is_exact: bool,
         fingerprint: Fingerprint | None = None,
+        max_model_len: int | None = None,
     ) -> None:
         self._engine = engine
         self._resolve = resolve
@@ -107,6 +108,7 @@ class LocalBackend:
         self._model_revision = model_revision
         self._is_exact = is_exact
         self._fingerprint = fingerprint
+        self._max_model_len = max_model_len
         self._inbox = queue.SimpleQueue[Callable[[], None]]()
         self._refusals: list[_Refusal] = []
         self._is_stopping = False
@@ -130,6 +132,10 @@ class LocalBackend:
     @property
     def fingerprint(self) -> Fingerprint | None:
         return self._fingerprint
+
+    @property
+    def max_model_len(self) -> int | None:
+        return self._max_model_len
 
     @property
     def stats(self) -> BackendStats:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 
 import httpx
 import pytest
+from openai.types import Model
 
+from shared.domain.lease import Lease
 from shared.store.job_store import JobStore
 from tests.fake_worker import FakeWorker, says
 from tests.integration.api.conftest import StartApi
@@ -66,17 +70,41 @@ async def test_an_id_of_another_form_is_told_as_it_came(http: httpx.AsyncClient,
     assert "'job_x'" in response.json()["error"]["message"]
 
 
-async def test_models_are_those_configured_and_those_ever_registered(
+async def test_models_are_those_that_are_served_now(fresh_http: httpx.AsyncClient, store: JobStore) -> None:
+    http = fresh_http
+    nothing = {"object": "list", "data": [], "has_more": False, "first_id": None, "last_id": None}
+    assert (await http.get("/v1/models")).json() == nothing
+    began = int(time.time())
+    async with FakeWorker(store, model="org/other"), FakeWorker(store):
+        listed = (await http.get("/v1/models")).json()
+        assert [model["id"] for model in listed["data"]] == ["test", "org/other"]
+        assert (listed["first_id"], listed["last_id"], listed["has_more"]) == ("test", "org/other", False)
+        found = (await http.get("/v1/models/org/other")).json()
+        assert found in listed["data"] and began <= found["created"] <= time.time()
+    created = found["created"]
+    missing = await http.get("/v1/models/org/other")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
+    assert (await http.post("/v1/jobs", json=job(chat(model="org/other")))).status_code == 202
+    async with FakeWorker(store, model="org/other"):
+        assert (await http.get("/v1/models/org/other")).json()["created"] == created
+
+
+async def test_a_model_is_one_object_for_the_clients_of_all_apis(
     fresh_http: httpx.AsyncClient, store: JobStore
 ) -> None:
-    http = fresh_http
-    model = {"object": "model", "created": 0, "owned_by": "baton"}
-    assert (await http.get("/v1/models")).json() == {"object": "list", "data": [{"id": "test", **model}]}
-    async with FakeWorker(store, model="org/other"):
-        pass
-    assert (await http.get("/v1/models/org/other")).json() == {"id": "org/other", **model}
-    assert [m["id"] for m in (await http.get("/v1/models")).json()["data"]] == ["test", "org/other"]
-    assert (await http.post("/v1/jobs", json=job(chat(model="org/other")))).status_code == 202
+    for number, length in enumerate((8192, 4096, None)):
+        lease = Lease(f"w.{number}", "w", "test", "host", 1, "cpu", 1, "rev", max_model_len=length)
+        await store.register(lease)
+    (model,) = (await fresh_http.get("/v1/models")).json()["data"]
+    assert Model.model_validate(model).owned_by == "baton"
+    assert (model["max_model_len"], model["max_input_tokens"]) == (4096, 4096)
+    assert (
+        model["type"] == "model"
+        and datetime.fromisoformat(model["created_at"]).timestamp() == model["created"]
+    )
+
+
+async def test_a_model_that_nobody_knows_is_not_found(http: httpx.AsyncClient) -> None:
     missing = await http.get("/v1/models/nobody")
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
 
