@@ -21,6 +21,7 @@ from shared.errors import (
     ErrorInfo,
     KeyReused,
     RequestError,
+    ScriptFailed,
     StoreUnavailable,
     TooManyJobs,
 )
@@ -198,6 +199,7 @@ _UNREADABLE = ErrorInfo(
     code="job_unreadable",
     status=503,
 )
+_DAMAGED = ErrorInfo("The stored data of this job are damaged.", code="job_damaged")
 INTERNAL = ErrorInfo("The server failed to process the request.", code="internal_error")
 
 
@@ -222,7 +224,7 @@ async def _request_error(request: Request, error: Exception) -> Response:
 
 async def _store_unavailable(_: Request, error: Exception) -> Response:
     logger.warning("store: %s", error)
-    return error_response(UNAVAILABLE)
+    return error_response(_DAMAGED if isinstance(error, ScriptFailed) else UNAVAILABLE)
 
 
 async def _broker_unavailable(_: Request, error: Exception) -> Response:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from shared.domain.wake_up import WakeUp
-from shared.errors import StoreUnavailable
+from shared.errors import ScriptFailed, StoreUnavailable
 from shared.store.job_store import JobStore, Joined, Reader
 
 logger = logging.getLogger(__name__)
@@ -157,7 +157,10 @@ class Readership:
             missing = answer.missing
         for job_id in missing:
             if job_id in self._reads and not self._reads[job_id].num_joining:
-                await self.join(job_id)
+                try:
+                    await self.join(job_id)
+                except ScriptFailed as error:
+                    logger.error("cannot join %s: %s", job_id, error)
 
     async def flush(self) -> None:
         """Leave the jobs whose time without readers is over. Raises StoreUnavailable."""
@@ -168,10 +171,21 @@ class Readership:
                 self._leaving[job_id] = read.seq
         leaving = dict(self._leaving)
         if leaving:
-            await self._store.leave(self.replica, leaving)
+            await self._leave(leaving)
             for job_id, seq in leaving.items():
                 if self._leaving.get(job_id) == seq:
                     del self._leaving[job_id]
+
+    async def _leave(self, leaving: Mapping[str, int]) -> None:
+        """Leave these jobs. One whose record is damaged does not keep the others."""
+        try:
+            await self._store.leave(self.replica, leaving)
+        except ScriptFailed as error:
+            if len(leaving) > 1:
+                for job_id, seq in leaving.items():
+                    await self._leave({job_id: seq})
+            else:
+                logger.error("cannot leave %s: %s", *leaving, error)
 
     async def _rest(self, beat_at: float) -> None:
         """Until there is something to do."""

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from api.errors import EventUnreadable, ShuttingDown, StreamExpired
+from api.errors import EventUnreadable, ShuttingDown, StreamCorrupt, StreamExpired
 from api.streaming.cursor import Cursor
 from api.streaming.pubsub_reader import Heard
 from api.streaming.readership import Readership
@@ -23,7 +23,7 @@ from api.streaming.subscription import Subscription
 from api.streaming.updates import advance
 from shared.domain.events import Entry, decode_event, decode_positions
 from shared.domain.usage import Usage
-from shared.errors import DecodeError, RequestError, StoreUnavailable
+from shared.errors import DecodeError, RequestError, ScriptFailed, StoreUnavailable
 from shared.store.job_reader import Page
 from shared.store.job_store import JobStore
 
@@ -250,6 +250,10 @@ class Relay:
                 continue
             try:
                 await self.catch_up(subscription)
+            except ScriptFailed as error:
+                logger.error("%s: %s", subscription.job_id, error)
+                self._stale.pop(subscription, None)
+                subscription.fail(StreamCorrupt(subscription.job_id))
             except StoreUnavailable:
                 self._read_later(subscription)
                 raise

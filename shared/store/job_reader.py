@@ -19,7 +19,7 @@ from shared.domain.lease import WorkerState
 from shared.domain.request_key import RequestKey
 from shared.domain.result import Result
 from shared.domain.usage import Usage
-from shared.errors import DecodeError
+from shared.errors import DecodeError, ScriptFailed
 from shared.store import keys, scripts
 from shared.store.deadline import Deadline
 from shared.store.redis_client import reads_replies, unavailable_as_error
@@ -121,7 +121,13 @@ class JobReader:
     async def get_many(self, job_ids: Sequence[str]) -> list[Job | UnreadableJob | None]:
         """Return the jobs in the order of their ids, without their requests. None: there is no such job."""
         jobs: list[Job | UnreadableJob | None] = []
-        for job_id, found in zip(job_ids, await self._look_at("brief", job_ids), strict=True):
+        try:
+            looks = await self._look_at("brief", job_ids)
+        except ScriptFailed:
+            if len(job_ids) == 1:
+                return [UnreadableJob(job_ids[0])]
+            return [job for job_id in job_ids for job in await self.get_many([job_id])]
+        for job_id, found in zip(job_ids, looks, strict=True):
             try:
                 jobs.append(None if found is None else found.job())
             except DecodeError as error:
@@ -214,11 +220,16 @@ class JobReader:
 
         None: there is no stream. DecodeError: the entry cannot be decoded.
         """
-        with unavailable_as_error():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for job_id in job_ids:
-                    pipe.xrevrange(keys.events(job_id), count=1)
-                replies = cast(list[_Found], await pipe.execute())
+        try:
+            with unavailable_as_error():
+                async with self._redis.pipeline(transaction=False) as pipe:
+                    for job_id in job_ids:
+                        pipe.xrevrange(keys.events(job_id), count=1)
+                    replies = cast(list[_Found], await pipe.execute())
+        except ScriptFailed:
+            if len(job_ids) == 1:
+                return [DecodeError("stream", job_ids[0])]
+            return [last for job_id in job_ids for last in await self.last_entries([job_id])]
         return [_entry_or_error(*found[0]) if found else None for found in replies]
 
     # Queues

@@ -149,10 +149,12 @@ def _is_script_fault(error: Exception, text: str) -> bool:
     """Whether a script failed on what it found, and not because Redis refused one of its commands."""
     if not isinstance(error, ResponseError):
         return False
+    if _FOREIGN_DATA in text:  # of a pipeline, the error begins with the command
+        return True
     code = error.status_code
     word = _WORD.search(text) if code in (None, "ERR") else None
     code = word[1] if word else code
-    return code == _FOREIGN_DATA or (code in (None, "ERR") and _SCRIPT.search(text) is not None)
+    return code in (None, "ERR") and _SCRIPT.search(text) is not None
 
 
 def reads_replies(store: type[S]) -> type[S]:

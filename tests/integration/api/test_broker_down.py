@@ -43,12 +43,24 @@ async def broker_http(broker_api: ApiServer, store: JobStore) -> AsyncIterator[h
         yield client
 
 
+async def until_woken(broker: RedisServer, num_jobs: int) -> None:
+    """Wait until the wake-ups of so many jobs are in the broker."""
+    client = connect(broker.url, timeout_s=2)
+
+    async def are_there() -> bool:
+        return await client.llen(keys.broker_list(MODEL)) == num_jobs
+
+    await eventually(are_there)
+    await client.aclose()
+
+
 @pytest.mark.parametrize("fault", ["killed", "stopped"])
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_a_chat_is_refused_and_runs_no_more(
     broker_http: httpx.AsyncClient, broker: RedisServer, store: JobStore, *, fault: str, streamed: bool
 ) -> None:
     known = await broker_http.post("/v1/jobs", json={"endpoint": CHAT, "body": chat()}, headers=KEY)
+    await until_woken(broker, 1)
     if fault == "killed":
         broker.kill()
     else:
@@ -78,10 +90,4 @@ async def test_readiness_names_it_and_jobs_are_woken_once_it_is_back(
     broker.start()
     assert (await broker_http.get("/health/ready")).status_code == 200
 
-    client = connect(broker.url, timeout_s=2)
-
-    async def is_woken() -> bool:
-        return await client.llen(keys.broker_list(MODEL)) == 1
-
-    await eventually(is_woken)
-    await client.aclose()
+    await until_woken(broker, 1)

@@ -52,9 +52,19 @@ async def _write_another_number_of_choices(redis: Redis, job_id: str) -> None:
     )
 
 
+async def _replace_stream(redis: Redis, job_id: str) -> None:
+    await redis.set(keys.events(job_id), "x")
+
+
+async def _replace_record(redis: Redis, job_id: str) -> None:
+    await redis.set(keys.job(job_id), "x")
+
+
 @pytest.mark.parametrize(
     ("damage", "code"),
     [
+        (_replace_stream, "event_unreadable"),
+        (_replace_record, "event_unreadable"),
         (_empty, "stream_expired"),
         (_delete_stream, "stream_expired"),
         (_trim_stream, "stream_expired"),
@@ -86,9 +96,18 @@ async def test_all_readers_of_a_job_that_was_damaged(
             for path in (f"{CHAT}/{name}", f"{CHAT}/{name}/events", f"/v1/jobs/{job_id}/events")
         ]
         await until(lambda: api.services.relay.num_subscriptions == len(readings))
+        other = asyncio.create_task(http.post(CHAT, json=chat()))
+        other_running = await worker.claimed()
         await damage(redis_client, job_id)
         async with asyncio.timeout(15):
             answers = await asyncio.gather(*readings)
+        # Readers of other jobs notice nothing.
+        if damage is not _empty:
+            await other_running.say("b")
+            await other_running.complete()
+            assert (await other).json()["choices"][0]["message"]["content"] == "b"
+        else:
+            assert "stream_expired" in (await other).text
     assert [code in answer.text for answer in answers] == [True] * len(readings)
 
 
