@@ -23,11 +23,14 @@ from shared.runtime.logs import configure_logging, log_uncaught
 from shared.settings import Environment
 from shared.store.redis_client import check_access
 
+logger = logging.getLogger(__name__)
+
 
 def main() -> int:
     """Serve until a signal. Returns the exit status."""
     try:
-        settings = ApiSettings.from_environment(Environment(os.environ))
+        environment = Environment(os.environ)
+        settings = ApiSettings.from_environment(environment)
         check_access({"BATON_REDIS_URL": settings.redis_url, "BATON_BROKER_URL": settings.broker_url})
         listening = _bind(settings.host, settings.port)
     except SettingsError as error:
@@ -36,6 +39,8 @@ def main() -> int:
     name = f"{socket.gethostname()}:{settings.port}"
     configure_logging("api", name, level=settings.log_level, form=settings.log_format)
     log_uncaught()
+    if environment.ignored:
+        logger.warning("%s", environment.ignored)
     server = make_server(create_app(settings), settings)
     freeze()
     server.run(sockets=[listening])

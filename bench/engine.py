@@ -32,10 +32,11 @@ from bench.harness.random_llama import random_llama
 from shared.domain.output import ChoiceOutput, Finish
 from shared.domain.prompt_logprobs import PromptToken
 from shared.domain.sampling import SamplingParams
+from shared.host.cores import available_cores
 from workers.engine.config import EngineConfig
 from workers.engine.engine import Engine
 from workers.engine.loading.loader import prepare_model, resolve_dtype
-from workers.engine.loading.threads import available_cores, use_threads
+from workers.engine.loading.threads import use_threads
 from workers.engine.model.runner import ModelRunner
 from workers.engine.resolved_request import ResolvedRequest
 from workers.engine.sampling.logprobs import Scores

@@ -53,7 +53,7 @@ class BenchRequest:
 
 def requests(loaded: LoadedModel, number: int, num_tokens: int) -> list[ResolvedRequest]:
     """Requests whose prompts start at different positions of a text, and whose answers end only at the limit."""
-    text = loaded.tokenizer(TEXT.read_text(), add_special_tokens=False).input_ids
+    text = loaded.tokenizer(TEXT.read_text(encoding="utf-8"), add_special_tokens=False).input_ids
     chance = random.Random(0)
     found = []
     for index in range(number):
@@ -191,7 +191,7 @@ def main() -> int:
     if options.report is not None:
         command = shlex.join(["python", "-m", "bench.equality", *sys.argv[1:]])
         head = f"# One answer, computed in several ways\n\n`{command}`, {describe_machine()}."
-        options.report.write_text("\n".join([f"{head}\n", *lines]) + "\n")
+        options.report.write_text("\n".join([f"{head}\n", *lines]) + "\n", encoding="utf-8")
     return int(not all(verdict.is_equal for verdict in verdicts))
 
 

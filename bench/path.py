@@ -38,7 +38,13 @@ class BareEngine:
     def __init__(self, model: Path, dtype: str, threads: str) -> None:
         command = [sys.executable, "-m", "bench.harness.bare_engine", "--model", str(model), "--dtype", dtype]
         command += ["--threads", threads] if threads else []
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+        )
         self._read()
 
     def run(self, bodies: list[dict[str, Any]]) -> dict[str, float]:

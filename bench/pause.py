@@ -52,7 +52,7 @@ class Stream:
 
     @classmethod
     async def open(cls, stack: AsyncExitStack, url: str, number: int, *, tokens: int, how: How) -> Stream:
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=120))
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=120, trust_env=False))
         request = http.build_request(
             "POST", CHAT, json=body(number, tokens), headers={"x-on-disconnect": how}
         )
@@ -79,7 +79,7 @@ class Stream:
     async def resume(self, url: str) -> Answer:
         """The whole answer: what was read, and the rest from a replica."""
         chat_id = self.blocks[0].json["id"]
-        async with httpx.AsyncClient(base_url=url, timeout=300) as http:
+        async with httpx.AsyncClient(base_url=url, timeout=300, trust_env=False) as http:
             headers = {"last-event-id": self.blocks[-1].id or ""}
             request = http.build_request("GET", f"{CHAT}/{chat_id}/events", headers=headers)
             rest = Stream(http, await http.send(request, stream=True))
@@ -119,7 +119,7 @@ async def one_round(system: System, how: How, first: int) -> tuple[Figures, list
 
 
 async def until_alone(system: System, since: float) -> float:
-    async with httpx.AsyncClient(base_url=system.urls[1]) as http:
+    async with httpx.AsyncClient(base_url=system.urls[1], trust_env=False) as http:
         while True:
             (worker,) = (await http.get("/v1/workers")).json()["data"]
             if worker["jobs"] == 1:
@@ -128,7 +128,7 @@ async def until_alone(system: System, since: float) -> float:
 
 
 async def until_idle(system: System) -> None:
-    async with httpx.AsyncClient(base_url=system.urls[1]) as http:
+    async with httpx.AsyncClient(base_url=system.urls[1], trust_env=False) as http:
         while (await http.get("/v1/workers")).json()["data"][0]["jobs"]:
             await asyncio.sleep(0.05)
 
@@ -146,7 +146,7 @@ async def idle_cpu(system: System) -> float:
 
 
 async def undisturbed(system: System, number: int) -> Answer:
-    async with httpx.AsyncClient(base_url=system.urls[0], timeout=300) as http:
+    async with httpx.AsyncClient(base_url=system.urls[0], timeout=300, trust_env=False) as http:
         answer = await http.post(
             CHAT, json={**body(number, NUM_TOKENS), "stream": False, "stream_options": None}
         )

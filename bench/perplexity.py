@@ -75,7 +75,7 @@ def main() -> None:
     options = parser.parse_args()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    text = TEXT.read_text()
+    text = TEXT.read_text(encoding="utf-8")
     reference: float | None = None
     print(f"| form of {options.model.name} | perplexity | relative to float32 | tokens |\n|---|---|---|---|")
     for form in forms(options.model, options.gguf):

@@ -147,7 +147,7 @@ async def waiting(redis_url: str, options: argparse.Namespace) -> None:
     # All jobs belong to one key, so raise its limit.
     max_open_jobs = str(2 * max(options.lengths))
     with api_process(redis_url, MODEL, LEASE_S="600", MAX_OPEN_JOBS=max_open_jobs) as server:
-        async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, trust_env=False) as http:
             for length in options.lengths:
                 await filler.fill(length)
                 now = length, await used_bytes(redis)

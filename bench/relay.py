@@ -138,6 +138,8 @@ def measure(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
+        errors="replace",
     )
     assert clients.stdin is not None and clients.stdout is not None
 
@@ -189,7 +191,7 @@ def measure(
 
 async def wait_for_subscriptions(server: ServerProcess, num_clients: int) -> None:
     """Returns once the server has this many subscriptions."""
-    async with asyncio.timeout(60), httpx.AsyncClient(timeout=30) as http:
+    async with asyncio.timeout(60), httpx.AsyncClient(timeout=30, trust_env=False) as http:
         while True:
             text = (await http.get(f"{server.url}/metrics")).text
             if f"\nbaton_subscriptions {num_clients}.0\n" in f"\n{text}":

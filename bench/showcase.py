@@ -178,7 +178,7 @@ def draw(path: Path, whole: str, outcome: Outcome) -> None:
     caption = (
         f"The worker was killed (kill -9) where the colour begins. After {outcome.silence_s:.1f} s another"
     )
-    with Path(os.devnull).open("w") as nowhere:
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         console = Console(record=True, width=96, file=nowhere)
         console.print(Text.assemble(("$ ", "green"), f'baton chat "{PROMPT}" --temperature 0'))
         console.print(Text.assemble(whole[: outcome.num_bytes], (whole[outcome.num_bytes :], "bold cyan")))

@@ -5,6 +5,7 @@ It is configured by BATON_* variables. The password is passed in the environment
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -16,6 +17,8 @@ from shared.cluster.celery_app import make_celery
 from shared.errors import SettingsError
 from shared.runtime.logs import configure_logging, log_uncaught
 from shared.store.redis_client import check_access
+
+logger = logging.getLogger(__name__)
 
 
 def flower_environment(env: settings.Environment) -> dict[str, str]:
@@ -48,6 +51,8 @@ def _log(env: settings.Environment) -> None:
     name = f"{socket.gethostname()}:{env.read(settings.FLOWER_PORT)}"
     configure_logging("flower", name, level=env.read(settings.LOG_LEVEL), form=env.read(settings.LOG_FORMAT))
     log_uncaught()
+    if env.ignored:
+        logger.warning("%s", env.ignored)
 
 
 def main(environ: Mapping[str, str] = os.environ) -> None:

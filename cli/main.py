@@ -21,6 +21,7 @@ from cli.commands.workers import drain, start, workers
 from cli.errors import CommandError
 from cli.exit_codes import EXIT_CODES, ExitCode
 from cli.options import unfold
+from cli.terminal.streams import configure_streams
 from shared.errors import BatonError, SettingsError
 
 #: Every command, with the examples for its help.
@@ -76,6 +77,7 @@ def make_app() -> typer.Typer:
 
 
 def main(args: Sequence[str] | None = None) -> None:
+    configure_streams()
     try:
         make_app()(args, prog_name="baton")
     except CommandError as error:

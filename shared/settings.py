@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from shared.errors import SettingsError
 from shared.host.device_name import read_device
 from shared.model.model_name import DEFAULT_MODEL
+from shared.redis_url import read_redis_url
 from shared.runtime.failpoint import read_failpoint
 
 T = TypeVar("T")
@@ -19,12 +21,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Variable(Generic[T]):
-    """One environment variable: its name, its default as text, how to parse it, and its description."""
+    """One environment variable: its name, its default as text, how to parse it, and its description.
+
+    The value of a secret one never stands in an error.
+    """
 
     name: str
     default: str
     read: Callable[[str], T]
     doc: str
+    is_secret: bool = False
 
 
 def _parse(kind: Callable[[str], T], text: str, rule: str) -> T:
@@ -39,6 +45,13 @@ def _positive(text: str) -> float:
     value = _parse(float, text, "must be a number")
     if not value > 0:
         raise ValueError("must be greater than 0")
+    return value
+
+
+def _share(text: str) -> float:
+    value = _positive(text)
+    if value > 1:
+        raise ValueError("must be at most 1")
     return value
 
 
@@ -69,11 +82,15 @@ def _list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _login(text: str) -> str:
+    """Text that every HTTP client sends alike: other characters are sent as UTF-8 by some, as Latin-1 by others."""
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("must consist of printable ASCII characters")
+    return text
+
+
 def _keys(text: str) -> tuple[str, ...]:
-    keys = _list(text)
-    if not all(key.isascii() and key.isprintable() for key in keys):
-        raise ValueError("keys must consist of printable ASCII characters")
-    return keys
+    return _list(_login(text))
 
 
 def _flag(text: str) -> bool:
@@ -112,10 +129,18 @@ PORT = Variable(
 FLOWER_PORT = Variable("BATON_FLOWER_PORT", "5555", _port, "Port of Flower.")
 HOME = Variable("BATON_HOME", ".baton", Path, "Directory for models, Redis data, logs and passwords.")
 REDIS_URL = Variable(
-    "BATON_REDIS_URL", "", str, "Redis URL for job data. Default: `baton up` starts its own Redis."
+    "BATON_REDIS_URL",
+    "",
+    read_redis_url,
+    "Redis URL for job data: redis://, rediss:// (TLS) or unix://. Default: `baton up` starts its own Redis.",
+    is_secret=True,
 )
 BROKER_URL = Variable(
-    "BATON_BROKER_URL", "", str, "Redis URL for Celery messages. Default: same as BATON_REDIS_URL."
+    "BATON_BROKER_URL",
+    "",
+    read_redis_url,
+    "Redis URL for Celery messages. Default: same as BATON_REDIS_URL.",
+    is_secret=True,
 )
 APPENDFSYNC = Variable(
     "BATON_APPENDFSYNC",
@@ -188,6 +213,13 @@ MAX_KV_TOKENS = Variable(
     _optional_count,
     "Size of a worker's KV cache in tokens. Default: what fits in 60 % of the memory left after loading.",
 )
+MEMORY_SHARE = Variable(
+    "BATON_MEMORY_SHARE",
+    "1",
+    _share,
+    "Share of the free memory that a worker may count as its own when it sizes its KV cache, up to 1. `baton up`"
+    " sets it for workers that share a device.",
+)
 API_REPLICAS = Variable("BATON_API_REPLICAS", "1", _count, "Number of API processes that `baton up` starts.")
 API_KEYS = Variable(
     "BATON_API_KEYS",
@@ -195,12 +227,14 @@ API_KEYS = Variable(
     _keys,
     "Accepted API keys, separated by commas. API keys or admin keys are required unless BATON_HOST is a loopback"
     " address.",
+    is_secret=True,
 )
 ADMIN_KEYS = Variable(
     "BATON_ADMIN_KEYS",
     "",
     _keys,
     "API keys that may also drain workers, use other keys' jobs and set the priority high.",
+    is_secret=True,
 )
 CORS_ORIGINS = Variable(
     "BATON_CORS_ORIGINS",
@@ -280,8 +314,9 @@ WORKER_DEVICE = Variable(
 FLOWER_BASIC_AUTH = Variable(
     "BATON_FLOWER_AUTH",
     "",
-    str,
+    _login,
     "Flower's login as user:password. Default: generated at the first start and kept in BATON_HOME.",
+    is_secret=True,
 )
 FAILPOINT = Variable(
     "BATON_FAILPOINT",
@@ -292,22 +327,59 @@ FAILPOINT = Variable(
 
 VARIABLES: tuple[Variable[Any], ...] = (
     HOST, PORT, FLOWER_PORT, HOME, REDIS_URL, BROKER_URL, APPENDFSYNC, MODEL, MODEL_NAME, DEVICES, DTYPE,
-    QUANT, NATIVE, SPECULATION, THREADS, MAX_SLOTS, MAX_MODEL_LEN, MAX_KV_TOKENS, API_REPLICAS, API_KEYS,
-    ADMIN_KEYS, CORS_ORIGINS, PUBLIC_PAGES, STRICT_PARAMETERS, PING_S, FIRST_OUTPUT_WAIT_S, BODY_LIMIT, RECEIPT_S,
-    MAX_READERS, MAX_OPEN_JOBS, READER_GRACE_S, RETENTION_S, LEASE_S, DRAIN_S, LOG_LEVEL, LOG_FORMAT, WORKER_NAME,
-    WORKER_DEVICE, FLOWER_BASIC_AUTH, FAILPOINT,
+    QUANT, NATIVE, SPECULATION, THREADS, MAX_SLOTS, MAX_MODEL_LEN, MAX_KV_TOKENS, MEMORY_SHARE, API_REPLICAS,
+    API_KEYS, ADMIN_KEYS, CORS_ORIGINS, PUBLIC_PAGES, STRICT_PARAMETERS, PING_S, FIRST_OUTPUT_WAIT_S, BODY_LIMIT,
+    RECEIPT_S, MAX_READERS, MAX_OPEN_JOBS, READER_GRACE_S, RETENTION_S, LEASE_S, DRAIN_S, LOG_LEVEL, LOG_FORMAT,
+    WORKER_NAME, WORKER_DEVICE, FLOWER_BASIC_AUTH, FAILPOINT,
 )  # fmt: skip
 
 _PLACEHOLDERS = ("changeme", "change-me", "<", "your-")
 
 
+#: What Kubernetes sets in every pod of a namespace for a service that is called baton, baton-api or the like
+#: (https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables).
+_SERVICE_LINK = re.compile(
+    r"BATON_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
+
+
+def is_service_link(name: str, value: str) -> bool:
+    """Whether Kubernetes has set this variable, and not a person. It may have the name of a setting: BATON_PORT."""
+    if not name.startswith("BATON_"):
+        return False
+    return bool(_SERVICE_LINK.fullmatch(name)) or (
+        name.endswith("_PORT") and bool(_SERVICE_ADDRESS.match(value))
+    )
+
+
+def without_service_links(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that a person has set."""
+    return {name: value for name, value in environ.items() if not is_service_link(name, value)}
+
+
+def ignored_service_links(environ: Mapping[str, str]) -> str:
+    """A line for the log that says what is ignored and why, or an empty string."""
+    links = sorted(name for name, value in environ.items() if is_service_link(name, value))
+    if not links:
+        return ""
+    return (
+        f"ignoring {', '.join(links)}: Kubernetes sets them for services whose names begin with baton;"
+        " enableServiceLinks: false in the pod's spec avoids them"
+    )
+
+
 class Environment:
-    """The checked variables of one process. Raises SettingsError, which names the variable."""
+    """The checked variables of one process. Raises SettingsError, which names the variable.
+
+    Kubernetes' service links are ignored. An entry point logs `ignored`, if it is not empty.
+    """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
+        self._environ = without_service_links(environ)
+        self.ignored = ignored_service_links(environ)
         known = [variable.name for variable in VARIABLES]
-        for name in environ:
+        for name in self._environ:
             if name.startswith("BATON_") and name not in known:
                 near = difflib.get_close_matches(name, known, 1)
                 raise SettingsError(
@@ -316,12 +388,23 @@ class Environment:
 
     def read(self, variable: Variable[T]) -> T:
         text = self._environ.get(variable.name, "").strip() or variable.default
+        shown = variable.name if variable.is_secret else f"{variable.name}={text}"
+        if not text.isascii():
+            _check_encoding(variable.name, text)
         if text.lower().startswith(_PLACEHOLDERS):
-            raise SettingsError(f"{variable.name} is still a placeholder: {text}")
+            raise SettingsError(f"{shown} is still a placeholder")
         try:
             return variable.read(text)
         except ValueError as error:
-            raise SettingsError(f"{variable.name}={text}: {error}") from error
+            raise SettingsError(f"{shown}: {error}") from error
+
+
+def _check_encoding(name: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        message = f"{name} is not UTF-8 text; write it in UTF-8, and set LC_ALL=C.UTF-8"
+        raise SettingsError(message) from error
 
 
 def is_loopback(host: str) -> bool:

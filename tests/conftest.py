@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -25,6 +26,9 @@ def pytest_configure() -> None:
     """Restore Ctrl-C, which a shell makes its background processes ignore. The tests' processes would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # The tests' own clients talk to this machine only, which no proxy reaches.
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        del os.environ[name]
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -28,9 +28,12 @@ _SWITCH_S = 0.0005
 def main() -> int:
     """Return the exit status. Report a configuration error as one line on stderr."""
     try:
-        settings = WorkerSettings.from_environment(Environment(os.environ))
+        environment = Environment(os.environ)
+        settings = WorkerSettings.from_environment(environment)
         configure_logging("worker", settings.name, level=settings.log_level, form=settings.log_format)
         log_uncaught()
+        if environment.ignored:
+            logger.warning("%s", environment.ignored)
         check_access({"BATON_REDIS_URL": settings.redis_url, "BATON_BROKER_URL": settings.broker_url})
         device = pin(settings.device, os.environ, threads=settings.threads)
         backend = _load(settings, device)

@@ -34,6 +34,7 @@ class WorkerSettings:
     slots: int
     max_model_len: int | None
     max_kv_tokens: int | None
+    memory_share: float
     lease_s: float
     drain_s: float
     log_level: str
@@ -65,6 +66,7 @@ class WorkerSettings:
             slots=env.read(settings.MAX_SLOTS),
             max_model_len=env.read(settings.MAX_MODEL_LEN),
             max_kv_tokens=env.read(settings.MAX_KV_TOKENS),
+            memory_share=env.read(settings.MEMORY_SHARE),
             lease_s=env.read(settings.LEASE_S),
             drain_s=env.read(settings.DRAIN_S),
             log_level=env.read(settings.LOG_LEVEL),

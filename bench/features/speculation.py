@@ -26,7 +26,7 @@ from workers.engine.engine import Engine
 from workers.engine.loading.loader import LoadedModel, load_model
 from workers.engine.resolved_request import ResolvedRequest
 
-_PASSAGES = Path(__file__).parents[1].joinpath("perplexity.txt").read_text().split("\n\n")
+_PASSAGES = Path(__file__).parents[1].joinpath("perplexity.txt").read_text(encoding="utf-8").split("\n\n")
 _ORDERS = [
     {"id": 1017 + number, "customer": name, "city": city, "items": ["lamp", "desk"], "paid": number % 2 == 0}
     for number, (name, city) in enumerate([("Anna", "Lund"), ("Tom", "York"), ("Mia", "Turin")])

@@ -33,7 +33,8 @@ from bench.peers.weights.forms import Weights, directory_weights, random_weights
 from bench.peers.weights.prompts import Prompts
 from cli.client.generation_options import pair_of
 from cli.errors import CommandError
-from workers.engine.loading.threads import available_cores, default_threads
+from shared.host.cores import available_cores
+from workers.engine.loading.threads import default_threads
 from workers.native.ops import has_products
 
 SETS = ("random", "smollm2", "random-1b")
@@ -120,7 +121,7 @@ def write(part: str, weights: Weights, results: Results, document: Path | None) 
         return
     folder = document.parent / document.stem
     write_plot(results, folder / f"{part}.png")
-    (folder / f"{part}.json").write_text(json.dumps(asdict(results), indent=1) + "\n")
+    (folder / f"{part}.json").write_text(json.dumps(asdict(results), indent=1) + "\n", encoding="utf-8")
     picture = f"![Tokens a second and latencies over streams]({document.stem}/{part}.png)"
     write_part(document, part, f"{head}\n{picture}\n\n{tables}")
 

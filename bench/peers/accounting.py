@@ -52,7 +52,7 @@ def running_processes() -> Iterator[Process]:
     for directory in _PROC.iterdir():
         if directory.name.isdigit():
             try:
-                yield Process.parse((directory / "stat").read_text())
+                yield Process.parse((directory / "stat").read_text(encoding="utf-8"))
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it has just ended
 
@@ -69,7 +69,7 @@ class Usage:
     def now(cls, root: int) -> Usage:
         own = os.times()
         tree_s = sum(process.cpu_s for process in tree_of(root, running_processes()))
-        return cls(tree_s, own.user + own.system, _machine_s((_PROC / "stat").read_text()))
+        return cls(tree_s, own.user + own.system, _machine_s((_PROC / "stat").read_text(encoding="utf-8")))
 
     def since(self, before: Usage) -> Usage:
         return Usage(
@@ -96,7 +96,7 @@ def peak_mib(root: int) -> float:
 def _peak_kib(pid: int) -> int:
     """0 for a process that has ended: a zombie has no memory."""
     try:
-        status = (_PROC / str(pid) / "status").read_text()
+        status = (_PROC / str(pid) / "status").read_text(encoding="utf-8")
     except (FileNotFoundError, ProcessLookupError):
         return 0
     lines = (line.split() for line in status.splitlines() if line.startswith("VmHWM:"))

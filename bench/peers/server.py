@@ -89,5 +89,5 @@ class Server:
 
 
 def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").split("\n")
+    lines = log.read_text(errors="replace", encoding="utf-8").split("\n")
     return next((line.strip()[-300:] for line in reversed(lines) if line.strip()), "its log is empty")

@@ -70,7 +70,7 @@ def bench(
     summaries = asyncio.run(Contest(targets, plan, _show).run())
     print_report(summaries, plan)
     if json_file is not None:
-        json_file.write_text(json.dumps(to_json(summaries, targets, plan), indent=2) + "\n")
+        json_file.write_text(json.dumps(to_json(summaries, targets, plan), indent=2) + "\n", encoding="utf-8")
     if png is not None:
         write_plot(summaries, png)
     if any(summary.errors for summary in summaries):

@@ -54,7 +54,9 @@ class Conversation:
         kept = {**self.body, "messages": [*system_messages(self.system), *self.messages]}
         new = path.with_name(path.name + ".new")
         try:
-            with open(new, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            with open(
+                new, "w", opener=lambda name, flags: os.open(name, flags, 0o600), encoding="utf-8"
+            ) as file:
                 file.write(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
             new.replace(path)
         except OSError as error:
@@ -63,7 +65,7 @@ class Conversation:
     def load(self, path: Path) -> None:
         """Continue a saved conversation. Parameters set on this one are kept. Raises CommandError."""
         try:
-            kept = json.loads(path.read_text())
+            kept = json.loads(path.read_text(encoding="utf-8"))
             messages = kept.pop("messages")
             systems = [str(m["content"]) for m in messages if m["role"] == "system"]
             self.messages = [

@@ -19,14 +19,18 @@ def check_settings(environ: Mapping[str, str]) -> list[Finding]:
         return [Finding("settings", "fail", detail, _ADVICE) for detail in wrong]
     advice = "set BATON_API_KEYS, or listen on 127.0.0.1"
     unsafe = refusal("settings", advice, lambda: UpSettings.read(environ))
-    given = sorted(name for name in environ if name.startswith("BATON_"))
-    return [unsafe or Finding("settings", "ok", ", ".join(given) or "all defaults")]
+    given = sorted(name for name in settings.without_service_links(environ) if name.startswith("BATON_"))
+    found = [unsafe or Finding("settings", "ok", ", ".join(given) or "all defaults")]
+    if ignored := settings.ignored_service_links(environ):
+        found.append(Finding("settings", "ok", ignored))
+    return found
 
 
 def known(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment without BATON_* variables that do not exist."""
     names = {variable.name for variable in settings.VARIABLES}
-    return {n: value for n, value in environ.items() if not n.startswith("BATON_") or n in names}
+    own = settings.without_service_links(environ)
+    return {n: value for n, value in own.items() if not n.startswith("BATON_") or n in names}
 
 
 def _wrong_names(environ: Mapping[str, str]) -> list[str]:

@@ -16,6 +16,7 @@ from cli.supervisor.setup.memory import check_memory, free_memory
 from cli.supervisor.setup.model import weight_bytes
 from cli.supervisor.setup.ports import check_ports
 from cli.supervisor.setup.settings import UpSettings
+from shared.host.cores import available_cores
 from shared.host.cpu_info import CpuFields, cpu_flags, read_cpu_info
 from shared.host.device_name import parts_of
 
@@ -67,7 +68,7 @@ def _describe(devices: tuple[str, ...]) -> Finding:
     if "cpu" not in devices:
         return Finding("devices", "ok", text)
     features = cpu_features(read_cpu_info())
-    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    num_cores = available_cores()
     if features == []:
         return Finding(
             "devices",

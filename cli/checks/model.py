@@ -108,7 +108,7 @@ def is_whole(path: Path) -> bool:
 def _read(path: Path) -> dict[str, Any] | None:
     """None if the file is missing or is not a JSON object."""
     try:
-        read = json.loads(path.read_text())
+        read = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return read if isinstance(read, dict) else None

@@ -51,7 +51,7 @@ def _check_server(name: str, url: str) -> list[Finding]:
     advice = f"start the server, or correct BATON_{name.upper()}_URL"
     try:
         info, ahead_s = asyncio.run(_query(url))
-    except (StoreUnavailable, ValueError) as error:
+    except StoreUnavailable as error:
         return [Finding(name, "fail", f"no answer: {error}", advice)]
     return [*judge_server(name, info), judge_clock(ahead_s)]
 
@@ -94,7 +94,7 @@ def judge_clock(ahead_s: float) -> Finding:
 
 
 async def _query(url: str) -> ServerInfo:
-    """Raises StoreUnavailable, and ValueError if the URL is not valid."""
+    """Raises StoreUnavailable."""
     redis = connect(url, timeout_s=_TIMEOUT_S)
     try:
         with unavailable_as_error():

@@ -50,7 +50,7 @@ def _required() -> Iterator[str]:
 
 
 def _deviations(pins: Path) -> Iterator[str]:
-    lines = pins.read_text().splitlines() if pins.is_file() else []
+    lines = pins.read_text(encoding="utf-8").splitlines() if pins.is_file() else []
     for line in lines:
         name, is_pin, pinned = line.partition("==")
         installed = _installed(name) if is_pin else None

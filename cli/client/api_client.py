@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from cli.client.endpoint import Endpoint
+from cli.client.proxies import open_client
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 
@@ -59,7 +60,7 @@ class ApiClient:
         self._current = 0
         headers = {"authorization": f"Bearer {endpoint.api_key}"} if endpoint.api_key else {}
         timeout = httpx.Timeout(read_timeout_s, connect=connect_timeout_s)
-        self._http = httpx.Client(headers=headers, timeout=timeout, transport=transport)
+        self._http = open_client(endpoint.urls, headers=headers, timeout=timeout, transport=transport)
 
     def __enter__(self) -> ApiClient:
         return self

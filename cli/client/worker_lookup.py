@@ -12,6 +12,7 @@ from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from shared.domain.lease import WorkerState, find_by_name
 from shared.errors import StoreUnavailable
+from shared.redis_url import read_redis_url
 from shared.store.job_store import JobStore
 from shared.store.redis_client import connect
 
@@ -45,10 +46,10 @@ class ApiWorkers:
 
 
 class RedisWorkers:
-    """Uses Redis, so it works without the API."""
+    """Uses Redis, so it works without the API. Raises CommandError if the URL is not one of a Redis."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self._url = redis_url_option(url)
 
     def list(self) -> list[dict[str, Any]]:
         return [worker.to_json() for worker in self._call(lambda store: store.workers())]
@@ -69,8 +70,14 @@ class RedisWorkers:
         except StoreUnavailable as error:
             message = f"no answer from Redis (--redis-url): {error}"
             raise CommandError(message, ExitCode.UNREACHABLE) from error
-        except ValueError as error:
-            raise CommandError(f"--redis-url {self._url}: {error}", ExitCode.USAGE) from error
+
+
+def redis_url_option(url: str) -> str:
+    """The value of --redis-url. Raises CommandError, which does not quote it: it may hold a password."""
+    try:
+        return read_redis_url(url)
+    except ValueError as error:
+        raise CommandError(f"--redis-url: {error}", ExitCode.USAGE) from error
 
 
 async def read_workers(url: str) -> list[WorkerState]:

@@ -15,11 +15,12 @@ import typer
 
 from cli.client.endpoint import home_of
 from cli.client.server_options import JsonOption
-from cli.client.worker_lookup import read_workers
+from cli.client.worker_lookup import read_workers, redis_url_option
 from cli.exit_codes import ExitCode
 from cli.supervisor.setup.home import Home
 from cli.supervisor.state_file import ChildState, StateFile
 from cli.terminal.table import print_table
+from shared import settings
 from shared.domain.lease import WorkerState
 from shared.errors import StoreUnavailable
 
@@ -82,8 +83,11 @@ def _without_process(part: ChildState, is_up: bool) -> ChildState:
 
 
 def _redis_url(given: str | None, parts: list[ChildState]) -> str | None:
+    """Raises CommandError and SettingsError."""
+    if given:
+        return redis_url_option(given)
     local = [part.url for part in parts if part.role == "redis" and part.pid is not None]
-    return given or os.environ.get("BATON_REDIS_URL") or (local[0] if local else None)
+    return settings.Environment(os.environ).read(settings.REDIS_URL) or (local[0] if local else None)
 
 
 def _workers_if_reachable(url: str | None) -> list[WorkerState]:

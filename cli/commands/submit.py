@@ -86,7 +86,7 @@ def wait_for_answer(client: ApiClient, job_id: str, *, as_json: bool) -> ExitCod
 
 def _read_body(path: Path) -> dict[str, Any]:
     try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text()
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
         body = json.loads(text)
     except (OSError, ValueError) as error:
         raise CommandError(f"--body {path}: cannot read a JSON object: {error}", ExitCode.USAGE) from error

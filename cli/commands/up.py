@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +18,8 @@ from cli.supervisor.setup.settings import UpSettings
 from shared import settings
 from shared.errors import SettingsError
 from shared.runtime.logs import configure_logging
+
+logger = logging.getLogger(__name__)
 
 
 def _flag(variable: settings.Variable[Any]) -> typer.models.OptionInfo:
@@ -56,7 +60,8 @@ def up(
     environment variable that is shown; the flag takes precedence.
     """
     flags = {f"BATON_{name.upper()}": value for name, value in locals().items() if value is not None}
-    environ = {**os.environ, **flags}
+    ignored = settings.ignored_service_links(os.environ)
+    environ = {**settings.without_service_links(os.environ), **flags}
     from cli.supervisor.run import run  # imports Celery, which other commands do not need
 
     try:
@@ -68,5 +73,8 @@ def up(
     with directory.locked() as lock, directory.own_log() as log:
         level, form = up_settings.log_level, up_settings.log_format
         configure_logging("supervisor", "baton-up", level=level, form=form, stream=log)
+        if ignored:
+            sys.stderr.write(f"baton: {ignored}\n")
+            logger.warning("%s", ignored)
         prepared = prepare(up_settings, directory, environ)
         asyncio.run(run(prepared, directory, lock, Console()))

@@ -79,7 +79,7 @@ def fetch_default_model(home: Path, on_progress: Progress, wheel: Wheel = SMOLLM
 def _work_directory(parent: Path) -> Iterator[Path]:
     """A new directory on the target's file system, under a lock. Removes what killed calls left behind."""
     parent.mkdir(parents=True, exist_ok=True)
-    with (parent / ".fetch.lock").open("w") as lock:
+    with (parent / ".fetch.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for leftover in parent.glob(_TEMPORARY + "*"):
             shutil.rmtree(leftover)
@@ -94,7 +94,7 @@ def _download(wheel: Wheel, work: Path, on_progress: Progress) -> Path:
     command += [wheel.requirement]
     on_progress("download", 0, wheel.size)
     environment = {**os.environ, "TMPDIR": str(work)}
-    with (work / "pip.log").open("w+") as log:
+    with (work / "pip.log").open("w+", encoding="utf-8", errors="replace") as log:
         pip = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         try:
             while pip.poll() is None:
@@ -132,7 +132,10 @@ def _verify(wheel: Wheel, archive: Path, on_progress: Progress) -> None:
 def _recommend(sampling: dict[str, Any], model: Path) -> None:
     """Makes this the default sampling of the model."""
     path = model / "generation_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **sampling}, indent=2) + "\n")
+    path.write_text(
+        json.dumps({**json.loads(path.read_text(encoding="utf-8")), **sampling}, indent=2) + "\n",
+        encoding="utf-8",
+    )
 
 
 def _terminal_progress() -> Progress:

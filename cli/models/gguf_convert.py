@@ -46,8 +46,8 @@ def convert_gguf(gguf_file: Path, target: Path, on_progress: Progress) -> None:
         ("generation_config", _special_ids(metadata)),
         ("tokenizer_config", _tokenizer_config(metadata)),
     ):
-        (target / f"{name}.json").write_text(json.dumps(fields, indent=2) + "\n")
-    (target / "chat_template.jinja").write_text(metadata["tokenizer.chat_template"])
+        (target / f"{name}.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+    (target / "chat_template.jinja").write_text(metadata["tokenizer.chat_template"], encoding="utf-8")
     _write_tokenizer(target / "tokenizer.json", metadata)
     _write_weights(target / "model.safetensors", reader.tensors, metadata, on_progress)
 

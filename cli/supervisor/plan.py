@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +10,15 @@ from pathlib import Path
 from cli.errors import StartRefused
 from cli.supervisor.setup.settings import UpSettings, url_of
 from cli.supervisor.state_file import Role
+from shared.host.cores import available_cores
+from shared.host.device_name import parts_of
+from shared.settings import MEMORY_SHARE
 
-#: -P keeps the current directory off the module path: it may have a folder named `api`.
-_PYTHON = (sys.executable, "-P", "-m")
+#: -P keeps the current directory off the module path: it may have a folder named `api`. Libraries read files in the
+#: locale's encoding unless -X utf8 is given.
+RUN_MODULE = (sys.executable, "-P", "-X", "utf8", "-m")
 _LAST_PORT = 65_535
-_SECRETS = ("BATON_API_KEYS", "BATON_FLOWER_AUTH")
+_SECRETS = ("BATON_API_KEYS", "BATON_ADMIN_KEYS", "BATON_FLOWER_AUTH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +45,14 @@ def plan_children(
     """All processes except Redis. `environ` is passed to each of them and sets BATON_HOME, _REDIS_URL and _MODEL."""
     apis = [_api(settings, replica, environ) for replica in range(settings.api_replicas)]
     threads = _threads(settings, devices)
-    workers = [_worker(number, device, threads, environ) for number, device in enumerate(devices, 1)]
+    workers = [
+        _worker(number, device, {**_memory_share(device, devices), **environ}, threads)
+        for number, device in enumerate(devices, 1)
+    ]
     flower = ChildPlan(
         "flower",
         "flower",
-        (*_PYTHON, "cli.flower_entry"),
+        (*RUN_MODULE, "cli.flower_entry"),
         {**_without_secrets(environ), "BATON_FLOWER_AUTH": flower_auth},
         url_of(settings.host, settings.flower_port),
     )
@@ -76,13 +82,13 @@ def _api(settings: UpSettings, replica: int, environ: Mapping[str, str]) -> Chil
     return ChildPlan(
         "api",
         f"api-{replica + 1}",
-        (*_PYTHON, "api.main"),
+        (*RUN_MODULE, "api.main"),
         {**environ, "BATON_PORT": str(port), "BATON_FLOWER_AUTH": ""},
         url_of(settings.host, port),
     )
 
 
-def _worker(number: int, device: str, threads: int | None, environ: Mapping[str, str]) -> ChildPlan:
+def _worker(number: int, device: str, environ: Mapping[str, str], threads: int | None) -> ChildPlan:
     name = f"worker-{number}"
     own = {"BATON_WORKER_NAME": name, "BATON_WORKER_DEVICE": device, **_torch_cache(environ)}
     if threads is not None and device == "cpu":
@@ -90,7 +96,7 @@ def _worker(number: int, device: str, threads: int | None, environ: Mapping[str,
     return ChildPlan(
         "worker",
         name,
-        (*_PYTHON, "workers.main"),
+        (*RUN_MODULE, "workers.main"),
         {**_without_secrets(environ), **own},
         device=device,
     )
@@ -101,7 +107,13 @@ def _threads(settings: UpSettings, devices: tuple[str, ...]) -> int | None:
     num_cpu_workers = devices.count("cpu")
     if settings.threads is not None or num_cpu_workers < 2:
         return settings.threads
-    return max(1, len(os.sched_getaffinity(0)) // num_cpu_workers)
+    return max(1, available_cores() // num_cpu_workers)
+
+
+def _memory_share(device: str, devices: tuple[str, ...]) -> dict[str, str]:
+    """Workers on one device share its memory. Each would count all that is free as its own."""
+    num_sharing = sum(1 for other in devices if set(parts_of(other)) & set(parts_of(device)))
+    return {MEMORY_SHARE.name: f"{1 / num_sharing:.3g}"} if num_sharing > 1 else {}
 
 
 def _torch_cache(environ: Mapping[str, str]) -> dict[str, str]:

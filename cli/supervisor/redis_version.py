@@ -35,7 +35,12 @@ class RedisVersion(NamedTuple):
         """Ask a server's binary. Raises StartRefused if it does not run, or is something else."""
         try:
             answer = subprocess.run(
-                [binary, "--version"], capture_output=True, text=True, timeout=10, check=True
+                [binary, "--version"],
+                capture_output=True,
+                timeout=10,
+                check=True,
+                encoding="utf-8",
+                errors="replace",
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise StartRefused(f"{binary} does not run: {error}") from error
@@ -69,14 +74,14 @@ class RedisData:
     def written_by(self) -> RedisVersion | None:
         """The version that wrote the data, if that is known."""
         if self._version.exists():
-            return RedisVersion.parse(self._version.read_text())
+            return RedisVersion.parse(self._version.read_text(encoding="utf-8"))
         return RedisVersion("redis", *_FIRST_WITH_FOLDER) if self._folder.exists() else None
 
     def keep_version(self, version: RedisVersion) -> None:
         """Note that this version has opened the data. Raises OSError."""
         if self.written_by != version or not self._version.exists():
             self._version.touch(mode=0o600)
-            self._version.write_text(f"{version}\n")
+            self._version.write_text(f"{version}\n", encoding="utf-8")
 
     def check(self) -> None:
         """Raises StartRefused if any Redis would start empty, or with older data, without a word."""

@@ -48,13 +48,13 @@ class StateFile:
     def write(self, children: Iterable[ChildState]) -> None:
         """Readers see the old list or the new one, never a partial one."""
         new = self._path.with_suffix(".new")
-        new.write_text(json.dumps([asdict(child) for child in children], indent=1) + "\n")
+        new.write_text(json.dumps([asdict(child) for child in children], indent=1) + "\n", encoding="utf-8")
         os.replace(new, self._path)
 
     def read(self) -> list[ChildState]:
         """Empty if `baton up` was never run in this home. Raises DecodeError."""
         try:
-            raw = self._path.read_text()
+            raw = self._path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return []
         try:

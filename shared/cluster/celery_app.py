@@ -58,5 +58,7 @@ def model_queue(model: str) -> Queue:
 
 
 def _kombu_url(url: str) -> str:
-    """Translate redis-py's `unix://` into kombu's `redis+socket://`."""
-    return url.replace("unix://", "redis+socket://", 1)
+    """Translate redis-py's `unix://` into kombu's `redis+socket://`, which has another word for the database."""
+    if not url.startswith("unix://"):
+        return url
+    return url.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)

@@ -14,7 +14,7 @@ CpuFields = Sequence[tuple[str, str]]
 def read_cpu_info(path: Path = _CPU_INFO) -> CpuFields:
     """Return all fields, or nothing if the system has no such file."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:
         return ()
     pairs = (line.partition(":") for line in lines)

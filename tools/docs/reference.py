@@ -72,8 +72,8 @@ def _section(path: str, text: str) -> str:
 
 def main(directory: str) -> None:
     """Write both pages."""
-    Path(directory, "configuration.md").write_text(configuration())
-    Path(directory, "commands.md").write_text(commands())
+    Path(directory, "configuration.md").write_text(configuration(), encoding="utf-8")
+    Path(directory, "commands.md").write_text(commands(), encoding="utf-8")
 
 
 if __name__ == "__main__":

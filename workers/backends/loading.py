@@ -49,6 +49,7 @@ def load_local(settings: WorkerSettings, device: Device) -> LocalBackend:
         max_slots=settings.slots,
         max_model_len=settings.max_model_len,
         max_kv_tokens=settings.max_kv_tokens,
+        memory_share=settings.memory_share,
         prefill_chunk=_GPU_PREFILL_CHUNK if is_gpu else _PREFILL_CHUNK,
         max_step_tokens=max(_GPU_STEP_TOKENS if is_gpu else _STEP_TOKENS, settings.slots),
         threads=settings.threads,

@@ -76,7 +76,7 @@ def _kv_budget(loaded: LoadedModel, config: EngineConfig) -> KVBudget:
     """The configured budget, or one derived from the free memory. Raises: OutOfMemory."""
     model, longest = loaded.model, loaded.max_model_len
     token_bytes = ModelRunner(model, make_budget(model, 1)).measure_token()
-    budget = make_budget(model, longest, config.max_kv_tokens or kv_tokens(token_bytes))
+    budget = make_budget(model, longest, config.max_kv_tokens or kv_tokens(token_bytes, config.memory_share))
     if budget.longest == 0:
         raise OutOfMemory(
             f"not enough memory: the key-value cache would hold only {budget.max_tokens} tokens"

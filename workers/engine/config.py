@@ -42,6 +42,8 @@ class EngineConfig:
     max_step_tokens: int = 256
     #: Size of the key-value cache in tokens, see KVBudget. None: derived from the free memory.
     max_kv_tokens: int | None = None
+    #: Share of the free memory that this engine may count as its own. Other engines may use the same device.
+    memory_share: float = 1.0
     #: Threads of a forward pass. None: see `threads.default_threads`.
     threads: int | None = None
 

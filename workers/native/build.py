@@ -66,7 +66,7 @@ def _directory() -> Path:
 
 def _name(compiler: list[str]) -> str:
     version = _run([*compiler, "--version"])
-    parts = [path.read_text() for path in sorted(_SOURCES.glob("*.[ch]"))]
+    parts = [path.read_text(encoding="utf-8") for path in sorted(_SOURCES.glob("*.[ch]"))]
     text = "\0".join([*parts, *compiler, *_FLAGS, version, _processor()])
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
@@ -85,5 +85,12 @@ def _build(compiler: list[str], library: Path) -> None:
 
 
 def _run(command: list[str]) -> str:
-    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_TIMEOUT_S)
+    result = subprocess.run(
+        command,
+        capture_output=True,
+        check=True,
+        timeout=_TIMEOUT_S,
+        encoding="utf-8",
+        errors="replace",
+    )
     return result.stdout

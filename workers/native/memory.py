@@ -35,7 +35,7 @@ def can_overcommit() -> bool:
     if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
         return False
     try:
-        return _OVERCOMMIT.read_text().strip() != "2"
+        return _OVERCOMMIT.read_text(encoding="utf-8").strip() != "2"
     except OSError:
         return False
 

@@ -59,7 +59,7 @@ class GenerationConfig:
 
     def _read(self) -> dict[str, Any]:
         try:
-            fields = json.loads(self._path.read_text())
+            fields = json.loads(self._path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except ValueError as error:

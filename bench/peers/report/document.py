@@ -11,13 +11,13 @@ class NoMarkers(ValueError):
 
 def check_markers(path: Path, name: str) -> None:
     """Checks the page before anything is measured. Raises NoMarkers."""
-    _split(path.read_text() if path.is_file() else "", path, name)
+    _split(path.read_text(encoding="utf-8") if path.is_file() else "", path, name)
 
 
 def write_part(path: Path, name: str, text: str) -> None:
     """Replaces the text between the markers. Raises NoMarkers."""
-    before, after = _split(path.read_text(), path, name)
-    path.write_text(f"{before}\n{text.strip()}\n{after}")
+    before, after = _split(path.read_text(encoding="utf-8"), path, name)
+    path.write_text(f"{before}\n{text.strip()}\n{after}", encoding="utf-8")
 
 
 def _split(page: str, path: Path, name: str) -> tuple[str, str]:

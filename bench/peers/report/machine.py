@@ -30,6 +30,10 @@ def describe_machine() -> str:
 def describe_baton() -> str:
     """The commit, and the versions of its main libraries."""
     commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
+        ["git", "describe", "--always", "--dirty"],
+        capture_output=True,
+        cwd=Path(__file__).parent,
+        encoding="utf-8",
+        errors="replace",
     ).stdout.strip()
     return f"{commit or 'no checkout'}, torch {version('torch')}, transformers {version('transformers')}"

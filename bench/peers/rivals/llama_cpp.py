@@ -27,7 +27,9 @@ def llama_server(venvs: VirtualEnvs, gguf: Path, kind: str, slots: int, threads:
     CPUs that would use them.
     """
     bin_directory = venvs.make("llama.cpp", environ=_BUILD)
-    server = subprocess.check_output([bin_directory / "python", "-c", _WHERE], text=True).strip()
+    server = subprocess.check_output(
+        [bin_directory / "python", "-c", _WHERE], encoding="utf-8", errors="replace"
+    ).strip()
     options = {
         "--model": gguf,
         "--threads": threads,

@@ -53,7 +53,14 @@ def _digest(content: bytes, options: str) -> str:
 def _run(command: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
     """Raises PeerUnavailable with the last lines of the command's output."""
     environ = {**os.environ, **(environ or {}), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        command,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
     if done.returncode != 0:
         last = " / ".join(done.stdout.strip().splitlines()[-3:])
         raise PeerUnavailable(f"{' '.join(command)} failed: {last}")

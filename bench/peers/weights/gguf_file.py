@@ -37,7 +37,7 @@ _LAYER = {
 
 def write_gguf(directory: Path, target: Path, kind: Kind) -> None:
     """Writes the untied Llama and byte-level tokenizer of `directory` to one file."""
-    config = json.loads((directory / "config.json").read_text())
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     writer = GGUFWriter(target, "llama")
     _add_shape(writer, config, kind)
     _add_tokenizer(writer, directory, config)
@@ -68,7 +68,7 @@ def _add_shape(writer: GGUFWriter, config: dict[str, Any], kind: Kind) -> None:
 
 
 def _add_tokenizer(writer: GGUFWriter, directory: Path, config: dict[str, Any]) -> None:
-    tokenizer = json.loads((directory / "tokenizer.json").read_text())
+    tokenizer = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))
     by_id = {number: token for token, number in tokenizer["model"]["vocab"].items()}
     special = {added["id"] for added in tokenizer["added_tokens"]}
     writer.add_tokenizer_model("gpt2")
@@ -81,7 +81,7 @@ def _add_tokenizer(writer: GGUFWriter, directory: Path, config: dict[str, Any]) 
     writer.add_eos_token_id(config["eos_token_id"])
     writer.add_pad_token_id(config["pad_token_id"])
     writer.add_add_bos_token(False)
-    writer.add_chat_template((directory / "chat_template.jinja").read_text())
+    writer.add_chat_template((directory / "chat_template.jinja").read_text(encoding="utf-8"))
 
 
 def _tensors(directory: Path, config: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:

@@ -20,7 +20,14 @@ def query_gpus() -> list[Gpu]:
     """The GPUs that nvidia-smi lists; empty if it is missing or fails."""
     command = ["nvidia-smi", "--query-gpu=index,memory.free", "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        answer = subprocess.run(
+            command,
+            capture_output=True,
+            timeout=20,
+            check=True,
+            encoding="utf-8",
+            errors="replace",
+        )
     except (OSError, subprocess.SubprocessError):
         return []
     return parse_gpus(answer.stdout)

@@ -20,7 +20,7 @@ class FlowerAuth(NamedTuple):
 def flower_auth(path: Path) -> FlowerAuth:
     """The login in the file, or a new one."""
     try:
-        return FlowerAuth(path.read_text().strip(), is_new=False)
+        return FlowerAuth(path.read_text(encoding="utf-8").strip(), is_new=False)
     except FileNotFoundError:
         return FlowerAuth(f"{USER}:{secrets.token_urlsafe(18)}", is_new=True)
 
@@ -29,5 +29,5 @@ def keep_flower_auth(path: Path, auth: FlowerAuth) -> None:
     """Write a new login to the file, with mode 0600. Call this only after the login was shown."""
     if not auth.is_new:
         return
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(auth.text + "\n")

@@ -65,7 +65,7 @@ class Home:
     def own_log(self) -> Iterator[TextIO]:
         """The log of `baton up` itself; its terminal output is not kept anywhere else."""
         number = os.open(self.logs / "up.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        with os.fdopen(number, "a") as log:
+        with os.fdopen(number, "a", encoding="utf-8", errors="backslashreplace") as log:
             yield log
 
     @property

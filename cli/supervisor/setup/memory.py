@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-import psutil
-
 from cli.errors import StartRefused
 from cli.supervisor.setup.devices import Gpu
 from shared.host.device_name import parts_of
-from shared.host.memory import cgroup_free_bytes
+from shared.host.memory import free_bytes
 
 #: What a worker process needs besides its weights: the interpreter, torch, the tokenizer.
 OVERHEAD_BYTES = 400 << 20
@@ -36,9 +34,7 @@ def check_memory(weight_bytes: int, devices: tuple[str, ...], free: Mapping[str,
 
 def free_memory(gpus: list[Gpu]) -> dict[str, int]:
     """Free bytes of each device."""
-    # psutil also knows systems without /proc.
-    ram = min([psutil.virtual_memory().available, *cgroup_free_bytes()])
-    return {"cpu": ram, **{f"cuda:{gpu.index}": gpu.free_bytes for gpu in gpus}}
+    return {"cpu": free_bytes(), **{f"cuda:{gpu.index}": gpu.free_bytes for gpu in gpus}}
 
 
 def _gib(num_bytes: int) -> str:

@@ -51,7 +51,7 @@ def weight_bytes(model: Path, dtype: str) -> int:
 
 def _stored_width(directory: Path) -> int:
     try:
-        config = json.loads((directory / "config.json").read_text())
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         return _WIDTHS.get(config.get("dtype") or config.get("torch_dtype"), 2)
     except (ValueError, AttributeError) as error:
         raise StartRefused(f"{directory}/config.json is not a JSON object") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from cli.errors import StartRefused
 from cli.supervisor.embedded_redis import redis_binary, redis_command, socket_path
 from cli.supervisor.parent_death import ends_with_parent
-from cli.supervisor.plan import ChildPlan, plan_children, ports, redis_plan
+from cli.supervisor.plan import RUN_MODULE, ChildPlan, plan_children, ports, redis_plan
 from cli.supervisor.redis_version import RedisVersion
 from cli.supervisor.setup.devices import query_gpus, resolve_devices
 from cli.supervisor.setup.flower_password import FlowerAuth, flower_auth
@@ -74,7 +73,7 @@ def prepare(settings: UpSettings, home: Home, environ: Mapping[str, str]) -> Pre
         flower_auth=auth,
         model_name=environ.get("BATON_MODEL_NAME") or model_name_of(common["BATON_MODEL"]),
         devices=devices,
-        is_key_needed=bool(environ.get("BATON_API_KEYS")),
+        is_key_needed=bool(environ.get("BATON_API_KEYS") or environ.get("BATON_ADMIN_KEYS")),
         redis_version=None if redis is None else redis.version,
     )
 
@@ -89,7 +88,7 @@ def _default_model(home: Home) -> Path:
     """The directory of the default model. If needed, a process that shows its own progress fetches the model."""
     directory = home.models / DEFAULT_MODEL
     if not directory.is_dir():
-        command = ends_with_parent([sys.executable, "-P", "-m", "cli.models.fetch", "--home", str(home.path)])
+        command = ends_with_parent([*RUN_MODULE, "cli.models.fetch", "--home", str(home.path)])
         fetch = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
         if fetch.returncode != 0:
             raise StartRefused("could not fetch the default model; set BATON_MODEL to another model")

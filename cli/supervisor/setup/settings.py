@@ -40,7 +40,8 @@ class UpSettings:
         for variable in settings.VARIABLES:
             env.read(variable)
         host = env.read(settings.HOST)
-        if not env.read(settings.API_KEYS) and not settings.is_loopback(host):
+        has_keys = env.read(settings.API_KEYS) or env.read(settings.ADMIN_KEYS)
+        if not has_keys and not settings.is_loopback(host):
             raise StartRefused(
                 f"BATON_HOST={host} is reachable from other machines; set BATON_API_KEYS, or use 127.0.0.1"
             )

@@ -17,4 +17,8 @@ ScriptName = Literal[
 def source(name: ScriptName) -> str:
     """Return the complete text of a script: the names of shared.store.keys, the prelude, and the script itself."""
     folder = resources.files(__package__)
-    return keys.lua_names() + (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
+    return (
+        keys.lua_names()
+        + (folder / "prelude.lua").read_text(encoding="utf-8")
+        + (folder / f"{name}.lua").read_text(encoding="utf-8")
+    )

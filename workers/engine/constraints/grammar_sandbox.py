@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from threading import Lock
 from typing import TextIO
 
@@ -73,11 +74,11 @@ class GrammarSandbox:
             self._stop()  # ended from outside, not by a grammar
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(self._limit_s), str(self._limit_bytes)],
+                [sys.executable, "-P", "-m", __name__, str(self._limit_s), str(self._limit_bytes)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                text=True,
+                encoding="utf-8",
             )
             _send(self._process, [token.hex() for token in self._tokens])
         return self._process
@@ -111,8 +112,7 @@ def main(lines: Iterable[str], answers: TextIO, *, limit_s: float, limit_bytes: 
     lines = iter(lines)
     tokenizer = make_tokenizer([bytes.fromhex(token) for token in json.loads(next(lines))])
     resource.setrlimit(resource.RLIMIT_STACK, (_STACK_BYTES, _STACK_BYTES))
-    limit = _address_space() + limit_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    _limit_memory(limit_bytes)
     signal.setitimer(signal.ITIMER_REAL, 0)
     for line in lines:
         constraint = Constraint.decode(json.loads(line))
@@ -128,10 +128,14 @@ def main(lines: Iterable[str], answers: TextIO, *, limit_s: float, limit_bytes: 
         print(json.dumps(error_text), file=answers, flush=True)
 
 
-def _address_space() -> int:
-    """Bytes of address space in use."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[0]) * resource.getpagesize()
+def _limit_memory(more_bytes: int) -> None:
+    """Limit the address space to what is in use now and this much more, where the system reports it."""
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]
+    except OSError:  # macOS does not keep such a limit either
+        return
+    limit = int(pages) * resource.getpagesize() + more_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 if __name__ == "__main__":

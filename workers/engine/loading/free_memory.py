@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from shared.errors import BatonError
-from shared.host.memory import cgroup_free_bytes, mem_info_bytes
+from shared.host import memory
 
 
 class OutOfMemory(BatonError):
@@ -19,9 +19,13 @@ class OutOfMemory(BatonError):
 _SHARE = 0.6
 
 
-def kv_tokens(token_bytes: Mapping[torch.device, int]) -> int:
-    """How many tokens fit into the memory that is free now, given the bytes per token on each device."""
-    return min(int(free_bytes(device) * _SHARE) // needed for device, needed in token_bytes.items())
+def kv_tokens(token_bytes: Mapping[torch.device, int], memory_share: float = 1.0) -> int:
+    """How many tokens fit into the memory that is free now, given the bytes per token on each device.
+
+    `memory_share`: this process's share of the free memory. The rest is for other workers on the same devices.
+    """
+    share = _SHARE * memory_share
+    return min(int(free_bytes(device) * share) // needed for device, needed in token_bytes.items())
 
 
 def free_bytes(device: torch.device) -> int:
@@ -33,5 +37,4 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + kept
-    # MemAvailable is the kernel's estimate of what can be allocated without swapping.
-    return min([mem_info_bytes("MemAvailable"), *cgroup_free_bytes()])
+    return memory.free_bytes()

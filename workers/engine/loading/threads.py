@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import torch
 
+from shared.host.cores import available_cores
 from workers.engine.config import EngineConfig
 from workers.engine.loading.kernels import uses_operations
 from workers.native.ops import has_int8_products, has_products, share_with_helpers
@@ -36,13 +34,3 @@ def default_threads(are_own: bool) -> int:
     beside one busy core 20, 25, 57 against 56, 72, 157 ms.
     """
     return available_cores() if are_own else max(1, available_cores() - 1)
-
-
-def available_cores() -> int:
-    """Cores that this process may use: by its affinity and by the quota of its cgroup (version 2)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))

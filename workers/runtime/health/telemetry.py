@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 
 from shared.domain import worker_report as families
 from shared.domain.histogram import COUNTS, Histogram, HistogramReading
 from shared.domain.job import Job
 from shared.domain.worker_report import Family, Measured, WorkerReport
+from shared.host.memory import resident_bytes
 from workers.backends.backend import BackendStats
-
-_PAGE_BYTES = resource.getpagesize()
 
 
 class Telemetry:
@@ -63,7 +60,7 @@ class Telemetry:
             families.PREEMPTIONS: backend.cache.preempted,
             families.PREFIX_TOKENS: backend.cache.saved_tokens,
             families.CPU: time.process_time(),
-            families.MEMORY: _resident_bytes(),
+            families.MEMORY: resident_bytes(),
             families.START_TIME: self._started_at,
         }
         labelled: dict[Family, Mapping[str, Measured]] = {
@@ -88,11 +85,3 @@ class Telemetry:
 
 def _histogram(family: Family) -> Histogram:
     return Histogram(family.buckets)
-
-
-def _resident_bytes() -> int:
-    """Return the process's current memory, or its peak if the kernel does not report the current value."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

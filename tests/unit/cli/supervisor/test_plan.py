@@ -9,9 +9,11 @@ import pytest
 from cli.errors import StartRefused
 from cli.supervisor.plan import ChildPlan, plan_children, ports, redis_plan
 from cli.supervisor.setup.settings import UpSettings
+from shared.host import cores
 
 ENVIRON = {
     "BATON_API_KEYS": "secret",
+    "BATON_ADMIN_KEYS": "root",
     "BATON_FLOWER_AUTH": "",
     "BATON_HOME": "/h",
     "BATON_MODEL": "/m",
@@ -50,6 +52,7 @@ def test_each_part_gets_only_its_own_secret() -> None:
     assert found["flower"].environ["BATON_FLOWER_AUTH"] == "u:p"
     for plan in (found["flower"], found["worker-1"], redis_plan(("redis",), "unix:///x", ENVIRON)):
         assert "BATON_API_KEYS" not in plan.environ
+        assert "BATON_ADMIN_KEYS" not in plan.environ
     for plan in found.values():
         assert "u:p" not in plan.command
 
@@ -65,6 +68,21 @@ def test_workers_on_one_cpu_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> 
     assert "BATON_THREADS" not in plans(("cpu",))["worker-1"].environ
     assert plans(("cpu", "cpu"))["worker-2"].environ["BATON_THREADS"] == "4"
     assert plans(("cpu", "cpu"), BATON_THREADS="3")["worker-2"].environ["BATON_THREADS"] == "3"
+
+
+def test_threads_are_shared_out_within_the_quota_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    monkeypatch.setattr(cores, "cpu_quotas", lambda: iter([4.0]))
+    assert plans(("cpu", "cpu"))["worker-2"].environ["BATON_THREADS"] == "2"
+
+
+def test_workers_on_one_device_share_its_memory() -> None:
+    assert "BATON_MEMORY_SHARE" not in plans(("cpu", "cuda:0"))["worker-1"].environ
+    assert plans(("cpu", "cpu"))["worker-2"].environ["BATON_MEMORY_SHARE"] == "0.5"
+    assert plans(("cpu", "cpu"), BATON_MEMORY_SHARE="0.2")["worker-1"].environ["BATON_MEMORY_SHARE"] == "0.2"
+    found = plans(("cuda:0", "cuda:0+cuda:1", "cuda:2"))
+    shares = [found[f"worker-{number}"].environ.get("BATON_MEMORY_SHARE") for number in (1, 2, 3)]
+    assert shares == ["0.5", "0.5", None]
 
 
 @pytest.mark.parametrize(("port", "flower_port"), [("5554", "5555"), ("65535", "5555")])

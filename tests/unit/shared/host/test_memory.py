@@ -1,43 +1,14 @@
 from __future__ import annotations
 
+import os
+import resource
+import sys
 from pathlib import Path
 
 import pytest
 
-from shared.host import memory
-from shared.host.memory import cgroup_free_bytes, mem_info_bytes
-
-
-def group(path: Path, names: tuple[str, str, str], limit: str, used: int, inactive: int) -> None:
-    path.mkdir(parents=True, exist_ok=True)
-    (path / names[0]).write_text(f"{limit}\n")
-    (path / names[1]).write_text(f"{used}\n")
-    (path / "memory.stat").write_text(f"anon 5\n{names[2]} {inactive}\n")
-
-
-def left(root: Path, membership: str) -> list[int]:
-    (root / "membership").write_text(membership)
-    return list(cgroup_free_bytes(root, root / "membership"))
-
-
-def test_groups_around_a_group_limit_it_too(tmp_path: Path) -> None:
-    group(tmp_path / "a/b", memory._VERSION_2, "1000", used=900, inactive=50)
-    group(tmp_path / "a", memory._VERSION_2, "300", used=290, inactive=0)
-    assert left(tmp_path, "0::/a/b\n") == [150, 10]
-
-
-def test_first_version_and_missing_groups(tmp_path: Path) -> None:
-    group(tmp_path / "memory/x", memory._VERSION_1, "500", used=600, inactive=10)
-    assert left(tmp_path, "7:cpu,cpuacct:/x\n4:memory:/x/y\n0::/\n") == [0]
-
-
-def test_no_limit_is_none(tmp_path: Path) -> None:
-    group(tmp_path, memory._VERSION_2, "max", used=1, inactive=0)
-    assert left(tmp_path, "0::/\n") == []
-
-
-def test_a_system_without_control_groups(tmp_path: Path) -> None:
-    assert list(cgroup_free_bytes(tmp_path, tmp_path / "none")) == []
+from shared.host import cgroup
+from shared.host.memory import free_bytes, mem_info_bytes, resident_bytes
 
 
 def test_a_field_of_meminfo(tmp_path: Path) -> None:
@@ -46,3 +17,34 @@ def test_a_field_of_meminfo(tmp_path: Path) -> None:
     assert mem_info_bytes("MemAvailable", info) == 1 << 20
     with pytest.raises(OSError, match="has no SwapTotal"):
         mem_info_bytes("SwapTotal", info)
+
+
+def test_control_groups_limit_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "meminfo"
+    info.write_text("MemAvailable:    1024 kB\n")
+    monkeypatch.setattr(cgroup, "free_bytes", lambda: iter([]))
+    assert free_bytes(info) == 1 << 20
+    monkeypatch.setattr(cgroup, "free_bytes", lambda: iter([5000, 300]))
+    assert free_bytes(info) == 300
+
+
+def test_without_proc_half_of_the_memory_counts_as_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cgroup, "free_bytes", lambda: iter([]))
+    assert free_bytes(tmp_path / "none") == os.sysconf("SC_PHYS_PAGES") * resource.getpagesize() // 2
+
+
+@pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
+def test_the_peak_counts_where_the_current_memory_is_not_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platform: str, unit: int
+) -> None:
+    class Usage:
+        ru_maxrss = 1000
+
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(resource, "getrusage", lambda _: Usage)
+    assert resident_bytes(tmp_path / "none") == 1000 * unit
+    statm = tmp_path / "statm"
+    statm.write_text("900 7 3 1 0 1 0\n")
+    assert resident_bytes(statm) == 7 * resource.getpagesize()

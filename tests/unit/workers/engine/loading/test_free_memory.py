@@ -13,6 +13,7 @@ def test_tokens_use_a_share_of_the_free_memory(monkeypatch: pytest.MonkeyPatch) 
     assert free_bytes(CPU) > 1 << 20
     monkeypatch.setattr(free_memory, "free_bytes", lambda _device: 1000)
     assert kv_tokens({CPU: 10}) == 60
+    assert kv_tokens({CPU: 10}, memory_share=0.5) == 30
     # Layers on two devices: the one that fills up first counts.
     assert kv_tokens({CPU: 10, torch.device("meta"): 20}) == 30
 

@@ -10,6 +10,7 @@ import torch
 
 from shared.domain.sampling import SamplingParams
 from shared.errors import BatonError
+from shared.host.cores import available_cores
 from tests.int8 import needs_int8
 from tests.models import tiny_model, write_tiny_model
 from tests.tiny_gguf import write_tiny_gguf
@@ -25,7 +26,7 @@ from workers.engine.loading.loader import (
     resolve_dtype,
 )
 from workers.engine.loading.model_files import ModelFiles, ModelLoadError
-from workers.engine.loading.threads import available_cores, default_threads, use_threads
+from workers.engine.loading.threads import default_threads, use_threads
 from workers.engine.resolved_request import ResolvedRequest
 from workers.native.ops import compute_threads, has_int8_products, has_products, share_with_helpers
 
