@@ -14,6 +14,7 @@ from workers.engine.loading.kernels import uses_operations
 from workers.engine.loading.loader import LoadedModel
 from workers.engine.model.kv_form import form_for, make_budget
 from workers.engine.model.runner import ModelRunner
+from workers.engine.model.sequence_rotary import rotary_rule
 from workers.engine.sampling.native_draw import draw_natively
 from workers.engine.sampling.sampler import Sampler
 from workers.engine.scheduling.drafter import Drafter
@@ -52,6 +53,7 @@ def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:
             kv_budget=budget,
             prefixes=prefixes,
             attention_span=_attention_span(loaded),
+            rotary=rotary_rule(loaded.model),
         ),
         _sampler(loaded, config),
         lambda request, choice: OutputBuilder(token_bytes, request, choice),

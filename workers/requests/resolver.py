@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerFast
 from shared.domain.prompt_logprobs import MAX_PROMPT_CANDIDATES
 from shared.domain.request import GenerationRequest, SamplingOptions
 from shared.domain.sampling import SamplingParams
-from shared.errors import BatonError, invalid_value
+from shared.errors import invalid_value
+from workers.engine.loading.context_length import choose_context_length
 from workers.engine.loading.model_files import ModelFiles
 from workers.engine.resolved_request import ResolvedRequest
 from workers.requests.chat_prompt import ChatPromptRenderer
@@ -69,15 +70,11 @@ class Resolver:
         The defaults are those of the model's generation_config.json, as in vLLM. Raises BatonError.
         """
         tokenizer, config = files.tokenizer(), files.config.get_text_config()
-        model_limit = getattr(config, "max_position_embeddings", None)
-        lengths = [length for length in (max_model_len, model_limit) if length is not None]
-        if not lengths:
-            raise BatonError(f"{files.path} does not state the model's context length: set max_model_len")
         generation = GenerationConfig(files.path)
         return cls(
             tokenizer,
             model_revision=model_revision,
-            max_model_len=min(lengths),
+            max_model_len=choose_context_length(files.config, max_model_len),
             vocab_size=config.vocab_size,
             eos_token_ids=generation.eos_token_ids or _ids(config.eos_token_id),
             defaults=generation.defaults,

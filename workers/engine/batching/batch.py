@@ -9,6 +9,7 @@ from itertools import accumulate, groupby
 
 import torch
 
+from workers.engine.batching.rotary_lengths import rotary_lengths
 from workers.engine.batching.upload import upload
 from workers.engine.placement.shelf import SlotLocation
 from workers.engine.scheduling.plan import Plan, Row
@@ -128,6 +129,8 @@ class Batch:
     parts: tuple[Part, ...]
     #: Tokens whose logits are requested, in the order of the plan.
     logit_indices: torch.Tensor
+    #: [1, T]: see `rotary_lengths`.
+    rotary_lengths: torch.Tensor | None = None
 
     @property
     def is_decoding(self) -> bool:
@@ -157,7 +160,7 @@ def make_batch(plan: Plan, locations: Mapping[int, SlotLocation], device: torch.
         slot_indices = tuple(locations[row.slot].slot_index for row in own)
         parts.append(Part(shelf, tokens, own, slot_indices, token_slots[tokens], positions[tokens]))
         start = tokens.stop
-    return Batch(input_ids[None], positions[None], tuple(parts), logit_indices)
+    return Batch(input_ids[None], positions[None], tuple(parts), logit_indices, rotary_lengths(rows, device))
 
 
 def _order(row: Row, location: SlotLocation) -> tuple[int, bool, int]:

@@ -7,6 +7,7 @@ from itertools import accumulate, chain
 
 import torch
 
+from workers.engine.batching.rotary_lengths import rotary_lengths
 from workers.engine.batching.upload import upload
 from workers.engine.placement.page_pool import PAGE, SCRATCH, PagePool
 from workers.engine.scheduling.plan import Plan, Row
@@ -38,6 +39,8 @@ class PagedBatch:
     #: Maximum per row.
     max_queries: int
     max_keys: int
+    #: [1, T]: see `rotary_lengths`.
+    rotary_lengths: torch.Tensor | None = None
     _copies: dict[torch.device, PagedBatch] = field(default_factory=dict)
 
     @property
@@ -92,6 +95,7 @@ def make_paged_batch(plan: Plan, pool: PagePool, device: torch.device) -> PagedB
         page_table=page_table.view(len(rows), width),
         max_queries=max(row.count for row in rows),
         max_keys=max_keys,
+        rotary_lengths=rotary_lengths(rows, device),
     )
 
 

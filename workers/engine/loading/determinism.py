@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from shared.domain.sampling import SamplingParams
 from workers.engine.cache.slot_cache import KVSpan
+from workers.engine.loading.context_length import context_limit
 from workers.engine.model.kv_form import make_budget
 from workers.engine.model.runner import ModelRunner
 from workers.engine.scheduling.plan import Plan, Row
@@ -100,7 +101,7 @@ class DeterminismTrial:
 
     def __init__(self, model: PreTrainedModel) -> None:
         config = model.config.get_text_config()
-        longest: int = getattr(config, "max_position_embeddings", None) or _STARTS[-1] + _STRETCH
+        longest = context_limit(config) or _STARTS[-1] + _STRETCH
         self._model = model
         self._starts = [start for start in _STARTS if start + _STRETCH <= longest] or [0]
         self._stretch = min(_STRETCH, longest)

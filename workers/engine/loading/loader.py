@@ -30,14 +30,17 @@ from workers.engine.linear.fusion import Packer, pack_linears
 from workers.engine.linear.int8 import Int8Packer
 from workers.engine.linear.onednn import can_pack
 from workers.engine.loading.allocator import keep_freed_memory
+from workers.engine.loading.context_length import choose_context_length
 from workers.engine.loading.determinism import Determinism, DeterminismTrial
 from workers.engine.loading.device_map import device_map
 from workers.engine.loading.kernels import fingerprint_of, uses_operations
 from workers.engine.loading.model_files import ModelFiles, ModelLoadError, check_architecture
+from workers.engine.loading.rotary_test import require_independent_rotary
 from workers.engine.loading.self_test import Reference, SelfTest
 from workers.engine.loading.threads import use_threads
 from workers.engine.model.fused_llama import fuse_decoder
 from workers.engine.model.kv_form import KVForm, form_for
+from workers.engine.model.sequence_rotary import isolate_rotary
 
 #: Called with the number of loaded tensors and the total number of tensors.
 OnProgress = Callable[[int, int], None]
@@ -73,7 +76,7 @@ def load_model(
     """Load, check and prepare a model.
 
     `files`: the files of `config.model`, if already located. Raises: ModelLoadError, BrokenGGUF,
-    UnsupportedModel or OutOfMemory.
+    UnsupportedModel, SettingsError or OutOfMemory.
     """
     keep_freed_memory()
     files = files or ModelFiles.find(config.model)
@@ -91,7 +94,7 @@ def load_model(
         model=model,
         tokenizer=tokenizer,
         revision=revision,
-        max_model_len=_max_model_len(config.max_model_len, files.config),
+        max_model_len=choose_context_length(files.config, config.max_model_len),
         stop_token_ids=_stop_token_ids(model, tokenizer),
         is_exact=determinism.is_exact,
         fingerprint=fingerprint_of(model, revision, determinism.digest, config.quant, config.native),
@@ -112,6 +115,8 @@ def prepare_model(
     check_architecture(model.config)
     model.eval()
     reference = Reference.of(model)
+    isolate_rotary(model)
+    require_independent_rotary(model, reference.token_ids[0])
     if can_pack_here:
         pack_linears(model, reference.probe, (Int8Packer if quant == "int8" else Packer)(native))
     if (kv_form or form_for(model.device)) == "pages":
@@ -225,16 +230,6 @@ class _ProgressBar:
 
     def close(self) -> None:
         pass
-
-
-def _max_model_len(wanted: int | None, config: PreTrainedConfig) -> int:
-    made_for: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-    lengths = [length for length in (wanted, made_for) if length is not None]
-    if not lengths:
-        raise ModelLoadError(
-            f"the config of this {config.model_type} has no maximum length: set max_model_len"
-        )
-    return min(lengths)
 
 
 def _stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

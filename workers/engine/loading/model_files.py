@@ -26,6 +26,8 @@ _BLOCK = 1 << 16
 _BLOCKS_PER_FILE = 16
 #: Architectures whose GGUF files transformers is known to read correctly.
 _GGUF_ARCHITECTURES = ("llama", "qwen2", "qwen3")
+#: Layers whose only state is keys and values. Others are state-space, convolution, linear and sparse attention.
+_LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
 #: Exceptions that transformers raises for files it cannot read.
 _UNREADABLE = (ValueError, OSError, KeyError, IndexError, TypeError, NotImplementedError)
 
@@ -166,6 +168,11 @@ def check_architecture(config: PreTrainedConfig) -> None:
     text = config.get_text_config()
     if getattr(text, "attention_chunk_size", None) is not None:
         raise UnsupportedModel(f"{text.model_type} uses chunked attention (attention_chunk_size)")
+    other_layers = sorted(set(getattr(text, "layer_types", None) or ()) - _LAYER_TYPES)
+    if other_layers:
+        raise UnsupportedModel(f"{text.model_type} has layers that Baton does not run: {', '.join(other_layers)}")
+    if any(getattr(text, name, None) is not None for name in ("index_topk", "index_topk_blocks")):
+        raise UnsupportedModel(f"{text.model_type} uses sparse attention (an indexer chooses the keys)")
     if config.is_encoder_decoder:
         raise UnsupportedModel(f"{text.model_type} is an encoder-decoder model")
 

@@ -69,8 +69,15 @@ class SelfTest:
     def run(self) -> None:
         """Run the test. Raises: UnsupportedModel if the logits differ from the model's own."""
         name = type(self.reference.model).__name__
+        if not all(bool(logits.isfinite().all()) for logits in self.reference.logits):
+            raise UnsupportedModel(
+                f"{name} computes logits that are NaN or infinite: its weights are damaged, or too large for "
+                f"{self.reference.model.dtype}"
+            )
         try:
             together = self._compute(self._staggered())
+        except LookupError as error:
+            raise UnsupportedModel(f"{name} keeps a state besides keys and values, which Baton does not") from error
         except (AttributeError, TypeError, RuntimeError, ValueError, NotImplementedError) as error:
             raise UnsupportedModel(f"{name} fails with the engine's key-value cache: {error}") from error
         for (index, end), logits in together.items():
@@ -106,6 +113,8 @@ class SelfTest:
         token_ids = list(self.reference.token_ids[index][:end])
         sampling = SamplingParams(max_tokens=1, seed=0)
         sequence = Sequence("self-test", index, sampling, token_ids, num_prompt_tokens=end)
+        # The reference was computed in one pass.
+        sequence.rotary_base = len(self.reference.token_ids[index])
         return Row(sequence, slot=index, start=start, count=end - start)
 
     def _is_close(self, own: torch.Tensor, logits: torch.Tensor) -> bool:

@@ -73,7 +73,7 @@ class CudaGraphs:
     def run(self, batch: PagedBatch) -> torch.Tensor:
         """Return the requested logits, [requested, vocabulary]. They are valid until the next step."""
         fitting = next((count for count in self._graphs if count >= batch.num_rows), None)
-        if fitting is None or batch.max_queries > 1:
+        if fitting is None or batch.max_queries > 1 or batch.rotary_lengths is not None:
             return self._compute(batch)
         graph = self._graphs[fitting]
         graph.load(batch)

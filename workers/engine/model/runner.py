@@ -17,6 +17,7 @@ from workers.engine.cache.paged_cache import PagedCache
 from workers.engine.cache.slot_cache import KVSpan
 from workers.engine.model.cuda_graphs import CudaGraphs, CudaRecorder, Recorder
 from workers.engine.model.kv_form import make_cache
+from workers.engine.model.sequence_rotary import rotary_modules
 from workers.engine.scheduling.kv_budget import KVBudget
 from workers.engine.scheduling.plan import Plan, Row
 from workers.engine.scheduling.prefix_cache import SPAN, PrefixCache
@@ -36,6 +37,7 @@ class ModelRunner:
         self._cache = make_cache(model, kv_budget)
         self._prefixes = prefixes
         self._graphs: CudaGraphs | None = None
+        self._rotary_modules = rotary_modules(model)
 
     @property
     def vocab_size(self) -> int:
@@ -62,6 +64,8 @@ class ModelRunner:
         return self._compute(batch)
 
     def _compute(self, batch: Batch | PagedBatch) -> torch.Tensor:
+        for module in self._rotary_modules:
+            module.lengths = batch.rotary_lengths
         output = self._model(
             input_ids=batch.input_ids,
             position_ids=batch.positions,
@@ -76,11 +80,13 @@ class ModelRunner:
     def record_decoding(self, max_rows: int, record: Recorder | None = None) -> bool:
         """Capture CUDA graphs for decode steps of up to `max_rows` rows. Returns whether it did.
 
-        This requires one CUDA device, torch's FlashAttention kernel, and a budget that bounds the cache.
+        This requires one CUDA device, torch's FlashAttention kernel, a budget that bounds the cache, and rotary
+        frequencies that need not be read back from the device.
         `record` replaces the CUDA graph recorder.
         """
         cache = self._cache
-        if not isinstance(cache, PagedCache) or not cache.is_bounded:
+        reads_lengths = any(module.is_dynamic for module in self._rotary_modules)
+        if not isinstance(cache, PagedCache) or not cache.is_bounded or reads_lengths:
             return False
         self._compute_on(cache, idle_batch(1, cache.max_len, self._device))
         if record is None and not all(x.is_flash and x.device == self._device for x in cache.layer_caches):

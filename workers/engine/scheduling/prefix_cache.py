@@ -76,6 +76,11 @@ class PrefixCache(Generic[Kept]):
         while len(self._spans) > self._max_spans:
             self._spans.popitem(last=False)
 
+    def forget(self, sequence: Sequence) -> None:
+        """Drop the spans of a sequence, which others may share."""
+        for name in _names(sequence, sequence.num_tokens // SPAN):
+            self._spans.pop(name, None)
+
     def _known(self, sequence: Sequence) -> list[bytes]:
         known = []
         for name in _names(sequence, (sequence.num_tokens - 1) // SPAN):
@@ -90,6 +95,7 @@ def _names(sequence: Sequence, num_spans: int) -> Iterator[bytes]:
     name = sequence.prefix_root
     if name is None:
         return
+    name += sequence.prefix_salt
     for index in range(num_spans):
         tokens = array("q", sequence.token_ids[index * SPAN : (index + 1) * SPAN])
         name = hashlib.blake2b(name + tokens.tobytes(), digest_size=_DIGEST_BYTES).digest()

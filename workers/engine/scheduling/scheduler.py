@@ -8,6 +8,7 @@ from typing import Protocol
 
 from workers.engine.scheduling.kv_budget import KVBudget
 from workers.engine.scheduling.plan import Plan, Row
+from workers.engine.scheduling.rotary_rule import RotaryRule
 from workers.engine.scheduling.sequence import Sequence
 
 
@@ -48,6 +49,7 @@ class Scheduler:
         kv_budget: KVBudget | None = None,
         prefixes: Prefixes | None = None,
         attention_span: int | None = None,
+        rotary: RotaryRule | None = None,
     ) -> None:
         """`attention_span`: the number of keys whose attention costs as much as the rest of a token. None:
         attention is free."""
@@ -56,6 +58,7 @@ class Scheduler:
         self._kv_budget = kv_budget
         self._prefixes = prefixes
         self._attention_span = attention_span
+        self._rotary = rotary
         # A heap: the lowest slot first, which keeps used slots close together.
         self._free_slots = list(range(max_slots))
         self._freed: list[int] = []
@@ -90,6 +93,7 @@ class Scheduler:
 
     def schedule(self) -> Plan:
         """Return the next step. It has no rows if nothing waits or runs."""
+        self._restart_outgrown()
         self._preempt()
         admitted = self._admit()
         decoding = [s for s in self._running.values() if s.num_uncomputed == 1]
@@ -114,10 +118,21 @@ class Scheduler:
         return rows
 
     def _spare(self, sequence: Sequence) -> int:
-        """Free tokens in its slot. A draft never allocates memory."""
-        if self._kv_budget is None:
-            return self._max_step_tokens
-        return self._kv_budget.charge(sequence.num_tokens) - sequence.num_tokens
+        """Maximum length of its draft: free tokens in its slot, as a draft never allocates memory."""
+        spare = self._max_step_tokens
+        if self._kv_budget is not None:
+            spare = self._kv_budget.charge(sequence.num_tokens) - sequence.num_tokens
+        room = None if self._rotary is None else self._rotary.room(sequence)
+        return spare if room is None else min(spare, room)
+
+    def _restart_outgrown(self) -> None:
+        """Compute sequences again whose rotary positions change with their next token."""
+        if self._rotary is None:
+            return
+        for sequence in self._running.values():
+            if self._rotary.is_outgrown(sequence):
+                self._rotary.start(sequence)
+                sequence.num_computed = 0
 
     def _prefill(self, prefilling: list[Sequence], *, num_decoding: int) -> list[Row]:
         """Chunks of prompts. While nothing decodes every token costs the same, because no one waits for the
@@ -159,6 +174,8 @@ class Scheduler:
             self._waiting.remove(sequence)
             sequence.slot = heapq.heappop(self._free_slots)
             self._running[sequence.slot] = sequence
+            if self._rotary is not None:
+                self._rotary.start(sequence)
             # Copied tokens yield no logits.
             if self._prefixes is not None and not sequence.wants_prompt_logprobs:
                 sequence.num_computed = self._prefixes.find(sequence)

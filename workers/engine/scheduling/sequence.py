@@ -33,6 +33,10 @@ class Sequence:
     matcher: TokenRule | None = None
     #: Root of its spans in the PrefixCache. None: it does not use the cache.
     prefix_root: bytes | None = None
+    #: Its rotary positions are those of a sequence of at least this many tokens, see RotaryRule.
+    rotary_base: int = 0
+    #: Distinguishes the keys of sequences whose rotary positions differ, in the PrefixCache.
+    prefix_salt: bytes = b""
     #: After how many prompt tokens the log probabilities of the next one are known. None: not requested.
     num_prompt_scored: int | None = None
     #: Guesses the next tokens. None: no guesses.
