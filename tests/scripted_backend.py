@@ -95,6 +95,7 @@ class ScriptedStats:
     prompt_tokens: int = 0
     phases: dict[str, HistogramReading] = field(default_factory=dict)
     cache: CacheStats = field(default_factory=CacheStats)
+    numerical_errors: int = 0
 
     @property
     def mean_batch_size(self) -> float:

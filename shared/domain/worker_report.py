@@ -87,6 +87,9 @@ PREFIX_LOOKUPS = Family(
 PREFIX_TOKENS = Family(
     "baton_worker_prefix_tokens", "counter", "Tokens whose keys and values were copied, not computed."
 )
+NUMERICAL_ERRORS = Family(
+    "baton_worker_numerical_errors", "counter", "Requests that failed because the model's logits were NaN or infinite."
+)
 CPU = Family("baton_worker_cpu_seconds", "counter", "CPU time of the worker's process.")
 MEMORY = Family("baton_worker_resident_memory_bytes", "gauge", "Memory of the worker's process.")
 START_TIME = Family(
@@ -96,7 +99,7 @@ START_TIME = Family(
 FAMILIES: tuple[Family, ...] = (
     STEPS, BATCH, PHASES, PROMPT_TOKENS, OUTPUT_TOKENS, DRAFTED_TOKENS, ACCEPTED_TOKENS, QUEUE_WAIT,
     FIRST_TOKEN, BETWEEN_TOKENS, PUBLISH, CLAIMS, JOBS_ENDED, REAPER_ACTS, SLOTS_USED, KV_TOKENS, PREEMPTIONS,
-    PREFIX_LOOKUPS, PREFIX_TOKENS, CPU, MEMORY, START_TIME,
+    PREFIX_LOOKUPS, PREFIX_TOKENS, NUMERICAL_ERRORS, CPU, MEMORY, START_TIME,
 )  # fmt: skip
 _BY_NAME = {family.name: family for family in FAMILIES}
 

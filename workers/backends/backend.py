@@ -63,6 +63,8 @@ class BackendStats:
     #: Seconds by part of a step.
     phases: Mapping[str, HistogramReading] = field(default_factory=dict)
     cache: CacheStats = field(default_factory=CacheStats)
+    #: Requests that failed because the model's logits were NaN or infinite.
+    numerical_errors: int = 0
 
 
 class Backend(Protocol):

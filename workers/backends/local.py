@@ -46,6 +46,8 @@ class StepStats(Protocol):
     def phases(self) -> Mapping[str, HistogramReading]: ...
     @property
     def cache(self) -> CacheStats: ...
+    @property
+    def numerical_errors(self) -> int: ...
 
 
 class StepEngine(Protocol):
@@ -243,6 +245,7 @@ class LocalBackend:
             batch_sizes=stats.batch_sizes,
             phases=stats.phases,
             cache=stats.cache,
+            numerical_errors=stats.numerical_errors,
         )
 
 

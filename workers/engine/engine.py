@@ -18,6 +18,7 @@ from workers.engine.requests.running_request import MakeOutput, RunningRequest
 from workers.engine.requests.sequence_factory import SequenceFactory
 from workers.engine.resolved_request import ResolvedRequest
 from workers.engine.sampling.isolating_sampler import IsolatingSampler
+from workers.engine.sampling.numerics import NumericalError
 from workers.engine.sampling.prompt_scores import PromptLogprobCollector, read_prompts
 from workers.engine.sampling.sampler import Drawn, Sampler
 from workers.engine.scheduling.drafter import Drafter
@@ -60,6 +61,7 @@ class Engine:
         self._generated_tokens = 0
         self._drafted_tokens = 0
         self._accepted_tokens = 0
+        self._numerical_errors = 0
         self._batch_sizes: dict[int, int] = {}
         self._watch = Stopwatch()
 
@@ -81,6 +83,7 @@ class Engine:
             dict(self._batch_sizes),
             self._watch.readings,
             self._cache_reading,
+            self._numerical_errors,
         )
 
     @property
@@ -215,13 +218,25 @@ class Engine:
     def _fail(self, entry: RunningRequest, sequence: Sequence, error: Exception) -> None:
         log.error("request %s failed at token %d", sequence.request_id, sequence.position, exc_info=error)
         entry.error = _error_info(error)
+        if isinstance(error, NumericalError):
+            self._numerical_errors += 1
+            self._forget(entry)
         self._end(entry)
+
+    def _forget(self, entry: RunningRequest) -> None:
+        """Remove what the request computed from the prefix cache, and keep the rest out of it."""
+        for sequence in entry.outputs:
+            if self._prefixes is not None:
+                self._prefixes.forget(sequence)
+            sequence.prefix_root = None
 
     def _add_prompt_logprobs(self, scored: PromptLogprobCollector) -> None:
         sequence = scored.sequence
         assert sequence.num_prompt_scored is not None
         sequence.num_prompt_scored += len(scored.tokens)
         entry = self._requests[sequence.request_id]
+        if scored.error is not None:
+            return self._fail(entry, sequence, scored.error)
         try:
             entry.outputs[sequence].read_prompt(scored.tokens)
         except MemoryError:

@@ -26,6 +26,8 @@ class EngineStats:
     #: Histograms of seconds, by phase of a step.
     phases: Mapping[str, HistogramReading]
     cache: CacheStats
+    #: Requests that failed because the model's logits were NaN or infinite.
+    numerical_errors: int = 0
 
     @property
     def mean_batch_size(self) -> float:

@@ -10,6 +10,8 @@ import torch
 from workers.native.ops import compute_threads, loaded_library
 from workers.native.structs import DrawingArguments
 
+#: Drawn from a row of logits that are NaN or infinite.
+UNUSABLE = -1
 #: A token mask has at least this many bits more than there are tokens.
 MASK_SURPLUS = 16
 #: Every integer of up to this many bits is a float64.
@@ -45,7 +47,8 @@ def draw(logits: torch.Tensor, parameters: DrawParameters, masks: torch.Tensor |
 
     `masks`: uint8 [rows, n], a bit for each token that may be drawn, followed by at least MASK_SURPLUS bits.
     Token 0 is the lowest bit of the first byte. None: every token may be drawn. A row without drawable tokens
-    yields token 0.
+    yields token 0. A row that contains a NaN, whose largest logit is infinite, or whose logits are all minus infinity
+    without a mask, yields UNUSABLE.
     """
     logits = logits.contiguous()
     rows, width = logits.shape

@@ -58,6 +58,15 @@ class PagedLayer:
         self.num_reads += 1
         return self._batch
 
+    def is_finite(self, pages: list[int]) -> bool:
+        """Whether the values on these pages are neither NaN nor infinite."""
+        return bool(self.values[pages].sum(dtype=torch.float32).isfinite())
+
+    def clear(self, pages: list[int]) -> None:
+        """Set these pages to zero."""
+        for states in (self.keys, self.values):
+            states[pages] = 0
+
     def resize(self, num_pages: int) -> None:
         """Change the number of pages and keep their contents."""
         self.keys, self.values = (_resized(x, num_pages) for x in (self.keys, self.values))
@@ -112,6 +121,7 @@ class PagedCache(Cache):  # type: ignore[misc]  # transformers is untyped
     def begin(self, plan: Plan, device: torch.device) -> PagedBatch:
         """Allocate pages for a plan that has at least one row. The following updates belong to it."""
         for slot in plan.freed:
+            self._clear_if_infinite(self._pool.pages(slot))
             self._pool.release(slot)
         for row in plan.rows:
             self._pool.reach(row.slot, row.room)
@@ -124,6 +134,14 @@ class PagedCache(Cache):  # type: ignore[misc]  # transformers is untyped
         batch = make_paged_batch(plan, self._pool, device)
         self.use(batch)
         return batch
+
+    def _clear_if_infinite(self, pages: list[int]) -> None:
+        """Clear pages that hold NaN or infinities. A later sequence reads masked keys with weight 0, and 0 times NaN
+        is NaN. What one layer makes infinite is so in the last layer as well."""
+        layers = self.layer_caches
+        if pages and layers and not layers[-1].is_finite(pages):
+            for layer in layers:
+                layer.clear(pages)
 
     def use(self, batch: PagedBatch) -> None:
         """Set the batch that the following updates belong to."""

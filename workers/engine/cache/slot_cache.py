@@ -54,6 +54,15 @@ class SlotLayer:
         keys_moved = self._keys.resize(num_slots, max_slots)
         return self._values.resize(num_slots, max_slots) or keys_moved
 
+    def is_finite(self, index: int, num_tokens: int) -> bool:
+        """Whether the values of a slot's first tokens are neither NaN nor infinite."""
+        return bool(self.values[index, :, :num_tokens].sum(dtype=torch.float32).isfinite())
+
+    def clear(self, index: int, num_tokens: int) -> None:
+        """Set the first tokens of a slot to zero."""
+        for states in (self.keys, self.values):
+            states[index, :, :num_tokens] = 0
+
     def copy(self, index: int, source: SlotLayer, source_index: int) -> None:
         """Copy the contents of another slot."""
         length = min(self.keys.shape[2], source.keys.shape[2])
@@ -141,6 +150,8 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
         self._shelves: dict[int, Shelf] = {}
         #: The shelf of each sequence slot in use.
         self._shelf_of: dict[int, int] = {}
+        #: How many tokens were written to each sequence slot in use.
+        self._num_written: dict[int, int] = {}
         self._layers: dict[int, LayerCache] = {}
         self._batch: Batch | None = None
         #: Increases whenever keys and values move to other memory.
@@ -163,6 +174,9 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
         for sequence in plan.admitted:
             assert sequence.slot is not None
             self._settle(sequence.slot, sequence.num_tokens)
+            self._num_written[sequence.slot] = sequence.num_computed
+        for row in plan.rows:
+            self._num_written[row.slot] = max(row.end, self._num_written.get(row.slot, 0))
         if not self._budget.fits(self.num_tokens):
             for name in self._shelves:
                 self._compact(name)
@@ -219,11 +233,21 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped
         for slot in slots:
             # A sequence slot may come and go between two steps without a row.
             if slot in self._shelf_of:
+                self._clear_if_infinite(slot)
                 self._shelves[self._shelf_of.pop(slot)].leave(slot)
         for name, shelf in self._shelves.items():
             shelf.idle_steps = shelf.idle_steps + 1 if 4 * len(shelf.slot_indices) <= shelf.capacity else 0
             if name > FIRST_LENGTH and shelf.idle_steps > _PATIENCE:
                 self._compact(name)
+
+    def _clear_if_infinite(self, slot: int) -> None:
+        """Clear a slot that holds NaN or infinities. A later sequence reads masked keys with weight 0, and 0 times
+        NaN is NaN. What one layer makes infinite is so in the last layer as well."""
+        at, num_tokens = self._location(slot), self._num_written.pop(slot, 0)
+        layers = [layer.shelves[at.shelf] for layer in self._layers.values()]
+        if layers and not layers[-1].is_finite(at.slot_index, num_tokens):
+            for layer in layers:
+                layer.clear(at.slot_index, num_tokens)
 
     def _settle(self, slot: int, num_tokens: int) -> None:
         """Give a sequence slot enough memory, moving its contents if needed."""

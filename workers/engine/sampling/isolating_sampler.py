@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from workers.engine.sampling.numerics import NumericalError
 from workers.engine.sampling.row import SampleRow
 from workers.engine.sampling.sampler import Drawn, Sampler
 from workers.engine.scheduling.plan import Draw
@@ -30,7 +31,9 @@ class IsolatingSampler:
             raise
         except Exception:
             drawn = [self._draw_alone(logits[i : i + 1], row) for i, row in enumerate(rows)]
-            num_failed = sum(isinstance(one, Exception) for one in drawn)
+            num_failed = sum(
+                isinstance(one, Exception) and not isinstance(one, NumericalError) for one in drawn
+            )
             if num_failed == 0 or num_failed == len(rows) > 1:
                 raise
             return drawn

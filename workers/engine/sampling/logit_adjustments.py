@@ -130,4 +130,5 @@ def _adjusted(values: Tensor, columns: Tensor) -> Tensor:
     bias, factor, deduction, barred = columns
     values = values + bias
     values = torch.where(values > 0, values / factor, values * factor) - deduction
-    return values.masked_fill_(barred > 0, -torch.inf)
+    # A finite logit stays finite, whatever the parameters.
+    return values.clamp_max_(_MAX).masked_fill_(barred > 0, -torch.inf)

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from shared.domain.prompt_logprobs import PromptToken
+from workers.engine.sampling.draw import most_likely
 from workers.engine.sampling.logprobs import score_prompt
+from workers.engine.sampling.numerics import NumericalError
 from workers.engine.scheduling.plan import Plan, Row
 from workers.engine.scheduling.sequence import Sequence
 
@@ -18,6 +20,8 @@ class PromptLogprobCollector(NamedTuple):
 
     sequence: Sequence
     tokens: list[PromptToken]
+    #: Set if the logits of one of them are unusable.
+    error: NumericalError | None = None
 
 
 def read_prompts(plan: Plan, logits: Tensor) -> tuple[list[PromptLogprobCollector], Tensor]:
@@ -42,4 +46,6 @@ def _scores(row: Row, logits: Tensor) -> PromptLogprobCollector:
     sequence, first = row.sequence, row.wanted.start + 1
     following = sequence.token_ids[first : first + len(row.wanted)]
     num_top = sequence.sampling.prompt_logprobs or 0
-    return PromptLogprobCollector(sequence, score_prompt(logits[: len(following)], following, num_top))
+    own = logits[: len(following)]
+    error = None if bool(most_likely(own).values.isfinite().all()) else NumericalError()
+    return PromptLogprobCollector(sequence, score_prompt(own, following, num_top), error)

@@ -19,7 +19,9 @@ from workers.engine.sampling.draw import (
 )
 from workers.engine.sampling.logit_adjustments import Due, adjust
 from workers.engine.sampling.logprobs import Scores, score
+from workers.engine.sampling.numerics import NumericalError, are_usable
 from workers.engine.sampling.row import SampleRow
+from workers.native.draw import UNUSABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,10 @@ class Sampler:
         self._draw = draw
 
     @torch.inference_mode()
-    def sample(self, logits: Tensor, rows: Sequence[SampleRow]) -> list[Drawn]:
+    def sample(self, logits: Tensor, rows: Sequence[SampleRow]) -> list[Drawn | NumericalError]:
         """Draw one token for each row of `logits`, contiguous [len(rows), vocabulary], of any dtype.
 
-        No model output makes it fail. A row of NaN or infinities yields some token. A row without drawable
+        No model output makes it fail. A row of NaN or infinities yields a NumericalError. A row without drawable
         tokens yields the most likely token that its grammar allows.
         """
         assert logits.shape[0] == len(rows)
@@ -68,11 +70,13 @@ class Sampler:
 
     def _draw_adjusted(self, logits: Tensor, rows: list[SampleRow]) -> Tensor:
         """Draw from masked float32 logits, which are changed."""
-        fallback = most_likely(logits)
+        largest, fallback = most_likely(logits)
+        is_usable = are_usable(largest, rows)
         adjust(logits, _due(rows))
         drawn = self._draw(logits, rows)
-        is_barred = logits.gather(1, drawn[:, None])[:, 0] == -torch.inf
-        return torch.where(is_barred, fallback, drawn)
+        is_barred = logits.gather(1, drawn.clamp(min=0)[:, None])[:, 0] == -torch.inf
+        drawn = torch.where(is_barred | (drawn == UNUSABLE), fallback, drawn)
+        return torch.where(is_usable, drawn, UNUSABLE)
 
 
 def _due(rows: Sequence[SampleRow]) -> list[Due]:
@@ -81,11 +85,19 @@ def _due(rows: Sequence[SampleRow]) -> list[Due]:
     ]
 
 
-def _scored(logits: Tensor, rows: Sequence[SampleRow], token_ids: Sequence[int]) -> list[Drawn]:
+def _scored(
+    logits: Tensor, rows: Sequence[SampleRow], token_ids: Sequence[int]
+) -> list[Drawn | NumericalError]:
     scores: dict[int, Scores] = {}
-    for part in split_rows(logits, [i for i, row in enumerate(rows) if row.sampling.logprobs is not None]):
+    scored = [
+        i for i, row in enumerate(rows) if row.sampling.logprobs is not None and token_ids[i] != UNUSABLE
+    ]
+    for part in split_rows(logits, scored):
         num_top = [rows[i].sampling.logprobs or 0 for i in part]
         scores |= zip(
             part, score(select_rows(logits, part).float(), [token_ids[i] for i in part], num_top), strict=True
         )
-    return [Drawn(token_id, scores.get(i)) for i, token_id in enumerate(token_ids)]
+    return [
+        NumericalError() if token_id == UNUSABLE else Drawn(token_id, scores.get(i))
+        for i, token_id in enumerate(token_ids)
+    ]

@@ -14,31 +14,34 @@ typedef struct {
     float buckets;
 } NAME(Row);
 
-/* Logits from index `i`, a multiple of LANES. Minus infinity for barred tokens and beyond the row. */
-INLINE vec NAME(allowed)(const NAME(Row) *row, int64_t i) {
-    const vec barred = splat(-INFINITY);
+/* The model's logits from index `i`, a multiple of LANES. Minus infinity beyond the row. */
+INLINE vec NAME(own_logits)(const NAME(Row) *row, int64_t i) {
     element last[LANES] = {0};
-    vec logits;
-    if (i + LANES <= row->width) {
-        logits = LOAD(row->logits + i);
-    } else {
-        __builtin_memcpy(last, row->logits + i, (row->width - i) * sizeof(element));
-        logits = select_vec(IOTA < (int32_t)(row->width - i), LOAD(last), barred);
-    }
-    return row->mask ? select_vec(mask_lanes(row->mask, i), logits, barred) : logits;
+    if (i + LANES <= row->width) return LOAD(row->logits + i);
+    __builtin_memcpy(last, row->logits + i, (row->width - i) * sizeof(element));
+    return select_vec(IOTA < (int32_t)(row->width - i), LOAD(last), splat(-INFINITY));
 }
 
-/* The first token with the largest logit. Sets the row's largest. NaN is not larger than anything. */
+/* The same with minus infinity for barred tokens. */
+INLINE vec NAME(allowed)(const NAME(Row) *row, int64_t i) {
+    vec logits = NAME(own_logits)(row, i);
+    return row->mask ? select_vec(mask_lanes(row->mask, i), logits, splat(-INFINITY)) : logits;
+}
+
+/* The first token with the largest logit, or UNUSABLE. Sets the row's largest. */
 static int64_t NAME(find_likeliest)(NAME(Row) *row) {
     vec most = splat(-INFINITY);
-    ivec at = {0};
+    ivec at = {0}, is_nan = {0};
     for (int64_t i = 0; i < row->width; i += LANES) {
-        vec logits = NAME(allowed)(row, i);
+        vec logits = NAME(own_logits)(row, i);
+        is_nan |= logits != logits;
+        if (row->mask) logits = select_vec(mask_lanes(row->mask, i), logits, splat(-INFINITY));
         ivec is_more = logits > most;
         most = select_vec(is_more, logits, most);
         at = (is_more & (IOTA + (int32_t)i)) | (~is_more & at);
     }
     row->largest = max_lanes(most);
+    if (any_lane(is_nan) || row->largest == INFINITY || (!row->mask && row->largest == -INFINITY)) return UNUSABLE;
     int64_t best = row->width;
     for (int lane = 0; lane < LANES; lane++)
         if (most[lane] == row->largest && at[lane] < best) best = at[lane];
@@ -171,7 +174,7 @@ static void NAME(draw_row)(const void *arguments, int64_t index, int thread) {
         .buckets = (float)(BUCKETS / (a->bits * 0.6931471805599453)),
     };
     int64_t drawn = NAME(find_likeliest)(&row);
-    if (a->temperatures[index] > 0) {
+    if (a->temperatures[index] > 0 && drawn != UNUSABLE) {
         int is_cut = a->top_k[index] > 0 || a->top_p[index] < 1;
         drawn = is_cut ? NAME(draw_cut)(&row, drawn, a->top_k[index], a->top_p[index], a->uniform[index],
                                         a->workspace + thread * a->width)

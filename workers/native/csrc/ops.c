@@ -114,6 +114,8 @@ typedef int64_t long_vec __attribute__((vector_size(8 * LANES), aligned(8), may_
 #define BLOCK 1024
 /* Number of buckets for the depths at which a token has any weight. */
 #define BUCKETS 1024
+/* Drawn from logits that are NaN or infinite. */
+#define UNUSABLE (-1)
 
 typedef struct {
     int64_t counts[BUCKETS], sums[BUCKETS];

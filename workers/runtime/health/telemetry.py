@@ -59,6 +59,7 @@ class Telemetry:
             families.SLOTS_USED: backend.running,
             families.PREEMPTIONS: backend.cache.preempted,
             families.PREFIX_TOKENS: backend.cache.saved_tokens,
+            families.NUMERICAL_ERRORS: backend.numerical_errors,
             families.CPU: time.process_time(),
             families.MEMORY: resident_bytes(),
             families.START_TIME: self._started_at,

@@ -10,7 +10,7 @@ from tests.unit.workers.engine.sampling_reference import params
 from workers.engine.sampling.draw import draw as draw_by_torch
 from workers.engine.sampling.native_draw import draw_natively
 from workers.engine.sampling.row import SampleRow
-from workers.native.draw import MASK_SURPLUS, DrawParameters, draw
+from workers.native.draw import MASK_SURPLUS, UNUSABLE, DrawParameters, draw
 from workers.native.ops import share_with_helpers
 
 pytestmark = pytest.mark.usefixtures("narrow_build")
@@ -39,12 +39,34 @@ def masks_of(may_be: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_most_likely_token_is_the_first_of_the_largest(width: int, dtype: torch.dtype) -> None:
     logits = random(20, width).bfloat16().to(dtype)
-    logits[3, :] = float("-inf")
     logits[4, [width // 9, width // 2, -1]] = 100.0
-    logits[5, width // 2 :] = float("inf")
     found = most_likely(logits)
     assert torch.equal(found, logits.max(-1).indices)
-    assert found[3:6].tolist() == [0, width // 9, width // 2]
+    assert found[4] == width // 9
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_row_of_nan_or_infinities_is_unusable(width: int, dtype: torch.dtype) -> None:
+    logits = random(20, width).to(dtype)
+    logits[3, :] = float("-inf")
+    logits[4, width // 2] = float("nan")
+    logits[5, -1] = float("inf")
+    logits[6, 1:] = float("-inf")
+    found = most_likely(logits)
+    assert (found < 0).nonzero()[:, 0].tolist() == [3, 4, 5]
+    assert found[[3, 4, 5]].tolist() == [UNUSABLE] * 3
+
+
+def test_with_a_mask_only_allowed_infinities_and_any_nan_are_unusable() -> None:
+    logits, may_be = random(5, 40), torch.ones(5, 40, dtype=torch.bool)
+    may_be[:, 7] = False
+    logits[0, 7] = float("inf")
+    logits[1, 8] = float("inf")
+    logits[2, 7] = float("nan")
+    logits[3] = float("-inf")
+    found = most_likely(logits, masks_of(may_be))
+    assert [token == UNUSABLE for token in found.tolist()] == [False, True, True, False, False]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -58,12 +80,6 @@ def test_the_most_likely_allowed_token_is_found(width: int, dtype: torch.dtype) 
     found = most_likely(logits, masks_of(may_be))
     assert torch.equal(found, logits.masked_fill(~may_be, float("-inf")).max(-1).indices)
     assert found[[3, 5, 6]].tolist() == [0, 0, width - 1]
-
-
-def test_a_row_of_nan_gives_one_of_its_tokens() -> None:
-    logits = torch.full((2, 20), float("nan"))
-    logits[1, 7] = -1.0
-    assert most_likely(logits).tolist() == [0, 7]
 
 
 @pytest.mark.parametrize(

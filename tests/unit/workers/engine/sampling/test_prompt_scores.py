@@ -6,6 +6,7 @@ import torch
 
 from shared.domain.sampling import SamplingParams
 from workers.engine.sampling.logprobs import score_prompt
+from workers.engine.sampling.numerics import NumericalError
 from workers.engine.sampling.prompt_scores import read_prompts
 from workers.engine.scheduling.plan import Plan, Row
 from workers.engine.scheduling.sequence import Sequence
@@ -63,3 +64,11 @@ def test_scored_tokens_are_not_scored_again() -> None:
     assert nothing.tokens == []
     assert scored.tokens == score_prompt(logits[:2], [28, 29], 2)
     assert left.equal(logits[2:])
+
+
+def test_a_prompt_with_unusable_logits_fails() -> None:
+    plan = Plan((row(0, 4, num_prompt_scored=0), row(0, 4, num_prompt_scored=0)))
+    logits = logits_of(plan)
+    logits[5, 3] = float("nan")
+    healthy, broken = read_prompts(plan, logits)[0]
+    assert healthy.error is None and isinstance(broken.error, NumericalError)

@@ -25,6 +25,7 @@ from tests.unit.workers.engine.sampling_reference import (
 from workers.engine.constraints.token_filter import TokenFilter
 from workers.engine.sampling.logit_adjustments import LogitAdjustments
 from workers.engine.sampling.native_draw import draw_natively
+from workers.engine.sampling.numerics import NumericalError
 from workers.engine.sampling.row import SampleRow, uniforms
 from workers.engine.sampling.sampler import Drawn, Sampler
 from workers.native.ops import native_library
@@ -73,8 +74,16 @@ def adjustments(one: SampleRow, output: list[int], **changed: Any) -> LogitAdjus
     return LogitAdjustments.of(params(**{**penalties, **changed}), [4], [one.choice], output)
 
 
+def sample(logits: Tensor, rows: Sequence[SampleRow]) -> list[Drawn]:
+    """What a sampler draws from usable logits."""
+    drawn = Sampler().sample(logits, rows)
+    usable = [one for one in drawn if isinstance(one, Drawn)]
+    assert len(usable) == len(drawn)
+    return usable
+
+
 def draw(logits: Tensor, rows: Sequence[SampleRow]) -> list[int]:
-    return [drawn.token_id for drawn in Sampler().sample(logits, rows)]
+    return [drawn.token_id for drawn in sample(logits, rows)]
 
 
 def draw_many(logits: Tensor, num: int = _DRAWS, **changed: Any) -> list[int]:
@@ -199,17 +208,39 @@ def test_logits_are_not_changed() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed", [{}, {"top_p": 0.9}, {"temperature": 0.0}, {"top_k": 5, "min_p": 0.1, "logprobs": 3}]
+    "changed",
+    [
+        {},
+        {"top_p": 0.9},
+        {"temperature": 0.0},
+        {"top_k": 5, "min_p": 0.1, "logprobs": 3},
+        {"frequency_penalty": 0.5},
+    ],
 )
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_every_model_output_gives_a_token(value: float, changed: dict[str, Any]) -> None:
+def test_a_row_of_nan_or_infinities_fails_alone(value: float, changed: dict[str, Any]) -> None:
     logits = random_logits(4, 300)
     logits[0] = value
     logits[1, 5] = value
     logits[2, 5:] = value
-    tokens = draw(logits, [row(i, **changed) for i in range(4)])
-    assert all(0 <= token < 300 for token in tokens)
-    assert tokens[3] == draw(logits[3:], [row(3, **changed)])[0]
+    rows = [row(i, **changed) for i in range(4)]
+    if "frequency_penalty" in changed:
+        rows = [replace(each, adjustments=adjustments(each, [7])) for each in rows]
+    drawn = Sampler().sample(logits, rows)
+    # A logit of minus infinity is a probability of 0.
+    num_failed = 1 if value == -math.inf else 3
+    assert [isinstance(one, NumericalError) for one in drawn] == [True] * num_failed + [False] * (
+        4 - num_failed
+    )
+    assert drawn[3] == Sampler().sample(logits[3:], rows[3:])[0]
+
+
+def test_a_row_whose_allowed_tokens_are_impossible_yields_one_of_them() -> None:
+    logits = random_logits(2, 300)
+    logits[:, :200] = -math.inf
+    rule = TokenFilter.of(params(allowed_token_ids=(3, 9)), 300, None)
+    drawn = Sampler().sample(logits, [replace(row(temperature=0.0), matcher=rule), row(temperature=0.0)])
+    assert not any(isinstance(one, NumericalError) for one in drawn)
 
 
 def test_impossible_tokens_are_never_drawn() -> None:
@@ -286,9 +317,9 @@ def test_a_row_is_drawn_the_same_in_any_batch_and_order(
     """Logits are coarse, so that equal ones are common."""
     logits = (random_logits(len(sequences), 300, chance.randrange(99)) * steps).round() / steps
     rows = [sequence_row(sequence) for sequence in sequences]
-    alone = [Sampler().sample(logits[i : i + 1].clone(), [row])[0] for i, row in enumerate(rows)]
+    alone = [sample(logits[i : i + 1].clone(), [row])[0] for i, row in enumerate(rows)]
     order = chance.sample(range(len(rows)), len(rows))
-    together = Sampler().sample(logits[order], [rows[i] for i in order])
+    together = sample(logits[order], [rows[i] for i in order])
     assert together == [alone[i] for i in order]
 
 
@@ -296,7 +327,7 @@ def test_a_row_is_drawn_the_same_in_any_batch_and_order(
 @given(_SEQUENCES)
 def test_only_tokens_that_the_reference_keeps_are_drawn(sequences: list[tuple[Any, ...]]) -> None:
     logits = random_logits(len(sequences), 300)
-    for i, drawn in enumerate(Sampler().sample(logits, [sequence_row(each) for each in sequences])):
+    for i, drawn in enumerate(sample(logits, [sequence_row(each) for each in sequences])):
         changed, _, *tokens = sequences[i]
         adjusted = adjusted_logits(logits[i].tolist(), params(**changed), *tokens)
         if changed["temperature"] == 0:
@@ -336,7 +367,7 @@ def test_log_probabilities_are_the_models_own(temperature: float) -> None:
     logits = random_logits(1, 50)
     asked = row(3, temperature=temperature, top_k=2, logprobs=2, logit_bias=((7, 100.0),))
     asked = replace(asked, adjustments=LogitAdjustments.of(asked.sampling, [], [], []))
-    (drawn,) = Sampler().sample(logits, [asked])
+    (drawn,) = sample(logits, [asked])
     exact = logits[0].log_softmax(-1)
     assert drawn.token_id == 7 and drawn.scores is not None
     assert drawn.scores.chosen == pytest.approx(float(exact[7]), abs=1e-5)
@@ -344,7 +375,7 @@ def test_log_probabilities_are_the_models_own(temperature: float) -> None:
 
 
 def test_rows_without_logprobs_get_none() -> None:
-    drawn = Sampler().sample(torch.zeros(2, 5), [row(temperature=0.0), row(temperature=0.0, logprobs=0)])
+    drawn = sample(torch.zeros(2, 5), [row(temperature=0.0), row(temperature=0.0, logprobs=0)])
     assert drawn[0] == Drawn(0)
     assert drawn[1].scores is not None and drawn[1].scores.top == ()
 
@@ -408,8 +439,8 @@ def test_if_all_tokens_of_a_grammar_are_barred_one_of_them_is_drawn() -> None:
 def test_log_probabilities_ignore_the_grammar() -> None:
     logits = random_logits(1, len(TOKENS))
     plain = row(temperature=0.0, logprobs=2)
-    (free,) = Sampler().sample(logits, [plain])
-    (bound,) = Sampler().sample(logits, [replace(plain, matcher=begin("choice", '["z"]'))])
+    (free,) = sample(logits, [plain])
+    (bound,) = sample(logits, [replace(plain, matcher=begin("choice", '["z"]'))])
     assert free.scores is not None and bound.scores is not None
     assert bound.token_id == ord("z") and bound.scores.top == free.scores.top
     assert bound.scores.chosen == pytest.approx(logits.log_softmax(-1)[0, ord("z")].item(), abs=1e-5)
