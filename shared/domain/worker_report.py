@@ -88,8 +88,9 @@ PREFIX_TOKENS = Family(
     "baton_worker_prefix_tokens", "counter", "Tokens whose keys and values were copied, not computed."
 )
 NUMERICAL_ERRORS = Family(
-    "baton_worker_numerical_errors", "counter", "Requests that failed because the model's logits were NaN or infinite."
-)
+    "baton_worker_numerical_errors", "counter",
+    "Requests that failed because the model's logits were NaN or infinite.",
+)  # fmt: skip
 CPU = Family("baton_worker_cpu_seconds", "counter", "CPU time of the worker's process.")
 MEMORY = Family("baton_worker_resident_memory_bytes", "gauge", "Memory of the worker's process.")
 START_TIME = Family(

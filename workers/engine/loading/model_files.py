@@ -170,7 +170,9 @@ def check_architecture(config: PreTrainedConfig) -> None:
         raise UnsupportedModel(f"{text.model_type} uses chunked attention (attention_chunk_size)")
     other_layers = sorted(set(getattr(text, "layer_types", None) or ()) - _LAYER_TYPES)
     if other_layers:
-        raise UnsupportedModel(f"{text.model_type} has layers that Baton does not run: {', '.join(other_layers)}")
+        raise UnsupportedModel(
+            f"{text.model_type} has layers that Baton does not run: {', '.join(other_layers)}"
+        )
     if any(getattr(text, name, None) is not None for name in ("index_topk", "index_topk_blocks")):
         raise UnsupportedModel(f"{text.model_type} uses sparse attention (an indexer chooses the keys)")
     if config.is_encoder_decoder:

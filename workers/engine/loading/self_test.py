@@ -77,7 +77,9 @@ class SelfTest:
         try:
             together = self._compute(self._staggered())
         except LookupError as error:
-            raise UnsupportedModel(f"{name} keeps a state besides keys and values, which Baton does not") from error
+            raise UnsupportedModel(
+                f"{name} keeps a state besides keys and values, which Baton does not"
+            ) from error
         except (AttributeError, TypeError, RuntimeError, ValueError, NotImplementedError) as error:
             raise UnsupportedModel(f"{name} fails with the engine's key-value cache: {error}") from error
         for (index, end), logits in together.items():

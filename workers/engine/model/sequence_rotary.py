@@ -94,7 +94,7 @@ class SequenceRotary(nn.Module):
     def _scale(self, rotate: _Rotate, positions: Tensor, lengths: Tensor, layer_type: str | None) -> Any:
         """Rotate the tokens of each length together, each time as the first call of a new module."""
         rotated = None
-        for length in lengths.unique():
+        for length in torch.unique(lengths):
             indices = (lengths[0] == length).nonzero()[:, 0]
             self._reset(layer_type)
             part = _rotate_as(rotate, positions[:, indices], length)

@@ -25,6 +25,7 @@ from workers.engine.model.runner import ModelRunner
 from workers.engine.output import EngineOutput
 from workers.engine.resolved_request import ResolvedRequest
 from workers.engine.sampling.isolating_sampler import IsolatingSampler
+from workers.engine.sampling.numerics import NumericalError
 from workers.engine.sampling.row import SampleRow
 from workers.engine.sampling.sampler import Drawn, Sampler
 from workers.engine.scheduling.kv_budget import KVBudget
@@ -374,7 +375,7 @@ class BrokenSampler(Sampler):
         super().__init__()
         self._fails = fails
 
-    def sample(self, logits: Tensor, rows: Sequence[SampleRow]) -> list[Drawn]:
+    def sample(self, logits: Tensor, rows: Sequence[SampleRow]) -> list[Drawn | NumericalError]:
         if self._fails(rows):
             raise RuntimeError("nothing to draw from")
         return super().sample(logits, rows)

@@ -8,7 +8,11 @@ from transformers import AutoConfig, PreTrainedConfig
 from shared.errors import SettingsError
 from workers.engine.loading.context_length import choose_context_length, context_limit
 
-_LLAMA3: dict[str, Any] = {"original_max_position_embeddings": 1000, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+_LLAMA3: dict[str, Any] = {
+    "original_max_position_embeddings": 1000,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+}
 _FACTORS: dict[str, Any] = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
 
 
