@@ -12,10 +12,19 @@ COPY cli cli
 COPY shared shared
 COPY workers workers
 
+# The C operations for every kind of CPU in workers/native/levels.py: the container has no compiler, a read-only root,
+# and a /tmp from which nothing can be executed.
+FROM python:3.11-bookworm AS native
+WORKDIR /src
+COPY shared shared
+COPY workers workers
+RUN python -m workers.native.build /native
+
 FROM build AS build-cpu
+COPY --from=native /native workers/native/prebuilt
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/baton/bin/pip install --extra-index-url "$TORCH_INDEX" --constraint constraints.txt '.[worker,compiler]'
+    /opt/baton/bin/pip install --extra-index-url "$TORCH_INDEX" --constraint constraints.txt '.[worker]'
 
 # PyPI's torch for Linux is a CUDA build that includes everything except the driver.
 FROM build AS build-cuda
@@ -27,7 +36,7 @@ FROM python:3.11-slim-bookworm AS worker
 RUN useradd --system --uid 10001 --home-dir /var/lib/baton --create-home baton \
     && install -d -o baton /var/lib/baton/models
 COPY deploy/docker/start-worker /usr/local/bin/start-worker
-ENV PATH=/opt/baton/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+ENV PATH=/opt/baton/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUTF8=1 \
     BATON_HOME=/var/lib/baton HF_HOME=/var/lib/baton/models/hub
 USER 10001
 WORKDIR /var/lib/baton

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import http.server
 import importlib.util
+import os
+import platform
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import threading
+import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import yaml
@@ -16,9 +23,12 @@ import yaml
 from api.settings import ApiSettings
 from cli.flower_entry import broker_url, flower_environment
 from cli.supervisor.embedded_redis import STREAM_NODE_BYTES
-from shared.settings import VARIABLES, Environment
+from shared.settings import LOG_FORMAT, LOG_LEVEL, VARIABLES, Environment, Variable
+from workers.native import build
+from workers.native.levels import LEVELS
 from workers.settings import WorkerSettings
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = ["deploy/docker/api.Dockerfile", "deploy/docker/worker.Dockerfile", "deploy/flower/Dockerfile"]
 
@@ -129,8 +139,131 @@ def test_redis_keeps_what_it_acknowledged(compose: dict[str, Any]) -> None:
 def test_every_variable_is_a_setting(compose: dict[str, Any]) -> None:
     known = {variable.name for variable in VARIABLES}
     for service in compose["services"].values():
-        assert set(service.get("environment", {})) <= known
+        assert set(service.get("environment", {})) - {"HF_TOKEN"} <= known
     assert set(re.findall(r"\$\{(BATON_\w+)", (ROOT / "docker-compose.yml").read_text())) <= known
+
+
+class _Recording(Environment):
+    """Remembers which variables were read."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__(environ)
+        self.names: set[str] = set()
+
+    def read(self, variable: Variable[T]) -> T:
+        self.names.add(variable.name)
+        return super().read(variable)
+
+
+def _read_by_api(env: Environment) -> None:
+    ApiSettings.from_environment(env)
+
+
+def _read_by_worker(env: Environment) -> None:
+    WorkerSettings.from_environment(env)
+
+
+def _read_by_flower(env: Environment) -> None:
+    flower_environment(env)
+    broker_url(env)
+    for variable in (LOG_LEVEL, LOG_FORMAT):
+        env.read(variable)
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("api", _read_by_api),
+        ("worker", _read_by_worker),
+        ("worker-gpu", _read_by_worker),
+        ("flower", _read_by_flower),
+    ],
+)
+def test_every_variable_that_a_container_reads_can_be_set(
+    compose: dict[str, Any], name: str, read: Callable[[Environment], None]
+) -> None:
+    env = _Recording(
+        {"BATON_REDIS_URL": "redis://redis:6379/0", "BATON_API_KEYS": "k", "BATON_FLOWER_AUTH": "u:p"}
+    )
+    read(env)
+    service = compose["services"][name]
+    given, image = service["environment"], _image_environment(service)
+    # The image sets its own addresses and home; a worker is named for its container.
+    assert env.names - given.keys() - image.keys() <= {"BATON_WORKER_NAME"}
+    passed = env.names - image.keys() - {"BATON_WORKER_NAME", "BATON_REDIS_URL", "BATON_WORKER_DEVICE"}
+    for variable in passed:
+        assert given[variable].startswith(f"${{{variable}:"), variable
+
+
+def test_a_worker_may_have_a_local_model_and_a_token_of_the_hub(compose: dict[str, Any]) -> None:
+    for name in ("worker", "worker-gpu"):
+        service = compose["services"][name]
+        assert "${MODEL_DIR:-models}:/models:ro" in service["volumes"]
+        assert service["environment"]["HF_TOKEN"] == "${HF_TOKEN:-}"
+
+
+def test_no_health_check_asks_a_proxy(compose: dict[str, Any]) -> None:
+    """Docker gives the proxy of its own configuration to every container."""
+    for name, service in compose["services"].items():
+        test = service["healthcheck"]["test"]
+        assert "urllib" not in str(test), name
+        if "wget" in test:
+            assert "-Y off" in " ".join(test), name
+    for dockerfile in DOCKERFILES:
+        assert "urllib" not in (ROOT / dockerfile).read_text(), dockerfile
+
+
+def test_the_health_check_tells_health_from_its_absence(compose: dict[str, Any]) -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        status = 200
+
+        def do_GET(self) -> None:
+            self.send_response(self.status if self.path == "/health/live" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Keep the test's output clean."""
+
+    program = compose["services"]["api"]["healthcheck"]["test"][3]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        environ = {**os.environ, "http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+        here = [sys.executable, "-c", program.replace("8000", str(server.server_address[1]))]
+        healthy = subprocess.run(here, env=environ, capture_output=True).returncode
+        Handler.status = 503
+        unhealthy = subprocess.run(here, env=environ, capture_output=True).returncode
+        server.shutdown()
+        thread.join()
+    assert (healthy, unhealthy) == (0, 1)
+    assert subprocess.run(here, env=environ, capture_output=True).returncode == 1
+
+
+def test_the_worker_image_contains_the_c_operations(tmp_path: Path) -> None:
+    """The steps of the image, with a compiler that only writes a file."""
+    text = (ROOT / "deploy/docker/worker.Dockerfile").read_text()
+    stage = re.search(r"^FROM python:3\.11-bookworm AS native\n(.+?)\n\n", text, re.DOTALL | re.MULTILINE)
+    assert stage is not None
+    for source in re.findall(r"^COPY (\S+) \S+$", stage[1], re.MULTILINE):
+        shutil.copytree(ROOT / source, tmp_path / "src" / source)
+    compiler = tmp_path / "cc"
+    compiler.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\necho built > "$2"\n')
+    compiler.chmod(0o755)
+    (command,) = re.findall(r"^RUN python (-m workers\S+) /native$", stage[1], re.MULTILINE)
+    # -S: the image has no packages at this step.
+    subprocess.run(
+        [sys.executable, "-S", *command.split(), str(tmp_path / "native")],
+        cwd=tmp_path / "src",
+        env={"CC": str(compiler), "PATH": os.environ["PATH"]},
+        check=True,
+        capture_output=True,
+    )
+    levels = LEVELS.get(platform.machine(), ())
+    assert len(list((tmp_path / "native").glob("*.so"))) == len(levels)
+    target = build._PREBUILT.relative_to(ROOT)
+    assert f"FROM build AS build-cpu\nCOPY --from=native /native {target}\n" in text
+    package_data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert f"{target.name}/*.so" in package_data["workers.native"]
 
 
 def test_every_build_names_a_dockerfile(compose: dict[str, Any]) -> None:
@@ -161,7 +294,10 @@ def test_every_command_is_there(compose: dict[str, Any]) -> None:
     texts = [(ROOT / name).read_text() for name in (*DOCKERFILES, "deploy/docker/start-worker")]
     tests = [" ".join(service["healthcheck"]["test"]) for service in compose["services"].values()]
     modules = set(re.findall(r"python\W+-m\W+([\w.]+)", "\n".join([*texts, *tests]))) - {"venv"}
-    expected = {"api.main", "workers.main", "cli.worker_health", "cli.models.fetch", "cli.flower_entry"}
+    expected = {
+        *("api.main", "workers.main", "workers.native.build"),
+        *("cli.worker_health", "cli.models.fetch", "cli.flower_entry"),
+    }
     assert modules == expected
     assert all(importlib.util.find_spec(module) for module in modules)
 

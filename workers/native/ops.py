@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 
-from workers.native.build import compile_native
+from workers.native.build import find_native
 from workers.native.recording import Recording, perform
 from workers.native.scratch import Scratch
 from workers.native.structs import (
@@ -24,6 +25,8 @@ from workers.native.structs import (
     NormArguments,
     RotationArguments,
 )
+
+logger = logging.getLogger(__name__)
 
 #: Numbers per vector. Widths are multiples of this.
 LANES = 16
@@ -48,12 +51,19 @@ class NativeLibrary:
 
 @functools.cache
 def native_library() -> NativeLibrary | None:
-    """The library, built at the first call on this machine. None if it cannot be built."""
-    path = compile_native()
-    return None if path is None else load_library(path)
+    """The library of this image, or one built at the first call on this machine. None if it cannot be used."""
+    path = find_native()
+    if path is None:
+        return None
+    try:
+        return load_library(path)
+    except (OSError, AttributeError) as error:  # it cannot be loaded, or lacks a function
+        logger.warning("%s cannot be loaded, using torch instead: %s", path, error)
+        return None
 
 
 def load_library(path: Path) -> NativeLibrary:
+    """Raises OSError and AttributeError."""
     library = ctypes.CDLL(str(path))
     library.workspace_size.restype = ctypes.c_int64
     library.workspace_size.argtypes = [ctypes.c_int64]
