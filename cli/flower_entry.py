@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 
 from cli.exit_codes import ExitCode
+from cli.flower_guard import guard
 from shared import settings
 from shared.cluster.celery_app import make_celery
 from shared.errors import SettingsError
@@ -65,6 +66,7 @@ def main(environ: Mapping[str, str] = os.environ) -> None:
         sys.stderr.write(f"{error}\n")
         sys.exit(ExitCode.CONFIG)
     os.environ.update(variables)
+    guard()
     make_celery(url).start(["flower"])
 
 
