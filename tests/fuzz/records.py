@@ -441,20 +441,23 @@ def _other_type(chance: random.Random, client: redis.Redis, key: str) -> str:
     kind = chance.choice(
         [kind for kind in ("string", "list", "set", "zset", "hash", "stream") if kind != before]
     )
-    client.delete(key)
-    match kind:
-        case "string":
-            client.set(key, _value(chance))
-        case "list":
-            client.rpush(key, _value(chance))
-        case "set":
-            client.sadd(key, _value(chance))
-        case "zset":
-            client.zadd(key, {_value(chance): 1})
-        case "hash":
-            client.hset(key, "x", cast(Any, _value(chance)))
-        case _:
-            client.xadd(key, {"x": "y"})
+    # In one transaction, because the system writes its keys again.
+    with client.pipeline() as pipe:
+        pipe.delete(key)
+        match kind:
+            case "string":
+                pipe.set(key, _value(chance))
+            case "list":
+                pipe.rpush(key, _value(chance))
+            case "set":
+                pipe.sadd(key, _value(chance))
+            case "zset":
+                pipe.zadd(key, {_value(chance): 1})
+            case "hash":
+                pipe.hset(key, "x", cast(Any, _value(chance)))
+            case _:
+                pipe.xadd(key, {"x": "y"})
+        pipe.execute()
     return f"{key} is a {kind} instead of a {before}"
 
 

@@ -113,25 +113,25 @@ class WholeSystem:
             return []
         logs = self._system.home / "logs"
         found = [f"{name}: {_last_error(logs / f'{name}.log')}" for name in over if name != "baton up"]
-        if "baton up" in over:
-            errors = [line for line in self.log().splitlines() if "Error" in line]
-            found = ["baton up: " + "".join(errors[-1:])]
-        elif self._is_back_within(_START_S):
+        if self._is_back_within(_START_S):
             return found
-        else:
+        if _is_alive(self._processes["baton up"]):
             found.append("none of its next lives is longer, until Redis is emptied")
             self.redis.flushall()
             if self._is_back_within(_START_S):
                 return found
+        errors = [line for line in self.log().splitlines() if "Error" in line]
+        found.append("baton up: " + "".join(errors[-1:]))
         self._begin_again()
         return found
 
     def _is_back_within(self, seconds: float) -> bool:
-        try:
-            self._system.wait_until(self._are_back, seconds)
-        except AssertionError:
-            return False
-        return True
+        deadline = time.monotonic() + seconds
+        while _is_alive(self._processes["baton up"]) and time.monotonic() < deadline:
+            if self._are_back():
+                return True
+            time.sleep(0.1)
+        return False
 
     def _begin_again(self) -> None:
         """A new `baton up` with the same addresses, on an empty Redis."""
