@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from tests.fuzz import celery_messages, http_api, records, redis_words, store_calls
@@ -81,12 +83,14 @@ def main() -> int:
     parser.add_argument("--tries", type=int, help="attacks of each part")
     parser.add_argument("--report", type=Path, help="page to write")
     options = parser.parse_args()
+    # `timeout` ends a part as Ctrl-C does: its system stops, and its result is shown.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     seconds = _SECONDS if options.seconds is None and options.tries is None else options.seconds
     is_clean = True
     for part in options.part or _PARTS:
         title, attack = _PARTS[part]
         tally, begun = Tally(), time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="baton-fuzz-") as home:
+        with tempfile.TemporaryDirectory(prefix="baton-fuzz-") as home, suppress(KeyboardInterrupt):
             attack(Path(home), options.seed, Budget(options.tries, seconds), tally)
         command = shlex.join(["python", "-m", "tests.fuzz", *sys.argv[1:]])
         text = section(title, command, tally, time.monotonic() - begun)

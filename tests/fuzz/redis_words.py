@@ -5,58 +5,69 @@ from __future__ import annotations
 import json
 import random
 import time
-from typing import Any, get_args
+from typing import Any
 
 import httpx
 
-from shared.store import scripts
 from tests.fuzz.error_words import WORDS, name_of
 from tests.fuzz.tally import Budget, Tally
 from tests.fuzz.target import CHAT, JOBS, Health, Target, chat
 from tests.fuzz.word_proxy import Act, Rule, WordProxy
 
-#: Commands of a kind that each trial disturbs: a call and its repetition.
-_TIMES = 2
-#: How long a trial waits for a command that the scenario does not cause, such as the reaper's.
-_WAIT_S = 0.8
+#: How long a trial of one kind waits for a command that the scenario does not cause, and one of every kind: longer than
+#: the slowest heartbeat.
+_WAIT_S, _EVERY_S = 0.8, 3.3
 _WITHIN_S = 40.0
 _OTHER_ACTS: tuple[Act, ...] = ("cut", "cut after", "delay", "garble")
 
 
 def run(target: Target, proxy: WordProxy, seed: int, budget: Budget, tally: Tally) -> None:
-    """Disturb every kind of command by every word, in an order drawn from the seed."""
-    num_before = tally.num_tried
+    """Disturb every script and command by every word: all of them at once, then one by one in an order drawn by lot."""
     scenario = Scenario(target)
-    scenario.play("first")
-    time.sleep(2 * _WAIT_S)
-    kinds = sorted({*proxy.seen, *(f"script {name}" for name in get_args(scripts.ScriptName))} - {"script ?"})
-    trials: list[tuple[str, Act, str]] = [(kind, "error", text) for kind in kinds for text in WORDS]
-    trials += [(kind, act, "") for kind in kinds for act in _OTHER_ACTS]
-    random.Random(seed).shuffle(trials)
-    for number, (kind, act, text) in enumerate(trials):
+    pairs: set[tuple[str, str]] = set()
+    rules = [Rule(None, "error", text) for text in WORDS] + [Rule(None, act) for act in _OTHER_ACTS]
+    random.Random(seed).shuffle(rules)
+    for number, rule in enumerate(rules):
+        if budget.is_left(number):
+            _try(target, proxy, scenario, rule, tally, pairs, wait_s=_EVERY_S)
+    kinds = sorted(kind for kind in proxy.seen if kind != "script ?")
+    rules = [Rule(kind, rule.act, rule.text, times=2) for kind in kinds for rule in rules]
+    random.Random(seed).shuffle(rules)
+    for number, rule in enumerate(rules, start=len(WORDS) + len(_OTHER_ACTS)):
         if not budget.is_left(number):
             break
-        _try(target, proxy, scenario, Rule(kind, act, text, _TIMES), tally)
-    proxy.follow(None)
+        _try(target, proxy, scenario, rule, tally, pairs, wait_s=_WAIT_S)
     if wrong := scenario.health.fault(within_s=60):
         tally.fault("at the end", wrong, "all")
-    tried = tally.num_tried - num_before
-    tally.notes.append(f"{len(WORDS)} error words; {len(kinds)} scripts and commands of a whole system")
-    tally.notes.append(f"{tried} of {len(trials)} pairs were tried in a whole system")
     scenario.close()
+    tally.notes.append(f"{len(WORDS)} error words and {len(_OTHER_ACTS)} other disturbances")
+    tally.notes.append(f"scripts and commands of the whole system: {', '.join(kinds)}")
+    tally.notes.append(f"pairs of a word and a script or command that were answered so: {len(pairs)}")
 
 
-def _try(target: Target, proxy: WordProxy, scenario: Scenario, rule: Rule, tally: Tally) -> None:
+def _try(
+    target: Target,
+    proxy: WordProxy,
+    scenario: Scenario,
+    rule: Rule,
+    tally: Tally,
+    pairs: set[tuple[str, str]],
+    *,
+    wait_s: float,
+) -> None:
     name = name_of(rule.text) if rule.act == "error" else rule.act
-    example = f"{name} for {rule.kind}"
+    example = f"{name} for {rule.kind or 'every script and command, once each'}"
     proxy.follow(rule)
     wrong = scenario.play(example)
-    deadline = time.monotonic() + _WAIT_S
-    while not rule.hits and time.monotonic() < deadline:
+    deadline = time.monotonic() + wait_s
+    while (rule.kind is None or not rule.hits) and time.monotonic() < deadline:
         time.sleep(0.02)
     proxy.follow(None)
+    if wrong_then := scenario.health.fault(within_s=_WITHIN_S):
+        wrong = wrong or f"afterwards: {wrong_then}"
     tally.note_ended(target.ended(), example)
     tally.add(name, "continued" if rule.hits else "not called")
+    pairs |= {(name, kind) for kind in rule.hits}
     if wrong:
         tally.fault(name, wrong, example)
 

@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, get_args
 
@@ -28,22 +28,22 @@ _SCRIPTS = {
 
 @dataclass(slots=True)
 class Rule:
-    """What to do with the next commands of a kind."""
+    """What to do with the next commands of a kind, or of every kind."""
 
-    #: As `kind_of` names it; None: every command.
+    #: As `kind_of` names it; None: every one.
     kind: str | None
     act: Act
     #: The error's word and message.
     text: str = ""
-    #: To so many commands.
+    #: To so many commands of each kind.
     times: int = 1
-    hits: int = 0
+    hits: Counter[str] = field(default_factory=Counter)
 
     def takes(self, kind: str) -> bool:
         """Whether this command is one of them. Counts it."""
-        if self.hits >= self.times or self.kind not in (None, kind):
+        if self.kind not in (None, kind) or self.hits[kind] >= self.times:
             return False
-        self.hits += 1
+        self.hits[kind] += 1
         return True
 
 
