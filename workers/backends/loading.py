@@ -6,14 +6,13 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from transformers.utils import logging as transformers_logging
 
 from workers.backends.local import LocalBackend
 from workers.device import Device
 from workers.engine.build import make_engine
 from workers.engine.config import EngineConfig
-from workers.engine.loading.free_memory import OutOfMemory
+from workers.engine.loading.free_memory import OutOfMemory, is_out_of_memory
 from workers.engine.loading.loader import LoadedModel, load_model
 from workers.engine.loading.model_files import ModelFiles
 from workers.requests.resolver import Resolver
@@ -88,11 +87,8 @@ class _Progress:
 def _out_of_memory_as_error(model: str, device: Device) -> Iterator[None]:
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise OutOfMemory(f"{model} does not fit into the memory of {device.name}") from error
-    except RuntimeError as error:
-        # Errors of the CPU's allocator can be recognized only by their text.
-        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+    except Exception as error:
+        if not is_out_of_memory(error):
             raise
         raise OutOfMemory(f"{model} does not fit into the memory of {device.name}") from error
 

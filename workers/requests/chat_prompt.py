@@ -14,18 +14,32 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from shared.domain.request import ChatMessage, ChatPrompt
-from shared.errors import RequestError, invalid_request, invalid_value
+from shared.errors import BatonError, RequestError, invalid_request, invalid_value
 from workers.engine.loading.loader import require_chat_template
 
 #: How a prompt ends: with the start of the assistant's next message, with the last message, or within the last message,
 #: which the model continues.
 PromptEnd = Literal["request", "nothing", "open message"]
+#: What a template may raise for messages that it rejects, or because it is wrong.
+_TEMPLATE_ERRORS = (
+    TemplateError,
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 #: Names that transformers passes to a template itself, or uses as parameters.
 _RESERVED = {
     "messages",
     *inspect.signature(PreTrainedTokenizerFast.apply_chat_template).parameters,
     *inspect.signature(render_jinja_template).parameters,
 }
+
+
+class UnusableChatTemplate(BatonError):
+    """Raised when a model's chat template renders no chat, or drops the user's text."""
 
 
 class ChatPromptRenderer:
@@ -54,6 +68,8 @@ class ChatPromptRenderer:
         self._mark = f"\ue000{secrets.token_hex(8)}\ue001"
         self._backend.add_tokens([AddedToken(self._mark, normalized=False)])
         self._mark_id = self._backend.token_to_id(self._mark)
+        #: Whether the template wants a message's content as a list of parts.
+        self._takes_parts, self._fault = self._find_form()
         self._reads_effort = "reasoning_effort" in str(tokenizer.chat_template)
         #: Number of characters of the longest token.
         self.longest_token = max(map(len, self._backend.get_vocab()))
@@ -77,7 +93,7 @@ class ChatPromptRenderer:
         end = _end(prompt)
         try:
             return self._render(messages, end, variables)
-        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        except _TEMPLATE_ERRORS as error:
             raise self._refusal(error, end) from error
 
     def encode(self, text: str, *, adds_special_tokens: bool = False) -> list[int]:
@@ -111,9 +127,38 @@ class ChatPromptRenderer:
             return [self._inert_values(value) for value in given]
         return self._inert(given) if isinstance(given, str) else given
 
-    def _render(self, messages: list[dict[str, str]], end: PromptEnd, variables: dict[str, Any]) -> str:
+    def check(self) -> None:
+        """Raises UnusableChatTemplate if a plain chat cannot be rendered, or its prompt lacks what the user says."""
+        if self._fault is not None:
+            path = self._tokenizer.name_or_path
+            raise UnusableChatTemplate(f"{path}: chat_template.jinja is unusable: {self._fault}")
+
+    def _find_form(self) -> tuple[bool, str | None]:
+        """Render what a user says. Returns whether it must be a list of parts, and what is wrong if neither works."""
+        user, system = {"role": "user", "content": self._mark}, {"role": "system", "content": "?"}
+        fault = "it drops what the user says"
+        for takes_parts in (False, True):
+            for messages in ([user], [system, user]):
+                try:
+                    prompt = self._render(messages, "request", {}, takes_parts=takes_parts)
+                except _TEMPLATE_ERRORS as error:
+                    fault = f"{type(error).__name__}: {str(error).replace(self._mark, '')}"
+                    continue
+                if self._mark.casefold() in prompt.casefold():
+                    return takes_parts, None
+        return False, fault
+
+    def _render(
+        self,
+        messages: list[dict[str, str]],
+        end: PromptEnd,
+        variables: dict[str, Any],
+        *,
+        takes_parts: bool | None = None,
+    ) -> str:
+        has_parts = self._takes_parts if takes_parts is None else takes_parts
         prompt = self._tokenizer.apply_chat_template(
-            messages,
+            [_with_parts(message) for message in messages] if has_parts else messages,
             tokenize=False,
             add_generation_prompt=end == "request",
             continue_final_message=end == "open message",
@@ -133,11 +178,15 @@ class ChatPromptRenderer:
         messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": self._mark}]
         try:
             prompt = self._render(messages, "nothing", {})
-        except (TemplateError, TypeError, ValueError):
+        except _TEMPLATE_ERRORS:
             return frozenset()  # the template does not support this dialogue; end-of-sequence must suffice
         after = prompt.rpartition(self._mark)[2].lstrip()
         token_ids = self._backend.encode(after, add_special_tokens=False).ids
         return frozenset(token_ids[:1]) & self._special_ids
+
+
+def _with_parts(message: dict[str, str]) -> dict[str, Any]:
+    return {**message, "content": [{"type": "text", "text": message["content"]}]}
 
 
 def _end(prompt: ChatPrompt) -> PromptEnd:

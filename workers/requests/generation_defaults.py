@@ -34,7 +34,10 @@ class GenerationConfig:
     @property
     def eos_token_ids(self) -> frozenset[int]:
         named = self._fields.get("eos_token_id")
-        return frozenset([named] if isinstance(named, int) else named or ())
+        ids = named if isinstance(named, list) else [] if named is None else [named]
+        if not all(isinstance(token_id, int) for token_id in ids):
+            raise BatonError(f"{self._path}: eos_token_id is {named!r}")
+        return frozenset(ids)
 
     @property
     def defaults(self) -> Defaults:
@@ -64,7 +67,9 @@ class GenerationConfig:
             return {}
         except ValueError as error:
             raise BatonError(f"{self._path} is not JSON: {error}") from error
-        return fields if isinstance(fields, dict) else {}
+        if not isinstance(fields, dict):
+            raise BatonError(f"{self._path} does not hold a JSON object")
+        return fields
 
 
 def _positive(number: float) -> int | None:

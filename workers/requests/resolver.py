@@ -71,7 +71,7 @@ class Resolver:
         """
         tokenizer, config = files.tokenizer(), files.config.get_text_config()
         generation = GenerationConfig(files.path)
-        return cls(
+        resolver = cls(
             tokenizer,
             model_revision=model_revision,
             max_model_len=choose_context_length(files.config, max_model_len),
@@ -79,6 +79,8 @@ class Resolver:
             eos_token_ids=generation.eos_token_ids or _ids(config.eos_token_id),
             defaults=generation.defaults,
         )
+        resolver._renderer.check()
+        return resolver
 
     def resolve(self, request: GenerationRequest) -> ResolvedRequest:
         """Tokenize the prompts and fill in all parameters. Raises RequestError."""

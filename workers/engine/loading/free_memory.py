@@ -14,6 +14,14 @@ class OutOfMemory(BatonError):
     """Raised when a model does not fit into its device's memory."""
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory is missing."""
+    # Errors of the CPU's allocator can be recognized only by their text.
+    texts = ("not enough memory", "can't allocate memory")
+    is_allocator = isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+    return is_allocator or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
 #: Share of the free memory for slots or pages. The prefix cache uses another quarter of that. The rest is for
 #: the computation of a step and for other processes.
 _SHARE = 0.6

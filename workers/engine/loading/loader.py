@@ -34,7 +34,7 @@ from workers.engine.loading.context_length import choose_context_length
 from workers.engine.loading.determinism import Determinism, DeterminismTrial
 from workers.engine.loading.device_map import device_map
 from workers.engine.loading.kernels import fingerprint_of, uses_operations
-from workers.engine.loading.model_files import ModelFiles, ModelLoadError, check_architecture
+from workers.engine.loading.model_files import ModelFiles, ModelLoadError, check_architecture, reading
 from workers.engine.loading.rotary_test import require_independent_rotary
 from workers.engine.loading.self_test import Reference, SelfTest
 from workers.engine.loading.threads import use_threads
@@ -88,7 +88,7 @@ def load_model(
     tokenizer = files.pristine_tokenizer
     with _reported(on_progress):
         model = _read_model(files, devices, dtype)
-    determinism = prepare_model(model, config.quant, config.native)
+    determinism = _prepare(files, model, config)
     revision = files.revision(config.quant)
     return LoadedModel(
         model=model,
@@ -99,6 +99,15 @@ def load_model(
         is_exact=determinism.is_exact,
         fingerprint=fingerprint_of(model, revision, determinism.digest, config.quant, config.native),
     )
+
+
+def _prepare(files: ModelFiles, model: PreTrainedModel, config: EngineConfig) -> Determinism:
+    """Prepare the model of these files. Raises: ModelLoadError, UnsupportedModel; both name the model."""
+    try:
+        with reading(f"{files.path} cannot be run"):
+            return prepare_model(model, config.quant, config.native)
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{files.path}: {error}") from error
 
 
 def prepare_model(
@@ -155,7 +164,7 @@ def _read_model(files: ModelFiles, devices: list[torch.device], dtype: torch.dty
     """Read the weights directly onto their devices, one after the other. GGUF weights are dequantized first."""
     unpacked = {"quantization_config": GgufConfig(dequantize=True)}
     source = unpacked if files.is_gguf else {"use_safetensors": True}
-    try:
+    with reading(f"{files.path} cannot be loaded"):
         model, report = AutoModelForCausalLM.from_pretrained(
             **files.arguments,
             **source,
@@ -165,8 +174,6 @@ def _read_model(files: ModelFiles, devices: list[torch.device], dtype: torch.dty
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # listed in `report`
         )
-    except (ValueError, OSError, KeyError, NotImplementedError) as error:
-        raise ModelLoadError(f"{files.path}: {error}") from error
     _require_all_weights(files, model, report)
     return model
 

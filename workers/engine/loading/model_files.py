@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from safetensors import safe_open
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from shared.errors import BatonError
 from shared.model.gguf_header import GGUFHeader, find_gguf
 from workers.engine.attention.slots import UnsupportedModel
 from workers.engine.config import Quant
+from workers.engine.loading.free_memory import is_out_of_memory
 from workers.engine.loading.gguf_tokenizer import check_words, split_words
 
+#: Length of a library's own words in an error, in characters.
+_MAX_REASON = 500
 #: The files of a model: weights, configuration and tokenizer.
 _FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 _SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
@@ -28,12 +34,29 @@ _BLOCKS_PER_FILE = 16
 _GGUF_ARCHITECTURES = ("llama", "qwen2", "qwen3")
 #: Layers whose only state is keys and values. Others are state-space, convolution, linear and sparse attention.
 _LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
-#: Exceptions that transformers raises for files it cannot read.
-_UNREADABLE = (ValueError, OSError, KeyError, IndexError, TypeError, NotImplementedError)
+#: Files that hold one JSON object each, if they are there.
+_OBJECTS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+#: How a file begins that Git LFS has not replaced by its content.
+_LFS_POINTER = b"version https://git-lfs"
 
 
 class ModelLoadError(BatonError):
     """Raised when the configured model does not exist or cannot be used."""
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn whatever a library raises for a file that it cannot read into ModelLoadError. `what` names the file.
+
+    transformers, tokenizers and safetensors raise errors of any kind for bad files, `Exception` itself among them.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, BatonError) or is_out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:_MAX_REASON] or "no reason given"
+        raise ModelLoadError(f"{what}: {type(error).__name__}: {reason}") from error
 
 
 class ModelFiles:
@@ -84,7 +107,24 @@ class ModelFiles:
             raise ModelLoadError(f"{self.path} has no config.json")
         elif not any(self.path.glob("*.safetensors")):
             raise ModelLoadError(f"{self.path} has no safetensors weights")
-        check_architecture(self.config)
+        else:
+            self._check_contents()
+        check_architecture(self.config, self._config_name)
+        longest = getattr(self.config.get_text_config(), "max_position_embeddings", None)
+        if longest is not None and longest < 1:
+            raise ModelLoadError(f"{self._config_name}: max_position_embeddings is {longest}")
+
+    def _check_contents(self) -> None:
+        """Check that each file is of its kind, so that an error can name it."""
+        for name in _OBJECTS:
+            if (path := self.path / name).is_file():
+                check_object(path)
+        for path in self.path.glob("*.safetensors"):
+            check_weights(path)
+
+    @property
+    def _config_name(self) -> str:
+        return str(self.path if self.is_gguf else self.path / "config.json")
 
     @cached_property
     def header(self) -> GGUFHeader:
@@ -94,10 +134,11 @@ class ModelFiles:
     @cached_property
     def config(self) -> PreTrainedConfig:
         """The model's configuration. Raises: ModelLoadError."""
-        try:
-            return AutoConfig.from_pretrained(**self.arguments)
-        except _UNREADABLE as error:
-            raise ModelLoadError(f"{self.path} has no usable configuration: {error}") from error
+        with reading(f"{self._config_name} is no usable configuration"):
+            config: PreTrainedConfig = AutoConfig.from_pretrained(**self.arguments)
+        if not isinstance(config.get_text_config(), PreTrainedConfig):
+            raise ModelLoadError(f"{self._config_name}: text_config is not an object")
+        return config
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """A new copy of the tokenizer, which the caller may change. Raises: ModelLoadError."""
@@ -106,10 +147,9 @@ class ModelFiles:
     @cached_property
     def pristine_tokenizer(self) -> PreTrainedTokenizerBase:
         """The original tokenizer, for read-only use. Raises: ModelLoadError."""
-        try:
+        files = "" if self.is_gguf else " (tokenizer.json, tokenizer_config.json)"
+        with reading(f"{self.path} has no usable tokenizer{files}"):
             tokenizer = AutoTokenizer.from_pretrained(**self.arguments)
-        except _UNREADABLE as error:
-            raise ModelLoadError(f"{self.path} has no usable tokenizer: {error}") from error
         if self.is_gguf:
             split_words(tokenizer, self.header)
         return tokenizer
@@ -163,20 +203,48 @@ def check_gguf(header: GGUFHeader) -> None:
     check_words(header)
 
 
-def check_architecture(config: PreTrainedConfig) -> None:
-    """Reject architectures whose errors the short self-test would not notice. Raises: UnsupportedModel."""
+def check_architecture(config: PreTrainedConfig, name: str = "") -> None:
+    """Reject architectures whose errors the short self-test would not notice. Raises: UnsupportedModel.
+
+    `name`: of the configuration's file, for the error.
+    """
     text = config.get_text_config()
+    model = f"{name}: {text.model_type}" if name else text.model_type
     if getattr(text, "attention_chunk_size", None) is not None:
-        raise UnsupportedModel(f"{text.model_type} uses chunked attention (attention_chunk_size)")
+        raise UnsupportedModel(f"{model} uses chunked attention (attention_chunk_size)")
     other_layers = sorted(set(getattr(text, "layer_types", None) or ()) - _LAYER_TYPES)
     if other_layers:
-        raise UnsupportedModel(
-            f"{text.model_type} has layers that Baton does not run: {', '.join(other_layers)}"
-        )
+        raise UnsupportedModel(f"{model} has layers that Baton does not run: {', '.join(other_layers)}")
     if any(getattr(text, name, None) is not None for name in ("index_topk", "index_topk_blocks")):
-        raise UnsupportedModel(f"{text.model_type} uses sparse attention (an indexer chooses the keys)")
+        raise UnsupportedModel(f"{model} uses sparse attention (an indexer chooses the keys)")
     if config.is_encoder_decoder:
-        raise UnsupportedModel(f"{text.model_type} is an encoder-decoder model")
+        raise UnsupportedModel(f"{model} is an encoder-decoder model (is_encoder_decoder)")
+
+
+def check_object(path: Path) -> None:
+    """Check that a file holds a JSON object. Raises: ModelLoadError."""
+    raw = path.read_bytes()
+    if raw.startswith(_LFS_POINTER):
+        raise _is_pointer(path)
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise ModelLoadError(f"{path} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ModelLoadError(f"{path} does not hold a JSON object")
+
+
+def check_weights(path: Path) -> None:
+    """Check a file's header: its length, its JSON, and that its tensors lie within the file. Raises: ModelLoadError."""
+    with path.open("rb") as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise _is_pointer(path)
+    with reading(f"{path} is damaged or cut off"), safe_open(path, "pt"):
+        pass
+
+
+def _is_pointer(path: Path) -> ModelLoadError:
+    return ModelLoadError(f"{path} is a pointer of Git LFS, not the file itself: run `git lfs pull`")
 
 
 def _sampled_blocks(path: Path) -> Iterator[bytes]:

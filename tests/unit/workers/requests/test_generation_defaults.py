@@ -59,3 +59,16 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "generation_config.json").write_text("{")
     with pytest.raises(BatonError, match="not JSON"):
         GenerationConfig(tmp_path)
+
+
+@pytest.mark.parametrize("value", [-1.5, "7", {"a": 1}, [7, "8"]])
+def test_an_end_token_that_is_no_id_is_refused_by_name(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(BatonError, match=r"generation_config\.json: eos_token_id"):
+        _ = read(tmp_path, eos_token_id=value).eos_token_ids
+
+
+@pytest.mark.parametrize("text", ["7", "[]", "null"])
+def test_a_file_without_an_object_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    (tmp_path / "generation_config.json").write_text(text)
+    with pytest.raises(BatonError, match=r"generation_config\.json"):
+        GenerationConfig(tmp_path)

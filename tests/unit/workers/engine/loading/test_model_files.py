@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,7 @@ from shared.model.gguf_header import BrokenGGUF
 from tests.models import write_tiny_model
 from tests.tiny_gguf import write_tiny_gguf
 from workers.engine.attention.slots import UnsupportedModel
-from workers.engine.loading.model_files import ModelFiles, ModelLoadError
+from workers.engine.loading.model_files import ModelFiles, ModelLoadError, reading
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +130,77 @@ def test_gguf_files_that_transformers_reads_in_part_are_refused(tmp_path: Path) 
     path.write_bytes(path.read_bytes().replace(b"llama", b"gemma"))
     with pytest.raises(UnsupportedModel, match="'gemma'"):
         ModelFiles(path).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", b"[]"),
+        ("config.json", b"{"),
+        ("config.json", b"version https://git-lfs.github.com/spec/v1\nsize 7\n"),
+        ("generation_config.json", b"7"),
+        ("tokenizer_config.json", b"null"),
+        ("tokenizer.json", b"\xff"),
+        ("model.safetensors", b""),
+        ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\nsize 7\n"),
+        ("model.safetensors", b"\xff" * 64),
+        ("model.safetensors", b"\x02\0\0\0\0\0\0\0[]"),
+    ],
+)
+def test_a_file_that_is_not_of_its_kind_is_refused_by_name(
+    directory: Path, tmp_path: Path, name: str, content: bytes
+) -> None:
+    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelLoadError, match=re.escape(str(tmp_path / name))):
+        ModelFiles(tmp_path).check()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mlp_bias": 10**9},
+        {"rope_parameters": 2},
+        {"quantization_config": True},
+        {"initializer_range": float("nan")},
+        {"dtype": ""},
+        {"text_config": "x"},
+        {"max_position_embeddings": -1},
+        {"is_encoder_decoder": True},
+        {"attention_chunk_size": 8},
+    ],
+)
+def test_a_config_that_cannot_be_used_is_refused_by_name(
+    directory: Path, tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
+    config = json.loads((directory / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | fields))
+    with pytest.raises((ModelLoadError, UnsupportedModel), match=r"config\.json"):
+        ModelFiles(tmp_path).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer_config.json", '{"auto_map": -1}'),
+        ("tokenizer_config.json", '{"added_tokens_decoder": []}'),
+        ("tokenizer.json", '{"model": {"type": "x"}}'),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_loaded_is_refused_by_name(
+    directory: Path, tmp_path: Path, name: str, content: str
+) -> None:
+    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(
+        ModelLoadError, match=r"no usable tokenizer \(tokenizer\.json, tokenizer_config\.json\)"
+    ):
+        ModelFiles(tmp_path).tokenizer()
+
+
+def test_missing_memory_is_no_fault_of_a_file() -> None:
+    with pytest.raises(MemoryError), reading("x"):
+        raise MemoryError
+    with pytest.raises(RuntimeError, match="not enough memory"), reading("x"):
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 7 bytes.")
