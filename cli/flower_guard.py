@@ -13,6 +13,7 @@ from flower.api import control, tasks
 from flower.urls import handlers
 from flower.views import BaseHandler
 from flower.views.monitor import Metrics
+from tornado.routing import URLSpec
 
 _REFUSED = (
     *(tasks.TaskApply, tasks.TaskAsyncApply, tasks.TaskSend),
@@ -51,7 +52,7 @@ def guard(routes: list[Any] = handlers) -> None:
 
 
 def _guarded(route: Any) -> Any:
-    if isinstance(route, tornado.web.URLSpec):
+    if isinstance(route, URLSpec):
         return route
     pattern, handler, *rest = route
     if handler in _REFUSED:

@@ -227,6 +227,6 @@ async def _guarded(job: Job, reading: Awaitable[T]) -> T:
     except RequestError:
         raise
     except Exception as error:
-        # The error's text may contain the prompt.
-        logger.error("cannot read the request of %s: %s", job.id, type(error).__name__)
+        # Logs show where it was raised, and not its text, which may contain the prompt.
+        logger.error("cannot read the request of %s: %s", job.id, type(error).__name__, exc_info=error)
         raise RequestError(UNREADABLE_REQUEST) from None

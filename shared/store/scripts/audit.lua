@@ -40,7 +40,8 @@ end
 -- Fail a queued job that no worker can serve. Returns whether it was failed.
 local function fail_unservable(id, job)
   if is_outdated(job) then
-    return fail(id, job, 'This job was begun with a revision of the model that no worker serves any more.',
+    return fail(id, job, 'This job was begun with a revision of the model that no worker serves any more. ' ..
+      'Retry it. (Other weights, another tokenizer or another BATON_QUANT make another revision.)',
       'model_changed')
   end
   return is_too_new(job) and fail(id, job, 'No worker of this model has a version that can read this request.',

@@ -14,6 +14,7 @@ from shared.domain.events import (
     Requeued,
     Started,
 )
+from shared.domain.request import READER_VERSION
 from shared.domain.usage import Usage
 from shared.store import keys
 from shared.store.append import Append, AppendAnswer
@@ -121,15 +122,15 @@ async def test_a_job_without_output_can_run_on_any_revision(store: JobStore) -> 
 
 
 async def too_new(store: JobStore) -> str:
-    """A job that needs version 2, and waits while a worker of version 1 is there."""
+    """A job that needs a later version, and waits while a worker of this one is there."""
     job = new_job()
     await store.create(job)
-    await store._redis.hset(keys.job(job.id), "needs", 2)
+    await store._redis.hset(keys.job(job.id), "needs", READER_VERSION + 1)
     await store.register(LEASE)
     return job.id
 
 
-READS_1 = {MODEL: Served(frozenset({"rev"}), 1)}
+READS_1 = {MODEL: Served(frozenset({"rev"}), READER_VERSION)}
 
 
 async def test_a_job_that_no_worker_can_read_fails_once(store: JobStore) -> None:
@@ -142,7 +143,9 @@ async def test_a_job_that_no_worker_can_read_fails_once(store: JobStore) -> None
     assert await stream(store, job_id) == [Queued(), Failed(found.error)]
 
 
-@pytest.mark.parametrize("lasting", [{}, {"other": READS_1[MODEL]}, {MODEL: Served(frozenset({"rev"}), 2)}])
+@pytest.mark.parametrize(
+    "lasting", [{}, {"other": READS_1[MODEL]}, {MODEL: Served(frozenset({"rev"}), READER_VERSION + 1)}]
+)
 async def test_a_job_waits_for_a_worker_that_can_read_it(store: JobStore, lasting: dict[str, Served]) -> None:
     job_id = await too_new(store)
     assert await store.audit([job_id], lasting=lasting) == ([], [])
@@ -152,7 +155,7 @@ async def test_a_job_waits_for_a_worker_that_can_read_it(store: JobStore, lastin
 async def test_a_worker_that_has_just_come_can_read_it(store: JobStore) -> None:
     job_id = await too_new(store)
     await store.register(OTHER)
-    await store._redis.hset(keys.worker(OTHER.worker_instance), "reads", 2)
+    await store._redis.hset(keys.worker(OTHER.worker_instance), "reads", READER_VERSION + 1)
     assert await store.audit([job_id], lasting=READS_1) == ([], [])
 
 

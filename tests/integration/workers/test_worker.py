@@ -27,6 +27,7 @@ from shared.domain.lease import Lease
 from shared.domain.request import GenerationRequest
 from shared.domain.usage import Usage
 from shared.errors import ErrorInfo, invalid_request
+from shared.runtime.logs import JsonFormatter
 from shared.store import keys
 from shared.store.job_store import JobStore
 from tests.integration.workers.harness import MODEL, WAIT_S, CelerySide, Harness, Jobs, eventually, lose_tail
@@ -128,11 +129,11 @@ async def test_a_request_that_cannot_be_read_fails_alone(
 
 
 async def test_what_breaks_while_reading_a_request_fails_that_job(
-    store: JobStore, sender: WakeUpSender, jobs: Jobs
+    store: JobStore, sender: WakeUpSender, jobs: Jobs, caplog: pytest.LogCaptureFixture
 ) -> None:
     def resolve(request: GenerationRequest) -> ResolvedRequest:
         if request.sampling.seed == BROKEN:
-            raise ZeroDivisionError
+            raise ZeroDivisionError("what the client sent")
         return scripted_resolve(request)
 
     backend = LocalBackend(ScriptedEngine(slots=4), resolve, model_revision="scripted-1", is_exact=True)
@@ -146,6 +147,10 @@ async def test_what_breaks_while_reading_a_request_fails_that_job(
     event = (await jobs.life(bad))[-1]
     assert isinstance(event, Failed)
     assert event.error == ErrorInfo("The worker cannot read this request.", code="internal_error")
+    (record,) = [record for record in caplog.records if bad in record.getMessage()]
+    line = JsonFormatter("worker", "w").format(record)
+    assert "ZeroDivisionError" in line and "test_worker.py" in line and "resolve" in line
+    assert "what the client sent" not in line
 
 
 @pytest.mark.parametrize("losses", [0, 1, 3])
