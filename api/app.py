@@ -20,7 +20,7 @@ from api.http.stream_limiter import StreamLimiter
 from api.lifespan import OpenServices, open_services
 from api.metrics.access_log import AccessLogMiddleware
 from api.metrics.registry import Metrics
-from api.routes import chat, completions, health, job_events, jobs, metrics, models, workers
+from api.routes import chat, completions, health, job_events, jobs, metrics, models, tokenization, workers
 from api.settings import ApiSettings
 
 #: The dialects of the API.
@@ -54,7 +54,7 @@ def create_app(
     app.state.readers = StreamLimiter(settings.max_readers)
     app.state.metrics = Metrics()
     install_error_handlers(app)
-    for resource in (chat, completions, jobs, job_events, models, workers, health, metrics):
+    for resource in (chat, completions, jobs, job_events, models, tokenization, workers, health, metrics):
         app.include_router(resource.router)
     # The last one added is the outermost.
     app.add_middleware(BodyLimitMiddleware, limit=settings.body_limit, receipt_s=settings.receipt_s)

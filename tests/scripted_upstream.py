@@ -14,6 +14,8 @@ from shared.domain.request import ChatPrompt, GenerationRequest
 from shared.domain.usage import Usage
 from shared.errors import DecodeError, ErrorInfo, RequestError
 from shared.store.append import Resolved
+from shared.store.question import Answer as QuestionAnswer
+from shared.store.question import Question
 from workers.backends.backend import BackendStats, OnOutputs
 
 STOP = Finish("stop")
@@ -130,6 +132,9 @@ class ScriptedUpstream:
             raise RequestError(ErrorInfo("This service chats.", status=400))
         self.resolved.append(UpstreamRequest(prompt.messages[-1].content))
         return self.resolved[-1]
+
+    async def answer(self, question: Question) -> QuestionAnswer:  # noqa: ARG002
+        raise RequestError(ErrorInfo("This service has no tokenizer.", status=501))
 
     def load(self, raw: str) -> UpstreamRequest:
         self.loaded.append(UpstreamRequest.decode(raw))

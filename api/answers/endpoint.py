@@ -20,7 +20,7 @@ from shared.errors import RequestError
 async def answer_request(exchange: Exchange, dialect: Dialect, fields: dict[str, Any]) -> Response:
     """Answer a request of the dialect, given its body."""
     parsed = dialect.parse(fields)
-    exchange.report_ignored(parsed)
+    exchange.report_ignored(parsed.ignored)
     await exchange.services.models.require(parsed.model)
     owner, settings = exchange.principal.id, exchange.settings
     new = NewJob(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastapi import Request
 
-from api.dialects.base import Parsed
 from api.dialects.jobs.dialect import Jobs
 from api.dialects.registry import Dialects
 from api.http.auth import Principal
@@ -37,14 +37,14 @@ class Exchange:
         """Send `x-job-id` with the response."""
         self.request.state.job_id = job_id
 
-    def report_ignored(self, parsed: Parsed) -> None:
+    def report_ignored(self, ignored: Sequence[str]) -> None:
         """Send the names of ignored fields with the response, and count them.
 
         Raises RequestError (400) where unknown fields are refused.
         """
-        if not parsed.ignored:
+        if not ignored:
             return
         if self.settings.strict_parameters:
-            raise unknown_parameter(parsed.ignored[0])
-        self.request.state.ignored_parameters = header_value(parsed.ignored)
-        self.metrics.ignored(parsed.ignored)
+            raise unknown_parameter(ignored[0])
+        self.request.state.ignored_parameters = header_value(ignored)
+        self.metrics.ignored(ignored)

@@ -47,7 +47,7 @@ async def create_job(request: Request, exchange: ExchangeDep) -> Response:
     """Accept a job: 202 with the job's object."""
     fields = await read_json(request)
     asked = exchange.jobs.parse(fields)
-    exchange.report_ignored(asked.parsed)
+    exchange.report_ignored(asked.parsed.ignored)
     _require_priority(exchange, asked.job.priority)
     await exchange.services.models.require(asked.parsed.model)
     return await _accept(

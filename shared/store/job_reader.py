@@ -22,6 +22,7 @@ from shared.domain.usage import Usage
 from shared.errors import DecodeError, ScriptFailed
 from shared.store import keys, scripts
 from shared.store.deadline import Deadline
+from shared.store.questions import Questions
 from shared.store.redis_client import reads_replies, unavailable_as_error
 from shared.store.throughput import Throughput
 
@@ -97,6 +98,7 @@ class JobReader:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self.questions = Questions(redis)
         self._look: AsyncScript = redis.register_script(scripts.source("look"))
         self._survey: AsyncScript = redis.register_script(scripts.source("survey"))
 

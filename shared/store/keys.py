@@ -20,6 +20,8 @@ _TEMPLATES = {
     "owner_jobs": "baton:owner:%s:jobs",  # zset job -> number in the order of acceptance, by owner
     "idempotency": "baton:idem:%s",  # string `<job> <fingerprint>`, by `<owner>:<hash of the key>`; as long as the job
     "throughput": "baton:throughput:%s",  # hash `<bucket>:n|ms` -> ended jobs, run time; by model; 5 min
+    "questions": "baton:questions:%s",  # list of questions to any worker, by model; 10 s
+    "answer": "baton:answer:%s",  # list with the answer, by question; 10 s
     "channel": "baton:events:%s",  # pub/sub channel: events of the jobs that an API replica reads
 }
 
@@ -100,6 +102,14 @@ def throughput(model: str) -> str:
 def channel(replica: str) -> str:
     """Return the channel for events of the jobs that an API replica reads."""
     return _TEMPLATES["channel"] % replica
+
+
+def questions(model: str) -> str:
+    return _TEMPLATES["questions"] % model
+
+
+def answer(question: str) -> str:
+    return _TEMPLATES["answer"] % question
 
 
 def wake_up_queue(model: str) -> str:

@@ -13,6 +13,7 @@ from shared.domain.request import GenerationRequest
 from shared.domain.usage import Usage
 from shared.errors import ErrorInfo
 from shared.store.append import Resolved
+from shared.store.question import Answer, Question
 from workers.cache_stats import CacheStats
 
 
@@ -72,8 +73,8 @@ class Backend(Protocol):
 
     Each backend has its own form of resolved requests. It is given only those that its `resolve` or `load` returned.
 
-    `resolve`, `prepare` and `stop` are called on the worker's event loop and must not block it. The other methods
-    return at once and may be called from any thread.
+    `resolve`, `answer`, `prepare` and `stop` are called on the worker's event loop and must not block it. The other
+    methods return at once and may be called from any thread.
     """
 
     @property
@@ -105,6 +106,9 @@ class Backend(Protocol):
 
     async def resolve(self, request: GenerationRequest) -> Resolved:
         """Fill in everything that a request leaves open. Raises RequestError."""
+
+    async def answer(self, question: Question) -> Answer:
+        """Answer what a replica asks about the tokenizer. Raises RequestError."""
 
     def load(self, raw: str) -> Resolved:
         """Decode a resolved request that a worker with the same backend stored. Raises DecodeError."""

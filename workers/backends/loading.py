@@ -66,6 +66,7 @@ def load_local(settings: WorkerSettings, device: Device) -> LocalBackend:
         model_revision=loaded.revision,
         is_exact=loaded.is_exact,
         fingerprint=loaded.fingerprint,
+        answer=resolver.answer,
         max_model_len=min(engine.max_model_len, loaded.max_model_len),
     )
 

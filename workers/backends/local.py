@@ -18,6 +18,7 @@ from shared.domain.request import GenerationRequest
 from shared.domain.usage import Usage
 from shared.errors import ErrorInfo, RequestError
 from shared.store.append import Resolved
+from shared.store.question import Answer, Question
 from workers.backends.backend import BackendStats, OnOutputs, StepOutput
 from workers.cache_stats import CacheStats
 from workers.engine.resolved_request import ResolvedRequest
@@ -72,6 +73,8 @@ class StepEngine(Protocol):
     def step(self) -> Sequence[StepOutput]: ...
 
 
+#: Answers a question about the tokenizer, as Resolve does its work. Raises RequestError.
+AnswerQuestion = Callable[[Question], Answer]
 #: Resolves a request. Blocks, and is called by one thread at a time. Raises RequestError.
 Resolve = Callable[[GenerationRequest], ResolvedRequest]
 
@@ -102,9 +105,11 @@ class LocalBackend:
         is_exact: bool,
         fingerprint: Fingerprint | None = None,
         max_model_len: int | None = None,
+        answer: AnswerQuestion | None = None,
     ) -> None:
         self._engine = engine
         self._resolve = resolve
+        self._answer = answer or _no_answer
         self._resolver = ThreadPoolExecutor(1, thread_name_prefix="resolver")
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix="preparer")
         self._model_revision = model_revision
@@ -150,6 +155,9 @@ class LocalBackend:
 
     async def resolve(self, request: GenerationRequest) -> ResolvedRequest:
         return await asyncio.get_running_loop().run_in_executor(self._resolver, self._resolve, request)
+
+    async def answer(self, question: Question) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._resolver, self._answer, question)
 
     def load(self, raw: str) -> ResolvedRequest:
         return ResolvedRequest.decode(raw)
@@ -247,6 +255,11 @@ class LocalBackend:
             cache=stats.cache,
             numerical_errors=stats.numerical_errors,
         )
+
+
+def _no_answer(question: Question) -> Answer:
+    message = f"This worker cannot answer '{type(question).__name__}'."
+    raise RequestError(ErrorInfo(message, code="not_supported", status=501))
 
 
 def _own(resolved: Resolved) -> ResolvedRequest:

@@ -107,6 +107,10 @@ class ChatPromptRenderer:
         text: str = self._backend.decode(list(token_ids), skip_special_tokens=not shows_special)
         return text
 
+    def tokens_of(self, token_ids: Sequence[int]) -> tuple[str, ...]:
+        """Return the tokens as they stand in the vocabulary."""
+        return tuple([self._backend.id_to_token(token_id) or "" for token_id in token_ids])
+
     def token_id(self, token: str) -> int | None:
         """Return the id of a token of the vocabulary."""
         token_id: int | None = self._backend.token_to_id(token)

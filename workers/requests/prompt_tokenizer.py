@@ -18,7 +18,8 @@ class PromptTokenizer:
     def __init__(self, renderer: ChatPromptRenderer, tokens: TokenRange, *, max_model_len: int) -> None:
         self._renderer = renderer
         self._tokens = tokens
-        self._max_model_len = max_model_len
+        #: Maximum number of tokens of prompt and answer together.
+        self.max_model_len = max_model_len
         self._fill_in = FillInTheMiddle.of(renderer.token_id)
 
     def tokenize(self, prompts: Sequence[Prompt]) -> tuple[tuple[int, ...], ...]:
@@ -31,10 +32,17 @@ class PromptTokenizer:
             ]
         )
 
+    def tokenize_one(self, prompt: Prompt, *, adds_special_tokens: bool) -> tuple[int, ...]:
+        """Return the tokens of a prompt, which may be empty. Raises RequestError."""
+        if not isinstance(prompt, TextPrompt):
+            return tuple(self._one(prompt, "messages" if isinstance(prompt, ChatPrompt) else "prompt"))
+        self._require_short(prompt.text, "your prompt has", "prompt")
+        return tuple(self._renderer.encode(prompt.text, adds_special_tokens=adds_special_tokens))
+
     def room(self, prompts: Sequence[Prompt], token_ids: Sequence[Sequence[int]], wanted: int | None) -> int:
         """Return how many tokens can follow the longest prompt. Raises RequestError if 0 or less than `wanted`."""
         num, prompt = max(zip(map(len, token_ids), prompts, strict=True), key=lambda pair: pair[0])
-        word, room = _word(prompt), self._max_model_len - num
+        word, room = _word(prompt), self.max_model_len - num
         if room < 1:
             what = f"your {word} resulted in {num} tokens. Please reduce the length of the {word}."
             raise self._too_long(what, word)
@@ -79,12 +87,12 @@ class PromptTokenizer:
         return self._renderer.decode(token_ids, shows_special=shows_special)
 
     def _require_short(self, text: str, what: str, param: str) -> None:
-        if len(text) > self._max_model_len * self._renderer.longest_token:
+        if len(text) > self.max_model_len * self._renderer.longest_token:
             # Refused without tokenizing, which could take seconds.
             raise self._too_long(f"{what} {len(text)} characters.", param)
 
     def _too_long(self, what: str, param: str) -> RequestError:
-        return too_long(self._max_model_len, what, param)
+        return too_long(self.max_model_len, what, param)
 
 
 def _word(prompt: Prompt) -> str:

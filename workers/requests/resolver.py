@@ -13,6 +13,7 @@ from shared.domain.prompt_logprobs import MAX_PROMPT_CANDIDATES
 from shared.domain.request import GenerationRequest, SamplingOptions
 from shared.domain.sampling import SamplingParams
 from shared.errors import invalid_value
+from shared.store.question import Answer, Detokenize, Detokenized, Question, Tokens
 from workers.engine.loading.context_length import choose_context_length
 from workers.engine.loading.model_files import ModelFiles
 from workers.engine.resolved_request import ResolvedRequest
@@ -102,6 +103,17 @@ class Resolver:
             named_stop_token_ids=tuple(sorted(set(options.stop_token_ids))),
             echo=self._echo(request, prompts) if options.echo else (),
         )
+
+    def answer(self, question: Question) -> Answer:
+        """Answer a question about the tokenizer. Raises RequestError."""
+        if isinstance(question, Detokenize):
+            self._tokens.require_all(question.token_ids, "tokens")
+            return Detokenized(self._renderer.decode(question.token_ids, shows_special=True))
+        token_ids = self._tokenizer.tokenize_one(
+            question.prompt, adds_special_tokens=question.adds_special_tokens
+        )
+        tokens = self._renderer.tokens_of(token_ids) if question.shows_tokens else None
+        return Tokens(token_ids, self._tokenizer.max_model_len, tokens)
 
     def _echo(self, request: GenerationRequest, prompts: Sequence[Sequence[int]]) -> tuple[str, ...]:
         shows_special = not request.sampling.skip_special_tokens

@@ -9,6 +9,7 @@ from shared.cluster.wake_up_sender import WakeUpSender
 from shared.domain.lease import Lease
 from shared.store.job_store import JobStore
 from workers.backends.backend import Backend
+from workers.runtime.answerer import Answerer
 from workers.runtime.claimer import Claimer
 from workers.runtime.health.heartbeat import Heartbeat
 from workers.runtime.health.step_guard import STEP_TIMEOUT_S, StepGuard
@@ -55,6 +56,7 @@ def make_worker(
         "claimer": claimer.run,
         "watchdog": Watchdog(store, sender, jobs, claimer, model=lease.model).run,
         "reaper": reaper.run,
+        "answerer": Answerer(store.questions, backend, model=lease.model).run,
     }
     if backend.can_continue:
         claiming["preemptor"] = Preemptor(jobs, claimer).run

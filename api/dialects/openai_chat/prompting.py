@@ -53,7 +53,7 @@ class PromptOptions(VllmPromptOptions):
         None, description="How much the model reasons, if its chat template supports `reasoning_effort`."
     )
 
-    def prompt(self, messages: Iterable[Message]) -> ChatPrompt:
+    def prompt_of(self, messages: Iterable[Message]) -> ChatPrompt:
         """The prompt of these messages."""
         continues = bool(self.continue_final_message)
         asks = self.add_generation_prompt

@@ -81,7 +81,7 @@ class ChatRequest(WithoutEffect, Streamed, Structure, PromptOptions, Sampling):
 
     def request(self) -> GenerationRequest:
         """What is to be generated."""
-        return GenerationRequest((self.prompt(self.messages),), self.n, self.sampling(), self.constraint())
+        return GenerationRequest((self.prompt_of(self.messages),), self.n, self.sampling(), self.constraint())
 
 
 def read_chat(fields: dict[str, Any], *, prefix: str = "", ignored: list[str] | None = None) -> ChatRequest:
