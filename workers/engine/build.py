@@ -21,6 +21,7 @@ from workers.engine.scheduling.drafter import Drafter
 from workers.engine.scheduling.kv_budget import KVBudget
 from workers.engine.scheduling.prefix_cache import PrefixCache
 from workers.engine.scheduling.scheduler import Scheduler
+from workers.engine.text.detokenizer import check_tokenizer
 from workers.engine.text.output_builder import OutputBuilder
 from workers.engine.token_bytes import TokenBytes
 
@@ -36,10 +37,11 @@ _SPAN_PER_WIDTH = {"slots": 2, "pages": 3}
 def make_engine(loaded: LoadedModel, config: EngineConfig) -> Engine:
     """Build an engine for a model that `loader.load_model` loaded with the same config.
 
-    Raises: OutOfMemory if no sequence fits into memory.
+    Raises: OutOfMemory if no sequence fits into memory, UnsupportedTokenizer.
     """
     tokenizer = loaded.tokenizer.backend_tokenizer
     token_bytes = TokenBytes(tokenizer)
+    check_tokenizer(token_bytes)
     budget = _kv_budget(loaded, config)
     prefixes = PrefixCache[KVSpan]((budget.max_tokens or 0) // _PREFIX_DIVISOR)
     runner = ModelRunner(loaded.model, budget, prefixes)

@@ -24,6 +24,8 @@ class ResolvedRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     named_stop_token_ids: tuple[int, ...] = ()
     #: Text of each prompt, with which the text of its choices begins. Empty: it does not begin with the prompt.
     echo: tuple[str, ...] = ()
+    #: Whether the choices continue the text of their prompt. Otherwise each is a text of its own.
+    continues_text: bool = False
 
     @property
     def num_choices(self) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
@@ -15,13 +16,19 @@ _BYTE_TOKEN = re.compile("<0x([0-9A-Fa-f]{2})>")
 class TokenBytes:
     """The UTF-8 bytes of each token of a vocabulary. One instance for each model, filled lazily.
 
-    Supports byte-level BPE, and SentencePiece with or without byte tokens.
+    Supports byte-level BPE, SentencePiece with or without byte tokens, WordPiece, and BPE whose tokens end words. Other
+    decoders work if a token adds the same text after any other token: see Detokenizer.check.
     """
+
+    #: Ends the name of a token after which a space follows, unless the text ends there. None: there are no such tokens.
+    word_end: str | None = None
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._special = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-        names = _decoder_names(tokenizer)
+        parts = list(_decoder_parts(tokenizer))
+        names = {part["type"] for part in parts}
+        self.word_end = next((part["suffix"] for part in parts if part["type"] == "BPEDecoder"), None)
         self._byte_level = _byte_level_characters() if "ByteLevel" in names else None
         self._has_byte_tokens = "ByteFallback" in names
         self._anchor = None if self._byte_level else _plain_token(tokenizer)
@@ -37,6 +44,20 @@ class TokenBytes:
         except KeyError:
             found = self._known[token_id, is_first] = self._read(token_id, is_first=is_first)
             return found
+
+    def ends_word(self, token_id: int) -> bool:
+        """Whether a space follows the token, unless the text ends there."""
+        token = self._tokenizer.id_to_token(token_id)
+        return bool(token and self.word_end and token.endswith(self.word_end))
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._tokenizer
+
+    @property
+    def has_byte_tokens(self) -> bool:
+        """Whether some tokens stand for single bytes of a character that is no token."""
+        return self._has_byte_tokens
 
     def text(self, token_id: int) -> str:
         """Return the text of a single token. Special tokens return their name, and incomplete characters U+FFFD."""
@@ -56,6 +77,8 @@ class TokenBytes:
             return None
         if self._byte_level:
             return _from_byte_level(token, self._byte_level)
+        if self.word_end is not None:
+            return token.removesuffix(self.word_end).encode()
         byte = _BYTE_TOKEN.fullmatch(token) if self._has_byte_tokens else None
         if byte:
             return bytes.fromhex(byte[1])
@@ -65,11 +88,13 @@ class TokenBytes:
         return self._tokenizer.decode([self._anchor, token_id]).removeprefix(before).encode()
 
 
-def _decoder_names(tokenizer: Tokenizer) -> set[str]:
-    if tokenizer.decoder is None:
-        return set()
-    state = json.loads(tokenizer.decoder.__getstate__())
-    return {part["type"] for part in [state, *state.get("decoders", [])]}
+def _decoder_parts(tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
+    """Yield the settings of the decoder, or of each decoder of a sequence."""
+    open_parts = [] if tokenizer.decoder is None else [json.loads(tokenizer.decoder.__getstate__())]
+    while open_parts:
+        part = open_parts.pop()
+        yield part
+        open_parts += part.get("decoders", [])
 
 
 def _byte_level_characters() -> Mapping[str, int]:

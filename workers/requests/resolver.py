@@ -10,7 +10,7 @@ from typing import TypeVar
 from transformers import PreTrainedTokenizerFast
 
 from shared.domain.prompt_logprobs import MAX_PROMPT_CANDIDATES
-from shared.domain.request import GenerationRequest, SamplingOptions
+from shared.domain.request import ChatPrompt, GenerationRequest, Prompt, SamplingOptions
 from shared.domain.sampling import SamplingParams
 from shared.errors import invalid_value
 from shared.store.question import Answer, Detokenize, Detokenized, Question, Tokens
@@ -102,6 +102,7 @@ class Resolver:
             self._model_revision,
             named_stop_token_ids=tuple(sorted(set(options.stop_token_ids))),
             echo=self._echo(request, prompts) if options.echo else (),
+            continues_text=all(map(_is_continued, request.prompts)),
         )
 
     def answer(self, question: Question) -> Answer:
@@ -187,6 +188,11 @@ class Resolver:
 
 def _given(value: T | None, default: T) -> T:
     return default if value is None else value
+
+
+def _is_continued(prompt: Prompt) -> bool:
+    """Whether the answer continues the prompt's text. In a chat it is a message of its own, unless that was begun."""
+    return not isinstance(prompt, ChatPrompt) or prompt.continue_final_message
 
 
 def _check_prompt_logprobs(wanted: int | None, num_tokens: int) -> None:

@@ -82,7 +82,11 @@ class OutputBuilder:
         splitter = make_splitter(request.output_format, splitters)
         self._parts = None if splitter is None else PartBuilder(splitter)
         self._token_bytes = token_bytes
-        self._detokenizer = Detokenizer(token_bytes, shows_special=sampling.shows_special)
+        # A constraint's text begins with the first token as it is: the grammar reads it so.
+        is_first = sampling.constraint is None
+        self._detokenizer = Detokenizer(token_bytes, shows_special=sampling.shows_special, is_first=is_first)
+        if is_first and request.continues_text:
+            self._detokenizer.follow(request.prompt_of(index))
         self._matcher = StopStringMatcher(sampling.stop, includes_stop=sampling.includes_stop)
         self._includes_stop = sampling.includes_stop
         self._max_tokens = sampling.max_tokens
