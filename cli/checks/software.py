@@ -9,7 +9,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from cli.checks.finding import Finding
+from cli.checks.finding import Finding, refusal
+from cli.supervisor.setup.modules import check_modules
 
 _MIN_PYTHON = (3, 11)
 #: The extras of pyproject.toml that `baton up` needs.
@@ -39,6 +40,12 @@ def check_packages(pins: Path = _PINS) -> list[Finding]:
         found.append(Finding("packages", "warn", "; ".join(other), advice))
     detail = "all installed" + (", in the pinned versions" if pins.is_file() else "")
     return found or [Finding("packages", "ok", detail)]
+
+
+def check_shadowing() -> Finding | None:
+    """Checks that no other module has the name of one of Baton's packages."""
+    advice = "unset PYTHONPATH, or remove that folder from it"
+    return refusal("packages", advice, check_modules)
 
 
 def _required() -> Iterator[str]:

@@ -15,7 +15,7 @@ from cli.checks.finding import Finding, Level
 from cli.checks.machine import check_devices, check_home, check_port_use, check_room
 from cli.checks.model import check_model, find_model
 from cli.checks.redis import check_redis
-from cli.checks.software import check_packages, check_python
+from cli.checks.software import check_packages, check_python, check_shadowing
 from cli.client.server_options import JsonOption
 from cli.commands.ps import HomeOption
 from cli.errors import StartRefused
@@ -48,6 +48,8 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
     """All findings, in the order in which to fix them."""
     yield check_python()
     yield from check_packages()
+    if shadowing := check_shadowing():
+        yield shadowing
     yield from check_settings(environ)
     try:
         settings = UpSettings.read(known(environ))

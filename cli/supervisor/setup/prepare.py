@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from cli.errors import StartRefused
 from cli.supervisor.embedded_redis import redis_binary, redis_command, socket_path
@@ -17,9 +18,11 @@ from cli.supervisor.setup.flower_password import FlowerAuth, flower_auth
 from cli.supervisor.setup.home import Home
 from cli.supervisor.setup.memory import check_memory, free_memory
 from cli.supervisor.setup.model import model_path, weight_bytes
+from cli.supervisor.setup.modules import check_modules
 from cli.supervisor.setup.ports import check_ports
 from cli.supervisor.setup.settings import UpSettings
 from shared.model.model_name import DEFAULT_MODEL, model_name_of
+from shared.settings import BROKER_URL, REDIS_URL
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,10 @@ class Prepared:
 
 def prepare(settings: UpSettings, home: Home, environ: Mapping[str, str]) -> Prepared:
     """Check the machine and fetch the model if needed. The home must be locked. Raises StartRefused."""
+    check_modules()
     check_ports(settings.host, ports(settings))
+    for variable, url in ((REDIS_URL, settings.redis_url), (BROKER_URL, settings.broker_url)):
+        _check_socket(variable.name, url)
     given = model_path(settings.model) if settings.model else None
     gpus = query_gpus()
     devices = resolve_devices(settings.devices, gpus, environ)
@@ -76,6 +82,12 @@ def prepare(settings: UpSettings, home: Home, environ: Mapping[str, str]) -> Pre
         is_key_needed=bool(environ.get("BATON_API_KEYS") or environ.get("BATON_ADMIN_KEYS")),
         redis_version=None if redis is None else redis.version,
     )
+
+
+def _check_socket(name: str, url: str) -> None:
+    """Raises StartRefused. A Redis on another machine may come later, and so may its address."""
+    if url.startswith("unix:") and not (path := Path(unquote(urlsplit(url).path))).is_socket():
+        raise StartRefused(f"{name}: there is no socket {path}; start that Redis first, or correct the path")
 
 
 def _flower_auth(settings: UpSettings, home: Home) -> FlowerAuth:

@@ -59,6 +59,13 @@ def test_a_redis_of_ones_own(home: Home, model: Path) -> None:
     assert (found.redis_url, found.broker_url) == ("redis://r", "redis://b")
 
 
+@pytest.mark.parametrize("name", ["BATON_REDIS_URL", "BATON_BROKER_URL"])
+def test_a_socket_that_is_not_there_is_refused(home: Home, model: Path, tmp_path: Path, name: str) -> None:
+    urls = {"BATON_REDIS_URL": "redis://r", name: f"unix://{tmp_path}/none.sock?db=1"}
+    with pytest.raises(StartRefused, match=f"{name}: there is no socket {tmp_path}/none.sock"):
+        prepared(home, str(model), **urls)
+
+
 def test_a_hub_id_is_passed_on(home: Home) -> None:
     found = prepared(home, "org/name", BATON_API_KEYS="k")
     assert found.plans[1].environ["BATON_MODEL"] == "org/name"
