@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -388,9 +389,10 @@ class Environment:
 
     def read(self, variable: Variable[T]) -> T:
         text = self._environ.get(variable.name, "").strip() or variable.default
+        # Paths stay as Python has decoded them, since it encodes them in the same way again.
+        if variable.name not in (HOME.name, MODEL.name):
+            text = _as_utf_8(variable.name, text)
         shown = variable.name if variable.is_secret else f"{variable.name}={text}"
-        if not text.isascii():
-            _check_encoding(variable.name, text)
         if text.lower().startswith(_PLACEHOLDERS):
             raise SettingsError(f"{shown} is still a placeholder")
         try:
@@ -399,12 +401,12 @@ class Environment:
             raise SettingsError(f"{shown}: {error}") from error
 
 
-def _check_encoding(name: str, text: str) -> None:
+def _as_utf_8(name: str, text: str) -> str:
+    """The variable's bytes in UTF-8. Python has decoded them by the locale, which may have another encoding."""
     try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        message = f"{name} is not UTF-8 text; write it in UTF-8, and set LC_ALL=C.UTF-8"
-        raise SettingsError(message) from error
+        return os.fsencode(text).decode()
+    except UnicodeError as error:
+        raise SettingsError(f"{name} is not UTF-8 text; write it in UTF-8") from error
 
 
 def is_loopback(host: str) -> bool:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from shared import settings
@@ -112,6 +117,8 @@ def test_a_redis_url_that_cannot_be_read_is_named_and_not_shown(variable: settin
 def test_text_that_is_not_utf_8_is_refused() -> None:
     with pytest.raises(SettingsError, match="BATON_MODEL_NAME is not UTF-8"):
         Environment({"BATON_MODEL_NAME": "mod\udce8le"}).read(settings.MODEL_NAME)
+    # A path may be any bytes.
+    assert str(Environment({"BATON_HOME": "mod\udce8le"}).read(settings.HOME)) == "mod\udce8le"
     assert Environment({"BATON_MODEL_NAME": "modèle"}).read(settings.MODEL_NAME) == "modèle"
 
 
@@ -120,3 +127,18 @@ def test_a_share_is_at_most_1() -> None:
     for wrong in ("0", "1.1", "half"):
         with pytest.raises(SettingsError, match="BATON_MEMORY_SHARE"):
             Environment({"BATON_MEMORY_SHARE": wrong}).read(settings.MEMORY_SHARE)
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8", "en_US.ISO-8859-1"])
+def test_settings_are_utf_8_in_any_locale(locale: str, tmp_path: Path) -> None:
+    home = tmp_path / "mödel-模"
+    home.mkdir()
+    program = (
+        "import os; from shared import settings; env = settings.Environment(os.environ);"
+        "assert env.read(settings.MODEL_NAME) == 'm\\xf6del-\\u6a21', ascii(env.read(settings.MODEL_NAME));"
+        "assert env.read(settings.HOME).is_dir()"
+    )
+    own = {"BATON_MODEL_NAME": "mödel-模", "BATON_HOME": str(home), "LC_ALL": locale}
+    # In the C locale Python would use UTF-8 by itself.
+    environ = {**os.environ, **own, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", program], env=environ, check=True)
