@@ -142,7 +142,7 @@ class Reaper:
         for worker_instance, record in records.items():
             thing = ("unreadable", worker_instance)
             if self._patience.unchanged_s(thing, frozenset(record.items())) > self._lease_s:
-                logger.warning("removing the unreadable lease of %s", worker_instance)
+                logger.warning("removing the unreadable lease of %r", worker_instance)
                 wake_ups += await self._release(worker_instance)
                 self.acts["unreadable"] += 1
         self._patience.keep_only("unreadable", {("unreadable", name) for name in records})
@@ -153,7 +153,7 @@ class Reaper:
         try:
             return await self._store.release(worker_instance, "worker_died", died=True)
         except ScriptFailed as error:
-            logger.error("cannot release %s: %s", worker_instance, error)
+            logger.error("cannot release %r: %s", worker_instance, error)
             return []
 
     async def _bury_replicas(self, beats: dict[str, str]) -> None:

@@ -141,7 +141,8 @@ def _message(record: logging.LogRecord) -> str:
     if record.name == "asyncio":
         # The other lines are reprs of tasks and of their exceptions.
         message = message.partition("\n")[0]
-    return message[:_MAX_MESSAGE]
+    # A name in Redis may have bytes that are not text. They are shown as \udc…, and no output fails on them.
+    return message[:_MAX_MESSAGE].encode(errors="backslashreplace").decode()
 
 
 def _context(record: logging.LogRecord) -> dict[str, Any]:

@@ -315,7 +315,7 @@ def _leases(
         try:
             readable.append(WorkerState.decode(name, record, jobs))
         except DecodeError as error:
-            logger.warning("skipping the lease of %s: %s", name, error)
+            logger.warning("skipping the lease of %r: %s", name, error)
             unreadable[name] = record
     return readable, unreadable
 

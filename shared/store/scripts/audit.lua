@@ -31,9 +31,9 @@ local function is_outdated(job)
 end
 
 local function fail(id, job, message, code)
-  local _, _, end_, used = last(id)
+  local fence, _, end_, used = last(id)
   if not end_ then return false end
-  close(id, job, 'failed', '', '', tonumber(job.fence) + 1, 0, end_, used, failed_event(message, code, 500))
+  close(id, job, 'failed', '', '', next_fence(job, fence), 0, end_, used, failed_event(message, code, 500))
   return true
 end
 
@@ -49,7 +49,8 @@ local function fail_unservable(id, job)
 end
 
 local wake_ups, failed = {}, {}
-for _, id in ipairs({unpack(ARGV, 2)}) do
+
+local function audit(id)
   local job = read(id)
   if not job or OVER[job.status] then
     redis.call('ZREM', ACTIVE, id)
@@ -70,6 +71,14 @@ for _, id in ipairs({unpack(ARGV, 2)}) do
       wake_ups[#wake_ups + 1] = id
       wake_ups[#wake_ups + 1] = job.model
     end
+  end
+  return true
+end
+
+for _, id in ipairs({unpack(ARGV, 2)}) do
+  if not try(audit, id) then
+    set_aside(id)
+    failed[#failed + 1] = id
   end
 end
 publish()

@@ -8,7 +8,7 @@ redis.call('HINCRBY', replica_key(replica), 'beat', 1)
 local followed, missing = {}, {}
 for i = 2, #ARGV, 2 do
   followed[ARGV[i]] = ARGV[i + 1]
-  local job = redis.call('HMGET', job_key(ARGV[i]), 'status', 'paused_ms')
+  local job = try(redis.call, 'HMGET', job_key(ARGV[i]), 'status', 'paused_ms') or {}
   if job[1] and not is_terminal(job[1]) then
     local registered = redis.call('HGET', replica_jobs_key(replica), ARGV[i])
     if registered ~= ARGV[i + 1] or (job[2] and job[2] ~= '') then missing[#missing + 1] = ARGV[i] end

@@ -3,14 +3,24 @@
 -- Returns the job's new status, or 'unknown' if there is no such job.
 write_although_full()
 local id, status, reason = ARGV[1], ARGV[2], ARGV[3]
-local job = read(id)
+local job = try(read, id)
 if not job then return 'unknown' end
 if is_terminal(job.status) then return job.status end
 if status == 'expired' and job.status ~= 'queued' then return job.status end
 if ARGV[5] ~= '' and redis.call('ZSCORE', DEADLINES, ARGV[5]) ~= ARGV[6] then return job.status end
-local _, _, end_, used = last(id)
-if not end_ then return 'unknown' end
-close(id, job, status, reason, '', tonumber(job.fence) + 1, 0, end_, used, ARGV[4])
-if ARGV[7] == '1' then free_keys(id) end
+
+local function end_job()
+  local fence, _, end_, used = last(id)
+  if not end_ then return 'unknown' end
+  close(id, job, status, reason, '', next_fence(job, fence), 0, end_, used, ARGV[4])
+  if ARGV[7] == '1' then free_keys(id) end
+  return status
+end
+
+local ended = try(end_job)
+if not ended then
+  set_aside(id)
+  ended = 'failed'
+end
 publish()
-return status
+return ended

@@ -30,7 +30,7 @@ local function must_run_alone(id)
   return end_ == job[2]
 end
 for i = 1, #held, 2 do
-  if must_run_alone(held[i]) then return {'wait'} end
+  if try(must_run_alone, held[i]) then return {'wait'} end
 end
 
 local function num_released(positions)
@@ -70,7 +70,7 @@ local function take(id)
   local now = now_ms()
   local fence, _, end_, used = last(id)
   local job = read(id)
-  fence = tonumber(job.fence) + 1
+  fence = next_fence(job, fence)
   local attempts = redis.call('HINCRBY', job_key(id), 'attempts', 1)
   local name = redis.call('HGET', worker_key(worker_instance), 'name')
   redis.call('ZREM', queued_key(model), id)
@@ -116,8 +116,13 @@ local num_passed = 0
 for _ = 1, WINDOWS do
   local ids = redis.call('ZRANGE', queued_key(model), num_passed, num_passed + WINDOW - 1)
   for _, id in ipairs(ids) do
-    local verdict = judge(id)
-    if verdict == 'take' then return take(id) end
+    local verdict = try(judge, id) or 'damaged'
+    local taken = verdict == 'take' and try(take, id)
+    if taken then return taken end
+    if verdict == 'damaged' or verdict == 'take' then
+      redis.call('ZREM', queued_key(model), id)
+      set_aside(id)
+    end
     if verdict == 'wait' then return {'wait'} end
     if verdict == 'stop' then return {'empty'} end
     if verdict == 'next' then num_passed = num_passed + 1 end

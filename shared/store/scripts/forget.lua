@@ -1,8 +1,8 @@
 -- Remove a job that has ended, with all of its keys. ARGV: id.
 local id = ARGV[1]
-local job = redis.call('HMGET', job_key(id), 'status', 'owner')
+local job = try(redis.call, 'HMGET', job_key(id), 'status', 'owner') or {}
 if job[1] and not is_terminal(job[1]) then return 0 end
 redis.call('ZREM', DEADLINES, 'retention:' .. id)
 if job[2] then redis.call('ZREM', owner_jobs_key(job[2]), id) end
-free_keys(id)
+try(free_keys, id)
 return redis.call('DEL', job_key(id), job_request_key(id), job_result_key(id), events_key(id))

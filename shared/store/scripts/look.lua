@@ -6,12 +6,13 @@ local found, is_brief, has_result = {}, ARGV[1] == 'brief', ARGV[1] == 'result'
 for i, id in ipairs({unpack(ARGV, 2)}) do
   local bulk
   if is_brief then
-    local metadata = redis.call('HGET', job_request_key(id), 'metadata')
+    local metadata = try(redis.call, 'HGET', job_request_key(id), 'metadata')
     bulk = metadata and {'metadata', metadata} or {}
   else
-    bulk = redis.call('HGETALL', job_request_key(id))
+    bulk = try(redis.call, 'HGETALL', job_request_key(id)) or {}
   end
-  found[i] = {redis.call('HGETALL', job_key(id)), bulk, redis.call('XREVRANGE', events_key(id), '+', '-', 'COUNT', 1),
-    has_result and redis.call('GET', job_result_key(id)) or ''}
+  found[i] = {try(redis.call, 'HGETALL', job_key(id)) or {}, bulk,
+    try(redis.call, 'XREVRANGE', events_key(id), '+', '-', 'COUNT', 1) or {},
+    has_result and try(redis.call, 'GET', job_result_key(id)) or ''}
 end
 return found

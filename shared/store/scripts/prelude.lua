@@ -2,7 +2,7 @@
 
 local MAX_DEATHS = 3
 local MAX_REQUEST_KEYS = 16
-local DEFAULT_GRACE_MS = 300000
+local DEFAULT_GRACE_MS, DEFAULT_RETENTION_MS = 300000, 86400000
 -- As in shared/store/throughput.py.
 local THROUGHPUT_BUCKET_MS, THROUGHPUT_BUCKETS = 30000, 10
 
@@ -14,6 +14,18 @@ end
 -- Let a script write although the memory is full. For scripts that keep, end or release what is stored.
 -- Redis checks the memory only before a script's first write, and not if that is a deletion.
 local function write_although_full() redis.call('DEL', NOTHING) end
+
+-- Call f for one record, and return what it returns. Returns nil if the record is damaged: it must not keep a script
+-- from the other records. Whatever Redis refuses (no memory, read-only) is raised as it was.
+local function try(f, ...)
+  local ok, result = pcall(f, ...)
+  if ok then return result end
+  local text = type(result) == 'table' and result.err or tostring(result)
+  local word = string.match(text, '%-?(%u%u%u+) ')
+  if word and word ~= 'ERR' and word ~= 'WRONGTYPE' then error(result, 0) end
+  redis.log(redis.LOG_WARNING, 'baton: a damaged record: ' .. text)
+  return nil
+end
 
 -- Returns fence, number, end positions and tokens used of the stream's last entry; nil if the stream is gone.
 local function last(id)
@@ -122,6 +134,9 @@ local function is_readable(job)
   return job.model ~= '' and tonumber(job.fence) and tonumber(job.score) and tonumber(job.retention_ms)
 end
 
+-- The fence of the next change of hands. The stream may be ahead of the record if something else wrote to it.
+local function next_fence(job, fence) return math.max(tonumber(job.fence), fence) + 1 end
+
 -- Write a job's terminal event and record. Nothing is written to the job afterwards.
 local function close(id, job, status, reason, closed_by, fence, number, end_, used, event)
   local now = now_ms()
@@ -144,6 +159,27 @@ local function failed_event(message, code, status)
   return cjson.encode({type = 'failed', error = {message = message, type = 'server_error', param = cjson.null, code = code, status = status}})
 end
 
+-- End a job whose record or stream is damaged, as far as that is possible. It is not active afterwards.
+local function set_aside(id)
+  local job = try(read, id)
+  if job and not is_terminal(job.status) then
+    job.fence, job.retention_ms = tonumber(job.fence) or 0, tonumber(job.retention_ms) or DEFAULT_RETENTION_MS
+    local is_closed = try(function()
+      local fence, _, end_, used = last(id)
+      if not fence then return false end
+      close(id, job, 'failed', '', '', next_fence(job, fence), 0, end_, used,
+        failed_event('The stored data of this job is damaged.', 'unreadable_job', 500))
+      return true
+    end)
+    if not is_closed then
+      try(redis.call, 'ZREM', queued_key(job.model), id)
+      try(redis.call, 'HSET', job_key(id), 'status', 'failed', 'claim_token', '')
+      try(set_deadline, 'retention', id, now_ms() + job.retention_ms)
+    end
+  end
+  try(redis.call, 'ZREM', ACTIVE, id)
+end
+
 -- Whether a job has released anything.
 local function has_output(id)
   local _, _, end_ = last(id)
@@ -158,7 +194,7 @@ local function pause(id, job)
   if job.status == 'in_progress' then
     local fence, _, end_, used = last(id)
     if not fence or (job.resumable == '0' and has_output(id)) then return end
-    fence = tonumber(job.fence) + 1
+    fence = next_fence(job, fence)
     take_away(id, job)
     redis.call('HSET', job_key(id), 'status', 'queued', 'fence', fence)
     write(id, fence, 0, end_, used, '{"type":"requeued","reason":"paused"}', '')
@@ -188,9 +224,9 @@ local function leave(id, replica, seq)
   redis.call('HDEL', replica_jobs_key(replica), id)
   if #rest > 0 or is_terminal(job.status) or job.on_disconnect == 'continue' then return end
   if job.on_disconnect == 'abort' then
-    local _, _, end_, used = last(id)
+    local fence, _, end_, used = last(id)
     if end_ then
-      close(id, job, 'cancelled', 'reader_gone', '', tonumber(job.fence) + 1, 0, end_, used,
+      close(id, job, 'cancelled', 'reader_gone', '', next_fence(job, fence), 0, end_, used,
         '{"type":"cancelled","reason":"reader_gone"}')
     end
   elseif job.paused_ms == '' then
@@ -216,7 +252,7 @@ local function give_back(id, job, reason, died)
   local deaths = tonumber(job.deaths) or 0
   if died then deaths = (end_ == job.claim_end) and deaths + 1 or 0 end
   redis.call('HSET', job_key(id), 'deaths', deaths)
-  fence = tonumber(job.fence) + 1
+  fence = next_fence(job, fence)
   if deaths >= MAX_DEATHS then
     local message = 'The workers that ran this job died ' .. deaths .. ' times without progress.'
     close(id, job, 'failed', '', '', fence, 0, end_, used, failed_event(message, 'worker_lost', 500))

@@ -6,19 +6,25 @@ write_although_full()
 local span, limit, promoted = tonumber(ARGV[1]), ARGV[2], 0
 local now = redis.call('TIME')
 local now_us = tonumber(now[1]) * 1000000 + tonumber(now[2])
+
+local function promote(queue, id, score)
+  score = string.format('%.0f', tonumber(score) - span)
+  if redis.call('EXISTS', job_key(id)) == 1 then
+    redis.call('HSET', job_key(id), 'score', score)
+    redis.call('ZADD', queue, score, id)
+    promoted = promoted + 1
+  else
+    redis.call('ZREM', queue, id)
+  end
+  return true
+end
+
 for i = 3, #ARGV, 3 do
   local queue, first = queued_key(ARGV[i]), tonumber(ARGV[i + 1])
   local last = string.format('%.0f', first + now_us - tonumber(ARGV[i + 2]))
   local waiting = redis.call('ZRANGEBYSCORE', queue, ARGV[i + 1], last, 'WITHSCORES', 'LIMIT', 0, limit)
   for j = 1, #waiting, 2 do
-    local key, score = job_key(waiting[j]), string.format('%.0f', tonumber(waiting[j + 1]) - span)
-    if redis.call('EXISTS', key) == 1 then
-      redis.call('ZADD', queue, score, waiting[j])
-      redis.call('HSET', key, 'score', score)
-      promoted = promoted + 1
-    else
-      redis.call('ZREM', queue, waiting[j])
-    end
+    if not try(promote, queue, waiting[j], waiting[j + 1]) then redis.call('ZREM', queue, waiting[j]) end
   end
 end
 local answer = {promoted}

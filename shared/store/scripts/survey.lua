@@ -6,12 +6,12 @@ local WINDOWS = 16
 local first = tonumber(ARGV[1])
 local workers = {}
 for i, worker_instance in ipairs(redis.call('SMEMBERS', WORKERS)) do
-  workers[i] = {worker_instance, redis.call('HGETALL', worker_key(worker_instance)),
-    redis.call('HLEN', worker_jobs_key(worker_instance))}
+  workers[i] = {worker_instance, try(redis.call, 'HGETALL', worker_key(worker_instance)) or {},
+    try(redis.call, 'HLEN', worker_jobs_key(worker_instance)) or 0}
 end
 local replicas = {}
 for i, replica in ipairs(redis.call('SMEMBERS', REPLICAS)) do
-  replicas[i] = {replica, redis.call('HGET', replica_key(replica), 'beat') or ''}
+  replicas[i] = {replica, try(redis.call, 'HGET', replica_key(replica), 'beat') or ''}
 end
 -- Deadlines of unknown kinds, which a newer version has set, must not hide the deadlines behind them.
 local kinds, due = {}, {}

@@ -146,3 +146,12 @@ def test_text_shows_ids_once_and_no_text_of_an_exception() -> None:
     first, *trace = out.getvalue().splitlines()
     assert first.split(" ", 1)[1] == f"ERROR   a1 baton.test: {JOB} failed request_id=req_1"
     assert trace[-1] == "  ValueError" and SECRET not in out.getvalue()
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_bytes_that_are_no_text_are_written_in_a_readable_form(form: str) -> None:
+    out = io.BytesIO()
+    stream = io.TextIOWrapper(out, encoding="utf-8", write_through=True)
+    configure_logging("worker", "w1", level="info", form=form, stream=stream)
+    logger.warning("skipping %s", b"\xff.1".decode(errors="surrogateescape"))
+    assert "udcff.1" in out.getvalue().decode()
