@@ -86,7 +86,7 @@ GUARDS = (
     _guard(
         "the fence rises at a claim",
         _LUA + "claim.lua",
-        "fence = tonumber(job.fence) + 1",
+        "fence = next_fence(job, fence)",
         "fence = tonumber(job.fence)",
         _STORE,
     ),
@@ -123,7 +123,7 @@ GUARDS = (
     _guard(
         "claim token compared in release",
         _LUA + "release.lua",
-        "job.claim_token == held[i + 1] and",
+        "job.claim_token == claim_token and",
         "",
         _STORE,
     ),
@@ -280,7 +280,7 @@ GUARDS = (
     _guard(
         "the fence rises at a pause",
         _LUA + "prelude.lua",
-        "return end\n    fence = tonumber(job.fence) + 1\n",
+        "return end\n    fence = next_fence(job, fence)\n",
         "return end\n    fence = tonumber(job.fence)\n",
         _LEAVE,
     ),

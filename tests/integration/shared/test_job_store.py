@@ -430,7 +430,8 @@ async def test_a_forgotten_job_leaves_nothing(store: JobStore, redis_client: Red
     await store.forget(job.id)
     await store.forget(job.id)
     await store.release("w1.a", "drain", died=False)
-    assert set(await redis_client.keys("*")) == {keys.MODELS, keys.ACCEPT_SEQ, keys.throughput(MODEL)}
+    lasting = {keys.MODELS, keys.MODEL_TIMES, keys.ACCEPT_SEQ, keys.throughput(MODEL)}
+    assert set(await redis_client.keys("*")) == lasting
     assert not (await store.create(new_job(key=key))).is_replay
 
 
