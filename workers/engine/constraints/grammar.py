@@ -6,8 +6,10 @@ Imports neither torch nor numpy, because GrammarSandbox runs it in a small proce
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, regex_to_lark
@@ -16,6 +18,7 @@ from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
 
 from shared.domain.constraint import Constraint
 from shared.errors import BatonError
+from workers.engine.constraints.finite_schema import InfiniteSchema, finite_schema, parts_of
 
 #: Whitespace between the parts of a JSON text: at most one line break with indentation, or one space. Without
 #: a limit, a model could emit spaces forever.
@@ -29,6 +32,12 @@ _STEP_ITEMS = 50_000
 _LEXER_STATES = 50_000
 #: Maximum length of a library error in our messages.
 _MAX_ERROR_CHARS = 300
+#: Random texts with which a grammar is tried, and their length in tokens.
+_NUM_WALKS, _WALK_TOKENS = 8, 32
+#: How the library's error begins when no token may follow and the text may not end.
+_NO_TOKEN = "NoExtension"
+#: Parts of a schema that are searched for a contradiction, at each depth.
+_MAX_PARTS = 100
 _LOCATION = re.compile(r"at \d+\(\d+\): ")
 
 
@@ -70,8 +79,61 @@ def compile_grammar(tokenizer: LLTokenizer, constraint: Constraint) -> LLMatcher
     if not matcher.is_error() and not matcher.is_accepting():
         matcher.compute_bitmask()  # reports an error if no text matches
     if matcher.is_error():
-        raise GrammarError(_error_text(matcher))
+        where = _contradiction(tokenizer, constraint.text) if constraint.kind == "json_schema" else ""
+        raise GrammarError(where + _error_text(matcher))
     return matcher
+
+
+def _contradiction(tokenizer: LLTokenizer, text: str) -> str:
+    """Return the path of the innermost part of a schema that nothing matches, for an error. Empty: the whole schema."""
+    root = json.loads(text)
+    if not isinstance(root, dict):
+        return ""
+    shared = {name: root[name] for name in ("$defs", "definitions") if name in root}
+    path, node = "#", root
+    for _ in range(_MAX_PARTS):
+        parts = islice(parts_of(node, path), _MAX_PARTS)
+        found = next((part for part in parts if _is_contradiction(tokenizer, {**shared, **part[1]})), None)
+        if found is None:
+            break
+        path, node = found
+    return "" if path == "#" else f"{path}: "
+
+
+def _is_contradiction(tokenizer: LLTokenizer, schema: dict[str, Any]) -> bool:
+    matcher = LLMatcher(tokenizer, f"{_OPTIONS}\nstart: %json {json.dumps(schema)}", log_level=0)
+    return matcher.is_error() and "Unsatisfiable" in matcher.get_error()
+
+
+def require_no_dead_end(matcher: LLMatcher) -> None:
+    """Try random texts of a grammar. Raises: GrammarError if one of them can neither go on nor end.
+
+    It does not find every dead end: the others fail at run time, each alone.
+    """
+    draw = random.Random(0)
+    for _ in range(_NUM_WALKS):
+        walker = matcher.deep_copy()
+        token_ids: list[int] = []
+        while len(token_ids) < _WALK_TOKENS and not walker.is_stopped():
+            bits = int.from_bytes(walker.compute_bitmask(), "little")
+            if walker.is_error():
+                break
+            token_ids.append(_drawn(bits, draw))
+            if not walker.try_consume_tokens(token_ids[-1:]):
+                break  # it has drawn the end of the text
+        if walker.is_error() and walker.get_error().startswith(_NO_TOKEN):
+            raise GrammarError(
+                f"a text of it can reach a point where nothing may follow, after {len(token_ids)} tokens"
+            )
+
+
+def _drawn(bits: int, draw: random.Random) -> int:
+    """Return a random bit that is set."""
+    place = draw.randrange(bits.bit_length())
+    above = bits >> place
+    if above:
+        return place + (above & -above).bit_length() - 1
+    return bits.bit_length() - 1
 
 
 def _source(constraint: Constraint) -> str:
@@ -89,7 +151,10 @@ def _source(constraint: Constraint) -> str:
 
 
 def _schema(text: str) -> str:
-    schema: Any = json.loads(text)
+    try:
+        schema: Any = finite_schema(json.loads(text))
+    except InfiniteSchema as error:
+        raise GrammarError(str(error)[:_MAX_ERROR_CHARS]) from error
     if isinstance(schema, dict):
         schema["x-guidance"] = {"whitespace_pattern": _WHITESPACE}
     return json.dumps(schema)
@@ -106,12 +171,14 @@ def _lark(text: str) -> str:
         raise GrammarError(str(error)[:_MAX_ERROR_CHARS]) from error
     except (IndexError, RecursionError) as error:
         raise GrammarError("it ends too early or is nested too deeply") from error
+    except Exception as error:  # this is what the library raises for an unknown rule
+        raise GrammarError(str(error)[:_MAX_ERROR_CHARS]) from error
 
 
 def _error_text(matcher: LLMatcher) -> str:
     """The library's error in one line. For a regular expression, the last line says what is wrong."""
     error = matcher.get_error()
-    if error.startswith("NoExtension"):
+    if error.startswith(_NO_TOKEN):
         return "no text matches it"
     if error.startswith("panic"):
         return "the grammar library cannot read it"

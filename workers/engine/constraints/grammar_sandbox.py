@@ -20,7 +20,12 @@ from threading import Lock
 from typing import TextIO
 
 from shared.domain.constraint import Constraint
-from workers.engine.constraints.grammar import GrammarError, compile_grammar, make_tokenizer
+from workers.engine.constraints.grammar import (
+    GrammarError,
+    compile_grammar,
+    make_tokenizer,
+    require_no_dead_end,
+)
 
 #: Limits for one grammar: seconds and bytes.
 MAX_GRAMMAR_S = 2.0
@@ -121,7 +126,7 @@ def main(lines: Iterable[str], answers: TextIO, *, limit_s: float, limit_bytes: 
         signal.setitimer(signal.ITIMER_REAL, limit_s)
         error_text = None
         try:
-            compile_grammar(tokenizer, constraint)
+            require_no_dead_end(compile_grammar(tokenizer, constraint))
         except GrammarError as error:
             error_text = str(error)
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import random
 import re
 from typing import Any
 
@@ -10,7 +12,12 @@ import pytest
 from llguidance import LLMatcher
 
 from shared.domain.constraint import Constraint, ConstraintKind
-from workers.engine.constraints.grammar import GrammarError, compile_grammar, make_tokenizer
+from workers.engine.constraints.grammar import (
+    GrammarError,
+    compile_grammar,
+    make_tokenizer,
+    require_no_dead_end,
+)
 
 TOKENIZER = make_tokenizer([bytes([byte]) for byte in range(256)])
 PERSON = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
@@ -81,7 +88,7 @@ def test_a_grammar(grammar: str) -> None:
         ("json_schema", '{"type":"foo"}', "Invalid type: foo"),
         ("json_schema", '{"type":"string","pattern":"(?<=a)b"}', "look-around"),
         ("json_schema", '{"type":"string","pattern":"["}', "unclosed"),
-        ("json_schema", '{"$ref":"#"}', "no text matches"),
+        ("json_schema", '{"$ref":"#"}', "no finite text matches"),
         ("json_schema", '{"$ref":"#/nowhere"}', "nowhere"),
         ("json_schema", '{"$ref":"http://127.0.0.1:9/x"}', "does not fetch"),
         ("json_schema", '{"$ref":"file:///etc/passwd"}', "does not fetch"),
@@ -106,3 +113,94 @@ def test_an_invalid_grammar_is_reported(kind: ConstraintKind, text: str, complai
     with pytest.raises(GrammarError, match=re.escape(complaint)) as caught:
         matcher(kind, text)
     assert len(str(caught.value)) <= 300 and "\n" not in str(caught.value)
+
+
+def test_a_contradiction_is_named_with_its_path() -> None:
+    wrong = {"type": "array", "items": {"type": "string", "minLength": 5, "maxLength": 2}, "minItems": 1}
+    schema = {"type": "object", "properties": {"a": wrong}, "required": ["a"]}
+    with pytest.raises(GrammarError, match=r"^#/properties/a/items: .*Unsatisfiable"):
+        matcher("json_schema", json.dumps(schema))
+
+
+@pytest.mark.parametrize("text", ['start: "q" A\nA: /a/ & /b/', 'start: "c" | "q" A\nA: /a/ & /b/'])
+def test_a_grammar_with_a_dead_end_is_refused(text: str) -> None:
+    with pytest.raises(GrammarError, match="nothing may follow"):
+        require_no_dead_end(matcher("grammar", text))
+
+
+@pytest.mark.parametrize("text", ['start: "q" A*\nA: /a+/', 'root ::= "a" root | "b"'])
+def test_a_grammar_without_dead_end_passes(text: str) -> None:
+    require_no_dead_end(matcher("grammar", text))
+
+
+def test_an_unknown_rule_is_named() -> None:
+    with pytest.raises(GrammarError, match="'x' not found"):
+        matcher("grammar", 'root ::= "a" x')
+
+
+_NAMES = ["a", "b", "score", "^s", "^a$", "x+"]
+
+
+def _random_schema(draw: random.Random, depth: int = 0) -> Any:
+    kinds = ["string", "integer", "number", "boolean", "null", "bool", "enum", "const"]
+    kind = draw.choice(kinds + (["object", "array", "anyOf", "allOf", "ref"] * 2 if depth < 4 else []))
+    inner = functools.partial(_random_schema, draw, depth + 1)
+    few = functools.partial(draw.randint, 0, 3)
+    match kind:
+        case "object":
+            return {
+                "type": "object",
+                "properties": {name: inner() for name in draw.sample(_NAMES, few())},
+                "required": draw.sample(_NAMES, draw.randint(0, 1)),
+                **draw.choice(
+                    [{}, {"additionalProperties": inner()}, {"patternProperties": {"^s": inner()}}]
+                ),
+            }
+        case "array":
+            return {"type": "array", "items": inner(), "minItems": few(), "maxItems": few()}
+        case "anyOf" | "allOf":
+            return {kind: [inner() for _ in range(1 + few())]}
+        case "ref":
+            return {"$ref": draw.choice(["#", "#/$defs/d", "#/$defs/e"])}
+        case "string":
+            return {
+                "type": "string",
+                "minLength": few(),
+                "maxLength": few(),
+                **draw.choice([{}, {"pattern": "^a*$"}]),
+            }
+        case "integer" | "number":
+            return {"type": kind, "minimum": few(), "maximum": few()}
+        case "bool":
+            return draw.choice([True, False, {}])
+        case "enum":
+            return {"enum": [1, "x", None]}
+        case "const":
+            return {"const": draw.choice([1, "yes", [1]])}
+    return {"type": kind}
+
+
+def test_no_random_schema_fails_in_the_middle_of_an_answer() -> None:
+    draw, num_valid = random.Random(1), 0
+    for _ in range(500):
+        schema = _random_schema(draw)
+        if isinstance(schema, dict):
+            schema["$defs"] = {"d": _random_schema(draw, 2), "e": _random_schema(draw, 2)}
+        try:
+            found = matcher("json_schema", json.dumps(schema))
+            require_no_dead_end(found)
+        except GrammarError:
+            continue
+        num_valid += 1
+        said = bytearray()
+        for _ in range(100):
+            allowed = int.from_bytes(found.compute_bitmask(), "little")
+            assert not found.is_error(), (schema, said)
+            tokens = [token for token in range(256) if allowed >> token & 1]
+            if not tokens:
+                assert found.is_accepting(), (schema, said)
+                json.loads(said)
+                break
+            said.append(draw.choice(tokens))
+            assert found.try_consume_tokens([said[-1]]) == 1
+    assert num_valid > 100
