@@ -24,14 +24,20 @@ def open_client(
 
     A proxy cannot reach a loopback address of this machine, and HTTP_PROXY or ALL_PROXY is often set without NO_PROXY.
     """
-    hosts = [httpx.URL(url).host for url in urls]
-    direct = [host for host in hosts if is_this_machine(host)]
-    if len(direct) == len(hosts):
-        return httpx.Client(headers=headers, timeout=timeout, transport=transport, trust_env=False)
+    targets = [httpx.URL(url) for url in urls]
+    direct = [url.host for url in targets if is_this_machine(url.host)]
     # A mount without a transport means no proxy: https://www.python-httpx.org/advanced/transports/#routing
     mounts = {f"all://[{host}]" if ":" in host else f"all://{host}": None for host in direct}
     try:
-        return httpx.Client(headers=headers, timeout=timeout, transport=transport, mounts=mounts)
+        return httpx.Client(
+            headers=headers,
+            timeout=timeout,
+            transport=transport,
+            mounts=mounts,
+            trust_env=len(direct) < len(targets),
+            # SSL_CERT_FILE and SSL_CERT_DIR count for this machine as well.
+            verify=httpx.create_ssl_context() if any(url.scheme == "https" for url in targets) else True,
+        )
     except (ImportError, ValueError, OSError) as error:
         # A SOCKS proxy without the package for it, an unknown scheme, or an SSL_CERT_FILE that is missing.
         message = f"the environment's HTTP proxy or certificates cannot be used: {error}"

@@ -83,6 +83,13 @@ def test_a_proxy_that_cannot_be_used_is_one_line(monkeypatch: pytest.MonkeyPatch
         open_client(["http://baton.example"], headers={}, timeout=TIMEOUT)
 
 
+@pytest.mark.parametrize("host", ["localhost", "baton.example"])
+def test_the_certificates_of_the_environment_count(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/none/ca.pem")
+    with pytest.raises(CommandError, match="certificates"):
+        open_client([f"https://{host}:8443"], headers={}, timeout=TIMEOUT)
+
+
 def test_what_is_this_machine() -> None:
     own = [
         entry.address for entries in psutil.net_if_addrs().values() for entry in entries if entry.family == 2
