@@ -6,6 +6,7 @@ https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, lit
 from __future__ import annotations
 
 import math
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,9 @@ _VERSIONS = (2, 3)
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _DEFAULT_ALIGNMENT = 32
-#: A greater length means that the file is damaged.
-_MAX_ITEMS = 1 << 28
+_MAX_ALIGNMENT = 1 << 16
+#: Arrays of arrays are not nested more deeply.
+_MAX_DEPTH = 8
 _MAX_DIMENSIONS = 4
 #: Tensor type -> (weights in a block, bytes in a block), see `enum ggml_type`.
 _BLOCKS = {
@@ -68,13 +70,17 @@ class GGUFHeader:
 
     @classmethod
     def read(cls, path: Path) -> GGUFHeader:
-        """Read a file. Raises BrokenGGUF if it is damaged or incomplete, and OSError if it cannot be read."""
-        with path.open("rb") as file:
-            try:
+        """Read a file. Raises BrokenGGUF if it is damaged, incomplete or cannot be opened."""
+        try:
+            with path.open("rb") as file:
                 header = _read(file)
-            except (struct.error, UnicodeDecodeError, KeyError, OverflowError, MemoryError) as error:
-                raise BrokenGGUF(f"{path} is damaged: its header cannot be read") from error
-        missing = max((tensor.end for tensor in header.tensors), default=0) - path.stat().st_size
+        except (struct.error, UnicodeDecodeError, KeyError, OverflowError) as error:
+            raise BrokenGGUF(f"{path} is damaged: its header cannot be read") from error
+        except OSError as error:
+            raise BrokenGGUF(f"{path} cannot be read: {error.strerror}") from error
+        if not header.tensors:
+            raise BrokenGGUF(f"{path} has no tensors")
+        missing = max(tensor.end for tensor in header.tensors) - path.stat().st_size
         if missing > 0:
             raise BrokenGGUF(f"{path} is cut off: {missing} bytes are missing")
         return header
@@ -92,10 +98,12 @@ def _read(file: BinaryIO) -> GGUFHeader:
     magic, version, num_tensors, num_fields = file.read(4), *_unpack(file, "IQQ")
     if magic != _MAGIC or version not in _VERSIONS:
         raise BrokenGGUF(f"{file.name} is not a GGUF file of version 2 or 3")
-    metadata = {_string(file): _value(file, *_unpack(file, "I")) for _ in range(_counted(num_fields))}
-    infos = [_tensor(file) for _ in range(_counted(num_tensors))]
+    metadata = {_string(file): _value(file, *_unpack(file, "I")) for _ in range(_counted(num_fields, file))}
+    infos = [_tensor(file) for _ in range(_counted(num_tensors, file))]
     size = file.tell()
-    alignment = int(metadata.get("general.alignment", _DEFAULT_ALIGNMENT))
+    alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
+    if not isinstance(alignment, int) or not 1 <= alignment <= _MAX_ALIGNMENT:
+        raise BrokenGGUF(f"{file.name} is damaged: general.alignment is {alignment!r}")
     begin = -(-size // alignment) * alignment
     tensors = [
         TensorInfo(name, num, begin + offset, begin + offset + length) for name, num, offset, length in infos
@@ -117,32 +125,31 @@ def _tensor(file: BinaryIO) -> tuple[str, int, int, int]:
     return name, num, offset, num // weights * num_bytes
 
 
-def _value(file: BinaryIO, kind: int) -> Value:
+def _value(file: BinaryIO, kind: int, depth: int = 0) -> Value:
     if kind == _STRING:
         return _string(file)
     if kind == _ARRAY:
-        return _skip_array(file)
+        if depth == _MAX_DEPTH:
+            raise BrokenGGUF(f"{file.name} is damaged: arrays are nested more than {_MAX_DEPTH} deep")
+        return _skip_array(file, depth + 1)
     value: Value = _unpack(file, _SCALARS[kind])[0]
     return value
 
 
-def _skip_array(file: BinaryIO) -> int:
+def _skip_array(file: BinaryIO, depth: int) -> int:
     """Return the number of items."""
     kind, num = _unpack(file, "IQ")
     if kind in (_STRING, _ARRAY):
-        for _ in range(_counted(num)):
-            _value(file, kind)
+        for _ in range(_counted(num, file)):
+            _value(file, kind, depth)
     else:
-        file.seek(_counted(num) * struct.calcsize(_SCALARS[kind]), 1)
+        file.seek(_counted(num * struct.calcsize(_SCALARS[kind]), file), 1)
     return int(num)
 
 
 def _string(file: BinaryIO) -> str:
     (length,) = _unpack(file, "Q")
-    content = file.read(_counted(length))
-    if len(content) < length:
-        raise struct.error("the file ends within a string")
-    return content.decode()
+    return file.read(_counted(length, file)).decode()
 
 
 def _unpack(file: BinaryIO, form: str) -> tuple[int, ...]:
@@ -150,7 +157,8 @@ def _unpack(file: BinaryIO, form: str) -> tuple[int, ...]:
     return values
 
 
-def _counted(num: int) -> int:
-    if num > _MAX_ITEMS:
+def _counted(num: int, file: BinaryIO) -> int:
+    """Return a number of bytes, or of items of at least one byte. Raises OverflowError if the file has fewer left."""
+    if num > os.fstat(file.fileno()).st_size - file.tell():
         raise OverflowError(num)
     return num

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import struct
 from pathlib import Path
 
@@ -79,3 +80,52 @@ def test_weights_of_an_unknown_type_are_refused(path: Path) -> None:
     path.write_bytes(content[:offset] + struct.pack("<I", 99) + content[offset + 4 :])
     with pytest.raises(BrokenGGUF, match=r"blk\.0\.w.*99"):
         GGUFHeader.read(path)
+
+
+def _header(*fields: bytes, num_tensors: int = 0) -> bytes:
+    return b"GGUF" + struct.pack("<IQQ", 3, num_tensors, len(fields)) + b"".join(fields)
+
+
+def _field(name: str, kind: int, value: bytes) -> bytes:
+    return struct.pack("<Q", len(name)) + name.encode() + struct.pack("<I", kind) + value
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (_header(), "has no tensors"),
+        (_header(_field("general.alignment", 4, struct.pack("<I", 0))), "alignment is 0"),
+        (_header(_field("general.alignment", 12, struct.pack("<d", float("nan")))), "alignment is nan"),
+        (_header(_field("general.alignment", 8, struct.pack("<Q", 1) + b"x")), "alignment is 'x'"),
+        (_header(_field("a", 9, struct.pack("<IQ", 9, 1) * 2000)), "nested"),
+        (_header(_field("a", 9, struct.pack("<IQ", 10, 1 << 62))), "cannot be read"),
+        (_header(_field("a", 9, struct.pack("<IQ", 8, 1 << 27))), "cannot be read"),
+        (_header(_field("a", 99, b"")), "cannot be read"),
+    ],
+)
+def test_bad_values_are_refused(path: Path, content: bytes, message: str) -> None:
+    path.write_bytes(content)
+    with pytest.raises(BrokenGGUF, match=message):
+        GGUFHeader.read(path)
+
+
+def test_random_damage_raises_one_kind_of_error(path: Path) -> None:
+    whole, draw = path.read_bytes(), random.Random(0)
+    size = GGUFHeader.read(path).size
+    num_refused = 0
+    for _ in range(1000):
+        content = bytearray(whole)
+        for _ in range(draw.randint(1, 4)):
+            content[draw.randrange(size)] = draw.choice([0, 1, 9, 127, 255, draw.randrange(256)])
+        path.write_bytes(content)
+        try:
+            GGUFHeader.read(path)
+        except BrokenGGUF:
+            num_refused += 1
+    assert num_refused > 100
+
+
+def test_a_directory_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").mkdir()
+    with pytest.raises(BrokenGGUF, match="cannot be read: Is a directory"):
+        GGUFHeader.read(tmp_path / "m.gguf")
