@@ -22,7 +22,8 @@ class Home:
     """The paths in BATON_HOME. Nothing is created before `make`."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path.expanduser().resolve()
+        # Unlike Path.expanduser, this bears a user without a home directory.
+        self.path = Path(os.path.expanduser(path)).resolve()
         self.redis = self.path / "redis"
         self.logs = self.path / "logs"
         self.models = self.path / "models"

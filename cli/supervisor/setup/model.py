@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from cli.errors import StartRefused
@@ -14,7 +15,8 @@ _WEIGHTS = ("*.safetensors", "*.bin")
 
 def model_path(model: str) -> Path | None:
     """The directory or GGUF file that BATON_MODEL refers to; None for a hub id. Raises StartRefused."""
-    path = Path(model).expanduser()
+    # Unlike Path.expanduser, this bears a user without a home directory.
+    path = Path(os.path.expanduser(model))
     if not path.exists():
         if model.startswith((".", "/", "~")) or model.count("/") > 1:
             raise StartRefused(f"BATON_MODEL={model}: no such directory or file")

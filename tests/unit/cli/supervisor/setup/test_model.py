@@ -76,3 +76,9 @@ def write_gguf(path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def test_a_user_without_a_home_directory_is_told_that_it_is_not_there() -> None:
+    """`~nobody-there` has none, as a container's user may."""
+    with pytest.raises(StartRefused, match="no such directory or file"):
+        model_path("~nobody-there/model")
