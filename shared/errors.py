@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,12 @@ class DecodeError(BatonError):
     def __init__(self, what: str, raw: object) -> None:
         super().__init__(f"cannot decode {what}")
         self.raw = raw
+
+
+def require_text(fields: Mapping[str, str]) -> None:
+    """Raise UnicodeEncodeError, a ValueError, if a field was read from bytes that are not text: no JSON can show it."""
+    for value in fields.values():
+        value.encode()
 
 
 class StoreUnavailable(BatonError):

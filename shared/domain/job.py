@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from shared.domain.request import GenerationRequest
 from shared.domain.request_key import RequestKey
 from shared.domain.usage import Usage
-from shared.errors import DecodeError, ErrorInfo
+from shared.errors import DecodeError, ErrorInfo, require_text
 
 JobStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled", "expired"]
 TERMINAL_STATUSES: frozenset[str] = frozenset({"completed", "incomplete", "failed", "cancelled", "expired"})
@@ -205,6 +205,7 @@ class Job:
         `end`, `used` and `error` come from the last entry of the stream. Raises DecodeError.
         """
         try:
+            require_text(fields)
             return cls(
                 id=fields["id"],
                 endpoint=fields["endpoint"],

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.domain.fingerprint import Fingerprint
-from shared.errors import DecodeError
+from shared.errors import DecodeError, require_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,7 @@ class WorkerState:
     def decode(cls, worker_instance: str, record: Mapping[str, str], jobs: int) -> WorkerState:
         """Decode the hash `worker:<worker instance>`. Raises DecodeError."""
         try:
+            require_text({"name": worker_instance, **record})
             return cls(
                 worker_instance=worker_instance,
                 name=record["name"],

@@ -19,7 +19,7 @@ from shared.domain.lease import WorkerState
 from shared.domain.request_key import RequestKey
 from shared.domain.result import Result
 from shared.domain.usage import Usage
-from shared.errors import DecodeError, ScriptFailed
+from shared.errors import DecodeError, ScriptFailed, require_text
 from shared.store import keys, scripts
 from shared.store.deadline import Deadline
 from shared.store.questions import Questions
@@ -285,13 +285,20 @@ class JobReader:
                 for name in names:
                     pipe.hgetall(keys.worker(name))
                     pipe.hlen(keys.worker_jobs(name))
-                replies = await pipe.execute()
-        return _leases(zip(names, replies[::2], replies[1::2], strict=True))[0]
+                replies = await pipe.execute(raise_on_error=False)
+            for reply in replies:
+                if isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE"):
+                    raise reply
+        # A key of another type counts as an empty record, which is unreadable.
+        records = [{} if isinstance(reply, Exception) else reply for reply in replies[::2]]
+        jobs = [0 if isinstance(reply, Exception) else reply for reply in replies[1::2]]
+        return _leases(zip(names, records, jobs, strict=True))[0]
 
     async def models(self) -> set[str]:
         """Return all models that a worker has ever registered."""
         with unavailable_as_error():
-            return await cast(Awaitable[set[str]], self._redis.smembers(keys.MODELS))
+            found = await cast(Awaitable[set[str]], self._redis.smembers(keys.MODELS))
+        return {name for name in found if _is_text(name)}
 
     async def model_times(self) -> dict[str, int]:
         """Return when a worker first registered each model, in ms since the epoch."""
@@ -303,6 +310,15 @@ class JobReader:
         """Raise StoreUnavailable if Redis does not answer."""
         with unavailable_as_error():
             await self._redis.ping()
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name was read from bytes that are text."""
+    try:
+        require_text({"name": name})
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _leases(

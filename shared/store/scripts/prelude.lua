@@ -64,7 +64,8 @@ end
 -- Returns the next number in the order of acceptance: µs since the epoch, always greater than the last number.
 local function next_accept_seq()
   local t = redis.call('TIME')
-  local seq = math.max(tonumber(t[1]) * 1000000 + tonumber(t[2]), (tonumber(redis.call('GET', ACCEPT_SEQ)) or 0) + 1)
+  local last_seq = tonumber(try(redis.call, 'GET', ACCEPT_SEQ) or 0) or 0
+  local seq = math.max(tonumber(t[1]) * 1000000 + tonumber(t[2]), last_seq + 1)
   redis.call('SET', ACCEPT_SEQ, string.format('%.0f', seq))
   return seq
 end
@@ -147,12 +148,12 @@ local function close(id, job, status, reason, closed_by, fence, number, end_, us
     'fence', fence, 'readers', '', 'paused_ms', '', 'completed_ms', string.format('%.0f', now))
   redis.call('ZREM', queued_key(job.model), id)
   redis.call('ZREM', ACTIVE, id)
-  if redis.call('HINCRBY', OPEN, job.owner, -1) <= 0 then redis.call('HDEL', OPEN, job.owner) end
+  if (try(redis.call, 'HINCRBY', OPEN, job.owner, -1) or 1) <= 0 then redis.call('HDEL', OPEN, job.owner) end
   redis.call('ZREM', DEADLINES, 'expires:' .. id, 'cancel:' .. id, 'paused:' .. id)
   -- A claim stored this result but did not write the end, so it may have more output than was released.
   if closed_by == '' then redis.call('DEL', job_result_key(id)) end
   set_deadline('retention', id, now + tonumber(job.retention_ms))
-  if job.status == 'in_progress' then count_finished(job.model, now, now - (tonumber(job.started_ms) or now)) end
+  if job.status == 'in_progress' then try(count_finished, job.model, now, now - (tonumber(job.started_ms) or now)) end
 end
 
 local function failed_event(message, code, status)

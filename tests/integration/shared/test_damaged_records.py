@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from shared.domain.job import Job
 from shared.errors import DecodeError, StoreUnavailable
 from shared.store import keys
+from shared.store.job_reader import UnreadableJob
 from shared.store.job_store import JobStore, Reader
 from tests.integration.shared.test_job_store import LEASE, MODEL, new_job, running
 
@@ -147,3 +148,34 @@ async def test_a_refusal_is_not_taken_for_damage(store: JobStore, redis_client: 
     finally:
         await redis_client.config_set("maxmemory", 0)
     assert await _claim(store, "token") == job.id
+
+
+async def test_a_record_that_is_no_text_is_unreadable(store: JobStore, redis_client: Redis) -> None:
+    job = new_job()
+    await store.create(job)
+    await redis_client.hset(keys.job(job.id), "priority", b"\xff\xfe")
+    assert await store.get_many([job.id]) == [UnreadableJob(job.id)]
+    with pytest.raises(DecodeError):
+        await store.get(job.id)
+    assert await store.cancel(job.id, "client") == "cancelled"
+
+
+async def test_what_lists_workers_and_models_skips_the_damaged(store: JobStore, redis_client: Redis) -> None:
+    await store.register(LEASE)
+    for name in ("w7.a", "w8.a", b"w9.\xff"):
+        await redis_client.sadd(keys.WORKERS, name)
+    await redis_client.set(keys.worker("w7.a"), "text")
+    await redis_client.set(keys.worker_jobs("w8.a"), "text")
+    await redis_client.sadd(keys.MODELS, b"\xff")
+    assert [worker.worker_instance for worker in await store.workers()] == ["w1.a"]
+    assert await store.models() == {MODEL}
+
+
+@pytest.mark.parametrize("key", [keys.throughput(MODEL), keys.OPEN, keys.ACCEPT_SEQ])
+async def test_counters_of_another_type_end_no_job(store: JobStore, redis_client: Redis, key: str) -> None:
+    job = await running(store)
+    await redis_client.delete(key)
+    await redis_client.lpush(key, "text")
+    assert await store.cancel(job.id, "client") == "cancelled"
+    if key != keys.OPEN:
+        await store.create(new_job())
