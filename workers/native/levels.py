@@ -20,7 +20,8 @@ class Level:
     needs: frozenset[str]
 
 
-#: By machine, the fastest first. A file for a CPU that lacks an instruction would end the process, so `needs` names all
+#: By machine, the fastest first. Only x86-64 so far: the image of another one contains no library, and uses torch.
+#: A file for a CPU that lacks an instruction would end the process, so `needs` names all
 #: that the flags allow (https://gitlab.com/x86-psABIs/x86-64-ABI).
 LEVELS: dict[str, tuple[Level, ...]] = {
     "x86_64": (
@@ -34,7 +35,6 @@ LEVELS: dict[str, tuple[Level, ...]] = {
         Level("avx512", ("-march=x86-64-v4",), _V4),
         Level("avx2", ("-march=x86-64-v3",), _V3),
     ),
-    "aarch64": (Level("armv8", ("-march=armv8-a",), frozenset({"fp", "asimd"})),),
 }
 
 
