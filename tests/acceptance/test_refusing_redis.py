@@ -15,6 +15,7 @@ from tests.acceptance.sse import Answer, blocks
 from tests.acceptance.system import System
 from tests.acceptance.test_chat import PROMPT, body
 from tests.redis_proxy import Pass, RedisProxy, Refuse, Silence
+from tests.redis_server import RedisServer
 from tests.tiny_chat_model import reference_answer
 
 pytestmark = pytest.mark.timeout(240)
@@ -122,3 +123,38 @@ def test_a_redis_of_ones_own_that_refuses_or_hangs(tiny_model: Path) -> None:
                 beside.remove()
     finally:
         own.remove()
+
+
+def test_a_redis_that_comes_back_empty_ends_every_stream(tiny_model: Path) -> None:
+    """Its file is lost while jobs run: their readers are told, the next request is served, and no process ends."""
+    server = RedisServer()
+    server.start()
+    own = System(tiny_model, API_REPLICAS="1", REDIS_URL=server.url)
+
+    def lose_everything() -> None:
+        server.kill()
+        (server.directory / "appendonly.aof").unlink()
+        server.start()
+
+    try:
+        own.start()
+        before = {part["id"]: part["pid"] for part in own.parts()}
+        losing, found = threading.Thread(target=lose_everything), []
+        with own.http() as http:
+            with http.stream(
+                "POST", "/v1/chat/completions", json=body(max_tokens=2 * LONG, stream=True)
+            ) as response:
+                for block in blocks(response):
+                    found.append(block)
+                    if len(found) == 10:
+                        losing.start()
+            losing.join()
+            assert found[-1].json["error"]["code"] == "stream_expired"
+            job_id = found[0].json["id"].replace("chatcmpl-", "job_")
+            assert http.get(f"/v1/jobs/{job_id}").status_code == 404
+        own.wait_until(own.is_ready, 30)
+        assert stream_amid(own, tiny_model, lambda: None)
+        assert {part["id"]: part["pid"] for part in own.parts()} == before
+    finally:
+        own.remove()
+        server.remove()
