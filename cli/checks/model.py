@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from shared.model.gguf_header import find_gguf
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 _INDEX = "model.safetensors.index.json"
+#: Limit for the worker's checks, which import torch.
+_CHECK_S = 120
 _DOWNLOAD_AGAIN = "download the model again"
 
 
@@ -33,9 +37,28 @@ def find_model(model: str, default: Path) -> tuple[Path | None, Finding | None]:
 
 
 def check_model(directory: Path) -> list[Finding]:
-    """Checks config, weights, tokenizer and chat template. A GGUF file contains all of them."""
-    if gguf := find_gguf(directory):
-        return [_check_gguf(gguf)]
+    """Checks config, weights, tokenizer and chat template. A GGUF file contains all of them.
+
+    What these checks let pass is shown to the worker's own.
+    """
+    found = [_check_gguf(gguf)] if (gguf := find_gguf(directory)) else _check_directory(directory)
+    is_well = all(finding.level == "ok" for finding in found)
+    return (is_well and _refusals(directory)) or found
+
+
+def _refusals(model: Path) -> list[Finding]:
+    """What a worker says of the model's files if it refuses them."""
+    command = [sys.executable, "-m", "workers.model_check", str(model)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=_CHECK_S, check=False, encoding="utf-8"
+    )
+    if done.returncode == 0:
+        return []
+    said = (done.stdout.strip() or done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
+    return [Finding("model", "fail", said, "a worker refuses this model: use another one")]
+
+
+def _check_directory(directory: Path) -> list[Finding]:
     found = [_check_config(directory), _check_weights(directory), _check_tokenizer(directory)]
     wrong = [finding for finding in found if finding is not None]
     return wrong or [Finding("model", "ok", str(directory))]
@@ -44,7 +67,7 @@ def check_model(directory: Path) -> list[Finding]:
 def _check_gguf(path: Path) -> Finding:
     if "tokenizer.chat_template" not in read_header(path).metadata:
         advice = "use the instruct version of the model"
-        return Finding("model", "warn", f"{path} has no chat template: chats will be rejected", advice)
+        return Finding("model", "fail", f"{path} has no chat template", advice)
     return Finding("model", "ok", str(path))
 
 
@@ -81,8 +104,7 @@ def _check_tokenizer(directory: Path) -> Finding | None:
     config = _read(directory / "tokenizer_config.json") or {}
     if not (config.get("chat_template") or any(directory.glob("chat_template.*"))):
         advice = "use the instruct version of the model, or add its chat_template.jinja"
-        detail = f"{directory} has no chat template: chats will be rejected"
-        return Finding("model", "warn", detail, advice)
+        return Finding("model", "fail", f"{directory} has no chat template", advice)
     return None
 
 

@@ -14,7 +14,15 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import safe_open
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+from transformers.quantizers import AutoHfQuantizer
 
 from shared.errors import BatonError
 from shared.model.gguf_header import GGUFHeader, find_gguf
@@ -28,6 +36,9 @@ _MAX_REASON = 500
 #: The files of a model: weights, configuration and tokenizer.
 _FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 _SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
+_INDEX = "model.safetensors.index.json"
+#: Weights that could run code when they are loaded.
+_PICKLES = ("*.bin", "*.pt", "*.pth")
 _BLOCK = 1 << 16
 _BLOCKS_PER_FILE = 16
 #: Architectures whose GGUF files transformers is known to read correctly.
@@ -103,16 +114,25 @@ class ModelFiles:
         """
         if self.is_gguf:
             check_gguf(self.header)
-        elif not (self.path / "config.json").is_file():
-            raise ModelLoadError(f"{self.path} has no config.json")
-        elif not any(self.path.glob("*.safetensors")):
-            raise ModelLoadError(f"{self.path} has no safetensors weights")
         else:
+            self._check_files()
             self._check_contents()
         check_architecture(self.config, self._config_name)
+        check_runnable(self.config, self._config_name)
         longest = getattr(self.config.get_text_config(), "max_position_embeddings", None)
         if longest is not None and longest < 1:
             raise ModelLoadError(f"{self._config_name}: max_position_embeddings is {longest}")
+
+    def _check_files(self) -> None:
+        """Check that the files are there."""
+        if not (self.path / "config.json").is_file():
+            is_adapter = (self.path / "adapter_config.json").is_file()
+            why = ": it is an adapter, merge it into its base model" if is_adapter else ""
+            raise ModelLoadError(f"{self.path} has no config.json{why}")
+        if not any(self.path.glob("*.safetensors")):
+            pickled = next((path.name for pattern in _PICKLES for path in self.path.glob(pattern)), None)
+            why = "" if pickled is None else f": convert {pickled}, which could run code when it is loaded"
+            raise ModelLoadError(f"{self.path} has no safetensors weights{why}")
 
     def _check_contents(self) -> None:
         """Check that each file is of its kind, so that an error can name it."""
@@ -121,6 +141,12 @@ class ModelFiles:
                 check_object(path)
         for path in self.path.glob("*.safetensors"):
             check_weights(path)
+        if (index := self.path / _INDEX).is_file():
+            shards = check_object(index).get("weight_map")
+            if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+                raise ModelLoadError(f"{index} has no weight_map of file names")
+            if missing := sorted(name for name in set(shards.values()) if not (self.path / name).is_file()):
+                raise ModelLoadError(f"{index} names weights that are missing: {', '.join(missing[:3])}")
 
     @property
     def _config_name(self) -> str:
@@ -150,6 +176,9 @@ class ModelFiles:
         files = "" if self.is_gguf else " (tokenizer.json, tokenizer_config.json)"
         with reading(f"{self.path} has no usable tokenizer{files}"):
             tokenizer = AutoTokenizer.from_pretrained(**self.arguments)
+        if not isinstance(tokenizer, PreTrainedTokenizerFast):
+            kind = type(tokenizer).__name__
+            raise ModelLoadError(f"{self.path}: {kind} is not supported: convert it to a tokenizer.json")
         if self.is_gguf:
             split_words(tokenizer, self.header)
         return tokenizer
@@ -221,9 +250,21 @@ def check_architecture(config: PreTrainedConfig, name: str = "") -> None:
         raise UnsupportedModel(f"{model} is an encoder-decoder model (is_encoder_decoder)")
 
 
-def check_object(path: Path) -> None:
-    """Check that a file holds a JSON object. Raises: ModelLoadError."""
-    raw = path.read_bytes()
+def check_runnable(config: PreTrainedConfig, name: str) -> None:
+    """Check that transformers has the model and can read its quantized weights here. Raises: ModelLoadError."""
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ModelLoadError(f"{name}: {config.model_type} is not a model that generates text")
+    if (quantization := getattr(config, "quantization_config", None)) is not None:
+        with reading(f"{name}: quantization_config cannot be used"):
+            AutoHfQuantizer.from_config(
+                copy.deepcopy(quantization), pre_quantized=True
+            ).validate_environment()
+
+
+def check_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object that a file holds. Raises: ModelLoadError."""
+    with reading(f"{path} cannot be read"):
+        raw = path.read_bytes()
     if raw.startswith(_LFS_POINTER):
         raise _is_pointer(path)
     try:
@@ -232,11 +273,12 @@ def check_object(path: Path) -> None:
         raise ModelLoadError(f"{path} is not JSON: {error}") from error
     if not isinstance(found, dict):
         raise ModelLoadError(f"{path} does not hold a JSON object")
+    return found
 
 
 def check_weights(path: Path) -> None:
     """Check a file's header: its length, its JSON, and that its tensors lie within the file. Raises: ModelLoadError."""
-    with path.open("rb") as file:
+    with reading(f"{path} cannot be read"), path.open("rb") as file:
         if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
             raise _is_pointer(path)
     with reading(f"{path} is damaged or cut off"), safe_open(path, "pt"):

@@ -54,6 +54,21 @@ def without_template(model: Path) -> None:
     path.write_text(json.dumps(config))
 
 
+def with_template(template: str) -> Callable[[Path], None]:
+    def replace(model: Path) -> None:
+        (model / "chat_template.jinja").write_text(template)
+
+    return replace
+
+
+def with_config(**fields: object) -> Callable[[Path], None]:
+    def replace(model: Path) -> None:
+        path = model / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+    return replace
+
+
 @pytest.mark.parametrize(
     ("harm", "level", "words"),
     [
@@ -63,7 +78,15 @@ def without_template(model: Path) -> None:
         (cut_off, "fail", "weight files are truncated: model.safetensors"),
         (with_index, "fail", "weight files are missing: model-00002-of-00002.safetensors"),
         (without("tokenizer.json", "tokenizer.model", "vocab.json"), "fail", "no tokenizer"),
-        (without_template, "warn", "no chat template"),
+        (without_template, "fail", "no chat template"),
+        (with_template("{% for m in messages %}{{ m.content }{% endfor %}"), "fail", "chat_template.jinja"),
+        (
+            with_config(quantization_config={"quant_method": "gptq", "bits": 4}),
+            "fail",
+            "config.json: quantiz",
+        ),
+        (with_config(model_type="vit"), "fail", "vit is not a model that generates text"),
+        (with_config(hidden_size="wide"), "fail", "config.json is no usable configuration"),
     ],
 )
 def test_what_is_wrong_is_named(model: Path, harm: Callable[[Path], None], level: str, words: str) -> None:
@@ -96,4 +119,4 @@ def test_a_gguf_file_is_well_with_a_chat_template(tmp_path: Path) -> None:
     assert [(finding.level, finding.detail) for finding in check_model(path)] == [("ok", str(path))]
     path.write_bytes(path.read_bytes().replace(b"tokenizer.chat_template", b"tokenizer.chat_templatX"))
     (finding,) = check_model(path)
-    assert (finding.level, "no chat template" in finding.detail) == ("warn", True)
+    assert (finding.level, "no chat template" in finding.detail) == ("fail", True)

@@ -204,3 +204,57 @@ def test_missing_memory_is_no_fault_of_a_file() -> None:
         raise MemoryError
     with pytest.raises(RuntimeError, match="not enough memory"), reading("x"):
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 7 bytes.")
+
+
+def edit_config(directory: Path, **fields: object) -> None:
+    path = directory / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+@pytest.mark.parametrize(
+    ("quantization", "reason"),
+    [
+        ({"quant_method": "gptq", "bits": 4}, "optimum"),
+        ({"quant_method": "awq", "bits": 4}, "gptqmodel"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"),
+        ({"quant_method": "nonsense"}, "nonsense"),
+        ({"bits": 4}, "quant_method"),
+    ],
+)
+def test_quantized_weights_that_cannot_be_read_here_are_refused(
+    directory: Path, tmp_path: Path, quantization: dict[str, object], reason: str
+) -> None:
+    copy = Path(shutil.copytree(directory, tmp_path / "quantized"))
+    edit_config(copy, quantization_config=quantization)
+    with pytest.raises(
+        ModelLoadError, match=rf"config\.json: quantization_config cannot be used: .*{reason}"
+    ):
+        ModelFiles(copy).check()
+
+
+def test_files_that_are_no_whole_model_are_named(directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelLoadError, match="it is an adapter"):
+        ModelFiles(tmp_path).check()
+    copy = Path(shutil.copytree(directory, tmp_path / "copy"))
+    index = copy / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model-00002-of-00002.safetensors"}}))
+    with pytest.raises(ModelLoadError, match=r"index\.json names weights that are missing: model-00002"):
+        ModelFiles(copy).check()
+    index.write_text('{"weight_map": ["a"]}')
+    with pytest.raises(ModelLoadError, match=r"index\.json has no weight_map"):
+        ModelFiles(copy).check()
+    index.unlink()
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    with pytest.raises(ModelLoadError, match=r"no safetensors weights: convert pytorch_model\.bin"):
+        ModelFiles(copy).check()
+    (copy / "model.safetensors").mkdir()
+    with pytest.raises(ModelLoadError, match=r"model\.safetensors cannot be read"):
+        ModelFiles(copy).check()
+
+
+def test_a_model_that_generates_no_text_is_refused(directory: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(directory, tmp_path / "vision"))
+    edit_config(copy, model_type="vit")
+    with pytest.raises(ModelLoadError, match=r"config\.json: vit is not a model that generates text"):
+        ModelFiles(copy).check()
