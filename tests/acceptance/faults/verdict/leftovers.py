@@ -23,6 +23,7 @@ from tests.acceptance.faults.verdict.history import Final, History
 #: Keys that outlive all jobs: of models, of Celery, and of the order of acceptance.
 _LASTING = (
     keys.MODELS,
+    keys.MODEL_TIMES,
     keys.WORKERS,
     keys.REPLICAS,
     keys.ACCEPT_SEQ,
