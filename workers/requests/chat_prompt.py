@@ -16,6 +16,10 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from shared.domain.request import ChatMessage, ChatPrompt
 from shared.errors import BatonError, RequestError, invalid_request, invalid_value
 from workers.engine.loading.loader import require_chat_template
+from workers.requests.time_limit import time_limit
+
+#: Time in which a template must render a short chat. Templates are code, and may never end.
+_TEMPLATE_S = 10
 
 #: How a prompt ends: with the start of the assistant's next message, with the last message, or within the last message,
 #: which the model continues.
@@ -69,7 +73,7 @@ class ChatPromptRenderer:
         self._backend.add_tokens([AddedToken(self._mark, normalized=False)])
         self._mark_id = self._backend.token_to_id(self._mark)
         #: Whether the template wants a message's content as a list of parts.
-        self._takes_parts, self._fault = self._find_form()
+        self._takes_parts, self._fault = self._find_form_in_time()
         self._reads_effort = "reasoning_effort" in str(tokenizer.chat_template)
         #: Number of characters of the longest token.
         self.longest_token = max(map(len, self._backend.get_vocab()))
@@ -137,6 +141,13 @@ class ChatPromptRenderer:
             path = self._tokenizer.name_or_path
             raise UnusableChatTemplate(f"{path}: chat_template.jinja is unusable: {self._fault}")
 
+    def _find_form_in_time(self) -> tuple[bool, str | None]:
+        try:
+            with time_limit(_TEMPLATE_S):
+                return self._find_form()
+        except TimeoutError:
+            return False, f"it does not end within {_TEMPLATE_S} s"
+
     def _find_form(self) -> tuple[bool, str | None]:
         """Render what a user says. Returns whether it must be a list of parts, and what is wrong if neither works."""
         user, system = {"role": "user", "content": self._mark}, {"role": "system", "content": "?"}
@@ -179,6 +190,8 @@ class ChatPromptRenderer:
         return invalid_request(f"The model's chat template rejects these messages: {why}", param="messages")
 
     def _end_of_turn(self) -> frozenset[int]:
+        if self._fault is not None:
+            return frozenset()
         messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": self._mark}]
         try:
             prompt = self._render(messages, "nothing", {})

@@ -10,9 +10,9 @@ from typing import TypeVar
 from transformers import PreTrainedTokenizerFast
 
 from shared.domain.prompt_logprobs import MAX_PROMPT_CANDIDATES
-from shared.domain.request import ChatPrompt, GenerationRequest, Prompt, SamplingOptions
+from shared.domain.request import ChatMessage, ChatPrompt, GenerationRequest, Prompt, SamplingOptions
 from shared.domain.sampling import SamplingParams
-from shared.errors import invalid_value
+from shared.errors import BatonError, RequestError, invalid_value
 from shared.store.question import Answer, Detokenize, Detokenized, Question, Tokens
 from workers.engine.loading.context_length import choose_context_length
 from workers.engine.loading.model_files import ModelFiles
@@ -81,7 +81,21 @@ class Resolver:
             defaults=generation.defaults,
         )
         resolver._renderer.check()
+        resolver._check_vocabulary(files.path)
         return resolver
+
+    def _check_vocabulary(self, path: Path) -> None:
+        """Check that the model has the tokens of a plain chat. Raises BatonError."""
+        try:
+            text = self._renderer.render(ChatPrompt((ChatMessage("user", "?"),)))
+        except RequestError:
+            return  # the template wants a system message, say
+        highest = max(self._renderer.encode(text), default=0)
+        if highest >= self._tokens.size:
+            raise BatonError(
+                f"{path}: the tokenizer writes a chat with token {highest}, but config.json has vocab_size "
+                f"{self._tokens.size}: they do not belong together"
+            )
 
     def resolve(self, request: GenerationRequest) -> ResolvedRequest:
         """Tokenize the prompts and fill in all parameters. Raises RequestError."""

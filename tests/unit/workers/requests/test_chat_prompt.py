@@ -6,6 +6,7 @@ import pytest
 
 from shared.domain.request import ChatMessage, ChatPrompt
 from tests.models import byte_tokenizer
+from workers.requests import chat_prompt
 from workers.requests.chat_prompt import ChatPromptRenderer, UnusableChatTemplate
 
 PARTS = "{% for m in messages %}{% for part in m['content'] %}{{ part['text'] }}|{% endfor %}{% endfor %}"
@@ -31,12 +32,22 @@ def renderer(template: str) -> ChatPromptRenderer:
         "{{ raise_exception('no') }}",
         "plain",
         "{% for m in messages %}{{ m['content'] | length }}{% endfor %}",
+        "{% for i in range(1000000000) %}x{% endfor %}",
         "{{ " + "(" * 5000 + ")" * 5000 + " }}",
     ],
 )
 def test_a_template_that_renders_no_chat_is_refused_by_name(template: str) -> None:
     with pytest.raises(UnusableChatTemplate, match=r"chat_template\.jinja"):
         renderer(template).check()
+
+
+def test_a_template_that_does_not_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_prompt, "_TEMPLATE_S", 0.2)
+    loops = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    subject = renderer(loops)
+    assert subject.end_token_ids == {byte_tokenizer().eos_token_id}
+    with pytest.raises(UnusableChatTemplate, match=r"does not end within 0\.2 s"):
+        subject.check()
 
 
 def test_a_template_may_want_a_system_message_first() -> None:

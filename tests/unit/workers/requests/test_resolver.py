@@ -24,6 +24,7 @@ from shared.domain.request import (
 )
 from shared.domain.sampling import SamplingParams
 from shared.errors import BatonError, ErrorInfo, RequestError
+from tests.models import write_tiny_model
 from workers.requests.generation_defaults import Defaults
 from workers.requests.resolver import Resolver
 
@@ -600,3 +601,11 @@ def test_a_suffix_is_put_between_the_models_own_tokens() -> None:
 
 def test_a_suffix_needs_a_model_with_such_tokens() -> None:
     assert refusal(RESOLVERS["chatml"], GenerationRequest((TextPrompt("ab", "yz"),))).param == "suffix"
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "vocab_size": 200}))
+    with pytest.raises(BatonError, match=r"vocab_size 200: they do not belong together"):
+        Resolver.from_directory(path, "revision")
