@@ -20,7 +20,7 @@ comma := ,
 INDEX = $(if $(TORCH_INDEX),$$($(REACHABLE) && echo --extra-index-url $(TORCH_INDEX)))
 
 .PHONY: help run test check bench showcase chaos endure trials kills goals faults walk fuzz machine mutants soak equality perplexity \
-	bench-engine bench-features bench-gpu docs clean venv venv-dev
+	bench-engine bench-features bench-gpu docs models clean venv venv-dev
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -120,6 +120,9 @@ mutants: venv-dev ## take out one guard at a time: a test must fail for each (AR
 docs: venv-dev ## what of docs/ is made of the code
 	@$(BIN)/python -m tools.docs.compatibility docs/compatibility.md
 	@$(BIN)/python -m tools.docs.reference docs
+
+models: venv-dev ## try each decoder-only architecture of transformers; writes the table in docs/models.md (ARGS: types)
+	@$(BIN)/python -m tools.models.table $(ARGS)
 
 clean: ## remove what was installed and built; models and data in .baton stay
 	rm -rf $(VENV) *.egg-info build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

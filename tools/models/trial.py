@@ -1,7 +1,8 @@
 """Trial: compares what the engine generates with what transformers' `generate` does, for one model.
 
 Each prompt is generated alone; beside shorter and longer ones, with prompts in chunks and sequences that are preempted
-and computed again; and continued after its first tokens, as another worker would.
+and computed again; continued after its first tokens, as another worker would; and with kept prefixes and
+guessed tokens.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from transformers import PreTrainedModel
 from shared.domain.output import ChoiceOutput, Finish
 from shared.domain.prompt_logprobs import PromptToken
 from shared.domain.sampling import SamplingParams
+from workers.engine.cache.slot_cache import KVSpan
 from workers.engine.engine import Engine
 from workers.engine.model.kv_form import make_budget
 from workers.engine.model.runner import ModelRunner
@@ -23,7 +25,9 @@ from workers.engine.model.sequence_rotary import rotary_rule
 from workers.engine.resolved_request import ResolvedRequest
 from workers.engine.sampling.logprobs import Scores
 from workers.engine.sampling.sampler import Sampler
+from workers.engine.scheduling.drafter import Drafter
 from workers.engine.scheduling.kv_budget import KVBudget
+from workers.engine.scheduling.prefix_cache import PrefixCache
 from workers.engine.scheduling.scheduler import Scheduler
 
 #: Lengths of the prompts. Windows, chunks and borders of tiny models lie between them.
@@ -34,6 +38,8 @@ _CUTS = (1, 6, 13)
 #: Prompt tokens in a step, and the tokens that running sequences may have together: the last ones are preempted.
 _CHUNK = 11
 _PAGE = 8
+#: Tokens of prefixes that are kept.
+_MAX_KEPT = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,10 @@ def find_difference(model: PreTrainedModel, expected: list[Expected]) -> str | N
         begun = [one.token_ids[:cut] for one in expected]
         if _run(model, expected, chunk=_CHUNK, begun=begun) != [one.token_ids for one in expected]:
             return f"continued after {cut} tokens"
+    prefixes = PrefixCache[KVSpan](_MAX_KEPT)
+    for attempt in ("first", "second"):
+        if _run(model, expected, chunk=_CHUNK, prefixes=prefixes) != [one.token_ids for one in expected]:
+            return f"with kept prefixes and guessed tokens, at the {attempt} time"
     return None
 
 
@@ -117,8 +127,13 @@ def _run(
     chunk: int,
     max_tokens: int | None = None,
     begun: list[tuple[int, ...]] | None = None,
+    prefixes: PrefixCache[KVSpan] | None = None,
 ) -> list[tuple[int, ...]]:
-    """Generate all together. `max_tokens`: what may be in the cache. `begun`: tokens that were released before."""
+    """Generate all together.
+
+    `max_tokens`: what may be in the cache. `begun`: tokens that were released before. `prefixes`: keep prefixes there,
+    and guess tokens.
+    """
     longest = max(len(one.prompt) + len(one.token_ids) for one in wanted)
     budget = make_budget(model, longest)
     outputs: dict[str, _Tokens] = {}
@@ -132,14 +147,23 @@ def _run(
         prefill_chunk=chunk,
         max_step_tokens=max(chunk, 4 * len(wanted)),
         kv_budget=KVBudget(longest, max_tokens, page=_PAGE),
+        prefixes=prefixes,
         rotary=rotary_rule(model),
     )
-    engine = Engine(ModelRunner(model, budget), scheduler, Sampler(), make_output, budget)
+    engine = Engine(
+        ModelRunner(model, budget, prefixes),
+        scheduler,
+        Sampler(),
+        make_output,
+        budget,
+        prefixes,
+        make_drafter=None if prefixes is None else Drafter,
+    )
     for index, one in enumerate(wanted):
         sampling = SamplingParams(max_tokens=len(one.token_ids), seed=0, temperature=0.0)
         ids = begun[index] if begun else ()
         so_far = (ChoiceOutput(0, 0, ids, ("",) * len(ids)),) if ids else ()
-        engine.add(str(index), ResolvedRequest((one.prompt,), sampling, (), "trial"), so_far)
+        engine.add(str(index), ResolvedRequest((one.prompt,), sampling, (), "trial"), so_far, owner="trial")
         engine.step()
     while engine.has_work:
         for output in engine.step():

@@ -43,6 +43,15 @@ _BLOCK = 1 << 16
 _BLOCKS_PER_FILE = 16
 #: Architectures whose GGUF files transformers is known to read correctly.
 _GGUF_ARCHITECTURES = ("llama", "qwen2", "qwen3")
+#: Models that transformers lists as language models although they do not answer a text with a text alone.
+_OTHER_PURPOSES = {
+    "blt": "reads bytes in patches that it chooses itself",
+    "gemma4_assistant": "only drafts tokens for another model",
+    "gemma4_unified_assistant": "only drafts tokens for another model",
+    "moshi": "generates speech",
+    "musicgen": "generates music",
+    "musicgen_melody": "generates music",
+}
 #: Layers whose only state is keys and values. Others are state-space, convolution, linear and sparse attention.
 _LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
 #: Files that hold one JSON object each, if they are there.
@@ -237,8 +246,11 @@ def check_architecture(config: PreTrainedConfig, name: str = "") -> None:
 
     `name`: of the configuration's file, for the error.
     """
+    prefix = f"{name}: " if name else ""
+    if config.model_type in _OTHER_PURPOSES:
+        raise UnsupportedModel(f"{prefix}{config.model_type} {_OTHER_PURPOSES[config.model_type]}")
     text = config.get_text_config()
-    model = f"{name}: {text.model_type}" if name else text.model_type
+    model = f"{prefix}{text.model_type}"
     if getattr(text, "attention_chunk_size", None) is not None:
         raise UnsupportedModel(f"{model} uses chunked attention (attention_chunk_size)")
     other_layers = sorted(set(getattr(text, "layer_types", None) or ()) - _LAYER_TYPES)
@@ -246,6 +258,8 @@ def check_architecture(config: PreTrainedConfig, name: str = "") -> None:
         raise UnsupportedModel(f"{model} has layers that Baton does not run: {', '.join(other_layers)}")
     if any(getattr(text, name, None) is not None for name in ("index_topk", "index_topk_blocks")):
         raise UnsupportedModel(f"{model} uses sparse attention (an indexer chooses the keys)")
+    if getattr(text, "kv_lora_rank", None) is not None:
+        raise UnsupportedModel(f"{model} caches latent keys and values (multi-head latent attention)")
     if config.is_encoder_decoder:
         raise UnsupportedModel(f"{model} is an encoder-decoder model (is_encoder_decoder)")
 

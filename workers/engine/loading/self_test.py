@@ -76,6 +76,8 @@ class SelfTest:
             )
         try:
             together = self._compute(self._staggered())
+        except UnsupportedModel as error:
+            raise UnsupportedModel(f"{name}: {error}") from error
         except LookupError as error:
             raise UnsupportedModel(
                 f"{name} keeps a state besides keys and values, which Baton does not"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from shared.domain.sampling import SamplingParams
-from shared.errors import BatonError
+from shared.errors import BatonError, SettingsError
 from shared.host.cores import available_cores
 from tests.int8 import needs_int8
 from tests.models import tiny_model, write_tiny_model
@@ -51,6 +51,13 @@ def test_loaded_model_generates(directory: Path) -> None:
     while engine.has_work:
         last = engine.step()
     assert last[0].is_last and last[0].error is None
+
+
+def test_a_longer_context_than_the_models_is_refused(directory: Path) -> None:
+    with pytest.raises(
+        SettingsError, match="BATON_MAX_MODEL_LEN is 513, but this llama reads at most 512 tokens"
+    ):
+        load_model(EngineConfig(str(directory), dtype="float32", threads=1, max_model_len=513))
 
 
 def test_missing_tokenizer_is_refused(directory: Path, tmp_path: Path) -> None:

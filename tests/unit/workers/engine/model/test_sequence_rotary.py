@@ -14,9 +14,11 @@ from workers.engine.attention.slots import UnsupportedModel
 from workers.engine.config import Native
 from workers.engine.loading import loader
 from workers.engine.loading.loader import prepare_model
+from workers.engine.model.fused_llama import FusedLlama
 from workers.engine.model.kv_form import KVForm
-from workers.engine.model.sequence_rotary import SequenceRotary, isolate_rotary, rotary_rule
+from workers.engine.model.sequence_rotary import SequenceRotary, isolate_rotary, rotary_modules, rotary_rule
 from workers.engine.scheduling.rotary_rule import RotaryRule
+from workers.native.ops import native_library
 
 _THETA = {"rope_theta": 1e4}
 
@@ -42,6 +44,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         "phi3", {"rope_parameters": longrope(75), "original_max_position_embeddings": 75, "sliding_window": None}
     ),
     "llama, longrope": ("llama", {"rope_parameters": longrope(30)}),
+    "qwen3, longrope, fused": (
+        "qwen3", {"rope_parameters": longrope(30, 32), "head_dim": 32, "hidden_size": 64, "num_attention_heads": 4}
+    ),
     "llama, dynamic": ("llama", {"rope_parameters": _DYNAMIC, "max_position_embeddings": 26}),
     "qwen2, dynamic": ("qwen2", {"rope_parameters": _DYNAMIC, "max_position_embeddings": 26}),
     "llama, linear": (
@@ -84,6 +89,14 @@ def test_tokens_are_those_of_generate_beside_any_neighbour(name: str) -> None:
     model = model_of(name)
     prepare_model(model)
     assert find_difference(model, expected_of(name)) is None
+
+
+@pytest.mark.skipif(native_library() is None, reason="no C compiler here")
+def test_the_fused_decoder_takes_the_same_positions() -> None:
+    model = model_of("qwen3, longrope, fused")
+    prepare_model(model)
+    assert isinstance(model.base_model, FusedLlama)
+    assert len(rotary_modules(model)) == 1
 
 
 @pytest.mark.parametrize(("native", "form"), [("off", None), ("off", "pages")])
