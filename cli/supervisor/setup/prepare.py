@@ -22,7 +22,7 @@ from cli.supervisor.setup.modules import check_modules
 from cli.supervisor.setup.ports import check_ports
 from cli.supervisor.setup.settings import UpSettings
 from shared.model.model_name import DEFAULT_MODEL, model_name_of
-from shared.settings import BROKER_URL, REDIS_URL
+from shared.settings import BROKER_URL, MODEL_NAME, REDIS_URL, Environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def prepare(settings: UpSettings, home: Home, environ: Mapping[str, str]) -> Pre
         redis_url=redis_url,
         broker_url=settings.broker_url or redis_url,
         flower_auth=auth,
-        model_name=environ.get("BATON_MODEL_NAME") or model_name_of(common["BATON_MODEL"]),
+        model_name=Environment(environ).read(MODEL_NAME) or model_name_of(common["BATON_MODEL"]),
         devices=devices,
         is_key_needed=bool(environ.get("BATON_API_KEYS") or environ.get("BATON_ADMIN_KEYS")),
         redis_version=None if redis is None else redis.version,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -94,3 +95,12 @@ def test_what_does_not_allow_a_start(home: Home, model: Path) -> None:
     (model / "config.json").unlink()
     with pytest.raises(StartRefused, match=r"no config\.json"):
         prepared(home, str(model))
+
+
+def test_the_models_name_is_shown_in_utf_8(home: Home, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python decodes the environment by the locale, here GBK."""
+    monkeypatch.setattr("os.fsencode", lambda text: os.fspath(text).encode("gbk", "surrogateescape"))
+    name = "小模型".encode().decode("gbk", "surrogateescape")
+    environ = {"BATON_MODEL": str(model), "BATON_MODEL_NAME": name, "BATON_DEVICES": "cpu"}
+    environ |= {"BATON_PORT": str(free_port()), "BATON_FLOWER_PORT": str(free_port())}
+    assert prepare(UpSettings.read(environ), home, environ).model_name == "小模型"
