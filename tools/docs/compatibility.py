@@ -91,10 +91,11 @@ If `allowed_token_ids`, `bad_words` and the required structure leave no token, t
 """
 
 _STRUCTURE = """\
-A schema or grammar that cannot be used gets a 400 `invalid_grammar`. This applies if no text matches it, if it has
-a keyword that the grammar library ([llguidance](https://github.com/guidance-ai/llguidance)) does not support, if it
-refers to another document (nothing is fetched), if compiling it takes more than 2 s or 64 MiB, or if it nests
-hundreds of definitions.
+A schema or grammar that cannot be used gets a 400 `invalid_grammar`. This applies if no finite text matches it, if it
+has a keyword that the grammar library ([llguidance](https://github.com/guidance-ai/llguidance)) does not support, if a
+pattern of `patternProperties` also matches a name of `properties`, if random texts of it reach a point where nothing
+may follow, if it refers to another document (nothing is fetched), if compiling it takes more than 2 s or 64 MiB, or if
+it nests hundreds of definitions. The message names the path in the schema where it can.
 Properties appear in the schema's order. When nothing can follow the text, the answer ends at once with `stop`, even
 before `min_tokens`. The model's end token and `stop_token_ids` end the answer only where the text may end, except
 for a stop token that is itself allowed as text. `stop` strings end the answer anywhere.
