@@ -7,10 +7,10 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-#: Codes of errors with 503 that tell the truth about a system that cannot serve now.
-_HONEST_503 = frozenset(
-    {"store_unavailable", "no_worker", "shutting_down", "broker_unavailable", "overloaded"}
-)
+#: Errors that tell the truth: the system cannot serve now, or its backend never can.
+_HONEST = {
+    (503, code) for code in ("store_unavailable", "no_worker", "shutting_down", "broker_unavailable")
+} | {(501, "not_supported")}
 _MAX_ERROR_BYTES = 4096
 
 
@@ -40,7 +40,7 @@ class HttpReply:
         error = self.error
         if not isinstance(error, dict) or list(error) != ["message", "type", "param", "code"]:
             return f"{self.status} without the error's form"
-        if self.status >= 500 and not (self.status == 503 and error["code"] in _HONEST_503):
+        if self.status >= 500 and (self.status, error["code"]) not in _HONEST:
             return f"status {self.status} with the code {error['code']}"
         if not isinstance(error["message"], str) or not error["message"] or len(self.body) > _MAX_ERROR_BYTES:
             return f"{self.status} without a message, or a very long one"

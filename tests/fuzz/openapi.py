@@ -15,7 +15,7 @@ from tests.fuzz.tally import Tally
 from tests.fuzz.target import Target
 
 #: Requests of a batch to one operation at least.
-_LEAST = 5
+_LEAST = 2
 
 
 def send_generated(target: Target, batch_seed: int, number: int, tally: Tally) -> None:

@@ -173,7 +173,11 @@ class RecordFuzzer:
         reply = HttpReply(response.status_code, dict(response.headers), response.content)
         refusal = reply.error if reply.status >= 400 else None
         code = refusal.get("code") if isinstance(refusal, dict) else None
-        is_refused = reply.status == 503 and code in _UNREADABLE
+        # A damaged job cannot be read or ended, but it is always shown, and can be deleted.
+        may_be_damaged = method == "POST" or path.endswith("/events") or path.startswith(CHAT)
+        is_refused = (reply.status == 503 and code in _UNREADABLE) or (
+            may_be_damaged and code == "job_damaged"
+        )
         wrong = None if is_refused else reply.wrong()
         if always is not None and reply.status != always:
             wrong = f"status {reply.status}, code {code}"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.fuzz import http_api
+from tests.fuzz import celery_messages, http_api, redis_words, store_calls
 from tests.fuzz.tally import Budget, Tally
 from tests.fuzz.target import SmallSystem
+from tests.fuzz.word_proxy import WordProxy
+from tests.redis_server import RedisServer
 
 SEED = 1
 
@@ -27,6 +32,46 @@ def assert_clean(tally: Tally) -> None:
 
 def test_http(system: SmallSystem) -> None:
     tally = Tally()
-    http_api.run(system, SEED, Budget(tries=600), tally)
+    http_api.run(system, SEED, Budget(tries=300), tally, batch=100)
     assert_clean(tally)
-    assert tally.num_tried >= 600
+    assert tally.num_tried >= 300
+
+
+def test_celery_messages(system: SmallSystem, tmp_path: Path) -> None:
+    tally = Tally()
+    celery_messages.run(system, SEED, Budget(tries=60), tally, tmp_path)
+    assert_clean(tally)
+    assert tally.num_tried == 60
+
+
+def test_every_call_of_the_store() -> None:
+    server, tally = RedisServer(), Tally()
+    server.start()
+    try:
+        with WordProxy(lambda: server.url) as proxy:
+            store_calls.run(proxy, tally)
+    finally:
+        server.remove()
+    assert_clean(tally)
+    assert tally.num_tried > 2000
+
+
+def test_redis_words() -> None:
+    urls: list[str] = []
+
+    def through_proxy(url: str) -> str:
+        urls.append(url)
+        return proxy.url
+
+    tally = Tally()
+    with WordProxy(lambda: urls[0]) as proxy, SmallSystem(through_proxy) as system:
+        redis_words.run(system, proxy, SEED, Budget(tries=2), tally)
+    assert_clean(tally)
+    assert tally.num_tried == 2
+
+
+def test_models() -> None:
+    """In a process of its own: the fuzzer forks, and this process may have threads."""
+    command = [sys.executable, "-m", "tests.fuzz", "--part", "models", "--tries", "4", "--seed", str(SEED)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=150)
+    assert ran.returncode == 0, ran.stdout + ran.stderr[-2000:]

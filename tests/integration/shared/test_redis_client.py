@@ -8,7 +8,10 @@ import pytest
 import uvloop
 from redis.asyncio import Redis
 
+from shared.domain.job import Job
 from shared.errors import StoreUnavailable
+from shared.store import keys
+from shared.store.job_reader import UnreadableJob
 from shared.store.job_store import JobStore
 from shared.store.redis_client import connect, unavailable_as_error
 from tests.acceptance.faults.harness.proxy import Proxy
@@ -25,6 +28,16 @@ async def test_a_refusal_inside_a_script_is_one(redis_client: Redis, store: JobS
             await store.create(new_job())
     finally:
         await redis_client.config_set("maxmemory", 0)
+
+
+async def test_bytes_that_are_no_text_spoil_one_record_alone(redis_client: Redis, store: JobStore) -> None:
+    job, other = new_job(), new_job()
+    for one in (job, other):
+        await store.create(one)
+    await redis_client.hset(keys.job(job.id), "priority", b"\xff\xfe")
+    found, second = await store.get_many([job.id, other.id])
+    assert found == UnreadableJob(job.id)
+    assert isinstance(second, Job)
 
 
 def test_a_connection_that_was_reset_under_uvloop_is_made_again(redis_server: RedisServer) -> None:
