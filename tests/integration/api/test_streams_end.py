@@ -64,7 +64,7 @@ async def _replace_record(redis: Redis, job_id: str) -> None:
     ("damage", "code"),
     [
         (_replace_stream, "event_unreadable"),
-        (_replace_record, "event_unreadable"),
+        (_replace_record, "stream_expired"),
         (_empty, "stream_expired"),
         (_delete_stream, "stream_expired"),
         (_trim_stream, "stream_expired"),
