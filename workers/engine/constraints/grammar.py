@@ -18,6 +18,7 @@ from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
 
 from shared.domain.constraint import Constraint
 from shared.errors import BatonError
+from workers.engine.constraints.finite_grammar import endless_start
 from workers.engine.constraints.finite_schema import InfiniteSchema, finite_schema, parts_of
 
 #: Whitespace between the parts of a JSON text: at most one line break with indentation, or one space. Without
@@ -146,7 +147,7 @@ def _source(constraint: Constraint) -> str:
             choices = "|".join(map(re.escape, json.loads(constraint.text)))
             rule = f"/{regex_to_lark(choices)}/"
         case "grammar":
-            return f"{_OPTIONS}\n{_lark(constraint.text)}"
+            return f"{_OPTIONS}\n{_finite(_lark(constraint.text))}"
     return f"{_OPTIONS}\nstart: {rule}"
 
 
@@ -158,6 +159,12 @@ def _schema(text: str) -> str:
     if isinstance(schema, dict):
         schema["x-guidance"] = {"whitespace_pattern": _WHITESPACE}
     return json.dumps(schema)
+
+
+def _finite(grammar: str) -> str:
+    if endless_start(grammar):
+        raise GrammarError("no finite text matches it: each alternative of a rule needs the rule itself")
+    return grammar
 
 
 def _lark(text: str) -> str:

@@ -100,7 +100,7 @@ def test_a_grammar(grammar: str) -> None:
         ("regex", "[a", "unclosed"),
         ("regex", "(" * 1000 + ")" * 1000, "nest"),
         ("grammar", "start: other", "other"),
-        ("grammar", "start: start", "no text matches"),
+        ("grammar", "start: start", "no finite text matches"),
         ("grammar", "start: <|im_end|>", "cannot read"),
         ("grammar", '%llguidance {"no_forcing": false}\nstart: "a"', "not allowed"),
         ("grammar", "root ::= [a", "Unexpected end"),
