@@ -22,6 +22,8 @@ from tests.fuzz.target import CHAT, JOBS, Health, Target, chat
 _ID = re.compile(r"(?:job_|chatcmpl-)\w+")
 #: Codes with which a route may refuse a job that it cannot read.
 _UNREADABLE = {"job_unreadable", "endpoint_unknown", "event_unreadable"}
+#: Codes with which a route may say that a job's data are damaged, or that its worker said so.
+_DAMAGED = {"job_damaged", "unreadable_job", "stream_corrupt"}
 #: Seconds in which every reaper has made two rounds.
 _ROUNDS_S = 1.2
 #: Mutations of single jobs between two checks of the whole system.
@@ -175,9 +177,7 @@ class RecordFuzzer:
         code = refusal.get("code") if isinstance(refusal, dict) else None
         # A damaged job cannot be read or ended, but it is always shown, and can be deleted.
         may_be_damaged = method == "POST" or path.endswith("/events") or path.startswith(CHAT)
-        is_refused = (reply.status == 503 and code in _UNREADABLE) or (
-            may_be_damaged and code == "job_damaged"
-        )
+        is_refused = (reply.status == 503 and code in _UNREADABLE) or (may_be_damaged and code in _DAMAGED)
         wrong = None if is_refused else reply.wrong()
         if always is not None and reply.status != always:
             wrong = f"status {reply.status}, code {code}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz import celery_messages, http_api, redis_words, store_calls
+from tests.fuzz import celery_messages, http_api, records, redis_words, store_calls
 from tests.fuzz.tally import Budget, Tally
 from tests.fuzz.target import SmallSystem
 from tests.fuzz.word_proxy import WordProxy
@@ -27,7 +27,7 @@ def system() -> Iterator[SmallSystem]:
 
 def assert_clean(tally: Tally) -> None:
     assert tally.ended == []
-    assert [(fault.group, fault.what, fault.example) for fault in tally.faults.values()] == []
+    assert "\n".join(f"{fault.group}: {fault.what}: {fault.example}" for fault in tally.faults.values()) == ""
 
 
 def test_http(system: SmallSystem) -> None:
@@ -35,6 +35,13 @@ def test_http(system: SmallSystem) -> None:
     http_api.run(system, SEED, Budget(tries=300), tally, batch=100)
     assert_clean(tally)
     assert tally.num_tried >= 300
+
+
+def test_records(system: SmallSystem) -> None:
+    tally = Tally()
+    records.run(system, SEED, Budget(tries=40), tally)
+    assert_clean(tally)
+    assert tally.num_tried >= 40
 
 
 def test_celery_messages(system: SmallSystem, tmp_path: Path) -> None:
