@@ -145,9 +145,12 @@ static void share_with_helpers(Item item, const void *arguments, int64_t num_ite
         else sched_yield();
 }
 
-/* A forked child has none of its parent's threads, and none of torch's pool, for which it would wait. */
+/* A forked child has none of its parent's threads, and none of torch's pool, for which it would wait. If the fork was
+ * in the middle of another thread's operation, that operation's items are not for helpers that the child starts. */
 static void forget_helpers(void) {
     crew.is_child = 1;
+    atomic_store(&crew.offer, 0);
+    atomic_store(&crew.num_done, 0);
     crew.num_started = crew.num_helpers = 0;
     atomic_store(&crew.num_asleep, 0);
     atomic_store(&crew.is_busy, 0);

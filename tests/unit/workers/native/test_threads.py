@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
+from workers.native import build
 from workers.native.ops import (
     HeadShape,
     SiluGate,
@@ -103,6 +107,45 @@ def test_a_forked_child_does_not_wait_for_torchs_threads(alone: torch.Tensor) ->
     share_with_helpers(0)
     assert torch.equal(attend(), alone)  # uses those threads
     assert computes_in_child(alone)
+
+
+#: Forks while two items of an operation of two threads are left. Exits with 0 if the child has none to take.
+FORK_IN_AN_OPERATION = """
+#include <sys/wait.h>
+#include <unistd.h>
+#include "ops.c"
+
+int main(void) {
+    int status;
+    use_helpers(0);
+    atomic_store(&crew.offer, OFFER(1, 2, 2));
+    pid_t child = fork();
+    if (child == 0) _exit(take_item(1));
+    return waitpid(child, &status, 0) != child || status != 0;
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
+def test_a_child_forked_in_an_operation_has_none_of_its_items(tmp_path: Path) -> None:
+    program = tmp_path / "fork"
+    sources = Path(build.__file__).with_name("csrc")
+    command = [
+        "cc",
+        "-std=gnu11",
+        "-O1",
+        "-w",
+        "-x",
+        "c",
+        "-",
+        f"-I{sources}",
+        "-o",
+        program,
+        "-lm",
+        "-pthread",
+    ]
+    subprocess.run(command, input=FORK_IN_AN_OPERATION, text=True, check=True)
+    assert subprocess.run([program], timeout=10).returncode == 0
 
 
 def test_helpers_wait_for_no_operation_of_one_item() -> None:
