@@ -217,8 +217,12 @@ class RecordFuzzer:
             self._tally.fault(group, f"GET {path}: status {response.status_code}", example)
 
     def _shared_keys(self) -> list[str]:
-        instances = [name.decode() for name in cast(set[bytes], self._redis.smembers(keys.WORKERS))]
-        replicas = [name.decode() for name in cast(set[bytes], self._redis.smembers(keys.REPLICAS))]
+        instances = [
+            name.decode(errors="replace") for name in cast(set[bytes], self._redis.smembers(keys.WORKERS))
+        ]
+        replicas = [
+            name.decode(errors="replace") for name in cast(set[bytes], self._redis.smembers(keys.REPLICAS))
+        ]
         model = self._target.model
         return [
             keys.ACTIVE, keys.DEADLINES, keys.OPEN, keys.ACCEPT_SEQ, keys.WORKERS, keys.REPLICAS,
