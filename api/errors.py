@@ -22,6 +22,7 @@ from shared.errors import (
     KeyReused,
     RequestError,
     ScriptFailed,
+    StorageFull,
     StoreUnavailable,
     TooManyJobs,
 )
@@ -193,6 +194,19 @@ _TOO_MANY_JOBS = ErrorInfo(
     code="rate_limit_exceeded",
     status=429,
 )
+_OWNER_STORAGE_FULL = ErrorInfo(
+    "The jobs of this API key take as much memory as this server allows. Delete jobs that have ended (DELETE"
+    " /v1/jobs/{id}), or wait until their retention ends.",
+    "invalid_request_error",
+    code="storage_limit_exceeded",
+    status=429,
+)
+_STORAGE_FULL = ErrorInfo(
+    "The stored jobs take as much memory as this server allows. Try again later: jobs are removed when their retention"
+    " ends (BATON_RETENTION_S, BATON_MAX_STORED_MB).",
+    code="storage_full",
+    status=503,
+)
 _UNREADABLE = ErrorInfo(
     "This replica cannot read the stored job, which another version of Baton may have written. Try again to reach"
     " another replica.",
@@ -210,6 +224,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(BrokerUnavailable, _broker_unavailable)
     app.add_exception_handler(KeyReused, _key_reused)
     app.add_exception_handler(TooManyJobs, _too_many_jobs)
+    app.add_exception_handler(StorageFull, _storage_full)
     app.add_exception_handler(DecodeError, _decode_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
@@ -240,6 +255,11 @@ async def _key_reused(_: Request, error: Exception) -> Response:
 async def _too_many_jobs(_: Request, error: Exception) -> Response:
     assert isinstance(error, TooManyJobs)
     return error_response(_TOO_MANY_JOBS)
+
+
+async def _storage_full(_: Request, error: Exception) -> Response:
+    assert isinstance(error, StorageFull)
+    return error_response(_OWNER_STORAGE_FULL if error.of_owner else _STORAGE_FULL)
 
 
 async def _decode_error(_: Request, error: Exception) -> Response:

@@ -24,13 +24,14 @@ from shared.cluster.cluster_stats import ClusterStatsCache
 from shared.cluster.reaper import Reaper
 from shared.cluster.wake_up_sender import WakeUpSender
 from shared.runtime.cancellation import cancel_and_wait
-from shared.store.job_store import JobStore
+from shared.store.job_store import JobStore, Limits
 from shared.store.redis_client import connect
 
 logger = logging.getLogger(__name__)
 
 #: So that clients get an error within two seconds while Redis is down.
 REDIS_TIMEOUT_S = 1.6
+_MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ async def open_services(settings: ApiSettings, metrics: Metrics) -> AsyncIterato
         readership = Readership(store, sender)
         relay = Relay(store, PubSubReader(redis, readership.replica, probe), readership)
         withdrawals = Withdrawals(store)
-        dispatcher = Dispatcher(store, sender, relay, withdrawals, max_open_jobs=settings.max_open_jobs)
+        limits = Limits(settings.max_open_jobs, settings.max_owner_mb * _MIB, settings.max_stored_mb * _MIB)
+        dispatcher = Dispatcher(store, sender, relay, withdrawals, limits=limits)
         wait_estimator = WaitEstimator(store)
         position_feed = PositionFeed(wait_estimator)
         reaper = Reaper(store, sender, lease_s=settings.lease_s)

@@ -31,6 +31,8 @@ class ApiSettings:
     receipt_s: float = 15.0
     max_readers: int = 1024
     max_open_jobs: int = 100_000
+    max_owner_mb: int = 1024
+    max_stored_mb: int = 4096
     reader_grace_s: float = 300.0
     retention_s: float = 86_400.0
     lease_s: float = 3.0
@@ -65,6 +67,8 @@ class ApiSettings:
             receipt_s=environment.read(settings.RECEIPT_S),
             max_readers=environment.read(settings.MAX_READERS),
             max_open_jobs=environment.read(settings.MAX_OPEN_JOBS),
+            max_owner_mb=environment.read(settings.MAX_OWNER_MB),
+            max_stored_mb=environment.read(settings.MAX_STORED_MB),
             reader_grace_s=environment.read(settings.READER_GRACE_S),
             retention_s=environment.read(settings.RETENTION_S),
             lease_s=environment.read(settings.LEASE_S),

@@ -45,6 +45,16 @@ class TooManyJobs(BatonError):
     """Raised when an owner has reached the maximum number of open jobs."""
 
 
+class StorageFull(BatonError):
+    """Raised when jobs take as much of Redis as they may: those of one owner, or all of them."""
+
+    def __init__(self, *, of_owner: bool) -> None:
+        super().__init__(
+            "the owner's jobs take too much memory" if of_owner else "all jobs take too much memory"
+        )
+        self.of_owner = of_owner
+
+
 class SettingsError(BatonError):
     """Raised when a setting is unknown or has an invalid value. The message names the variable."""
 

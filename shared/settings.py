@@ -277,6 +277,26 @@ MAX_READERS = Variable(
 MAX_OPEN_JOBS = Variable(
     "BATON_MAX_OPEN_JOBS", "100000", _count, "Maximum number of queued and running jobs per API key."
 )
+MAX_OWNER_MB = Variable(
+    "BATON_MAX_OWNER_MB",
+    "1024",
+    _count,
+    "Maximum memory of Redis, in MiB, that the jobs of one API key take. Jobs that have ended count until they are"
+    " deleted or their retention ends.",
+)
+MAX_STORED_MB = Variable(
+    "BATON_MAX_STORED_MB",
+    "4096",
+    _count,
+    "The same for all jobs together. Keep it below Redis's own limit (maxmemory). `baton up` sets it to three quarters"
+    " of BATON_REDIS_MEMORY_MB.",
+)
+REDIS_MEMORY_MB = Variable(
+    "BATON_REDIS_MEMORY_MB",
+    "",
+    _optional_count,
+    "Memory limit, in MiB, of the Redis that `baton up` starts. Default: a quarter of the machine's memory.",
+)
 READER_GRACE_S = Variable(
     "BATON_READER_GRACE_S",
     "300",
@@ -330,7 +350,8 @@ VARIABLES: tuple[Variable[Any], ...] = (
     HOST, PORT, FLOWER_PORT, HOME, REDIS_URL, BROKER_URL, APPENDFSYNC, MODEL, MODEL_NAME, DEVICES, DTYPE,
     QUANT, NATIVE, SPECULATION, THREADS, MAX_SLOTS, MAX_MODEL_LEN, MAX_KV_TOKENS, MEMORY_SHARE, API_REPLICAS,
     API_KEYS, ADMIN_KEYS, CORS_ORIGINS, PUBLIC_PAGES, STRICT_PARAMETERS, PING_S, FIRST_OUTPUT_WAIT_S, BODY_LIMIT,
-    RECEIPT_S, MAX_READERS, MAX_OPEN_JOBS, READER_GRACE_S, RETENTION_S, LEASE_S, DRAIN_S, LOG_LEVEL, LOG_FORMAT,
+    RECEIPT_S, MAX_READERS, MAX_OPEN_JOBS, MAX_OWNER_MB, MAX_STORED_MB, REDIS_MEMORY_MB, READER_GRACE_S, RETENTION_S,
+    LEASE_S, DRAIN_S, LOG_LEVEL, LOG_FORMAT,
     WORKER_NAME, WORKER_DEVICE, FLOWER_BASIC_AUTH, FAILPOINT,
 )  # fmt: skip
 

@@ -16,7 +16,7 @@ from shared.domain.request_key import RequestKey
 from shared.domain.wake_up import WakeUp
 from shared.errors import BatonError, BrokerUnavailable, StoreUnavailable
 from shared.runtime.failpoint import failpoint
-from shared.store.job_store import JobStore, Reader
+from shared.store.job_store import JobStore, Limits, Reader
 
 logger = logging.getLogger(__name__)
 
@@ -34,23 +34,24 @@ class Dispatcher:
     """Accepts jobs."""
 
     def __init__(
-        self, store: JobStore, sender: WakeUps, relay: Relay, withdrawals: Withdrawals, *, max_open_jobs: int
+        self, store: JobStore, sender: WakeUps, relay: Relay, withdrawals: Withdrawals, *, limits: Limits
     ) -> None:
         self._store = store
         self._sender = sender
         self._withdrawals = withdrawals
         self._relay = relay
-        self._max_open_jobs = max_open_jobs
+        self._limits = limits
         self._sending: set[asyncio.Task[None]] = set()
 
     async def accept(self, job: NewJob, *, reader: Reader | None = None) -> Accepted:
         """Store the job and send its wake-up; or return the job that its key made before.
 
-        Raises StoreUnavailable: the job was not stored. Raises Unsettled, KeyReused and TooManyJobs.
+        Raises StoreUnavailable: the job was not stored. Raises Unsettled, KeyReused, TooManyJobs and
+        StorageFull.
         """
         failpoint("creating")
         try:
-            accepted = await self._store.create(job, max_open=self._max_open_jobs, reader=reader)
+            accepted = await self._store.create(job, limits=self._limits, reader=reader)
         except StoreUnavailable:
             accepted = await self._withdrawals.settle(job)
         failpoint("created")

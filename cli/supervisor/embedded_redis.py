@@ -78,12 +78,14 @@ def socket_path(directory: Path) -> Path:
     return short / "redis.sock"
 
 
-def redis_command(binary: str, directory: Path, socket: Path, appendfsync: str) -> tuple[str, ...]:
+def redis_command(
+    binary: str, directory: Path, socket: Path, appendfsync: str, memory_mb: int
+) -> tuple[str, ...]:
     """The server's command line: all data in `directory`, no TCP port, no eviction, an append-only file."""
     return (
         binary,
         *("--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "600"),
         *("--dir", str(directory), "--appendonly", "yes", "--appendfsync", appendfsync, "--save", ""),
-        *("--maxmemory-policy", "noeviction", "--daemonize", "no"),
+        *("--maxmemory", f"{memory_mb}mb", "--maxmemory-policy", "noeviction", "--daemonize", "no"),
         *("--stream-node-max-bytes", STREAM_NODE_BYTES),
     )

@@ -24,6 +24,17 @@ def free_bytes(root: Path = ROOT, membership: Path = MEMBERSHIP) -> Iterator[int
             yield left
 
 
+def memory_limits(root: Path = ROOT, membership: Path = MEMBERSHIP) -> Iterator[int]:
+    """Yield the memory limit in bytes of each of these groups, if it has one."""
+    for group, is_version_2 in _groups("memory", root, membership):
+        try:
+            limit = _text(group / ("memory.max" if is_version_2 else "memory.limit_in_bytes"))
+        except OSError:
+            continue
+        if limit.isdigit():
+            yield int(limit)
+
+
 def cpu_quotas(root: Path = ROOT, membership: Path = MEMBERSHIP) -> Iterator[float]:
     """Yield how many CPUs each of these groups may use at once, if it has a quota."""
     for group, is_version_2 in _groups("cpu", root, membership):

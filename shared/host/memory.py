@@ -26,6 +26,15 @@ def free_bytes(mem_info: Path = _MEM_INFO) -> int:
     return min([free, *cgroup.free_bytes()])
 
 
+def total_bytes(mem_info: Path = _MEM_INFO) -> int:
+    """Return the system's memory, or the limit of this process's control groups if that is less."""
+    try:
+        total = mem_info_bytes("MemTotal", mem_info)
+    except OSError:
+        total = os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES
+    return min([total, *cgroup.memory_limits()])
+
+
 def resident_bytes(statm: Path = _STATM) -> int:
     """Return this process's memory now, or its peak if the system does not report the current value."""
     try:

@@ -27,7 +27,7 @@ from shared.domain.request import READER_VERSION
 from shared.domain.request_key import RequestKey
 from shared.domain.wake_up import WakeUp
 from shared.domain.worker_report import WorkerReport
-from shared.errors import ErrorInfo, KeyReused, TooManyJobs
+from shared.errors import ErrorInfo, KeyReused, StorageFull, TooManyJobs
 from shared.store import scripts
 from shared.store.append import Append, AppendAnswer
 from shared.store.deadline import Deadline
@@ -71,6 +71,20 @@ class Joined(NamedTuple):
     wake_up: WakeUp | None = None
 
 
+class Limits(NamedTuple):
+    """What `create` refuses to go beyond."""
+
+    #: Jobs of one owner that have not ended.
+    open_jobs: int
+    #: Bytes that the jobs of one owner take, ended ones included.
+    owner_bytes: int
+    #: The same of all owners.
+    all_bytes: int
+
+
+NO_LIMITS = Limits(10**15, 10**15, 10**15)
+
+
 class ReplicaBeat(NamedTuple):
     """The result of `beat_replica`."""
 
@@ -97,12 +111,12 @@ class JobStore(JobReader):
     # Accepting jobs
 
     async def create(
-        self, job: NewJob, *, max_open: int = 1_000_000, reader: Reader | None = None
+        self, job: NewJob, *, limits: Limits = NO_LIMITS, reader: Reader | None = None
     ) -> Accepted:
         """Accept a job. Returns the existing job if its id exists, or if its key already created a job.
 
-        `reader` is registered from the first event on, if its replica has a lease. Raises KeyReused, and TooManyJobs if
-        the owner already has `max_open` jobs that have not ended.
+        `reader` is registered from the first event on, if its replica has a lease. Raises KeyReused, and TooManyJobs
+        or StorageFull at a limit.
         """
         deadlines = {
             "expires": job.expires_after_s,
@@ -121,13 +135,13 @@ class JobStore(JobReader):
             json.dumps({kind: _ms(after) for kind, after in deadlines.items() if after is not None}),
             _ms(job.retention_s),
             *key,
-            max_open,
+            *limits,
             *(bulk[name] for name in ("request", "view", "metadata")),
             *(reader or ("", "")),
             *_pairs(job.record()),
         )
         if answer[0] == "full":
-            raise TooManyJobs
+            raise TooManyJobs if answer[1] == "jobs" else StorageFull(of_owner=answer[1] == "owner")
         return _accepted(answer)
 
     async def withdraw(self, job_id: str, key: RequestKey | None) -> Accepted | None:

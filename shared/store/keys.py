@@ -31,6 +31,10 @@ ACTIVE = PREFIX + "active"
 DEADLINES = PREFIX + "deadlines"
 #: hash owner -> number of its jobs that have not ended, if there are any.
 OPEN = PREFIX + "open"
+#: hash owner -> bytes that its jobs take, ended ones included.
+BYTES = PREFIX + "bytes"
+#: string: bytes that all jobs take.
+ALL_BYTES = PREFIX + "all_bytes"
 #: string: the last number in the order of acceptance (µs since the epoch).
 ACCEPT_SEQ = PREFIX + "accept_seq"
 #: set of living worker instances.
@@ -134,6 +138,8 @@ def lua_names() -> str:
             "ACTIVE": ACTIVE,
             "DEADLINES": DEADLINES,
             "OPEN": OPEN,
+            "BYTES": BYTES,
+            "ALL_BYTES": ALL_BYTES,
             "ACCEPT_SEQ": ACCEPT_SEQ,
             "WORKERS": WORKERS,
             "REPLICAS": REPLICAS,

@@ -21,8 +21,12 @@ from cli.supervisor.setup.model import model_path, weight_bytes
 from cli.supervisor.setup.modules import check_modules
 from cli.supervisor.setup.ports import check_ports
 from cli.supervisor.setup.settings import UpSettings
+from shared.host.memory import total_bytes
 from shared.model.model_name import DEFAULT_MODEL, model_name_of
-from shared.settings import BROKER_URL, MODEL_NAME, REDIS_URL, Environment
+from shared.settings import BROKER_URL, MAX_STORED_MB, MODEL_NAME, REDIS_URL, Environment
+
+#: Redis may take one part in so many of the machine's memory. The workers need most of it.
+_SHARE_OF_REDIS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,10 @@ def prepare(settings: UpSettings, home: Home, environ: Mapping[str, str]) -> Pre
     if directory:
         check_memory(weight_bytes(directory, settings.dtype), devices, free_memory(gpus))
     socket = socket_path(home.redis)
+    redis_mb = settings.redis_memory_mb or total_bytes() // _SHARE_OF_REDIS // 2**20
     redis_url = settings.redis_url or f"unix://{socket}"
     common = {
+        **({} if settings.redis_url else {MAX_STORED_MB.name: str(redis_mb * 3 // 4)}),
         **environ,
         "BATON_HOME": str(home.path),
         "BATON_MODEL": str(directory or settings.model),
@@ -70,7 +76,7 @@ def prepare(settings: UpSettings, home: Home, environ: Mapping[str, str]) -> Pre
     plans = plan_children(settings, devices, auth.text, common)
     redis = None if settings.redis_url else redis_binary(home.redis)
     if redis is not None:
-        command = redis_command(redis.path, home.redis, socket, settings.appendfsync)
+        command = redis_command(redis.path, home.redis, socket, settings.appendfsync, redis_mb)
         plans.insert(0, redis_plan(command, redis_url, environ))
     return Prepared(
         plans=tuple(plans),

@@ -23,6 +23,8 @@ class UpSettings:
     #: Empty: same as `redis_url`.
     broker_url: str
     appendfsync: str
+    #: None: a share of the machine's memory.
+    redis_memory_mb: int | None
     #: Directory, GGUF file or hub id; empty: the default model.
     model: str
     devices: tuple[str, ...]
@@ -53,6 +55,7 @@ class UpSettings:
             redis_url=env.read(settings.REDIS_URL),
             broker_url=env.read(settings.BROKER_URL),
             appendfsync=env.read(settings.APPENDFSYNC),
+            redis_memory_mb=env.read(settings.REDIS_MEMORY_MB),
             model=env.read(settings.MODEL),
             devices=env.read(settings.DEVICES),
             dtype=env.read(settings.DTYPE),

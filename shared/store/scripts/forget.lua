@@ -5,4 +5,5 @@ if job[1] and not is_terminal(job[1]) then return 0 end
 redis.call('ZREM', DEADLINES, 'retention:' .. id)
 if job[2] then redis.call('ZREM', owner_jobs_key(job[2]), id) end
 try(free_keys, id)
+if job[2] then try(count_bytes, id, job[2], 0) end
 return redis.call('DEL', job_key(id), job_request_key(id), job_result_key(id), events_key(id))

@@ -105,6 +105,25 @@ local function count_finished(model, now, ran_ms)
   redis.call('PEXPIRE', key, THROUGHPUT_BUCKET_MS * THROUGHPUT_BUCKETS)
 end
 
+-- Returns the bytes that a job's keys take.
+local function stored_bytes(id)
+  local sum = 0
+  for _, key in ipairs({job_key(id), job_request_key(id), job_result_key(id), events_key(id)}) do
+    -- `pcall`: a user of Redis may lack the right to ask.
+    local size = redis.pcall('MEMORY', 'USAGE', key)
+    if type(size) == 'number' then sum = sum + size end
+  end
+  return sum
+end
+
+-- Count to its owner, and in all, that a job takes this many bytes now. The job says how many were counted for it.
+local function count_bytes(id, owner, bytes)
+  local delta = string.format('%.0f', bytes - (tonumber(redis.call('HGET', job_key(id), 'bytes')) or 0))
+  redis.call('HSET', job_key(id), 'bytes', string.format('%.0f', bytes))
+  if redis.call('HINCRBY', BYTES, owner, delta) <= 0 then redis.call('HDEL', BYTES, owner) end
+  if redis.call('INCRBY', ALL_BYTES, delta) <= 0 then redis.call('DEL', ALL_BYTES) end
+end
+
 local function set_deadline(kind, id, due_ms)
   redis.call('ZADD', DEADLINES, string.format('%.0f', due_ms), kind .. ':' .. id)
 end
@@ -153,6 +172,11 @@ local function close(id, job, status, reason, closed_by, fence, number, end_, us
   -- A claim stored this result but did not write the end, so it may have more output than was released.
   if closed_by == '' then redis.call('DEL', job_result_key(id)) end
   set_deadline('retention', id, now + tonumber(job.retention_ms))
+  try(redis.call, 'HDEL', job_request_key(id), 'resolved')
+  -- The request is kept for a retry, unless it is itself at fault.
+  local failure = status == 'failed' and cjson.decode(event).error
+  if failure and (tonumber(failure.status) or 500) < 500 then try(redis.call, 'HDEL', job_request_key(id), 'request') end
+  try(count_bytes, id, job.owner, stored_bytes(id))
   if job.status == 'in_progress' then try(count_finished, job.model, now, now - (tonumber(job.started_ms) or now)) end
 end
 

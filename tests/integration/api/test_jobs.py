@@ -14,12 +14,13 @@ from redis.asyncio import Redis
 from api.answers.listing import page_of_jobs
 from shared.cluster import reaper
 from shared.domain.job import Job
+from shared.errors import ErrorInfo
 from shared.store import keys
 from shared.store.job_reader import UnreadableJob
 from shared.store.job_store import JobStore
 from tests.fake_worker import ANSWER, FakeWorker, hello
 from tests.integration.api.conftest import StartApi
-from tests.integration.api.requests import chat, job, read_blocks, submit
+from tests.integration.api.requests import CHAT, chat, job, read_blocks, submit
 from tests.integration.api.server import MODEL
 from tests.unit.api.streams import blocks
 
@@ -417,3 +418,33 @@ async def test_another_owners_job_is_one_that_is_not_there(
         refused = await client.request(method, url + path, headers=bob)
         assert (refused.status_code, refused.json()["error"]["code"]) == (404, "job_not_found")
         assert (await client.get(url, headers=alice)).json()["status"] == "queued"
+
+
+async def test_a_key_has_so_many_bytes_and_no_more(start_api: StartApi) -> None:
+    large = chat(messages=[{"role": "user", "content": "x" * 2**20}])
+    async with httpx.AsyncClient(base_url=start_api(max_owner_mb=2).url) as http:
+        first = (await http.post("/v1/jobs", json=job(large))).json()["id"]
+        refused = await http.post("/v1/jobs", json=job(large))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "storage_limit_exceeded")
+        assert "DELETE /v1/jobs/{id}" in refused.json()["error"]["message"] and refused.headers["retry-after"]
+        assert (await http.post(CHAT, json=large)).status_code == 429
+        await http.delete(f"/v1/jobs/{first}")
+        assert (await http.post("/v1/jobs", json=job(large))).status_code == 202
+
+
+async def test_all_keys_have_so_many_bytes_and_no_more(start_api: StartApi) -> None:
+    large = chat(messages=[{"role": "user", "content": "x" * 2**20}])
+    async with httpx.AsyncClient(base_url=start_api(max_stored_mb=2).url) as http:
+        assert (await http.post("/v1/jobs", json=job(large))).status_code == 202
+        refused = await http.post("/v1/jobs", json=job(large))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "storage_full")
+        assert "BATON_MAX_STORED_MB" in refused.json()["error"]["message"] and refused.headers["retry-after"]
+
+
+async def test_a_request_that_is_not_kept_cannot_be_retried(http: httpx.AsyncClient, store: JobStore) -> None:
+    async with FakeWorker(store) as worker:
+        job_id = await submit(http)
+        await (await worker.claimed()).fail(ErrorInfo("too long", code="context_length_exceeded", status=400))
+        refused = await http.post(f"/v1/jobs/{job_id}/retry")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "request_not_kept")
+        assert (await http.get(f"/v1/jobs/{job_id}")).json()["error"]["code"] == "context_length_exceeded"

@@ -27,7 +27,7 @@ def plans(
     socket = socket_path(home.redis)
     environ = {**os.environ, "BATON_REDIS_URL": f"unix://{socket}"}
     stand_in = (sys.executable, "-m", "tests.integration.cli.stand_in")
-    command = redis_command(redis.path, home.redis, socket, "always")
+    command = redis_command(redis.path, home.redis, socket, "always", 512)
     return (
         redis_plan(command, f"unix://{socket}", environ),
         ChildPlan("api", "api-1", (*stand_in, "api", api_port), environ, f"http://127.0.0.1:{api_port}"),

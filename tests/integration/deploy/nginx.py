@@ -89,7 +89,7 @@ def _localized(nginx: Nginx, replica_ports: list[int], flower_port: int, receipt
     for there, here in (
         (_API_SERVER, replicas),
         (_FLOWER_SERVER, f"server 127.0.0.1:{flower_port};"),
-        ("listen 8080;", f"listen 127.0.0.1:{nginx.port};"),
+        ("listen 8080 ", f"listen 127.0.0.1:{nginx.port} "),
         ("listen 5555;", f"listen 127.0.0.1:{nginx.flower_front_port};"),
         ("worker_processes auto;", "worker_processes 2;"),
         ("client_header_timeout 15s;", f"client_header_timeout {receipt_ms}ms;"),

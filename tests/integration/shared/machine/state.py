@@ -82,6 +82,7 @@ class State:
             self._check_pause(job_id)
             self._check_result(job_id, plans[job_id])
         self._check_readers()
+        self._check_bytes()
         self._check_indexes()
         self._check_keys()
 
@@ -115,6 +116,16 @@ class State:
             assert [choice.token_ids for choice in choices] == [
                 plan.tokens(index) for index in range(len(plan.lengths))
             ]
+
+    def _check_bytes(self) -> None:
+        """What is counted is what the jobs say."""
+        sums = dict[str, int]()
+        for job_id in self.job_ids:
+            owner, size = self.job(job_id)["owner"], int(self.job(job_id)["bytes"])
+            assert size > 0
+            sums[owner] = sums.get(owner, 0) + size
+        assert {owner: int(size) for owner, size in self.keys.get(keys.BYTES, {}).items()} == sums
+        assert int(self.keys.get(keys.ALL_BYTES, 0)) == sum(sums.values())
 
     def _check_readers(self) -> None:
         """Jobs and replicas name each other; only replicas with a lease read."""

@@ -19,7 +19,7 @@ from shared.domain.request import GenerationRequest, TextPrompt
 from shared.domain.request_key import RequestKey
 from shared.domain.wake_up import WakeUp
 from shared.errors import BrokerUnavailable, StoreUnavailable
-from shared.store.job_store import JobStore, Reader
+from shared.store.job_store import NO_LIMITS, JobStore, Limits, Reader
 from tests.unit.api.streaming.test_relay import FakeSource, FakeStore
 from tests.unit.api.streams import JOB_ID
 
@@ -37,7 +37,7 @@ class Store(FakeStore):
         #: What becomes of a creation whose reply is lost.
         self.is_reply_lost, self.is_stored = False, True
 
-    async def create(self, job: NewJob, *, max_open: int, reader: Reader | None = None) -> Accepted:  # noqa: ARG002
+    async def create(self, job: NewJob, *, limits: Limits, reader: Reader | None = None) -> Accepted:  # noqa: ARG002
         await self._answer()
         self.log.append(f"create {job.id}")
         self.reader = reader
@@ -74,7 +74,7 @@ class System:
         store = cast(JobStore, self.store)
         self.sender = WakeUpSender(self.log)
         self.relay = Relay(store, FakeSource(), Readership(store, self.sender))
-        self.dispatcher = Dispatcher(store, self.sender, self.relay, Withdrawals(store), max_open_jobs=9)
+        self.dispatcher = Dispatcher(store, self.sender, self.relay, Withdrawals(store), limits=NO_LIMITS)
 
 
 async def test_a_job_is_written_before_its_wake_up_is_sent() -> None:

@@ -67,7 +67,7 @@ def test_a_short_directory_that_others_may_enter_is_refused(
 
 
 def test_nothing_is_lost_and_nobody_else_gets_in() -> None:
-    command = " ".join(redis_command("redis-server", Path("/d"), Path("/d/s"), "always"))
+    command = " ".join(redis_command("redis-server", Path("/d"), Path("/d/s"), "always", 300))
     assert "--port 0 --unixsocket /d/s --unixsocketperm 600" in command
     assert "--appendonly yes --appendfsync always" in command
-    assert "--maxmemory-policy noeviction" in command
+    assert "--maxmemory 300mb --maxmemory-policy noeviction" in command
