@@ -74,7 +74,6 @@ CALLS: dict[str, Callable[[JobStore], Awaitable[object]]] = {
     "survey": lambda store: store.survey(limit=9),
     "workers": lambda store: store.workers(),
     "models": lambda store: store.models(),
-    "model_times": lambda store: store.model_times(),
     "ping": lambda store: store.ping(),
 }
 
