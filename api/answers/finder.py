@@ -9,7 +9,7 @@ from api.delivery.stored_output import StoredOutput
 from api.errors import StreamExpired
 from shared.domain.job import Job, is_job_id
 from shared.domain.result import Result
-from shared.errors import DecodeError, RequestError, invalid_request
+from shared.errors import DecodeError, RequestError, ScriptFailed, invalid_request
 
 
 class FoundJob(NamedTuple):
@@ -31,9 +31,9 @@ async def find_job(exchange: Exchange, job_id: str) -> FoundJob:
     store = exchange.services.store
     try:
         found = await store.get_with_result(job_id)
-    except DecodeError:
+    except (DecodeError, ScriptFailed) as error:
         await require_owner(exchange, job_id)
-        raise
+        raise DecodeError("job", job_id) from error
     if found is None:
         await require_owner(exchange, job_id)
         raise StreamExpired(job_id)
@@ -45,10 +45,19 @@ async def find_job(exchange: Exchange, job_id: str) -> FoundJob:
 
 async def require_owner(exchange: Exchange, job_id: str) -> None:
     """Raises RequestError (404) unless the job is one that the caller may see, by its owner alone."""
-    owner = await exchange.services.store.owner(job_id) if is_job_id(job_id) else None
+    owner = await _owner(exchange, job_id) if is_job_id(job_id) else None
     if owner is None or not may_see(exchange, owner):
         raise unknown_job(job_id)
     exchange.name_job(job_id)
+
+
+async def _owner(exchange: Exchange, job_id: str) -> str | None:
+    store, caller = exchange.services.store, exchange.principal.id
+    try:
+        return await store.owner(job_id)
+    except ScriptFailed:
+        # What has the job's key is no record. Its owner still lists it.
+        return caller if await store.owns(caller, job_id) else None
 
 
 def may_see(exchange: Exchange, owner: str) -> bool:

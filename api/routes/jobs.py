@@ -144,7 +144,7 @@ async def delete_job(job_id: str, exchange: ExchangeDep) -> dict[str, Any]:
     await require_owner(exchange, job_id)
     await exchange.services.store.cancel(job_id, "client")
     failpoint("deleting")
-    await exchange.services.store.forget(job_id)
+    await exchange.services.store.forget(job_id, exchange.principal.id)
     failpoint("deleted")
     return {"id": job_id, "object": "job.deleted", "deleted": True}
 

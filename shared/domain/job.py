@@ -214,7 +214,7 @@ class Job:
                 n=int(fields["n"]),
                 priority=fields["priority"],
                 on_disconnect=fields["on_disconnect"],
-                metadata=json.loads(fields.get("metadata", "{}")),
+                metadata=_object(fields.get("metadata", "{}")),
                 status=fields["status"],
                 created_at=int(fields["created_ms"]) / 1000,
                 fence=int(fields["fence"]),
@@ -224,7 +224,7 @@ class Job:
                 used=used,
                 raw_request=fields.get("request"),
                 raw_resolved=fields.get("resolved"),
-                view=json.loads(fields.get("view", "{}")),
+                view=_object(fields.get("view", "{}")),
                 num_preemptions=int(fields.get("num_preemptions", 0)),
                 num_pauses=int(fields.get("num_pauses", 0)),
                 is_paused=bool(fields.get("paused_ms")),
@@ -240,6 +240,13 @@ class Job:
             )
         except (ValueError, KeyError, TypeError) as cause:
             raise DecodeError("job", dict(fields)) from cause
+
+
+def _object(raw: str) -> dict[str, Any]:
+    found = json.loads(raw)
+    if not isinstance(found, dict):
+        raise ValueError("expected an object")
+    return found
 
 
 def _seconds(milliseconds: str | None) -> float | None:

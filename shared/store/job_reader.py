@@ -168,6 +168,11 @@ class JobReader:
         with unavailable_as_error():
             return await cast(Awaitable[str | None], self._redis.hget(keys.job(job_id), "owner"))
 
+    async def owns(self, owner: str, job_id: str) -> bool:
+        """Whether the job is in the owner's list. True also for a job whose record is no record."""
+        score = await self._redis.zscore(keys.owner_jobs(owner), job_id)
+        return score is not None
+
     async def is_known(self, key: RequestKey) -> bool:
         """Whether the key is bound to a job."""
         with unavailable_as_error():

@@ -373,9 +373,9 @@ class JobStore(JobReader):
         promoted, *waiting = await self._call("promote", PRIORITY_SPAN, _PROMOTED_AT_ONCE, *args)
         return promoted, {model: num for (model, *_), num in zip(queues, waiting, strict=True)}
 
-    async def forget(self, job_id: str) -> None:
-        """Remove a job that has ended, with its stream and its keys."""
-        await self._call("forget", job_id)
+    async def forget(self, job_id: str, owner: str = "") -> None:
+        """Remove a job that has ended, with its stream and its keys. `owner`: for a record that does not say it."""
+        await self._call("forget", job_id, owner)
 
 
 def _accepted(answer: list[str]) -> Accepted:

@@ -11,7 +11,7 @@ if ARGV[5] ~= '' and redis.call('ZSCORE', DEADLINES, ARGV[5]) ~= ARGV[6] then re
 
 local function end_job()
   local fence, _, end_, used = last(id)
-  if not end_ then return 'unknown' end
+  if not end_ then return nil end
   close(id, job, status, reason, '', next_fence(job, fence), 0, end_, used, ARGV[4])
   if ARGV[7] == '1' then free_keys(id) end
   return status

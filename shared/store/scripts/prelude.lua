@@ -198,6 +198,7 @@ local function set_aside(id)
     end)
     if not is_closed then
       try(redis.call, 'ZREM', queued_key(job.model), id)
+      if (try(redis.call, 'HINCRBY', OPEN, job.owner, -1) or 1) <= 0 then redis.call('HDEL', OPEN, job.owner) end
       try(redis.call, 'HSET', job_key(id), 'status', 'failed', 'claim_token', '')
       try(set_deadline, 'retention', id, now_ms() + job.retention_ms)
     end

@@ -448,3 +448,26 @@ async def test_a_request_that_is_not_kept_cannot_be_retried(http: httpx.AsyncCli
         refused = await http.post(f"/v1/jobs/{job_id}/retry")
         assert (refused.status_code, refused.json()["error"]["code"]) == (409, "request_not_kept")
         assert (await http.get(f"/v1/jobs/{job_id}")).json()["error"]["code"] == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("damage", ["no events", "another type", "a view that is no object"])
+async def test_a_damaged_job_is_shown_and_deleted(
+    http: httpx.AsyncClient, store: JobStore, redis_client: Redis, damage: str
+) -> None:
+    job_id = await submit(http)
+    if damage == "no events":
+        await redis_client.xdel(keys.events(job_id), "1-0")
+    elif damage == "another type":
+        await redis_client.delete(keys.job(job_id))
+        await redis_client.rpush(keys.job(job_id), "x")
+    else:
+        await redis_client.hset(keys.job_request(job_id), "view", '"x"')
+    found = await http.get(f"/v1/jobs/{job_id}")
+    assert found.status_code in (200, 410), found.text
+    assert found.status_code == 410 or found.json()["status"] == "unreadable"
+    assert (await http.get(f"/v1/jobs/{job_id}/events")).status_code in (410, 503)
+    assert (await http.get("/v1/jobs")).status_code == 200
+    assert (await http.delete(f"/v1/jobs/{job_id}")).status_code == 200
+    assert [name for name in await redis_client.keys("*") if job_id in name] == []
+    assert await store.list_ids("public", before=None, limit=9) == []
+    assert (await http.get(f"/v1/jobs/{job_id}")).status_code == 404

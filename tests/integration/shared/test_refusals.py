@@ -32,6 +32,7 @@ ERROR = ErrorInfo("no")
 #: Every method of the store that calls Redis.
 CALLS: dict[str, Callable[[JobStore], Awaitable[object]]] = {
     "model_times": lambda store: store.model_times(),
+    "owns": lambda store: store.owns("owner", JOB),
     "create": lambda store: store.create(new_job()),
     "withdraw": lambda store: store.withdraw(JOB, RequestKey("o:k", "f")),
     "bind": lambda store: store.bind(RequestKey("o:k", "f"), JOB),
