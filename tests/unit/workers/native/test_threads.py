@@ -140,7 +140,7 @@ def test_a_child_forked_in_an_operation_has_none_of_its_items(tmp_path: Path) ->
         "-",
         f"-I{sources}",
         "-o",
-        program,
+        str(program),
         "-lm",
         "-pthread",
     ]
