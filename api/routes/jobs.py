@@ -129,13 +129,14 @@ async def retry_job(request: Request, job_id: str, exchange: ExchangeDep) -> Res
         message = f"The job is {old.status}. Only a job that is over can be retried."
         raise invalid_request(message, code="job_not_over", status=409)
     _require_priority(exchange, old.priority)
-    if old.raw_request is None:
+    whole = await exchange.services.store.get(job_id)
+    if whole is None or whole.raw_request is None:
         message = (
             "The job failed because of its request, which is not kept in such a case. Send the request again."
         )
         raise invalid_request(message, code="request_not_kept", status=409)
     failpoint("retrying")
-    return await _accept(exchange, _repeated(exchange, old, key))
+    return await _accept(exchange, _repeated(exchange, whole, key))
 
 
 @router.delete("/v1/jobs/{job_id}", dependencies=[known_query()])

@@ -110,7 +110,7 @@ class JobReader:
         return None if found is None else found.job()
 
     async def get_with_result(self, job_id: str) -> tuple[Job, Result | None] | None:
-        """Return the job with its request, and the stored result of a job that has ended.
+        """Return the job without its request, and the stored result of a job that has ended.
 
         There is no stored result if it was too large, or if it was not a worker that ended the job. Raises DecodeError.
         """
