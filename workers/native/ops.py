@@ -24,6 +24,8 @@ from workers.native.structs import (
     GateArguments,
     NormArguments,
     RotationArguments,
+    WrongLayout,
+    check_layouts,
 )
 
 logger = logging.getLogger(__name__)
@@ -57,13 +59,13 @@ def native_library() -> NativeLibrary | None:
         return None
     try:
         return load_library(path)
-    except (OSError, AttributeError) as error:  # it cannot be loaded, or lacks a function
+    except (OSError, AttributeError, WrongLayout) as error:  # it cannot be loaded, or is of other sources
         logger.warning("%s cannot be loaded, using torch instead: %s", path, error)
         return None
 
 
 def load_library(path: Path) -> NativeLibrary:
-    """Raises OSError and AttributeError."""
+    """Raises OSError, AttributeError and WrongLayout."""
     library = ctypes.CDLL(str(path))
     library.workspace_size.restype = ctypes.c_int64
     library.workspace_size.argtypes = [ctypes.c_int64]
@@ -71,6 +73,9 @@ def load_library(path: Path) -> NativeLibrary:
     library.has_products.restype = library.has_int8_products.restype = ctypes.c_int64
     library.run_calls.argtypes = [ctypes.c_void_p, ctypes.c_int64]
     library.use_helpers.argtypes = [ctypes.c_int64]
+    library.num_layout_values.restype = ctypes.c_int64
+    library.layouts.restype = ctypes.POINTER(ctypes.c_int64)
+    check_layouts(library.layouts()[: library.num_layout_values()])
     return NativeLibrary(library)
 
 

@@ -6,6 +6,7 @@
  */
 
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -304,6 +305,47 @@ INLINE vec round_bfloat16(vec v) { return (vec)(__builtin_convertvector(bfloat16
 #undef ROUND
 
 #include "product.h"
+
+/* ---- The structs' layouts, which workers/native/structs.py compares with its own when it loads the library ---- */
+
+/* For each struct: its size, the offsets of its fields in order, and -1. */
+static const int64_t LAYOUTS[] = {
+#define AT(field) offsetof(STRUCT, field)
+#define STRUCT Norm
+    sizeof(STRUCT), AT(states), AT(added), AT(weight), AT(normed), AT(rows), AT(width), AT(threads), AT(epsilon),
+    -1,
+#undef STRUCT
+#define STRUCT Gate
+    sizeof(STRUCT), AT(gated), AT(product), AT(rows), AT(width), AT(threads), -1,
+#undef STRUCT
+#define STRUCT Rotation
+    sizeof(STRUCT), AT(joined), AT(cosine), AT(sine), AT(query_norm), AT(key_norm), AT(queries), AT(keys),
+    AT(values), AT(places), AT(positions), AT(first), AT(tokens), AT(heads), AT(kv_heads), AT(dim), AT(length),
+    AT(threads), AT(epsilon), -1,
+#undef STRUCT
+#define STRUCT Attention
+    sizeof(STRUCT), AT(queries), AT(query_head_stride), AT(query_token_stride), AT(mixed), AT(keys), AT(values),
+    AT(rows), AT(num_rows), AT(heads), AT(kv_heads), AT(dim), AT(length), AT(window), AT(workspace),
+    AT(workspace_stride), AT(threads), AT(scaling), -1,
+#undef STRUCT
+#define STRUCT Product
+    sizeof(STRUCT), AT(x), AT(weight), AT(bias), AT(y), AT(rows), AT(width), AT(outputs), AT(threads), -1,
+#undef STRUCT
+#define STRUCT Int8Product
+    sizeof(STRUCT), AT(product.x), AT(product.weight), AT(product.bias), AT(product.y), AT(product.rows),
+    AT(product.width), AT(product.outputs), AT(product.threads), AT(inputs), AT(row_scales), AT(scales),
+    AT(surplus), AT(is_float32), -1,
+#undef STRUCT
+#define STRUCT Drawing
+    sizeof(STRUCT), AT(logits), AT(masks), AT(is_barred), AT(temperatures), AT(min_p), AT(top_k), AT(top_p),
+    AT(uniform), AT(drawn), AT(workspace), AT(rows), AT(width), AT(mask_width), AT(bits), AT(threads), -1,
+#undef STRUCT
+#undef AT
+};
+
+const int64_t *layouts(void) { return LAYOUTS; }
+
+int64_t num_layout_values(void) { return sizeof(LAYOUTS) / sizeof(LAYOUTS[0]); }
 
 /* ---- Recorded operations in one call ---- */
 

@@ -4,24 +4,6 @@
  * A row's sums are taken in the order of the inputs, whatever rows are computed with it.
  */
 
-#if defined(__AVX512BF16__) || defined(__AVX512VNNI__)
-#include <immintrin.h>
-
-/* Sizes in bytes. A tile of weights is [16 groups of inputs][16 outputs] of four bytes: two bfloat16 inputs, or four
- * int8 inputs. */
-#define DEPTH 64
-#define TILE_SIZE (16 * DEPTH)
-/* Outputs whose tiles are adjacent, two for each depth of inputs. */
-#define PANEL 32
-/* Weights come from memory. They are prefetched into the core's second-level cache as early as they need to arrive,
- * and shortly before use into its small first-level cache. No further ahead: after a thread's block come the weights
- * of another thread. */
-#define WEIGHTS_AHEAD (8 * TILE_SIZE)
-#define SOON (2 * TILE_SIZE)
-/* Blocks per thread, so that all threads finish together; maximum panels per block. */
-#define BLOCKS_OF_THREAD 4
-#define MOST_PANELS 16
-
 typedef struct {
     /* [rows][width] */
     const uint8_t *x;
@@ -47,6 +29,24 @@ typedef struct {
     const int32_t *surplus;
     int64_t is_float32;
 } Int8Product;
+
+#if defined(__AVX512BF16__) || defined(__AVX512VNNI__)
+#include <immintrin.h>
+
+/* Sizes in bytes. A tile of weights is [16 groups of inputs][16 outputs] of four bytes: two bfloat16 inputs, or four
+ * int8 inputs. */
+#define DEPTH 64
+#define TILE_SIZE (16 * DEPTH)
+/* Outputs whose tiles are adjacent, two for each depth of inputs. */
+#define PANEL 32
+/* Weights come from memory. They are prefetched into the core's second-level cache as early as they need to arrive,
+ * and shortly before use into its small first-level cache. No further ahead: after a thread's block come the weights
+ * of another thread. */
+#define WEIGHTS_AHEAD (8 * TILE_SIZE)
+#define SOON (2 * TILE_SIZE)
+/* Blocks per thread, so that all threads finish together; maximum panels per block. */
+#define BLOCKS_OF_THREAD 4
+#define MOST_PANELS 16
 
 INLINE void fetch_weights(const uint8_t *weight) {
     for (int64_t line = 0; line < 2 * TILE_SIZE; line += 64) {
