@@ -38,7 +38,6 @@ OLD_WORDS = {
 #: Files that may use a word in its plain English sense, each with the word.
 ALLOWED = {
     ("shared/settings.py", "holder"),  # "placeholder" is one word; here for names such as `_PLACEHOLDERS`
-    ("workers/native/csrc/threads.h", "crew"),
 }
 _PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 

@@ -57,7 +57,7 @@ static struct {
     int is_child;
     pthread_mutex_t mutex;
     pthread_cond_t has_work;
-} crew = {.mutex = PTHREAD_MUTEX_INITIALIZER, .has_work = PTHREAD_COND_INITIALIZER};
+} pool = {.mutex = PTHREAD_MUTEX_INITIALIZER, .has_work = PTHREAD_COND_INITIALIZER};
 
 #define OFFER(number, threads, left) ((uint64_t)(number) << 40 | (uint64_t)(threads) << 32 | (left))
 #define LEFT(offer) ((uint32_t)(offer))
@@ -65,13 +65,13 @@ static struct {
 
 /* Takes and runs one item. Returns whether there was one for this thread. */
 INLINE int take_item(int thread) {
-    uint64_t offer = atomic_load_explicit(&crew.offer, memory_order_acquire);
+    uint64_t offer = atomic_load_explicit(&pool.offer, memory_order_acquire);
     do
         if (LEFT(offer) == 0 || thread >= THREADS(offer)) return 0;
-    while (!atomic_compare_exchange_weak_explicit(&crew.offer, &offer, offer - 1, memory_order_acquire,
+    while (!atomic_compare_exchange_weak_explicit(&pool.offer, &offer, offer - 1, memory_order_acquire,
                                                   memory_order_acquire));
-    crew.item(crew.arguments, crew.num_items - LEFT(offer), thread);
-    atomic_fetch_add_explicit(&crew.num_done, 1, memory_order_release);
+    pool.item(pool.arguments, pool.num_items - LEFT(offer), thread);
+    atomic_fetch_add_explicit(&pool.num_done, 1, memory_order_release);
     return 1;
 }
 
@@ -91,11 +91,11 @@ static int64_t num_losses(void) {
 }
 
 static void sleep_until_wanted(void) {
-    pthread_mutex_lock(&crew.mutex);
-    atomic_fetch_add(&crew.num_asleep, 1);
-    while (LEFT(atomic_load(&crew.offer)) == 0) pthread_cond_wait(&crew.has_work, &crew.mutex);
-    atomic_fetch_sub(&crew.num_asleep, 1);
-    pthread_mutex_unlock(&crew.mutex);
+    pthread_mutex_lock(&pool.mutex);
+    atomic_fetch_add(&pool.num_asleep, 1);
+    while (LEFT(atomic_load(&pool.offer)) == 0) pthread_cond_wait(&pool.has_work, &pool.mutex);
+    atomic_fetch_sub(&pool.num_asleep, 1);
+    pthread_mutex_unlock(&pool.mutex);
 }
 
 /* A helper that loses its core while it holds an item delays the caller. It then pauses, longer each time. */
@@ -128,19 +128,19 @@ static void *help(void *thread) {
 }
 
 static void share_with_helpers(Item item, const void *arguments, int64_t num_items, int64_t threads) {
-    uint64_t number = (atomic_load(&crew.offer) >> 40) + 1;
-    crew.item = item;
-    crew.arguments = arguments;
-    crew.num_items = (uint32_t)num_items;
-    atomic_store(&crew.num_done, 0);
-    atomic_store(&crew.offer, OFFER(number, threads, num_items));
-    if (atomic_load(&crew.num_asleep)) {
-        pthread_mutex_lock(&crew.mutex);
-        pthread_cond_broadcast(&crew.has_work);
-        pthread_mutex_unlock(&crew.mutex);
+    uint64_t number = (atomic_load(&pool.offer) >> 40) + 1;
+    pool.item = item;
+    pool.arguments = arguments;
+    pool.num_items = (uint32_t)num_items;
+    atomic_store(&pool.num_done, 0);
+    atomic_store(&pool.offer, OFFER(number, threads, num_items));
+    if (atomic_load(&pool.num_asleep)) {
+        pthread_mutex_lock(&pool.mutex);
+        pthread_cond_broadcast(&pool.has_work);
+        pthread_mutex_unlock(&pool.mutex);
     }
     while (take_item(0)) {}
-    for (int rounds = 0; atomic_load_explicit(&crew.num_done, memory_order_acquire) < num_items; rounds++)
+    for (int rounds = 0; atomic_load_explicit(&pool.num_done, memory_order_acquire) < num_items; rounds++)
         if (rounds < PATIENCE) PAUSE();
         else sched_yield();
 }
@@ -148,14 +148,14 @@ static void share_with_helpers(Item item, const void *arguments, int64_t num_ite
 /* A forked child has none of its parent's threads, and none of torch's pool, for which it would wait. If the fork was
  * in the middle of another thread's operation, that operation's items are not for helpers that the child starts. */
 static void forget_helpers(void) {
-    crew.is_child = 1;
-    atomic_store(&crew.offer, 0);
-    atomic_store(&crew.num_done, 0);
-    crew.num_started = crew.num_helpers = 0;
-    atomic_store(&crew.num_asleep, 0);
-    atomic_store(&crew.is_busy, 0);
-    pthread_mutex_init(&crew.mutex, NULL);
-    pthread_cond_init(&crew.has_work, NULL);
+    pool.is_child = 1;
+    atomic_store(&pool.offer, 0);
+    atomic_store(&pool.num_done, 0);
+    pool.num_started = pool.num_helpers = 0;
+    atomic_store(&pool.num_asleep, 0);
+    atomic_store(&pool.is_busy, 0);
+    pthread_mutex_init(&pool.mutex, NULL);
+    pthread_cond_init(&pool.has_work, NULL);
 }
 
 /* Uses `number` helpers from now on, at most MOST_HELPERS. With 0, operations are shared with torch's pool. */
@@ -166,17 +166,17 @@ void use_helpers(int64_t number) {
     if (!is_told) is_told = pthread_atfork(NULL, NULL, forget_helpers) == 0;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* helpers must not receive signals */
-    while (crew.num_started < number) {
+    while (pool.num_started < number) {
         pthread_t thread;
-        if (pthread_create(&thread, NULL, help, (void *)(intptr_t)(crew.num_started + 1)) != 0) break;
+        if (pthread_create(&thread, NULL, help, (void *)(intptr_t)(pool.num_started + 1)) != 0) break;
         pthread_detach(thread);
-        crew.num_started++;
+        pool.num_started++;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    crew.num_helpers = number < crew.num_started ? (int)number : crew.num_started;
+    pool.num_helpers = number < pool.num_started ? (int)number : pool.num_started;
 }
 
-int64_t num_helpers(void) { return crew.num_helpers; }
+int64_t num_helpers(void) { return pool.num_helpers; }
 
 /* ---- torch's pool, through the entry points of GNU OpenMP, which torch loads ---- */
 
@@ -201,12 +201,12 @@ static void take_items(void *data) {
 /* Calls `item` for each index, on up to `threads` threads. */
 static void share(Item item, const void *arguments, int64_t num_items, int64_t threads) {
     if (threads > 1 && num_items > 1 && num_items <= UINT32_MAX) {
-        if (crew.num_helpers && !atomic_exchange(&crew.is_busy, 1)) {
+        if (pool.num_helpers && !atomic_exchange(&pool.is_busy, 1)) {
             share_with_helpers(item, arguments, num_items, threads > MOST_HELPERS ? MOST_HELPERS + 1 : threads);
-            atomic_store(&crew.is_busy, 0);
+            atomic_store(&pool.is_busy, 0);
             return;
         }
-        if (!crew.num_helpers && !crew.is_child && GOMP_parallel && omp_get_thread_num) {
+        if (!pool.num_helpers && !pool.is_child && GOMP_parallel && omp_get_thread_num) {
             Work work = {item, arguments, num_items, 0};
             GOMP_parallel(take_items, &work, (unsigned)(threads < num_items ? threads : num_items), 0);
             return;

@@ -118,7 +118,7 @@ FORK_IN_AN_OPERATION = """
 int main(void) {
     int status;
     use_helpers(0);
-    atomic_store(&crew.offer, OFFER(1, 2, 2));
+    atomic_store(&pool.offer, OFFER(1, 2, 2));
     pid_t child = fork();
     if (child == 0) _exit(take_item(1));
     return waitpid(child, &status, 0) != child || status != 0;
