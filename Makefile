@@ -19,7 +19,7 @@ COMPILER = $(if $(shell command -v cc),,$(if $(filter cpu,$(TORCH)),$(comma)comp
 comma := ,
 INDEX = $(if $(TORCH_INDEX),$$($(REACHABLE) && echo --extra-index-url $(TORCH_INDEX)))
 
-.PHONY: help run test check bench showcase chaos endure trials kills goals faults walk fuzz machine mutants soak equality perplexity \
+.PHONY: help run test check check-native bench showcase chaos endure trials kills goals faults walk fuzz machine mutants soak equality perplexity \
 	bench-engine bench-features bench-gpu docs models clean venv venv-dev
 
 help:
@@ -37,6 +37,9 @@ check: venv-dev ## style, types, import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+check-native: venv-dev ## the C operations and their threads under ASan, UBSan and TSan, if gcc has them (REQUIRED=1: it must)
+	@nice -n 5 tests/sanitizers/run $(BIN)/python $(ARGS)
 
 bench: venv-dev ## the whole path, the relay, the queue and the engine, each against a rival
 	@$(BIN)/python -m cli.models.fetch --home .baton
