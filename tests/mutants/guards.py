@@ -330,8 +330,8 @@ GUARDS = (
     _guard(
         "no lease, no reader from the start",
         _LUA + "create.lua",
-        "if ARGV[14] ~= '' and redis.call('SISMEMBER', REPLICAS, ARGV[14]) == 1 then",
-        "if ARGV[14] ~= '' then",
+        "if ARGV[16] ~= '' and redis.call('SISMEMBER', REPLICAS, ARGV[16]) == 1 then",
+        "if ARGV[16] ~= '' then",
         _JOIN,
     ),
     _guard(

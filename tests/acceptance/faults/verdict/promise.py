@@ -20,5 +20,6 @@ async def hold_to_promise(
     finals = await finals_of(cluster, sorted(known))
     assert check(histories, finals, Scripted()) == []
     assert await leftovers(cluster, known | set(also_known)) == []
-    assert await after_retention(cluster) == []
+    left = await after_retention(cluster)
+    assert left == [], left
     return finals
