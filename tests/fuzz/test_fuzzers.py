@@ -32,9 +32,9 @@ def assert_clean(tally: Tally) -> None:
 
 def test_http(system: SmallSystem) -> None:
     tally = Tally()
-    http_api.run(system, SEED, Budget(tries=300), tally, batch=100)
+    http_api.run(system, SEED, Budget(tries=200), tally, batch=100)
     assert_clean(tally)
-    assert tally.num_tried >= 300
+    assert tally.num_tried >= 200
 
 
 def test_records(system: SmallSystem) -> None:
@@ -63,6 +63,8 @@ def test_every_call_of_the_store() -> None:
     assert tally.num_tried > 2000
 
 
+# The proxy cuts connections at any moment. Python reports the streams that it finds open then, in whatever test runs.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_redis_words() -> None:
     urls: list[str] = []
 

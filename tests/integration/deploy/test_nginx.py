@@ -100,11 +100,16 @@ def content(block: Block) -> str:
 
 @asynccontextmanager
 async def begun(
-    http: httpx.AsyncClient, worker: FakeWorker
+    http: httpx.AsyncClient, worker: FakeWorker, on_disconnect: str = "pause"
 ) -> AsyncIterator[tuple[Running, Block, AsyncIterator[Block]]]:
     """A streamed chat whose first token, "a", was read: its job, that block, and what follows."""
     asking = asyncio.create_task(
-        http.send(http.build_request("POST", CHAT, json=chat(stream=True)), stream=True)
+        http.send(
+            http.build_request(
+                "POST", CHAT, json=chat(stream=True), headers={"x-on-disconnect": on_disconnect}
+            ),
+            stream=True,
+        )
     )
     running = await worker.claimed()
     await running.say("a")
@@ -145,7 +150,8 @@ async def test_the_head_of_a_stream_does_not_wait_for_its_events(
 
 async def test_a_stream_taken_up_by_id_comes_one_by_one_too(http: httpx.AsyncClient, store: JobStore) -> None:
     async with FakeWorker(store) as worker:
-        async with begun(http, worker) as (running, first, _):
+        # The worker keeps the job, whether its reader is back before it is missed or not.
+        async with begun(http, worker, "continue") as (running, first, _):
             pass
         headers = {"last-event-id": first.id}
         async with http.stream("GET", f"{CHAT}/{first.json['id']}/events", headers=headers) as response:
