@@ -117,7 +117,11 @@ _CANCELLED: dict[str, ErrorInfo] = {
 }
 _EXPIRED = ErrorInfo("The job was not started in time.", code="job_expired", status=504)
 
-NO_WORKER = "no_worker"
+
+def no_worker(model: str) -> RequestError:
+    """503: no living worker serves the model."""
+    message = f"No worker serves the model '{model}' now. Start one with `baton workers start`."
+    return RequestError(ErrorInfo(message, code="no_worker", status=503))
 
 
 def error_of(end: Completed | Incomplete | Failed | Cancelled | Expired) -> ErrorInfo | None:

@@ -60,6 +60,15 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
+def broker() -> Iterator[RedisServer]:
+    """Another Redis, for Celery alone. The test may stop it."""
+    server = RedisServer()
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
 async def redis_client(redis_server: RedisServer) -> AsyncIterator[Redis]:
     """A client of an empty Redis."""
     client = connect(redis_server.url, timeout_s=5)

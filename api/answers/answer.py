@@ -16,7 +16,7 @@ from api.delivery.client_watch import watch_client
 from api.delivery.sse_response import SseResponse
 from api.delivery.stored_output import StoredOutput
 from api.dialects.base import Dialect, JobInfo, Parsed, StreamDialect, View
-from api.errors import NO_WORKER, StreamExpired, error_of, error_of_status
+from api.errors import StreamExpired, error_of, error_of_status, no_worker
 from api.http.idempotency import mark_replay
 from api.streaming.cursor import Cursor
 from api.streaming.readership import Departure
@@ -28,7 +28,7 @@ from shared.domain.events import Queued
 from shared.domain.job import Job, NewJob
 from shared.domain.output import ChoiceOutput
 from shared.domain.result import Result
-from shared.errors import BatonError, BrokerUnavailable, ErrorInfo, RequestError
+from shared.errors import BatonError, BrokerUnavailable, RequestError
 
 #: How a stream tells the position of a waiting job: in events of the dialect, or in comments, which clients skip.
 QueueShown = Literal["events", "comments"]
@@ -145,8 +145,7 @@ async def _require_start(exchange: Exchange, job: JobInfo) -> None:
     """End a job that no worker has started if none will: raises RequestError (503) or BrokerUnavailable, unless it
     ended meanwhile."""
     if not await exchange.services.models.may_be_served(job.model):
-        message = f"No worker serves the model '{job.model}' now. Start one with `baton workers start`."
-        reason: BatonError = RequestError(ErrorInfo(message, code=NO_WORKER, status=503))
+        reason: BatonError = no_worker(job.model)
     else:
         try:
             return await exchange.services.dispatcher.require_broker()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from api.answers.exchange import Exchange
-from api.errors import NO_WORKER
+from api.errors import no_worker
 from shared.errors import ErrorInfo, RequestError
 from shared.store.question import Answer, Question, Refused
 
@@ -22,8 +22,7 @@ async def ask(exchange: Exchange, model: str | None, question: Question, kind: t
     name = (served[0] if served else models.configured) if model is None else model
     await models.require(name)
     if name not in served:
-        message = f"No worker serves the model '{name}' now. Start one with `baton workers start`."
-        raise RequestError(ErrorInfo(message, code=NO_WORKER, status=503))
+        raise no_worker(name)
     answer = await store.questions.ask(name, question)
     if isinstance(answer, Refused):
         raise answer.error

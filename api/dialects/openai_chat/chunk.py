@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
 from api.dialects.base import JobInfo
+from api.dialects.chunk_encoder import compact
 from api.dialects.openai_chat.ids import call_id, completion_id
 from api.dialects.openai_chat.logprobs import logprobs_json
-from api.dialects.usage import usage_json
 from shared.domain.output import Args, ChoiceOutput, Close, Data, Open, Reasoning, Refusal, Text
-from shared.domain.usage import Usage
 
 _FIELDS = {"text": "content", "reasoning": "reasoning_content", "refusal": "refusal"}
 _FIELD_OF_OP = {Text: "content", Reasoning: "reasoning_content", Refusal: "refusal"}
@@ -23,7 +21,8 @@ class ChunkWriter:
 
     def __init__(self, job: JobInfo) -> None:
         self._job_id = job.job_id
-        self._before = (
+        #: What every chunk begins with, up to the bracket that opens its choices.
+        self.before = (
             f'{{"id":{quote(completion_id(job.job_id))},"object":"chat.completion.chunk",'
             f'"created":{job.created},"model":{quote(job.model)},"choices":['
         )
@@ -36,11 +35,11 @@ class ChunkWriter:
             if not delta:
                 return None
             return (
-                f'{self._before}{{"index":{output.index},"delta":{{{delta}}},"logprobs":null,"finish_reason":null}}]'
+                f'{self.before}{{"index":{output.index},"delta":{{{delta}}},"logprobs":null,"finish_reason":null}}]'
                 f"{usage}}}"
             )
         return (
-            f'{self._before}{{"index":{output.index},"delta":{{{delta}}},'
+            f'{self.before}{{"index":{output.index},"delta":{{{delta}}},'
             f'"logprobs":{compact(logprobs_json(logprobs)) if logprobs else "null"},'
             f'"finish_reason":{"null" if finish is None else quote(finish.reason)}}}]{usage}}}'
         )
@@ -48,11 +47,7 @@ class ChunkWriter:
     def role(self, choice: int, usage: str) -> str:
         """The first chunk of a choice."""
         delta = f'{{"index":{choice},"delta":{{{_ROLE}}},"logprobs":null,"finish_reason":null}}'
-        return f"{self._before}{delta}]{usage}}}"
-
-    def usage(self, used: Usage) -> str:
-        """The last chunk of a stream with `include_usage`."""
-        return f"{self._before}]{usage_field(used)}}}"
+        return f"{self.before}{delta}]{usage}}}"
 
     def _marked_delta(self, output: ChoiceOutput, has_role: bool) -> str:
         """The members of `delta`. All that the units add is joined, each field and each tool call in its order."""
@@ -104,12 +99,3 @@ def _plain_delta(output: ChoiceOutput, has_role: bool) -> str:
     if has_role:
         return f"{_ROLE},{added}" if added else _ROLE
     return added
-
-
-def usage_field(used: Usage) -> str:
-    """The member `usage` of a chunk."""
-    return f',"usage":{compact(usage_json(used))}'
-
-
-def compact(value: dict[str, Any]) -> str:
-    return json.dumps(value, separators=(",", ":"))

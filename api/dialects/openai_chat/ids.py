@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-_JOB_PREFIX, _CHAT_PREFIX = "job_", "chatcmpl-"
+from api.dialects.object_ids import ObjectIds
 
-
-def completion_id(job_id: str) -> str:
-    """The id of a job's chat completion: the job's with another prefix."""
-    return _CHAT_PREFIX + job_id.removeprefix(_JOB_PREFIX)
-
-
-def job_id_of(object_id: str) -> str | None:
-    """The inverse of `completion_id`; None for an id of another form."""
-    return _JOB_PREFIX + object_id.removeprefix(_CHAT_PREFIX) if object_id.startswith(_CHAT_PREFIX) else None
+_IDS = ObjectIds("chatcmpl-")
+completion_id, job_id_of = _IDS.of, _IDS.job_id
 
 
 def call_id(job_id: str, choice: int, call: int) -> str:

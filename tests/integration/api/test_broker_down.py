@@ -23,14 +23,6 @@ KEY = {"idempotency-key": "a key"}
 
 
 @pytest.fixture
-def broker() -> Iterator[RedisServer]:
-    server = RedisServer()
-    server.start()
-    yield server
-    server.remove()
-
-
-@pytest.fixture
 def broker_api(redis_server: RedisServer, broker: RedisServer, store: JobStore) -> Iterator[ApiServer]:  # noqa: ARG001
     with ApiServer(redis_server.url, broker_url=broker.url, first_output_wait_s=0.3, lease_s=60) as server:
         yield server

@@ -25,14 +25,6 @@ from tests.scripted_backend import scripted_text
 
 
 @pytest.fixture
-def broker() -> Iterator[RedisServer]:
-    server = RedisServer()
-    server.start()
-    yield server
-    server.remove()
-
-
-@pytest.fixture
 async def broker_sender(broker: RedisServer) -> AsyncIterator[WakeUpSender]:
     celery, client = make_celery(broker.url), connect(broker.url, timeout_s=2)
     sender = WakeUpSender(celery, client)
