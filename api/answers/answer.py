@@ -30,7 +30,7 @@ from shared.domain.output import ChoiceOutput
 from shared.domain.result import Result
 from shared.errors import BatonError, BrokerUnavailable, RequestError
 
-#: How a stream tells the position of a waiting job: in events of the dialect, or in comments, which clients skip.
+#: How a stream shows the position of a waiting job: as events of the dialect, or as comments, which clients ignore.
 QueueShown = Literal["events", "comments"]
 
 

@@ -22,7 +22,7 @@ HEADERS = {
 
 
 def queue_comment(position: QueuePosition) -> bytes:
-    """A comment that tells where a job stands in its queue; as with a ping, no blank line follows it."""
+    """A comment with a job's queue position. No blank line follows it, as with a ping."""
     eta = "" if position.eta_seconds is None else f" eta_seconds={position.eta_seconds}"
     return f": queued position={position.position}{eta}\n".encode()
 

@@ -26,7 +26,7 @@ class SseSink:
         queue_position: Callable[[], QueuePosition | None] = lambda: None,
     ) -> None:
         """`wake` makes the pump call `write`. `abort` cuts the connection, where the server can do so. `retries`: an
-        EventSource can reconnect to this stream. `queue_position` is told in comments."""
+        EventSource can reconnect to this stream. `queue_position` is sent in comments."""
         self._send = send
         self._ping_s = ping_s
         self._wake = wake

@@ -75,4 +75,4 @@ class Withdrawals:
     async def _end(self, job_id: str) -> None:
         if await self._store.withdraw(job_id, None) is not None:
             await self._store.give_up(job_id, "deadline")
-            logger.info("withdrew %s, whose client was told that it is not stored", job_id)
+            logger.info("withdrew %s: its client got an error and may repeat the request", job_id)

@@ -25,7 +25,7 @@ from shared.host.memory import total_bytes
 from shared.model.model_name import DEFAULT_MODEL, model_name_of
 from shared.settings import BROKER_URL, MAX_STORED_MB, MODEL_NAME, REDIS_URL, Environment
 
-#: Redis may take one part in so many of the machine's memory. The workers need most of it.
+#: The Redis of `baton up` may use 1 / this of the machine's memory. The workers need most of it.
 _SHARE_OF_REDIS = 4
 
 
